@@ -1,0 +1,5 @@
+"""``python -m leruli_queue``: the command line."""
+
+from leruli_queue.commands import main
+
+main()

@@ -1,0 +1,51 @@
+"""The application: routes, error handling, and what lives as long as the process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from leruli_queue import __version__
+from leruli_queue.api.context import Context
+from leruli_queue.api.errors import install_error_handlers
+from leruli_queue.api.middleware import BodyLimit, RequestLog
+from leruli_queue.api.routes import VERSIONS, health, versioned_router
+from leruli_queue.logs import set_up_logs
+from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.settings import Settings, load_settings
+from leruli_queue.store.migrate import migrate
+from leruli_queue.store.pool import open_pool
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the service's ASGI application."""
+    settings = settings or load_settings()
+    set_up_logs(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_pool(settings) as pool:
+            async with pool.acquire() as connection:
+                await migrate(connection)
+            nomad = NomadGateway(settings)
+            try:
+                app.state.context = Context(settings, pool, nomad)
+                yield
+            finally:
+                nomad.close()
+
+    app = FastAPI(
+        title="Leruli Queue",
+        version=__version__,
+        summary="A job broker for research groups.",
+        lifespan=lifespan,
+    )
+    app.include_router(health.router)
+    for prefix in VERSIONS:
+        app.include_router(versioned_router(), prefix=prefix)
+    install_error_handlers(app)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(RequestLog)
+    return app

@@ -1,0 +1,78 @@
+"""Turn every exception into an answer that a person can use and that holds no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from leruli_queue.errors import UserReportableError
+from leruli_queue.store.pool import DATABASE_AWAY
+
+log = structlog.get_logger(__name__)
+
+
+def sentence_of(faults: Iterable[Mapping[str, Any]]) -> str:
+    """Say which fields of a body are wrong and why, without their values.
+
+    FastAPI's own answer echoes the body, which holds the secret.
+    """
+    sentences = []
+    for fault in faults:
+        where = ".".join(str(part) for part in fault["loc"] if part != "body")
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        sentences.append(f"Parameter {where}: {message}" if where else f"The body: {message}")
+    return "; ".join(sentences[:10])
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer errors as ``{"detail": sentence}``."""
+
+    @app.exception_handler(UserReportableError)
+    async def reportable(request: Request, error: UserReportableError) -> JSONResponse:
+        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+        return _problem(request, error.status, error.message, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _problem(request, 422, sentence_of(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        return _problem(request, error.status_code, f"{error.detail}.", error.headers)
+
+    async def database_away(request: Request, error: Exception) -> JSONResponse:
+        log.warning("the database is away", why=f"{type(error).__name__}: {error}")
+        return _problem(
+            request,
+            503,
+            "The service's database is away for a moment. Nothing was lost; try again.",
+            {"Retry-After": "2"},
+        )
+
+    for kind in DATABASE_AWAY:
+        app.add_exception_handler(kind, database_away)
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, error: Exception) -> JSONResponse:
+        return _problem(
+            request,
+            500,
+            "This is a defect of the service, not of your request. Please report it with the "
+            "X-Request-ID of this answer.",
+        )
+
+
+def _problem(
+    request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    content = {"detail": message}
+    if request.url.path.endswith("/task-cancel"):
+        # The published client reads these two whatever the answer is.
+        content |= {"status": "not cancelled", "reason": message}
+    return JSONResponse(content, status_code=status, headers=dict(headers or {}))

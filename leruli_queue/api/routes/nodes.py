@@ -1,0 +1,140 @@
+"""What node agents ask: join, leave, and the three steps of an attempt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from fastapi import APIRouter
+
+from leruli_queue.access.authenticate import Node, authenticate_machine, authenticate_node
+from leruli_queue.api.context import Context, ContextDep
+from leruli_queue.api.schemas import (
+    PROBLEMS,
+    AttemptEnd,
+    AttemptStart,
+    AttemptStartAnswer,
+    NodeJoin,
+    NodeJoinAnswer,
+    NodeLeaveAnswer,
+    NomadAccess,
+    Nothing,
+    OneAttempt,
+    Problem,
+    WithNodeToken,
+)
+from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.attempts import AttemptId, allow_upload, end_attempt, start_attempt
+from leruli_queue.jobs.outcomes import Receipt
+from leruli_queue.nodes.join import Machine, join_node, leave_node
+from leruli_queue.nodes.pools import image_prefix
+from leruli_queue.nomad.gateway import NomadError
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(tags=["nodes"], responses=PROBLEMS)
+
+_STALE: dict[int | str, dict[str, Any]] = {
+    409: {"model": Problem, "description": "Not (any more) this node's to run: drop it."}
+}
+
+
+@router.post("/node-join", responses={409: {"model": Problem}})
+async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
+    """Make the machine a node of the group that its two secrets belong to."""
+    group = await authenticate_machine(
+        context.pool, group_token=body.grouptoken, compute_secret=body.computesecret
+    )
+    machine = Machine(body.name, body.cores, body.memorymb, body.agentversion)
+    try:
+        admission = await join_node(context.pool, context.nomad, group, machine, body.nodeid)
+    except NomadError as error:
+        raise _cluster_away(error) from error
+    settings = context.settings
+    return NodeJoinAnswer(
+        nodeid=admission.node_id,
+        nodetoken=admission.node_token,
+        nomad=NomadAccess(
+            servers=settings.nomad_servers,
+            region=settings.nomad_region,
+            datacenter=settings.nomad_datacenter,
+            pool=admission.pool,
+            introtoken=admission.introduction_token,
+        ),
+        imageprefix=image_prefix(group.key_id),
+    )
+
+
+@router.post("/node-leave")
+async def node_leave(body: WithNodeToken, context: ContextDep) -> NodeLeaveAnswer:
+    """Take the node out of service; answers how many attempts are still on it."""
+    node = await _node(body, context)
+    try:
+        running = await leave_node(
+            context.pool, context.nomad, node, context.settings.drain_deadline_s
+        )
+    except NomadError as error:
+        raise _cluster_away(error) from error
+    return NodeLeaveAnswer(running=running)
+
+
+@router.post("/attempt-start", responses=_STALE)
+async def attempt_start(body: AttemptStart, context: ContextDep) -> AttemptStartAnswer:
+    """Give leave to start an attempt, once."""
+    node = await _node(body, context)
+    leave = await start_attempt(context.pool, node, _attempt(body), body.startkey)
+    return AttemptStartAnswer(
+        bucketid=leave.bucket,
+        code=leave.code,
+        version=leave.version,
+        cores=leave.cores,
+        memorymb=leave.memory_mb,
+        timelimit=leave.time_limit_s,
+    )
+
+
+@router.post("/attempt-upload", responses=_STALE)
+async def attempt_upload(body: OneAttempt, context: ContextDep) -> Nothing:
+    """Give leave to upload the output of an attempt."""
+    await allow_upload(context.pool, await _node(body, context), _attempt(body))
+    return Nothing()
+
+
+@router.post("/attempt-end", responses=_STALE)
+async def attempt_end(body: AttemptEnd, context: ContextDep) -> Nothing:
+    """Take the receipt of an attempt."""
+    receipt = Receipt(
+        outcome=body.outcome,
+        exit_code=body.exitcode,
+        message=body.message,
+        wall_s=body.wallseconds,
+        cpu_s=body.cpuseconds,
+        peak_memory_mb=body.peakmemorymb,
+        uploaded_bytes=body.uploadedbytes,
+        uploaded_files=body.uploadedfiles,
+    )
+    await end_attempt(
+        context.pool,
+        await _node(body, context),
+        _attempt(body),
+        receipt,
+        max_attempts=context.settings.max_attempts,
+    )
+    return Nothing()
+
+
+async def _node(body: WithNodeToken, context: Context) -> Node:
+    return await authenticate_node(context.pool, body.nodetoken)
+
+
+def _attempt(body: OneAttempt) -> AttemptId:
+    return AttemptId(body.jobid, body.attempt)
+
+
+def _cluster_away(error: NomadError) -> UserReportableError:
+    log.error("Nomad failed a call", why=str(error))
+    return UserReportableError(
+        "The cluster manager (Nomad) does not answer the service. Try again in a moment.",
+        status=503,
+        retry_after=5,
+    )

@@ -1,0 +1,194 @@
+"""Bodies and answers of the API. The field names are the wire contract of the published client."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from leruli_queue.jobs.intake import NewJob, split_code_version
+from leruli_queue.jobs.outcomes import Outcome
+from leruli_queue.jobs.states import JobState
+
+# Longer than any secret of ours, so that the checksum's verdict reaches people who paste too much.
+SecretText = Annotated[str, StringConstraints(max_length=200)]
+
+# An S3 bucket name.
+Bucket = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", max_length=63)
+]
+# For people only; what a terminal could take for a command is not in it.
+Label = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_INT32 = 2**31 - 1
+_INT64 = 2**63 - 1
+
+
+class Body(BaseModel):
+    """A request's body. Unknown fields are ignored: clients may be newer than the service."""
+
+    # Never show a value in a message about it: it may be a secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class WithSecret(Body):
+    """A body that is authorised by an API secret."""
+
+    secret: SecretText = Field(description="API secret of the user.")
+
+
+class WithAdminSecret(Body):
+    """A body that is authorised by an admin's API secret."""
+
+    adminsecret: SecretText = Field(description="API secret of an admin.")
+
+
+class TaskSubmit(WithSecret):
+    """A job, as the client asks for it."""
+
+    bucketid: Bucket = Field(description="Bucket with run.tgz, made before this call.")
+    name: Label = Field("default", description="Free text for people.")
+    codeversion: str = Field(max_length=200, description="Image to run in, `code:version`.")
+    cores: int = Field(1, ge=1, le=_INT32)
+    memorymb: int = Field(4000, ge=16, le=_INT32, description="Memory limit in MB.")
+    timelimit: int = Field(86400, ge=1, le=_INT32, description="Time limit in seconds.")
+
+    @field_validator("codeversion")
+    @classmethod
+    def _names_an_image(cls, value: str) -> str:
+        split_code_version(value)
+        return value
+
+    def new_job(self) -> NewJob:
+        """Return what intake takes."""
+        code, version = split_code_version(self.codeversion)
+        return NewJob(
+            self.bucketid, self.name, code, version, self.cores, self.memorymb, self.timelimit
+        )
+
+
+class BulkAnswer(BaseModel):
+    """The answer to one job of a bulk submit."""
+
+    status: int = Field(description="200 accepted, 403 secret, 412 no compute secret, 422 why.")
+    data: str = Field(description="The job id, or a sentence.")
+
+
+class OneJob(WithSecret):
+    """A call about one job."""
+
+    jobid: str = Field(max_length=100)
+
+
+class StatusAnswer(BaseModel):
+    """Where a job is."""
+
+    status: JobState
+    reason: str | None = Field(description="A sentence where the state does not say it all.")
+
+
+class NodeJoin(Body):
+    """A machine that wants to become a node."""
+
+    computesecret: SecretText
+    grouptoken: SecretText
+    nodeid: UUID | None = Field(None, description="The id of an earlier join.")
+    name: Label
+    cores: int = Field(ge=1, le=_INT32)
+    memorymb: int = Field(ge=1, le=_INT32)
+    agentversion: Label = ""
+
+
+class NomadAccess(BaseModel):
+    """How the node's Nomad client registers."""
+
+    servers: list[str]
+    region: str
+    datacenter: str
+    pool: str
+    introtoken: str
+
+
+class NodeJoinAnswer(BaseModel):
+    """What a machine needs to be a node."""
+
+    nodeid: UUID
+    nodetoken: str
+    nomad: NomadAccess
+    imageprefix: str
+
+
+class WithNodeToken(Body):
+    """A body that is authorised by a node token."""
+
+    nodetoken: SecretText
+
+
+class NodeLeaveAnswer(BaseModel):
+    """How far leaving is."""
+
+    running: int = Field(description="Attempts that are still on the node.")
+
+
+class OneAttempt(WithNodeToken):
+    """A call about one attempt of a job."""
+
+    jobid: UUID
+    attempt: int = Field(ge=1, le=_INT32)
+
+
+class AttemptStart(OneAttempt):
+    """A node asks for leave to start an attempt."""
+
+    startkey: str = Field(min_length=8, max_length=100, description="Random, one a start.")
+
+
+class AttemptStartAnswer(BaseModel):
+    """What a node has to know to run an attempt."""
+
+    bucketid: str
+    code: str
+    version: str
+    cores: int
+    memorymb: int
+    timelimit: int
+
+
+class AttemptEnd(OneAttempt):
+    """The receipt."""
+
+    outcome: Outcome
+    exitcode: int | None = Field(None, ge=-_INT32, le=_INT32)
+    message: str | None = Field(None, max_length=2000)
+    wallseconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+    cpuseconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+    peakmemorymb: int | None = Field(None, ge=0, le=_INT32)
+    uploadedbytes: int | None = Field(None, ge=0, le=_INT64)
+    uploadedfiles: int | None = Field(None, ge=0, le=_INT32)
+
+    @field_validator("message")
+    @classmethod
+    def _storable(cls, value: str | None) -> str | None:
+        # PostgreSQL's text takes every character but this one.
+        return value.replace("\x00", "") if value else value
+
+
+class Nothing(BaseModel):
+    """An empty object: done."""
+
+
+class Problem(BaseModel):
+    """An error, in a sentence."""
+
+    detail: str
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": description}
+    for status, description in {
+        403: "The secret is malformed, unknown, revoked, or not enough.",
+        413: "The body is too large.",
+        422: "The body is not as described; the sentence says where.",
+        503: "The service is busy or a part of it is away; try again after Retry-After seconds.",
+    }.items()
+}

@@ -1,0 +1,62 @@
+"""The command line ``leruli-queue``, a file a command.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 settings or set-up are missing or wrong,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from leruli_queue import __version__
+from leruli_queue.errors import SetupError, UserReportableError
+
+_COMMANDS = {
+    "serve": "Serve the HTTP API.",
+    "dispatch": "Move jobs between PostgreSQL and Nomad (one active, others stand by).",
+    "migrate": "Bring the database's schema up to date.",
+    "group-create": "Make a group with its first admin; prints the secrets once.",
+    "up": "Run the whole system on this machine.",
+    "down": "Stop what `up` started.",
+}
+
+
+class _Commands(click.Group):
+    """Loads a command when it is used, so that `--help` need not load a web server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"{__name__}.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="leruli-queue")
+def _cli() -> None:
+    """Leruli Queue: a job broker for research groups."""
+
+
+def main() -> None:
+    """Run the command line; errors for people are sentences, not tracebacks."""
+    try:
+        _cli(prog_name="leruli-queue", standalone_mode=True)
+    except SetupError as error:
+        click.echo(f"leruli-queue: {error}", err=True)
+        sys.exit(3)
+    except UserReportableError as error:
+        click.echo(f"leruli-queue: {error.message}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

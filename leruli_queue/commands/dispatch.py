@@ -1,0 +1,38 @@
+"""``leruli-queue dispatch``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+import click
+
+from leruli_queue.dispatch.dispatcher import dispatch_for_ever
+from leruli_queue.logs import set_up_logs
+from leruli_queue.settings import Settings, load_settings
+from leruli_queue.store.migrate import migrate
+from leruli_queue.store.pool import open_pool
+
+
+@click.command("dispatch")
+def command() -> None:
+    """Move jobs between PostgreSQL and Nomad.
+
+    One copy is active, any others stand by to take over. Can be killed at any time.
+    """
+    settings = load_settings()
+    set_up_logs(settings)
+    asyncio.run(_dispatch(settings))
+
+
+async def _dispatch(settings: Settings) -> None:
+    async with open_pool(settings) as pool:
+        async with pool.acquire() as connection:
+            await migrate(connection)
+        work = asyncio.create_task(dispatch_for_ever(settings, pool))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, work.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await work

@@ -1,0 +1,37 @@
+"""``leruli-queue down``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from leruli_queue.commands.up import default_data
+from leruli_queue.embedded import lock
+from leruli_queue.embedded.folders import Folders
+from leruli_queue.embedded.processes import end_left_overs
+
+
+@click.command("down")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=default_data,
+    show_default="~/.local/share/leruli-queue",
+    help="Data folder of the stack.",
+)
+@click.option("--timeout", default=300, show_default=True, help="Seconds to wait for its end.")
+def command(data: Path, timeout: int) -> None:
+    """Stop what `up` started.
+
+    Jobs that run are ended and go back to the queue; the data stays.
+    """
+    folders = Folders(data.absolute())
+    if lock.stop_holder(folders.lock, seconds=timeout):
+        click.echo("The stack is down.", err=True)
+        return
+    left = end_left_overs(folders.started)
+    if left:
+        click.echo(f"Ended what a killed stack had left over: {', '.join(left)}.", err=True)
+    else:
+        click.echo(f"No stack is up with the data folder {folders.data}.", err=True)

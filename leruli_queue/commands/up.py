@@ -1,0 +1,84 @@
+"""``leruli-queue up``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from leruli_queue.embedded import detached, lock
+from leruli_queue.embedded.folders import Folders
+from leruli_queue.embedded.programs import find_programs
+from leruli_queue.embedded.progress import Progress
+from leruli_queue.embedded.stack import Stack
+
+_WATCH_EVERY_S = 0.5
+
+
+def default_data() -> Path:
+    """Return the data folder that is used when none is given."""
+    share = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(share) / "leruli-queue"
+
+
+class _StopRequestedError(Exception):
+    pass
+
+
+@click.command("up")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=default_data,
+    show_default="~/.local/share/leruli-queue",
+    help="Folder for everything that is kept.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the service. [default: free]")
+@click.option("--detach", is_flag=True, help="Return once it is up; `leruli-queue down` stops it.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+def command(data: Path, port: int | None, *, detach: bool, quiet: bool) -> None:
+    """Run the whole system on this machine.
+
+    PostgreSQL, an S3 server, Nomad, the service, the dispatcher and this machine as a node, all
+    real, their data in one folder. Ctrl-C stops it in order; started again it goes on where it
+    was. The folder then holds env.sh (source it, and use `leruli`) and admin.sh (secrets of the
+    admin).
+    """
+    folders = Folders(data.absolute())
+    programs = find_programs()
+    if detach:
+        port_option = [] if port is None else ["--port", str(port)]
+        detached.start(["up", "--data", str(folders.data), *port_option], folders, quiet=quiet)
+        return
+    progress = Progress(quiet=quiet)
+    with lock.hold(folders.lock):
+        _run(Stack(folders, programs, progress), folders, port, progress)
+
+
+def _run(stack: Stack, folders: Folders, port: int | None, progress: Progress) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _request_stop)
+    try:
+        with progress.shown():
+            stack.start(service_port=port)
+        progress.note(f"ready. For `leruli` in a shell: source {folders.env_sh}")
+        detached.report_ready()
+        while True:
+            time.sleep(_WATCH_EVERY_S)
+            stack.watch()
+    except _StopRequestedError:
+        pass
+    finally:
+        # A second Ctrl-C must not leave half of it running.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        with progress.shown():
+            stack.stop()
+
+
+def _request_stop(_number: int, _frame: FrameType | None) -> None:
+    raise _StopRequestedError

@@ -1,0 +1,83 @@
+"""One dispatcher is active; others wait to take over.
+
+The active one holds an advisory lock of PostgreSQL on a connection of its own. PostgreSQL frees
+the lock with the connection, so a dispatcher that dies is replaced as soon as its connection is
+gone. Jobs are claimed on this same connection: a dispatcher that lost it without noticing can
+claim nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import structlog
+
+from leruli_queue.settings import Settings
+from leruli_queue.store.locks import DISPATCHER_LOCK
+from leruli_queue.store.pool import Connection, connect
+from leruli_queue.store.queries import queries
+
+log = structlog.get_logger(__name__)
+
+_TRY_AGAIN_S = 1.0
+
+
+class LeadershipLostError(Exception):
+    """The connection that holds the lock is gone; another dispatcher may be active now."""
+
+
+class Leadership:
+    """Being the active dispatcher, as long as its connection lives."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._in_use = asyncio.Lock()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend the connection that holds the lock; what runs on it runs as the active one.
+
+        Raises
+        ------
+        LeadershipLostError
+            When the connection is gone.
+        """
+        try:
+            async with self._in_use:
+                yield self._connection
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+            raise LeadershipLostError(str(error)) from error
+
+    async def watch(self) -> None:
+        """Return never; look at the connection every second.
+
+        Raises
+        ------
+        LeadershipLostError
+            As soon as it is found broken.
+        """
+        while True:
+            await asyncio.sleep(_TRY_AGAIN_S)
+            async with self.connection() as connection:
+                await queries.is_reachable(connection)
+
+
+@asynccontextmanager
+async def lead(settings: Settings) -> AsyncIterator[Leadership]:
+    """Wait until this process is the active dispatcher, and be it inside of the block."""
+    connection = await connect(settings)
+    try:
+        waiting = False
+        while not await queries.try_lock(connection, lock=DISPATCHER_LOCK):
+            if not waiting:
+                log.info("standing by: another dispatcher is active")
+                waiting = True
+            await asyncio.sleep(_TRY_AGAIN_S)
+        log.info("this dispatcher is active")
+        yield Leadership(connection)
+    finally:
+        # Not close(): on a connection that hangs it would wait for an answer.
+        connection.terminate()

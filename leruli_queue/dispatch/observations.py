@@ -1,0 +1,60 @@
+"""What Nomad says about allocations, boiled down to what the database wants to know.
+
+ClientStatus alone is never believed: ``failed`` comes before stage-out has run, and ``complete``
+is also what a stopped or lost allocation ends as.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from leruli_queue.jobs.attempts import AttemptId
+from leruli_queue.nomad.names import attempt_of_child
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One look at the allocation of an attempt."""
+
+    attempt: AttemptId
+    allocation_id: str
+    running_since: datetime | None
+    # Nothing of it will run any more: stage-out is over, or never will be.
+    dead: bool
+    # Its node does not answer.
+    silent: bool
+
+
+def observe(allocation: dict[str, Any]) -> Observation | None:
+    """Read an allocation as Nomad's API and event stream have it; None if it is not ours."""
+    attempt = attempt_of_child(allocation.get("JobID", ""))
+    if attempt is None:
+        return None
+    tasks = allocation.get("TaskStates") or {}
+    status = allocation.get("ClientStatus")
+    return Observation(
+        attempt=attempt,
+        allocation_id=allocation["ID"],
+        running_since=_running_since(tasks.get("main") or {}),
+        dead=_is_dead(allocation, tasks),
+        silent=status == "unknown",
+    )
+
+
+def _running_since(main: dict[str, Any]) -> datetime | None:
+    # A task that ended between two looks was running as well.
+    if main.get("State") not in ("running", "dead") or not main.get("StartedAt"):
+        return None
+    started = datetime.fromisoformat(main["StartedAt"])
+    return started if started.year > 1 else None  # Go's zero time
+
+
+def _is_dead(allocation: dict[str, Any], tasks: dict[str, Any]) -> bool:
+    if (tasks.get("stage-out") or {}).get("State") == "dead":
+        return True
+    status = allocation.get("ClientStatus")
+    # An allocation whose set-up failed, or that was lost, ends without its stage-out having run.
+    never_set_up = status == "failed" and not any(task.get("StartedAt") for task in tasks.values())
+    return status == "lost" or never_set_up

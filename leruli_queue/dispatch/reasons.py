@@ -1,0 +1,22 @@
+"""Why a dispatched job has no place yet, in a sentence, from Nomad's evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_DIMENSIONS = {"cpu": "cores", "memory": "memory", "disk": "disk space"}
+
+
+def waiting_reason(evaluation: dict[str, Any]) -> str | None:
+    """Return the sentence for an evaluation that found no place, None for any other."""
+    failed = evaluation.get("FailedTGAllocs") or {}
+    if not failed:
+        return None
+    metric = next(iter(failed.values())) or {}
+    exhausted = metric.get("DimensionExhausted") or {}
+    if exhausted:
+        names = sorted({_DIMENSIONS.get(name.split()[0], name) for name in exhausted})
+        return f"waiting for a node with enough free {' and '.join(names)}"
+    if not metric.get("NodesEvaluated"):
+        return "waiting for a node: no machine of the group is connected"
+    return "waiting for a node that can take it"

@@ -1,0 +1,157 @@
+"""The reconciler: compares the database with Nomad, and gives up what will not end by itself.
+
+The database says what should be; Nomad's lists say what is.
+
+=================================================  ==========================================
+should be / is                                     done
+=================================================  ==========================================
+in flight / not in Nomad for a minute              given up: Nomad lost it
+in flight / there                                  its allocation is noted as an event would be
+waiting, for nodes that are not the group's now    given back: dispatched again for these nodes
+not in flight / alive in Nomad                     stopped there
+over in Nomad, no receipt for the grace time       given up
+on a node that is silent for too long              given up, stopped as soon as it is back
+=================================================  ==========================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from leruli_queue.dispatch.nodes import usable_nodes
+from leruli_queue.dispatch.notes import note_observations
+from leruli_queue.dispatch.observations import observe
+from leruli_queue.dispatch.parents import Parents
+from leruli_queue.jobs.attempts import AttemptId
+from leruli_queue.jobs.giving_up import Loss, give_up
+from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
+from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+from leruli_queue.store.queries import queries, rows
+
+log = structlog.get_logger(__name__)
+
+_OVERDUE_EVERY_S = 2.0
+
+
+class Reconciler:
+    """Keeps the database and Nomad of one mind."""
+
+    def __init__(
+        self, settings: Settings, pool: Pool, gateway: NomadGateway, parents: Parents
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._gateway = gateway
+        self._parents = parents
+        self._comparing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Look for what is overdue every few seconds, and compare in full every few minutes."""
+        clock = asyncio.get_running_loop()
+        next_comparison = clock.time() + self._settings.reconcile_interval_s
+        while True:
+            await asyncio.sleep(_OVERDUE_EVERY_S)
+            await self.give_up_overdue()
+            await self.give_back_misplaced()
+            if clock.time() >= next_comparison:
+                await self.compare()
+                await self._parents.drop_idle()
+                next_comparison = clock.time() + self._settings.reconcile_interval_s
+
+    async def compare(self) -> None:
+        """Compare all that is in flight with Nomad's lists."""
+        async with self._comparing:
+            # The database first: what is dispatched in between is then in Nomad and not in this
+            # list, and an attempt that the database does not know yet is looked up again below.
+            in_flight = {
+                AttemptId(row["job_id"], row["number"]): row
+                for row in await rows(queries.attempts_in_flight(self._pool))
+            }
+            children = await self._gateway.list_children(PARENT_PREFIX)
+            allocations = await self._gateway.list_allocations(PARENT_PREFIX)
+            await self._note(in_flight, allocations)
+            await self._stop_strays(children)
+            await self._give_up_missing(in_flight, children)
+
+    async def give_up_overdue(self) -> None:
+        """Give up attempts without a receipt, and those on nodes that are silent for too long."""
+        found = await rows(
+            queries.overdue_attempts(
+                self._pool,
+                receipt_grace_s=self._settings.receipt_grace_s,
+                node_silence_s=self._settings.node_silence_s,
+            )
+        )
+        losses = [
+            Loss(
+                AttemptId(row["job_id"], row["number"]),
+                "its node does not answer" if row["silent"] else "it ended without a receipt",
+                counts=True,
+            )
+            for row in found
+        ]
+        await give_up(self._pool, losses, max_attempts=self._settings.max_attempts)
+
+    async def give_back_misplaced(self) -> None:
+        """Take back what waits in Nomad for nodes that are not the group's nodes now."""
+        nodes = await usable_nodes(self._pool)
+        losses = []
+        async for row in queries.attempts_in_flight(self._pool):
+            group_nodes = nodes.get(row["group_id"])
+            if (
+                row["started_at"] is None
+                and row["allocation_id"] is None
+                and row["nomad_job_id"] is not None
+                and (group_nodes is None or group_nodes.digest != row["node_set"])
+            ):
+                attempt = AttemptId(row["job_id"], row["number"])
+                losses.append(Loss(attempt, "the nodes of the group changed", counts=False))
+        await give_up(self._pool, losses, max_attempts=self._settings.max_attempts)
+
+    async def _note(
+        self, in_flight: dict[AttemptId, Any], allocations: list[dict[str, Any]]
+    ) -> None:
+        observations = []
+        for allocation in allocations:
+            if attempt_of_child(allocation["JobID"]) not in in_flight:
+                continue
+            try:
+                # The list leaves the tasks' states out; few are in flight, so they are read singly.
+                observation = observe(await self._gateway.read_allocation(allocation["ID"]))
+            except NomadNotFoundError:
+                continue
+            if observation:
+                observations.append(observation)
+        await note_observations(self._pool, observations)
+
+    async def _stop_strays(self, children: list[dict[str, Any]]) -> None:
+        """Stop children that are no current attempt: of a crash, or of another database."""
+        alive = {
+            attempt: child["ID"]
+            for child in children
+            if child.get("Status") != "dead" and (attempt := attempt_of_child(child["ID"]))
+        }
+        current = {
+            AttemptId(row["job_id"], row["number"])
+            for row in await rows(queries.attempts_in_flight(self._pool))
+        }
+        for attempt in alive.keys() - current:
+            log.warning("stray child stopped", job=str(attempt.job_id), attempt=attempt.number)
+            await self._gateway.stop_job(alive[attempt])
+
+    async def _give_up_missing(
+        self, in_flight: dict[AttemptId, Any], children: list[dict[str, Any]]
+    ) -> None:
+        present = {attempt_of_child(child["ID"]) for child in children}
+        losses = [
+            # Counts: what Nomad loses again and again must end some time.
+            Loss(attempt, "the cluster manager lost it", counts=True)
+            for attempt, row in in_flight.items()
+            if row["nomad_job_id"] is not None and row["old"] and attempt not in present
+        ]
+        await give_up(self._pool, losses, max_attempts=self._settings.max_attempts)

@@ -1,0 +1,76 @@
+"""The tracker: follows Nomad's event stream and notes what it tells about progress.
+
+Which command runs, where, why one still waits. How a job ended is not Nomad's to say: that is the
+receipt. On every connect the reconciler compares once with Nomad's lists, so that nothing that
+happened while nobody listened is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+
+from leruli_queue.dispatch.notes import note_observations
+from leruli_queue.dispatch.observations import Observation, observe
+from leruli_queue.dispatch.reasons import waiting_reason
+from leruli_queue.dispatch.reconciler import Reconciler
+from leruli_queue.jobs.attempts import AttemptId
+from leruli_queue.nomad.events import stream_events
+from leruli_queue.nomad.names import attempt_of_child
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+from leruli_queue.store.queries import queries
+
+log = structlog.get_logger(__name__)
+
+
+class Tracker:
+    """Writes down what the event stream tells."""
+
+    def __init__(self, settings: Settings, pool: Pool, reconciler: Reconciler) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._reconciler = reconciler
+
+    async def run(self) -> None:
+        """Follow the stream until it breaks.
+
+        Raises
+        ------
+        leruli_queue.nomad.gateway.NomadAwayError
+            When it broke; run again.
+        """
+        async for events in stream_events(self._settings):
+            if events:
+                await self.note(events)
+            else:
+                # Connected: what comes from now on is in the stream, what came before in the lists.
+                log.info("following Nomad's events")
+                await self._reconciler.compare()
+
+    async def note(self, events: Iterable[dict[str, Any]]) -> None:
+        """Note the events of one line of the stream."""
+        observations: dict[AttemptId, Observation] = {}
+        waiting: dict[AttemptId, str] = {}
+        for event in events:
+            payload = event.get("Payload") or {}
+            if event["Topic"] == "Allocation":
+                observation = observe(payload["Allocation"])
+                if observation:
+                    observations[observation.attempt] = observation
+            elif event["Topic"] == "Evaluation":
+                evaluation = payload["Evaluation"]
+                attempt = attempt_of_child(evaluation.get("JobID", ""))
+                reason = waiting_reason(evaluation)
+                if attempt and reason:
+                    waiting[attempt] = reason
+        if waiting:
+            await queries.note_waiting(
+                self._pool,
+                job_ids=[attempt.job_id for attempt in waiting],
+                numbers=[attempt.number for attempt in waiting],
+                reasons=list(waiting.values()),
+            )
+        await note_observations(self._pool, observations.values())

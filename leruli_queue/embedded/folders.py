@@ -1,0 +1,110 @@
+"""The data folder of a stack, and where in it everything is."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+# sockaddr_un holds 108 bytes, a closing zero included.
+_LONGEST_SOCKET = 107
+_LONGEST_SOCKET_NAME = len("/postgres/.s.PGSQL.5432")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Paths below the data folder of one stack."""
+
+    data: Path
+
+    @property
+    def postgres(self) -> Path:
+        """PostgreSQL's cluster."""
+        return self.data / "postgres"
+
+    @property
+    def objects(self) -> Path:
+        """The object store's buckets."""
+        return self.data / "objects"
+
+    @property
+    def object_store_iam(self) -> Path:
+        """The object store's users and their policy."""
+        return self.data / "objects-iam"
+
+    @property
+    def nomad_server(self) -> Path:
+        """The Nomad server's configuration and state; can be rebuilt from PostgreSQL."""
+        return self.data / "nomad-server"
+
+    @property
+    def node(self) -> Path:
+        """Everything of this machine's node agent."""
+        return self.data / "node"
+
+    @property
+    def logs(self) -> Path:
+        """A log file a part."""
+        return self.data / "logs"
+
+    @property
+    def secrets(self) -> Path:
+        """Secrets and ports of this stack, kept from one start to the next."""
+        return self.data / "secrets.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked, and holding the process id, as long as the stack is up."""
+        return self.data / "up.lock"
+
+    @property
+    def started(self) -> Path:
+        """What was started: process ids, to clean up after a crash."""
+        return self.data / "started.json"
+
+    @property
+    def env_sh(self) -> Path:
+        """Environment of a user of this stack, to be sourced."""
+        return self.data / "env.sh"
+
+    @property
+    def admin_sh(self) -> Path:
+        """Secrets of the admin of this stack, to be sourced."""
+        return self.data / "admin.sh"
+
+    @property
+    def sockets(self) -> Path:
+        """Unix sockets; elsewhere when the data folder's path is too long for them."""
+        inside = self.data / "run"
+        if len(os.fsencode(inside)) + _LONGEST_SOCKET_NAME <= _LONGEST_SOCKET:
+            return inside
+        # Only the owner may enter, so nobody else can put a socket there.
+        name = f"leruli-queue-{os.getuid()}-{self.data.stat().st_ino}"
+        return Path(tempfile.gettempdir()) / name
+
+    def make(self) -> None:
+        """Make the folders, closed to other users."""
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (
+            self.logs,
+            self.objects,
+            self.object_store_iam,
+            self.nomad_server,
+            self.node,
+            self.sockets,
+        ):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if self.sockets.stat().st_uid != os.getuid():
+            raise PermissionError(f"{self.sockets} belongs to somebody else")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    draft = path.with_name(f".{path.name}.draft")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

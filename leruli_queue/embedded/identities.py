@@ -1,0 +1,98 @@
+"""The group of a stack: made at its first start, with an admin, a user and a compute secret."""
+
+from __future__ import annotations
+
+import asyncio
+from shlex import quote
+
+from leruli_queue.access.authenticate import authenticate_machine, authenticate_user
+from leruli_queue.embedded import object_store
+from leruli_queue.embedded.folders import Folders, write_private
+from leruli_queue.embedded.kept import Kept
+from leruli_queue.errors import UserReportableError
+from leruli_queue.groups.compute_secret import rotate_compute_secret
+from leruli_queue.groups.create import create_group
+from leruli_queue.groups.users import create_user
+from leruli_queue.settings import Settings
+from leruli_queue.store.migrate import migrate
+from leruli_queue.store.pool import Connection, connect
+from leruli_queue.store.queries import queries, rows
+
+_GROUP = "local"
+
+
+def service_url(kept: Kept) -> str:
+    """Return the address of the service."""
+    return f"http://127.0.0.1:{kept.ports.service}"
+
+
+def prepare_database(folders: Folders, kept: Kept, settings: Settings) -> None:
+    """Migrate the database and make the group, unless an earlier start did."""
+    asyncio.run(_prepare(folders, kept, settings))
+
+
+async def _prepare(folders: Folders, kept: Kept, settings: Settings) -> None:
+    connection = await connect(settings)
+    try:
+        await migrate(connection)
+        # Written before the commit: after a crash in between, the next start finds secrets that
+        # the database does not know and comes here again. The other order would lose the group.
+        async with connection.transaction():
+            group_id = await _group_of(connection, kept)
+            if group_id is None:
+                group = await create_group(connection, await _free_name(connection))
+                group_id = group.id
+                kept.admin_secret, kept.group_token = group.admin_secret, group.group_token
+                kept.user_secret = await create_user(
+                    connection, group.id, group.group_token, name="user", is_admin=False
+                )
+            if not await _compute_secret_is_current(connection, kept):
+                kept.compute_secret = await rotate_compute_secret(connection, group_id)
+            kept.save(folders.secrets)
+    finally:
+        await connection.close()
+
+
+async def _group_of(connection: Connection, kept: Kept) -> int | None:
+    try:
+        return (await authenticate_user(connection, kept.user_secret)).group_id
+    except UserReportableError:
+        return None
+
+
+async def _compute_secret_is_current(connection: Connection, kept: Kept) -> bool:
+    try:
+        await authenticate_machine(
+            connection, group_token=kept.group_token, compute_secret=kept.compute_secret
+        )
+    except UserReportableError:
+        return False
+    return True
+
+
+async def _free_name(connection: Connection) -> str:
+    taken = {row["name"] for row in await rows(queries.group_names(connection))}
+    candidates = (_GROUP if n == 1 else f"{_GROUP}-{n}" for n in range(1, len(taken) + 2))
+    return next(name for name in candidates if name not in taken)
+
+
+def write_shell_files(folders: Folders, kept: Kept) -> None:
+    """Write env.sh for users and admin.sh for the admin."""
+    user = {
+        "LERULI_BASEURL": service_url(kept),
+        "LERULI_API_SECRET": kept.user_secret,
+        "LERULI_S3_SERVER": object_store.url(kept),
+        "LERULI_S3_ACCESS": kept.object_store_access,
+        "LERULI_S3_SECRET": kept.object_store_secret,
+    }
+    admin = {
+        "LERULI_BASEURL": service_url(kept),
+        "LERULI_ADMIN_SECRET": kept.admin_secret,
+        "LERULI_GROUP_TOKEN": kept.group_token,
+        "LERULI_COMPUTE_SECRET": kept.compute_secret,
+        "NOMAD_ADDR": f"http://127.0.0.1:{kept.ports.nomad_http}",
+        "NOMAD_TOKEN": kept.nomad_management_token,
+    }
+    for path, variables in ((folders.env_sh, user), (folders.admin_sh, admin)):
+        lines = [f"export {name}={quote(value)}\n" for name, value in variables.items()]
+        write_private(path, "".join(lines))

@@ -1,0 +1,118 @@
+"""What a stack keeps from one start to the next: its ports and its secrets."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+from leruli_queue.embedded.folders import write_private
+from leruli_queue.errors import SetupError
+
+
+@dataclass
+class Ports:
+    """TCP ports on 127.0.0.1."""
+
+    service: int = 0
+    object_store: int = 0
+    nomad_http: int = 0
+    nomad_rpc: int = 0
+    nomad_serf: int = 0
+
+
+@dataclass
+class Kept:
+    """Ports and secrets; empty ones are filled in by the first start."""
+
+    ports: Ports = field(default_factory=Ports)
+    postgres_password: str = field(default_factory=lambda: secrets.token_hex(20))
+    object_store_root: str = field(default_factory=lambda: secrets.token_hex(20))
+    object_store_access: str = "local"
+    object_store_secret: str = field(default_factory=lambda: secrets.token_hex(20))
+    nomad_management_token: str = field(default_factory=lambda: str(uuid4()))
+    nomad_service_token: str = ""
+    admin_secret: str = ""
+    user_secret: str = ""
+    group_token: str = ""
+    compute_secret: str = ""
+
+    def save(self, path: Path) -> None:
+        """Write to a file that only its owner can read."""
+        write_private(path, json.dumps(asdict(self), indent=2) + "\n")
+
+
+def load_kept(path: Path) -> Kept:
+    """Read what an earlier start kept, or start afresh.
+
+    Raises
+    ------
+    SetupError
+        When the file is there but not readable as what it should be.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Kept(**(found | {"ports": Ports(**found["ports"])}))
+    except FileNotFoundError:
+        return Kept()
+    except (ValueError, KeyError, TypeError) as error:
+        raise SetupError(
+            f"{path} cannot be read ({type(error).__name__}): it was changed, or made by another "
+            "version. Restore it, or start with an empty data folder."
+        ) from error
+
+
+def choose_ports(ports: Ports, *, wanted_service_port: int | None) -> list[str]:
+    """Settle on free ports, the ones of the last start where possible.
+
+    Returns what had to change, in sentences for the person who started it.
+
+    Raises
+    ------
+    SetupError
+        When the port that was asked for is taken.
+    """
+    notes = []
+    if wanted_service_port is not None:
+        if not _is_free(wanted_service_port):
+            raise SetupError(
+                f"Port {wanted_service_port} is taken by another program. Choose another --port, "
+                "or leave it out to have a free one chosen."
+            )
+        ports.service = wanted_service_port
+    chosen: set[int] = set()
+    for name, port in asdict(ports).items():
+        if not port or port in chosen or not _is_free(port):
+            new = _free_port(chosen)
+            if port:
+                notes.append(f"port {port} of {name} is taken; using {new}")
+            setattr(ports, name, new)
+        chosen.add(getattr(ports, name))
+    return notes
+
+
+def _is_free(port: int) -> bool:
+    # Nomad's serf also needs the UDP port.
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram,
+    ):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            stream.bind(("127.0.0.1", port))
+            datagram.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port(but: set[int]) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in but and _is_free(port):
+            return port

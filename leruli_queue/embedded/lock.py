@@ -1,0 +1,76 @@
+"""One stack a data folder: who holds its lock, and telling it to stop."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from leruli_queue.errors import SetupError
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Hold the lock inside of the block.
+
+    Raises
+    ------
+    SetupError
+        When another stack has it.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError(
+                f"A stack is up already with the data folder {path.parent} (process "
+                f"{file.read().strip()}). Stop it with `leruli-queue down --data {path.parent}`."
+            ) from None
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def holder(path: Path) -> int | None:
+    """Return the process id of the stack that holds the lock, None when nobody does."""
+    try:
+        file = path.open("r+", encoding="ascii")
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = file.read().strip()
+            return int(text) if text.isdigit() else None
+    return None
+
+
+def stop_holder(path: Path, *, seconds: float) -> bool:
+    """Tell the holder to stop and wait until it did; False when nobody held the lock.
+
+    Raises
+    ------
+    SetupError
+        When it has not stopped in time.
+    """
+    pid = holder(path)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    while holder(path) is not None:
+        if time.monotonic() > deadline:
+            raise SetupError(
+                f"The stack (process {pid}) has not stopped after {seconds:.0f} s. "
+                f"See {path.parent / 'logs'}."
+            )
+        time.sleep(0.1)
+    return True

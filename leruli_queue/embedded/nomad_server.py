@@ -1,0 +1,116 @@
+"""A Nomad server for one stack: ACLs on, introduction strict. The node's client is the agent's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from importlib.resources import files
+from typing import Any
+
+import httpx
+
+from leruli_queue.embedded.folders import Folders, write_private
+from leruli_queue.embedded.kept import Kept
+from leruli_queue.embedded.processes import Part
+from leruli_queue.embedded.programs import Programs
+from leruli_queue.errors import SetupError
+
+NAMESPACE = "leruli"
+_POLICY = "leruli-queue"
+_ADDRESS = "127.0.0.1"
+# Above it the dead children's rows grow without need, below it a slow tracker misses them.
+_GC = "1h"
+
+
+def address(kept: Kept) -> str:
+    """Return the address of Nomad's HTTP API."""
+    return f"http://{_ADDRESS}:{kept.ports.nomad_http}"
+
+
+def write_configuration(folders: Folders, kept: Kept) -> None:
+    """Write the server's configuration.
+
+    Its state names its own address: when a port has changed since, it could not elect itself any
+    more. PostgreSQL has all that matters, so that state is thrown away.
+    """
+    path = folders.nomad_server / "server.json"
+    ports = kept.ports
+    configuration = {
+        "data_dir": str(folders.nomad_server / "state"),
+        "bind_addr": _ADDRESS,
+        "ports": {"http": ports.nomad_http, "rpc": ports.nomad_rpc, "serf": ports.nomad_serf},
+        "advertise": {
+            "http": f"{_ADDRESS}:{ports.nomad_http}",
+            "rpc": f"{_ADDRESS}:{ports.nomad_rpc}",
+            "serf": f"{_ADDRESS}:{ports.nomad_serf}",
+        },
+        "acl": {"enabled": True},
+        "server": {
+            "enabled": True,
+            "bootstrap_expect": 1,
+            "event_buffer_size": 10000,
+            "job_gc_threshold": _GC,
+            "eval_gc_threshold": _GC,
+            "batch_eval_gc_threshold": _GC,
+            "client_introduction": {"enforcement": "strict"},
+        },
+        "telemetry": {"disable_dispatched_job_summary_metrics": True},
+        "disable_update_check": True,
+        "leave_on_interrupt": False,
+        "leave_on_terminate": False,
+    }
+    text = json.dumps(configuration, indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        shutil.rmtree(folders.nomad_server / "state", ignore_errors=True)
+        kept.nomad_service_token = ""
+    write_private(path, text)
+
+
+def server_part(folders: Folders, programs: Programs) -> Part:
+    """Return the server as a part of the stack."""
+    return Part(
+        name="Nomad server",
+        arguments=[programs.nomad, "agent", "-config", folders.nomad_server / "server.json"],
+        environment={"PATH": os.environ.get("PATH", os.defpath)},
+        log=folders.logs / "nomad-server.log",
+    )
+
+
+def has_leader(kept: Kept) -> bool:
+    """Tell whether the server is up and has elected itself."""
+    try:
+        answer = httpx.get(f"{address(kept)}/v1/status/leader", timeout=2, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return answer.is_success and bool(answer.json())
+
+
+def prepare_access(kept: Kept) -> None:
+    """Bootstrap the ACLs, make the namespace, the service's policy and token; can be repeated."""
+    with httpx.Client(base_url=address(kept), timeout=10, trust_env=False) as client:
+        answer = client.post(
+            "/v1/acl/bootstrap", json={"BootstrapSecret": kept.nomad_management_token}
+        )
+        if not answer.is_success and "already done" not in answer.text:
+            raise SetupError(f"Nomad's ACLs cannot be set up: {answer.text.strip()}")
+        client.headers["X-Nomad-Token"] = kept.nomad_management_token
+        _post(client, f"/v1/namespace/{NAMESPACE}", {"Name": NAMESPACE})
+        rules = (files("leruli_queue.nomad") / "jobs" / "service.policy.hcl").read_text()
+        _post(client, f"/v1/acl/policy/{_POLICY}", {"Name": _POLICY, "Rules": rules})
+        if not _is_valid(client, kept.nomad_service_token):
+            token = {"Name": "service", "Type": "client", "Policies": [_POLICY]}
+            kept.nomad_service_token = _post(client, "/v1/acl/token", token).json()["SecretID"]
+
+
+def _is_valid(client: httpx.Client, token: str) -> bool:
+    if not token:
+        return False
+    return client.get("/v1/acl/token/self", headers={"X-Nomad-Token": token}).is_success
+
+
+def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Response:
+    answer = client.post(path, json=body)
+    if not answer.is_success:
+        raise SetupError(f"Nomad refused {path}: {answer.text.strip()}")
+    return answer

@@ -1,0 +1,102 @@
+"""PostgreSQL for one stack: a cluster of its own, on a unix socket only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+
+from leruli_queue.embedded.folders import Folders, write_private
+from leruli_queue.embedded.kept import Kept
+from leruli_queue.embedded.processes import Part
+from leruli_queue.embedded.programs import Programs
+from leruli_queue.errors import SetupError
+
+_USER = "leruli"
+_DATABASE = "postgres"
+
+
+def database_url(folders: Folders, kept: Kept) -> str:
+    """Return the address of the stack's database."""
+    socket = quote(str(_socket_folder(folders)), safe="")
+    return f"postgresql://{_USER}:{kept.postgres_password}@/{_DATABASE}?host={socket}"
+
+
+def make_cluster(folders: Folders, kept: Kept, programs: Programs) -> None:
+    """Make the database cluster, unless an earlier start did."""
+    if (folders.postgres / "PG_VERSION").exists():
+        return
+    password_file = folders.data / ".postgres-password"
+    write_private(password_file, kept.postgres_password)
+    try:
+        subprocess.run(
+            [
+                *_not_as_root(),
+                *(programs.postgres_bin / "initdb", "--pgdata", folders.postgres),
+                *("--username", _USER, "--pwfile", password_file, "--auth", "scram-sha-256"),
+                *("--encoding", "UTF8", "--no-locale"),
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except subprocess.CalledProcessError as error:
+        raise SetupError(f"PostgreSQL's initdb failed:\n{error.stderr.strip()}") from error
+    finally:
+        password_file.unlink()
+
+
+def postgres_part(folders: Folders, programs: Programs) -> Part:
+    """Return the server as a part of the stack."""
+    _socket_folder(folders).mkdir(mode=0o700, exist_ok=True)
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(_socket_folder(folders)),
+        "max_connections": "100",
+    }
+    return Part(
+        name="PostgreSQL",
+        arguments=[
+            *_not_as_root(),
+            *(programs.postgres_bin / "postgres", "-D", folders.postgres),
+            *(f"--{name}={value}" for name, value in settings.items()),
+        ],
+        environment=os.environ,
+        log=folders.logs / "postgres.log",
+        # Its fast shutdown: SIGTERM would wait for every client to leave.
+        end_signal=signal.SIGINT,
+    )
+
+
+def answers(url: str) -> bool:
+    """Tell whether the database takes connections."""
+
+    async def ask() -> bool:
+        try:
+            connection = await asyncpg.connect(url, timeout=2)
+        except (OSError, asyncpg.PostgresError, TimeoutError):
+            return False
+        await connection.close()
+        return True
+
+    return asyncio.run(ask())
+
+
+def _socket_folder(folders: Folders) -> Path:
+    return folders.sockets / "postgres"
+
+
+def _not_as_root() -> list[str]:
+    """Run what follows under another user id as far as it can see: PostgreSQL refuses root.
+
+    A user namespace maps our id to one that is not 0. Files keep belonging to us, and no system
+    user has to be made.
+    """
+    if os.getuid() != 0:
+        return []
+    return ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]

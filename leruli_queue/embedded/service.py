@@ -1,0 +1,114 @@
+"""The service, the dispatcher and the node agent as parts of the stack."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import httpx
+
+from leruli_queue.embedded import nomad_server, object_store, postgres
+from leruli_queue.embedded.folders import Folders
+from leruli_queue.embedded.identities import service_url
+from leruli_queue.embedded.kept import Kept
+from leruli_queue.embedded.processes import Part
+from leruli_queue.embedded.programs import Programs
+from leruli_queue.settings import PREFIX, Settings
+
+
+def service_environment(folders: Folders, kept: Kept) -> dict[str, str]:
+    """Return the environment of `serve` and `dispatch`.
+
+    Settings of the person who starts the stack pass through; the ones below are the stack's.
+    """
+    ours = {
+        "DATABASE_URL": postgres.database_url(folders, kept),
+        "LISTEN_HOST": "127.0.0.1",
+        "LISTEN_PORT": str(kept.ports.service),
+        "NOMAD_ADDRESS": nomad_server.address(kept),
+        "NOMAD_TOKEN": kept.nomad_service_token,
+        "NOMAD_NAMESPACE": nomad_server.NAMESPACE,
+        "NOMAD_SERVERS": f"127.0.0.1:{kept.ports.nomad_rpc}",
+    }
+    # Nobody but us leaves this stack's node; jobs that still run then go back to the queue.
+    defaults = {f"{PREFIX}DRAIN_DEADLINE_S": "1"}
+    return {
+        **defaults,
+        **os.environ,
+        **{f"{PREFIX}{name}": value for name, value in ours.items()},
+    }
+
+
+def service_settings(folders: Folders, kept: Kept) -> Settings:
+    """Return the settings that the stack's own calls into the service use."""
+    return Settings(database_url=postgres.database_url(folders, kept))
+
+
+def serve_part(folders: Folders, kept: Kept) -> Part:
+    """Return the HTTP service as a part of the stack."""
+    return Part(
+        name="service",
+        arguments=[sys.executable, "-m", "leruli_queue", "serve"],
+        environment=service_environment(folders, kept),
+        log=folders.logs / "serve.log",
+    )
+
+
+def dispatch_part(folders: Folders, kept: Kept) -> Part:
+    """Return the dispatcher as a part of the stack."""
+    return Part(
+        name="dispatcher",
+        arguments=[sys.executable, "-m", "leruli_queue", "dispatch"],
+        environment=service_environment(folders, kept),
+        log=folders.logs / "dispatch.log",
+    )
+
+
+def node_part(folders: Folders, kept: Kept, programs: Programs) -> Part:
+    """Return this machine's node agent as a part of the stack: it joins like any other."""
+    ours = {
+        "LERULI_BASEURL": service_url(kept),
+        "LERULI_GROUP_TOKEN": kept.group_token,
+        "LERULI_COMPUTE_SECRET": kept.compute_secret,
+        "LERULI_S3_SERVER": object_store.url(kept),
+        "LERULI_S3_ACCESS": kept.object_store_access,
+        "LERULI_S3_SECRET": kept.object_store_secret,
+        "LERULI_NODE_DIR": str(folders.node),
+        "LERULI_NODE_DOCKER_SOCKET": str(programs.docker_socket),
+        "LERULI_NODE_NOMAD": str(programs.nomad),
+    }
+    return Part(
+        name="node",
+        arguments=[programs.node_agent, "run"],
+        environment={**os.environ, **ours},
+        log=folders.logs / "node.log",
+        # It drains: containers get TERM, then KILL, and their output is uploaded.
+        patience_s=180.0,
+    )
+
+
+def is_ready(kept: Kept) -> bool:
+    """Tell whether the service can answer requests."""
+    try:
+        return httpx.get(f"{service_url(kept)}/readyz", timeout=2, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def node_is_ready(kept: Kept) -> bool:
+    """Tell whether Nomad has a node that can run containers."""
+    try:
+        answer = httpx.get(
+            f"{nomad_server.address(kept)}/v1/nodes",
+            headers={"X-Nomad-Token": kept.nomad_management_token},
+            timeout=2,
+            trust_env=False,
+        )
+    except httpx.HTTPError:
+        return False
+    return answer.is_success and any(
+        node["Status"] == "ready"
+        and node["SchedulingEligibility"] == "eligible"
+        and node["Drivers"].get("docker", {}).get("Healthy")
+        for node in answer.json()
+    )

@@ -1,0 +1,1 @@
+"""Groups and what belongs to them: users, the compute secret."""

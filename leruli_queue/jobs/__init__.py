@@ -1,0 +1,1 @@
+"""Jobs: their states, intake, status, cancelling, and the attempts to run them."""

@@ -1,0 +1,198 @@
+"""Attempts: leave to start, leave to upload, receipt.
+
+Nomad places a job's allocation; whether it may run, may upload, and how it ended is settled here,
+between the node agent and the service. docs/attempts.md has the whole protocol, crash by crash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from leruli_queue.access.authenticate import Node
+from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.outcomes import Limits, Receipt, Verdict, judge
+from leruli_queue.jobs.states import FINAL, JobState
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class AttemptId:
+    """One dispatch of a job: the job's id and the attempt's number, counted from 1."""
+
+    job_id: UUID
+    number: int
+
+
+@dataclass(frozen=True)
+class Leave:
+    """What the node agent has to know to run an attempt."""
+
+    bucket: str
+    code: str
+    version: str
+    cores: int
+    memory_mb: int
+    time_limit_s: int
+
+
+class StaleAttemptError(UserReportableError):
+    """The attempt is not, or no longer, this node's to run: the agent drops it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=409)
+
+
+async def start_attempt(
+    connection: Connection | Pool, node: Node, attempt: AttemptId, start_key: str
+) -> Leave:
+    """Give a node leave to start an attempt.
+
+    Given once: to the current attempt of a job of the node's group, submitted and not cancelled,
+    to a node that joined with the current compute secret. Repeated with the same start key (the
+    answer was lost) it answers the same.
+
+    Raises
+    ------
+    StaleAttemptError
+        Otherwise, with a sentence that says which.
+    """
+    row = await queries.start_attempt(
+        connection,
+        node_id=node.id,
+        job_id=attempt.job_id,
+        number=attempt.number,
+        start_key=start_key,
+    )
+    if row is not None:
+        return Leave(**row)
+    refusal = await _why_no_start(connection, node, attempt)
+    log.warning("start refused", job=str(attempt.job_id), attempt=attempt.number, why=refusal)
+    raise StaleAttemptError(refusal)
+
+
+async def _why_no_start(connection: Connection | Pool, node: Node, attempt: AttemptId) -> str:
+    row = await queries.why_no_start(connection, node_id=node.id, job_id=attempt.job_id)
+    if row is None or not row["same_group"]:
+        return "There is no such attempt for this node."
+    if not row["current_secret"]:
+        return "This node joined with a compute secret that was rotated; it has to join again."
+    if row["attempt"] != attempt.number:
+        return "This is not the job's current attempt."
+    if row["cancel_requested_at"] is not None or row["state"] == JobState.CANCELLED:
+        return "The job was cancelled."
+    if row["started_at"] is not None:
+        return "This attempt was started before."
+    return f"The job is {row['state']}, not waiting to be started."
+
+
+async def allow_upload(connection: Connection | Pool, node: Node, attempt: AttemptId) -> None:
+    """Give a node leave to upload the output of an attempt; can be repeated.
+
+    Raises
+    ------
+    StaleAttemptError
+        When the attempt is not the current one, or not this node's: its successor may have
+        uploaded already, and must not be overwritten.
+    """
+    allowed = await queries.allow_upload(
+        connection, node_id=node.id, job_id=attempt.job_id, number=attempt.number
+    )
+    if allowed is None:
+        raise StaleAttemptError("This attempt is not the current one; upload nothing.")
+
+
+async def end_attempt(
+    pool: Pool, node: Node, attempt: AttemptId, receipt: Receipt, *, max_attempts: int
+) -> Verdict | None:
+    """Take the receipt of an attempt: the job becomes final by it, or goes back to the queue.
+
+    A repeated receipt changes nothing and returns None.
+
+    Raises
+    ------
+    StaleAttemptError
+        When the attempt is not the current one, or not this node's.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        row = await queries.attempt_for_receipt(
+            connection, job_id=attempt.job_id, number=attempt.number
+        )
+        if row is None or row["node_id"] != node.id:
+            raise StaleAttemptError("There is no such attempt for this node.")
+        if row["ended_at"] is not None:
+            return None
+        await queries.end_attempt(
+            connection,
+            job_id=attempt.job_id,
+            number=attempt.number,
+            outcome=receipt.outcome,
+            exit_code=receipt.exit_code,
+            message=receipt.message,
+            wall_s=receipt.wall_s,
+            cpu_s=receipt.cpu_s,
+            peak_memory_mb=receipt.peak_memory_mb,
+            uploaded_bytes=receipt.uploaded_bytes,
+            uploaded_files=receipt.uploaded_files,
+        )
+        state = JobState(row["state"])
+        if row["attempt"] != attempt.number or state in FINAL:
+            # Noted above for the record of the attempt; the job has gone on without it.
+            return None
+        verdict = judge(
+            receipt,
+            Limits(row["memory_mb"], row["time_limit_s"], f"{row['code']}:{row['version']}"),
+            cancel_requested=row["cancel_requested_at"] is not None,
+        )
+        if state is JobState.RECEIVED and row["upload_at"] is None:
+            return None  # given up before it uploaded: the next attempt brings the results
+        verdict = _bounded(verdict, row["lost_attempts"], max_attempts)
+        await _apply(connection, attempt, state, verdict, receipt.exit_code)
+    log.info(
+        "attempt ended",
+        job=str(attempt.job_id),
+        attempt=attempt.number,
+        outcome=receipt.outcome.value,
+        state=verdict.state.value,
+    )
+    return verdict
+
+
+def _bounded(verdict: Verdict, lost_attempts: int, max_attempts: int) -> Verdict:
+    if not verdict.counts_as_lost:
+        return verdict
+    lost = lost_attempts + 1
+    if lost >= max_attempts:
+        return Verdict(JobState.FAILED, f"{verdict.reason}; given up after {lost} attempts")
+    return Verdict(JobState.RECEIVED, f"{verdict.reason}; it will run again", counts_as_lost=True)
+
+
+async def _apply(
+    connection: Connection,
+    attempt: AttemptId,
+    state: JobState,
+    verdict: Verdict,
+    exit_code: int | None,
+) -> None:
+    if verdict.state is not JobState.RECEIVED:
+        await queries.end_job(
+            connection,
+            job_id=attempt.job_id,
+            number=attempt.number,
+            state=verdict.state,
+            reason=verdict.reason,
+            exit_code=exit_code,
+        )
+    elif state is not JobState.RECEIVED:
+        await queries.requeue_job(
+            connection,
+            job_id=attempt.job_id,
+            number=attempt.number,
+            reason=verdict.reason,
+            lost=int(verdict.counts_as_lost),
+        )

@@ -1,0 +1,48 @@
+"""Cancel a job.
+
+Before leave to start was given nothing runs yet: the job is cancelled at once, and a start that
+comes later is refused. After it, the job stays what it is until the receipt of the attempt, so
+that ``cancelled`` also means that the output up to then can be fetched. Both are decided in one
+statement on the job's row, where attempt-start takes its leave as well: whichever comes first
+wins. Ending the allocation in Nomad is left to the stopper of the dispatcher.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from leruli_queue.access.authenticate import User
+from leruli_queue.jobs.states import FINAL, JobState
+from leruli_queue.jobs.status import Status, UnknownJobError, job_status
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries
+
+
+async def cancel_job(connection: Connection | Pool, user: User, job_id: UUID) -> Status:
+    """Cancel one of the user's jobs (an admin: any of the group) and return its status.
+
+    Repeating it changes nothing; neither does cancelling a job that has ended.
+
+    Raises
+    ------
+    UnknownJobError
+        For an unknown job and for other people's alike.
+    """
+    state = await queries.cancel_job(
+        connection,
+        job_id=job_id,
+        group_id=user.group_id,
+        user_id=user.id,
+        owner_id=None if user.is_admin else user.id,
+        reason="cancelled before it ran",
+    )
+    if state is not None:
+        if state == JobState.CANCELLED:
+            return Status(JobState.CANCELLED, "cancelled before it ran")
+        return Status(JobState(state), "cancellation was requested; it is being stopped")
+    status = await job_status(connection, user, job_id)
+    if status.state not in FINAL:  # cannot be: what is not final can be cancelled
+        raise UnknownJobError
+    if status.state is JobState.CANCELLED:
+        return status
+    return Status(status.state, f"the job has {status.state.value} already")

@@ -1,0 +1,89 @@
+"""Take jobs in: what a job may ask for, and one set-based insert for any number of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from leruli_queue.access.authenticate import User
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries, rows
+
+CODE_PATTERN = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+"""What Docker allows as a name without a registry."""
+
+VERSION_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}"
+"""What Docker allows as a tag, a little shorter."""
+
+_CODE_VERSION = re.compile(rf"(?P<code>{CODE_PATTERN}):(?P<version>{VERSION_PATTERN})")
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job as its user asks for it, already checked."""
+
+    bucket: str
+    name: str
+    code: str
+    version: str
+    cores: int
+    memory_mb: int
+    time_limit_s: int
+
+
+def split_code_version(text: str) -> tuple[str, str]:
+    """Take ``code:version`` apart.
+
+    Raises
+    ------
+    ValueError
+        With a sentence, when it could not name an image.
+    """
+    match = _CODE_VERSION.fullmatch(text)
+    if match is None or len(match["code"]) > 63:
+        raise ValueError(
+            "codeversion has to read code:version, as the image is tagged: lower-case letters, "
+            "digits and single . _ - in the code; letters, digits and . _ - in the version"
+        )
+    return match["code"], match["version"]
+
+
+async def take_in(connection: Connection | Pool, jobs: Sequence[tuple[User, NewJob]]) -> list[UUID]:
+    """Store jobs and return their ids, in order.
+
+    One statement, so all or none. A bucket that was submitted before, in this call or an earlier
+    one, gives the id of the job that has it: repeating a submit is safe.
+    """
+    # Ids grow with time, so the primary key is also the order of arrival.
+    found = await rows(
+        queries.insert_jobs(
+            connection,
+            ids=[UUID(int=uuid7().int) for _ in jobs],
+            group_ids=[user.group_id for user, _ in jobs],
+            user_ids=[user.id for user, _ in jobs],
+            buckets=[job.bucket for _, job in jobs],
+            names=[job.name for _, job in jobs],
+            codes=[job.code for _, job in jobs],
+            versions=[job.version for _, job in jobs],
+            cores=[job.cores for _, job in jobs],
+            memory_mbs=[job.memory_mb for _, job in jobs],
+            time_limits=[job.time_limit_s for _, job in jobs],
+        )
+    )
+    ids = {(row["group_id"], row["bucket"]): row["id"] for row in found}
+    missing = [(user, job) for user, job in jobs if (user.group_id, job.bucket) not in ids]
+    if missing:
+        # Another transaction inserted the same bucket in between: its row is visible now.
+        found = await rows(
+            queries.jobs_by_bucket(
+                connection,
+                group_ids=[user.group_id for user, _ in missing],
+                buckets=[job.bucket for _, job in missing],
+            )
+        )
+        ids.update({(row["group_id"], row["bucket"]): row["id"] for row in found})
+    return [ids[user.group_id, job.bucket] for user, job in jobs]

@@ -1,0 +1,106 @@
+"""What an attempt's receipt means for its job: the one table.
+
+The node agent reports *how* the attempt ended (its outcome); what follows from it is decided
+here. Failure of the job is final. Failure of the platform is not the job's: it is tried again,
+up to ``LERULI_QUEUE_MAX_ATTEMPTS`` times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from leruli_queue.jobs.states import JobState
+
+
+class Outcome(StrEnum):
+    """How an attempt ended, as the node agent reports it."""
+
+    ENDED = "ended"  # the command ran to its end; the exit code is given
+    TIME_LIMIT = "time_limit"
+    OUT_OF_MEMORY = "out_of_memory"
+    IMAGE_UNKNOWN = "image_unknown"  # no such object in the group's image bucket
+    IMAGE_BROKEN = "image_broken"  # Docker could not load it
+    INPUT_BROKEN = "input_broken"  # run.tgz is missing, damaged or holds what is not allowed
+    UPLOAD_FAILED = "upload_failed"  # the object store took no output for the whole patience
+    STOPPED = "stopped"  # Nomad ended it: cancelled, or the node is drained
+    NODE_TROUBLE = "node_trouble"  # Docker down, container lost, agent lost its notes
+
+
+PLATFORM_FAILURES = frozenset({Outcome.UPLOAD_FAILED, Outcome.NODE_TROUBLE})
+"""Outcomes that count as a lost attempt; the job goes back to the queue."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The node agent's last word on an attempt."""
+
+    outcome: Outcome
+    exit_code: int | None = None
+    message: str | None = None
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    peak_memory_mb: int | None = None
+    uploaded_bytes: int | None = None
+    uploaded_files: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the job was allowed, for the sentence that says it was exceeded."""
+
+    memory_mb: int
+    time_limit_s: int
+    image: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a receipt makes of the job. ``state`` RECEIVED means: try again."""
+
+    state: JobState
+    reason: str | None
+    counts_as_lost: bool = False
+
+
+def judge(receipt: Receipt, limits: Limits, *, cancel_requested: bool) -> Verdict:
+    """Decide what becomes of the job; a pure function.
+
+    A command that reached its end before the cancellation reached it has its own result.
+    """
+    outcome = receipt.outcome
+    if outcome is Outcome.ENDED and receipt.exit_code == 0:
+        return Verdict(JobState.COMPLETED, receipt.message)
+    if cancel_requested:
+        return Verdict(JobState.CANCELLED, "cancelled while it ran; output up to then was uploaded")
+    if outcome is Outcome.STOPPED:
+        return Verdict(JobState.RECEIVED, "its node was taken out of service; it will run again")
+    if outcome in PLATFORM_FAILURES:
+        why = receipt.message or _PLATFORM_SENTENCES[outcome]
+        return Verdict(JobState.RECEIVED, why, counts_as_lost=True)
+    return Verdict(JobState.FAILED, _failure(receipt, limits))
+
+
+_PLATFORM_SENTENCES = {
+    Outcome.UPLOAD_FAILED: "the object storage did not take the output",
+    Outcome.NODE_TROUBLE: "the node could not run it",
+}
+
+
+def _failure(receipt: Receipt, limits: Limits) -> str:
+    match receipt.outcome:
+        case Outcome.ENDED:
+            sentence = f"its command ended with exit code {receipt.exit_code}"
+        case Outcome.TIME_LIMIT:
+            sentence = (
+                f"time limit of {limits.time_limit_s} s reached; output up to then was uploaded"
+            )
+        case Outcome.OUT_OF_MEMORY:
+            sentence = f"killed: used more than {limits.memory_mb} MB"
+        case Outcome.IMAGE_UNKNOWN:
+            return receipt.message or f"image {limits.image} is not published"
+        case Outcome.IMAGE_BROKEN:
+            sentence = f"image {limits.image} cannot be loaded; publish it again"
+        case _:
+            sentence = "its input cannot be used"
+    return f"{sentence}; {receipt.message}" if receipt.message else sentence

@@ -1,0 +1,1 @@
+"""Nodes: how a machine becomes one and leaves."""

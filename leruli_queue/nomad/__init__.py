@@ -1,0 +1,1 @@
+"""The line to HashiCorp Nomad: calls, the event stream, job templates."""

@@ -1,0 +1,221 @@
+"""Calls to Nomad's HTTP API: the sole importer of python-nomad.
+
+python-nomad is synchronous; every call runs in a thread. Where the library lacks something
+(idempotency tokens, HCL variables, node pools, introduction tokens) its raw ``request`` is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+import requests
+from nomad.api import exceptions
+
+import nomad
+from leruli_queue.settings import Settings
+
+_T = TypeVar("_T")
+
+_INTRODUCTION_TTL = "5m"
+# One call a thread, each on one of the kept connections.
+_THREADS = 16
+
+
+class NomadError(Exception):
+    """Nomad refused a call. The message is Nomad's own."""
+
+
+class NomadNotFoundError(NomadError):
+    """What was asked for does not exist in Nomad."""
+
+
+class NomadAwayError(NomadError):
+    """Nomad cannot be reached, has no leader, or did not answer in time.
+
+    Whether the call took effect is not known.
+    """
+
+
+@dataclass(frozen=True)
+class DispatchAnswer:
+    """What Nomad answered to a dispatch."""
+
+    child_id: str
+    # Nomad knew the idempotency token already. Only then is the id certain after a call whose
+    # answer was lost: of two calls under way at once the loser is told an id that does not exist.
+    repeated: bool
+
+
+class NomadGateway:
+    """Nomad, as the service and the dispatcher need it. Safe to share between tasks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.namespace = settings.nomad_namespace
+        session = requests.Session()
+        session.trust_env = False  # proxies and netrc are for the outside world
+        adapter = requests.adapters.HTTPAdapter(pool_connections=_THREADS, pool_maxsize=_THREADS)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        # Compressing for a reader on the same network costs the server more than it saves.
+        session.headers["Accept-Encoding"] = "identity"
+        token = settings.nomad_token
+        self._client = nomad.Nomad(
+            address=settings.nomad_address,
+            token=token.get_secret_value() if token else None,
+            namespace=settings.nomad_namespace,
+            timeout=settings.nomad_timeout_s,
+            verify=True,
+            session=session,
+        )
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="nomad")
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # Jobs
+
+    async def parse_job(self, hcl: str, variables: str) -> dict[str, Any]:
+        """Turn HCL and its variables (in HCL as well) into a job, by Nomad's own parser."""
+        body = {"JobHCL": hcl, "Variables": variables, "Canonicalize": True}
+        job: dict[str, Any] = await self._call(
+            lambda: self._client.jobs.request("parse", json=body, method="post").json()
+        )
+        return job
+
+    async def register_job(self, job: dict[str, Any]) -> None:
+        """Register a job; an unchanged one makes no new version."""
+        await self._call(lambda: self._client.job.register_job(_path(job["ID"]), {"Job": job}))
+
+    async def dispatch(
+        self, parent_id: str, meta: dict[str, str], *, id_prefix: str, idempotency_token: str
+    ) -> DispatchAnswer:
+        """Dispatch a child of a parameterized job.
+
+        Raises
+        ------
+        NomadNotFoundError
+            When the parent is not registered.
+        """
+        body = {"Meta": meta, "IdPrefixTemplate": id_prefix}
+        # Nomad reads the token from the query; python-nomad's own method puts it into the body.
+        parameters = {"idempotency_token": idempotency_token}
+        try:
+            answer = await self._call(
+                lambda: self._client.job.request(
+                    _path(parent_id), "dispatch", json=body, params=parameters, method="post"
+                ).json()
+            )
+        except NomadError as error:
+            if "job not found" in str(error):  # a 500 in Nomad's API
+                raise NomadNotFoundError(str(error)) from error
+            raise
+        return DispatchAnswer(answer["DispatchedJobID"], repeated=not answer.get("EvalID"))
+
+    async def stop_job(self, job_id: str) -> None:
+        """Stop a job: its main task is ended, its stage-out runs. An unknown one is no error."""
+        try:
+            await self._call(lambda: self._client.job.deregister_job(_path(job_id)))
+        except NomadNotFoundError:
+            return
+
+    async def list_children(self, prefix: str) -> list[dict[str, Any]]:
+        """List the dispatched jobs (dead ones too) whose id begins so."""
+        found = await self._call(
+            lambda: self._client.jobs.request(params={"prefix": prefix}, method="get").json()
+        )
+        return [job for job in found if job.get("ParentID")]
+
+    # Allocations
+
+    async def list_allocations(self, job_prefix: str) -> list[dict[str, Any]]:
+        """List the allocations of jobs whose id begins so, without their tasks' states."""
+        parameters = {"task_states": "false", "filter": f'JobID matches "^{job_prefix}"'}
+        found: list[dict[str, Any]] = await self._call(
+            lambda: self._client.allocations.request(params=parameters, method="get").json()
+        )
+        return found
+
+    async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
+        """Read one allocation, its tasks' states included.
+
+        Raises
+        ------
+        NomadNotFoundError
+            When it is not there any more.
+        """
+        found: dict[str, Any] = await self._call(
+            lambda: self._client.allocation.request(_path(allocation_id), method="get").json()
+        )
+        return found
+
+    # Nodes
+
+    async def admit_node(self, node_id: UUID, pool: str) -> str:
+        """Make sure of the pool, let the node take jobs, return a token to register with."""
+        await self._call(
+            lambda: self._client.node.request(
+                # python-nomad has no endpoint for pools; the path is relative to /v1/node.
+                "pools",
+                json={"Name": pool},
+                method="post",
+            )
+        )
+        try:
+            # A node that left is draining or ineligible; a new one is not there yet.
+            await self._call(
+                lambda: self._client.node.drain_node_with_spec(
+                    str(node_id), None, mark_eligible=True
+                )
+            )
+        except NomadNotFoundError:
+            pass
+        except NomadError as error:
+            if "not found" not in str(error):
+                raise
+        body = {"NodePool": pool, "NodeName": str(node_id), "TTL": _INTRODUCTION_TTL}
+        answer = await self._call(
+            lambda: self._client.acl.request(
+                "identity", "client-introduction-token", json=body, method="post"
+            ).json()
+        )
+        return str(answer["JWT"])
+
+    async def drain_node(self, node_id: UUID, deadline_s: float) -> None:
+        """Place nothing more on the node and stop what is left there after the deadline."""
+        spec = {"Deadline": int(deadline_s * 1e9) or -1, "IgnoreSystemJobs": False}
+        try:
+            await self._call(lambda: self._client.node.drain_node_with_spec(str(node_id), spec))
+        except NomadNotFoundError:
+            return
+
+    async def _call(self, call: Callable[[], _T]) -> _T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, call)
+        except exceptions.URLNotFoundNomadException as error:
+            raise NomadNotFoundError(_text(error)) from None
+        except exceptions.BaseNomadException as error:
+            text = _text(error)
+            away = (
+                not isinstance(error.nomad_resp, requests.Response) or "No cluster leader" in text
+            )
+            raise (NomadAwayError if away else NomadError)(text) from None
+
+
+def _path(part: str) -> str:
+    """Quote an id for the path: the ids of dispatched jobs hold a slash."""
+    return quote(part, safe="")
+
+
+def _text(error: exceptions.BaseNomadException) -> str:
+    response = error.nomad_resp
+    if isinstance(response, requests.Response):
+        return f"{response.status_code}: {response.text.strip()[:500]}"
+    return f"Nomad cannot be reached: {type(response).__name__}"

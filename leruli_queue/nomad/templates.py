@@ -1,0 +1,74 @@
+"""Make the parent job of a kind of calculation from its HCL in ``nomad_jobs``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from uuid import UUID
+
+from leruli_queue.nodes.pools import image_prefix, pool_name
+from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.nomad.names import PARENT_PREFIX
+from leruli_queue.settings import Settings
+
+
+@dataclass(frozen=True)
+class ParentSpec:
+    """What a dispatch cannot vary, so that each combination needs a parent of its own."""
+
+    group_key_id: str
+    code: str
+    version: str
+    cores: int
+    memory_mb: int
+
+    @property
+    def id(self) -> str:
+        """The parent's id in Nomad: readable, and ending in a hash of all that decides it."""
+        text = json.dumps([*astuple(self), _template()])
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return f"{PARENT_PREFIX}{self.group_key_id}-{self.code}-{self.cores}c-{digest}"
+
+
+def node_set_digest(node_ids: Iterable[UUID]) -> str:
+    """Return a short text that changes whenever the set of node ids does."""
+    text = ",".join(sorted(str(node_id) for node_id in node_ids))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+async def render_parent(
+    gateway: NomadGateway, settings: Settings, spec: ParentSpec, node_ids: Iterable[UUID]
+) -> dict[str, Any]:
+    """Return the parent as a job that Nomad takes, fenced to the given nodes."""
+    values: dict[str, str | int] = {
+        "id": spec.id,
+        "namespace": settings.nomad_namespace,
+        "region": settings.nomad_region,
+        "datacenter": settings.nomad_datacenter,
+        "node_pool": pool_name(spec.group_key_id),
+        "node_ids": ",".join(sorted(str(node_id) for node_id in node_ids)),
+        "image": f"{image_prefix(spec.group_key_id)}/{spec.code}:{spec.version}",
+        "cores": spec.cores,
+        "memory_mb": spec.memory_mb,
+    }
+    return await gateway.parse_job(_template(), _as_hcl(values))
+
+
+@cache
+def _template() -> str:
+    folder = files("leruli_queue.nomad") / "jobs"
+    return (folder / "calculation.nomad.hcl").read_text(encoding="utf-8")
+
+
+def _as_hcl(values: dict[str, str | int]) -> str:
+    # A JSON string is an HCL string but for these two, which start an interpolation. No value that
+    # passed intake holds them.
+    for value in values.values():
+        if isinstance(value, str) and ("${" in value or "%{" in value):
+            raise ValueError("a value for Nomad holds an interpolation")
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())

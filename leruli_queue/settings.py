@@ -1,0 +1,160 @@
+"""Every setting of the service: environment variables named ``LERULI_QUEUE_<FIELD>``.
+
+A value may also stand in a file ``leruli_queue_<field>`` of the folder that
+``LERULI_QUEUE_SECRETS_DIR`` names, as container platforms mount secrets; the environment wins.
+docs/settings.md is this file as a table (a test compares them).
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from leruli_queue.errors import SetupError
+
+PREFIX = "LERULI_QUEUE_"
+SECRETS_DIR_VARIABLE = f"{PREFIX}SECRETS_DIR"
+
+
+class Settings(BaseSettings):
+    """The settings of ``serve`` and ``dispatch``."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    # Database
+    database_url: SecretStr = Field(
+        description="Address of PostgreSQL, `postgresql://user:password@host:port/database`."
+    )
+    database_pool_size: int = Field(
+        10, ge=2, le=500, description="Connections that one process keeps to PostgreSQL."
+    )
+    database_timeout_s: float = Field(
+        30.0, gt=0, description="Seconds that connecting to, or one statement in, PostgreSQL takes."
+    )
+
+    # HTTP
+    listen_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
+    listen_port: int = Field(8022, ge=1, le=65535, description="Port that `serve` listens on.")
+    listen_workers: int = Field(1, ge=1, le=64, description="Processes of one `serve`.")
+    max_body_bytes: int = Field(
+        4_000_000,
+        ge=10_000,
+        description="Size of a request's body above which it is refused (413).",
+    )
+
+    # Limits of a job
+    max_bulk: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="Jobs in one bulk/task-submit above which it is refused.",
+    )
+    max_cores: int = Field(1024, ge=1, description="Cores that one job may ask for.")
+    max_memory_mb: int = Field(
+        16_000_000, ge=16, description="Memory in MB that one job may ask for."
+    )
+    max_time_limit_s: int = Field(
+        366 * 86400, ge=1, description="Time limit in seconds that one job may ask for."
+    )
+    max_attempts: int = Field(
+        5,
+        ge=1,
+        le=100,
+        description="Attempts that the platform may fail before the job is failed for it.",
+    )
+
+    # Nomad
+    nomad_address: str = Field(
+        "http://127.0.0.1:4646", description="Address of Nomad's HTTP API (any server)."
+    )
+    nomad_token: SecretStr | None = Field(
+        None, description="ACL token for Nomad, with the policy in nomad_jobs/service.policy.hcl."
+    )
+    nomad_namespace: str = Field("leruli", description="Nomad's namespace for our jobs.")
+    nomad_region: str = Field("global", description="Nomad's region.")
+    nomad_datacenter: str = Field("dc1", description="Nomad's datacenter of the nodes.")
+    nomad_servers: Annotated[list[str], NoDecode] = Field(
+        ["127.0.0.1:4647"],
+        description="RPC addresses of the Nomad servers, as nodes reach them, separated by commas.",
+    )
+    nomad_timeout_s: float = Field(10.0, gt=0, description="Seconds that a call to Nomad may take.")
+
+    # Dispatcher
+    window_min: int = Field(
+        4, ge=1, description="Dispatched jobs that wait for a place in a group's pool, at least."
+    )
+    window_max: int = Field(
+        200, ge=1, description="Dispatched jobs that wait for a place, at most, over all groups."
+    )
+    dispatch_concurrency: int = Field(4, ge=1, le=64, description="Dispatches to Nomad at once.")
+    feed_interval_s: float = Field(
+        0.25, gt=0, description="Seconds between two looks at the backlog."
+    )
+    reconcile_interval_s: float = Field(
+        120.0, gt=0, description="Seconds between two full comparisons with Nomad."
+    )
+    receipt_grace_s: float = Field(
+        900.0,
+        ge=0,
+        description="Seconds after the end of an allocation in which its receipt has to come; "
+        "then the attempt is given up and the job runs again.",
+    )
+    node_silence_s: float = Field(
+        120.0,
+        ge=0,
+        description="Seconds for which a node may be silent before its jobs are given to others.",
+    )
+    drain_deadline_s: float = Field(
+        60.0, ge=0, description="Seconds that a leaving node's jobs get before they are stopped."
+    )
+    parent_idle_s: float = Field(
+        7 * 86400.0, gt=0, description="Seconds after which an unused parent job leaves Nomad."
+    )
+
+    # Logs
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`json` for machines, `text` for people; `auto`: text on a terminal."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+
+    @field_validator("nomad_servers", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("nomad_address")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+
+@cache
+def load_settings() -> Settings:
+    """Read the settings from the environment and the secrets folder.
+
+    Raises
+    ------
+    SetupError
+        With one line a setting that is missing or wrong; it never shows a value.
+    """
+    secrets_dir = os.environ.get(SECRETS_DIR_VARIABLE)
+    if secrets_dir and not Path(secrets_dir).is_dir():
+        raise SetupError(f"{SECRETS_DIR_VARIABLE} names {secrets_dir}, which is not a folder.")
+    try:
+        return Settings(_secrets_dir=secrets_dir)
+    except ValidationError as error:
+        lines = [
+            f"  {PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        raise SetupError(
+            "These settings are missing or wrong (docs/settings.md explains each):\n"
+            + "\n".join(lines)
+        ) from None

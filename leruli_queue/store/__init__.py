@@ -1,0 +1,1 @@
+"""PostgreSQL, the only truth about jobs: connections, migrations, and every SQL statement."""

@@ -1,0 +1,84 @@
+"""Connections to PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from leruli_queue.errors import SetupError
+from leruli_queue.settings import Settings
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+# What a lost or unreachable database looks like from asyncpg; work goes on once it is back.
+DATABASE_AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.TooManyConnectionsError,
+    TimeoutError,
+)
+
+
+async def connect(settings: Settings) -> Connection:
+    """Open one connection outside of any pool.
+
+    Raises
+    ------
+    SetupError
+        When the database refuses us for a reason that waiting does not mend.
+    """
+    try:
+        return await asyncpg.connect(
+            settings.database_url.get_secret_value(),
+            timeout=settings.database_timeout_s,
+            command_timeout=settings.database_timeout_s,
+        )
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+        ValueError,
+    ) as error:
+        raise SetupError(_refusal(error)) from error
+
+
+@asynccontextmanager
+async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
+    """Open the pool of connections that a process shares, and close it at the end.
+
+    Raises
+    ------
+    SetupError
+        When the database refuses us for a reason that waiting does not mend.
+    """
+    try:
+        pool = await asyncpg.create_pool(
+            settings.database_url.get_secret_value(),
+            min_size=1,
+            max_size=settings.database_pool_size,
+            timeout=settings.database_timeout_s,
+            command_timeout=settings.database_timeout_s,
+        )
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+        ValueError,
+    ) as error:
+        raise SetupError(_refusal(error)) from error
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def _refusal(error: Exception) -> str:
+    # A ValueError of asyncpg quotes the address, which may hold the password.
+    why = "it is not a valid address" if isinstance(error, ValueError) else str(error)
+    return f"PostgreSQL cannot be used: {why}. Check LERULI_QUEUE_DATABASE_URL."

@@ -1,0 +1,101 @@
+-- name: start_attempt^
+-- Leave to start, once: the current attempt, by a current node of the job's group. The row lock
+-- on the job is what cancel_job and a second start meet. The same start key asks again after a
+-- lost answer.
+WITH leave AS (
+    UPDATE jobs j
+    SET node_id = :node_id, start_key = :start_key, started_at = coalesce(j.started_at, now())
+    FROM nodes n JOIN groups g ON g.id = n.group_id
+    WHERE n.id = :node_id AND n.group_id = j.group_id AND n.epoch = g.compute_epoch
+      AND j.id = :job_id AND j.attempt = :number AND j.state = 'submitted'
+      AND j.cancel_requested_at IS NULL
+      AND (j.started_at IS NULL OR (j.start_key = :start_key AND j.node_id = :node_id))
+    RETURNING j.id, j.attempt, j.bucket, j.code, j.version, j.cores, j.memory_mb, j.time_limit_s
+), noted AS (
+    UPDATE attempts a
+    SET node_id = :node_id, started_at = coalesce(a.started_at, now())
+    FROM leave l
+    WHERE a.job_id = l.id AND a.number = l.attempt
+)
+SELECT bucket, code, version, cores, memory_mb, time_limit_s FROM leave;
+
+-- name: why_no_start^
+-- What start_attempt looked at, for the sentence of its refusal.
+SELECT j.group_id = n.group_id AS same_group, n.epoch = g.compute_epoch AS current_secret,
+       j.attempt, j.state, j.started_at, j.cancel_requested_at
+FROM nodes n
+JOIN groups g ON g.id = n.group_id
+LEFT JOIN jobs j ON j.id = :job_id
+WHERE n.id = :node_id;
+
+-- name: allow_upload$
+-- Leave to upload: the attempt is still the current one and was started by this node.
+UPDATE attempts a
+SET upload_at = coalesce(a.upload_at, now())
+FROM jobs j
+WHERE a.job_id = :job_id AND a.number = :number AND j.id = a.job_id
+  AND j.attempt = a.number AND j.node_id = :node_id AND j.started_at IS NOT NULL
+  AND j.state IN ('submitted', 'running') AND a.ended_at IS NULL
+RETURNING a.number;
+
+-- name: attempt_for_receipt^
+-- Locks the job until its end is written. A job that is received again still takes the receipt of
+-- its last attempt where that attempt had leave to upload.
+SELECT j.state, j.attempt, j.code, j.version, j.memory_mb, j.time_limit_s, j.lost_attempts,
+       j.cancel_requested_at, a.ended_at, a.node_id, a.upload_at
+FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = :number
+WHERE j.id = :job_id
+FOR UPDATE OF j;
+
+-- name: end_attempt!
+UPDATE attempts
+SET ended_at = now(), outcome = :outcome, exit_code = :exit_code, message = :message,
+    wall_s = :wall_s, cpu_s = :cpu_s, peak_memory_mb = :peak_memory_mb,
+    uploaded_bytes = :uploaded_bytes, uploaded_files = :uploaded_files
+WHERE job_id = :job_id AND number = :number AND ended_at IS NULL;
+
+-- name: end_job!
+-- Final, by the receipt alone.
+UPDATE jobs
+SET state = :state::job_state, reason = :reason, exit_code = :exit_code, ended_at = now(),
+    running_at = coalesce(running_at, started_at)
+WHERE id = :job_id AND attempt = :number AND state IN ('received', 'submitted', 'running');
+
+-- name: requeue_job!
+-- Back to the backlog, with its place by age; the attempt's leave to start ends.
+UPDATE jobs
+SET state = 'received', reason = :reason, lost_attempts = lost_attempts + :lost::int,
+    started_at = NULL, start_key = NULL, submitted_at = NULL, running_at = NULL
+WHERE id = :job_id AND attempt = :number AND state IN ('submitted', 'running');
+
+-- name: give_up_attempts
+-- Attempts that the platform lost or takes back, any number at once. "lost" says whether it
+-- counts towards the limit. A job whose cancellation waits for the receipt is cancelled.
+WITH given AS (
+    SELECT * FROM unnest(:job_ids::uuid[], :numbers::int[], :reasons::text[], :losts::bool[])
+        AS t (job_id, number, reason, lost)
+), changed AS (
+    UPDATE jobs j
+    SET state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'::job_state
+                     WHEN t.lost AND j.lost_attempts + 1 >= :max_attempts THEN 'failed'
+                     ELSE 'received' END,
+        reason = CASE WHEN j.cancel_requested_at IS NOT NULL
+                      THEN 'cancelled; ' || t.reason || ', so there is no output'
+                      WHEN t.lost AND j.lost_attempts + 1 >= :max_attempts
+                      THEN t.reason || '; given up after ' || (j.lost_attempts + 1) || ' attempts'
+                      ELSE t.reason || '; it will run again' END,
+        ended_at = CASE WHEN j.cancel_requested_at IS NOT NULL
+                          OR (t.lost AND j.lost_attempts + 1 >= :max_attempts) THEN now() END,
+        lost_attempts = j.lost_attempts + t.lost::int,
+        started_at = NULL, start_key = NULL, submitted_at = NULL, running_at = NULL
+    FROM given t
+    WHERE j.id = t.job_id AND j.attempt = t.number AND j.state IN ('submitted', 'running')
+    RETURNING j.id, j.attempt, j.state
+), stopping AS (
+    UPDATE attempts a
+    SET stop_requested_at = coalesce(a.stop_requested_at, now()),
+        message = (SELECT reason FROM given t WHERE t.job_id = a.job_id AND t.number = a.number)
+    FROM changed c
+    WHERE a.job_id = c.id AND a.number = c.attempt
+)
+SELECT id, attempt, state FROM changed;

@@ -1,0 +1,118 @@
+-- name: groups_with_backlog
+-- Groups that have jobs to dispatch, with how many of theirs wait for a place already.
+SELECT g.id, g.token_key_id,
+       (SELECT count(*) FROM jobs j
+        WHERE j.group_id = g.id AND j.state = 'submitted' AND j.started_at IS NULL) AS waiting
+FROM groups g
+WHERE EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = g.id AND j.state = 'received');
+
+-- name: claim_jobs
+-- The oldest jobs of a group that one of its nodes is large enough for become submitted, each with
+-- a new attempt. Committed before Nomad hears of it: a crash in between leaves an attempt without
+-- nomad_job_id, which is dispatched again under the same token.
+WITH picked AS (
+    SELECT j.id FROM jobs j
+    WHERE j.group_id = :group_id AND j.state = 'received'
+      AND EXISTS (SELECT 1 FROM nodes n JOIN groups g ON g.id = n.group_id
+                  WHERE n.group_id = j.group_id AND n.left_at IS NULL AND n.epoch = g.compute_epoch
+                    AND n.cores >= j.cores AND n.memory_mb >= j.memory_mb)
+    ORDER BY j.id
+    LIMIT :limit
+    FOR UPDATE OF j SKIP LOCKED
+), claimed AS (
+    UPDATE jobs j
+    SET state = 'submitted', attempt = j.attempt + 1, submitted_at = now(), reason = NULL,
+        node_id = NULL
+    FROM picked p
+    WHERE j.id = p.id AND j.state = 'received'
+    RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.memory_mb
+), noted AS (
+    INSERT INTO attempts (job_id, number, node_set)
+    SELECT id, attempt, :node_set FROM claimed
+)
+SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM claimed ORDER BY id;
+
+-- name: undispatched_attempts
+-- Claimed, but whether Nomad has them was not committed.
+SELECT a.job_id, a.number, a.node_set, j.group_id, j.code, j.version, j.cores, j.memory_mb
+FROM attempts a JOIN jobs j ON j.id = a.job_id AND j.attempt = a.number
+WHERE a.ended_at IS NULL AND a.nomad_job_id IS NULL AND j.state = 'submitted'
+ORDER BY a.job_id
+LIMIT :limit;
+
+-- name: note_dispatched!
+UPDATE attempts SET nomad_job_id = :nomad_job_id WHERE job_id = :job_id AND number = :number;
+
+-- name: use_parent!
+INSERT INTO nomad_parents (id, group_id) VALUES (:id, :group_id)
+ON CONFLICT (id) DO UPDATE SET last_used_at = now();
+
+-- name: idle_parents
+SELECT id FROM nomad_parents
+WHERE last_used_at < now() - make_interval(secs => :idle_s);
+
+-- name: forget_parent!
+DELETE FROM nomad_parents WHERE id = :id;
+
+-- name: note_running!
+-- From Nomad's events: the commands of these attempts run.
+WITH seen AS (
+    SELECT * FROM unnest(:job_ids::uuid[], :numbers::int[], :times::timestamptz[])
+        AS t (job_id, number, at)
+), noted AS (
+    UPDATE attempts a SET running_at = coalesce(a.running_at, s.at)
+    FROM seen s WHERE a.job_id = s.job_id AND a.number = s.number
+)
+UPDATE jobs j SET state = 'running', running_at = s.at
+FROM seen s
+WHERE j.id = s.job_id AND j.attempt = s.number AND j.state = 'submitted'
+  AND j.started_at IS NOT NULL;
+
+-- name: note_allocations!
+-- From Nomad's events and lists: which allocation an attempt has, whether its stage-out is over,
+-- and whether its node is silent.
+UPDATE attempts a
+SET allocation_id = s.allocation_id,
+    waiting_reason = NULL,
+    allocation_dead_at = CASE WHEN s.dead THEN coalesce(a.allocation_dead_at, now()) END,
+    silent_since = CASE WHEN s.silent THEN coalesce(a.silent_since, now()) END
+FROM unnest(:job_ids::uuid[], :numbers::int[], :allocation_ids::text[], :deads::bool[],
+            :silents::bool[])
+    AS s (job_id, number, allocation_id, dead, silent)
+WHERE a.job_id = s.job_id AND a.number = s.number AND a.ended_at IS NULL
+  AND (a.allocation_id IS DISTINCT FROM s.allocation_id
+       OR (a.allocation_dead_at IS NOT NULL) <> s.dead
+       OR (a.silent_since IS NOT NULL) <> s.silent
+       OR a.waiting_reason IS NOT NULL);
+
+-- name: note_waiting!
+-- From Nomad's evaluations: why these attempts have no place yet.
+UPDATE attempts a SET waiting_reason = s.reason
+FROM unnest(:job_ids::uuid[], :numbers::int[], :reasons::text[]) AS s (job_id, number, reason)
+WHERE a.job_id = s.job_id AND a.number = s.number AND a.allocation_id IS NULL
+  AND a.waiting_reason IS DISTINCT FROM s.reason;
+
+-- name: attempts_in_flight
+-- What should be in Nomad, for the comparison with what is.
+SELECT j.group_id, a.job_id, a.number, a.nomad_job_id, a.allocation_id, a.node_set, j.state,
+       j.started_at, a.claimed_at < now() - make_interval(secs => 60) AS old
+FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+WHERE j.state IN ('submitted', 'running');
+
+-- name: overdue_attempts
+-- Over in Nomad without a receipt for the whole grace, or on a node that is silent for too long.
+SELECT a.job_id, a.number, a.silent_since IS NOT NULL AS silent
+FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+WHERE j.state IN ('submitted', 'running') AND a.ended_at IS NULL
+  AND (a.allocation_dead_at < now() - make_interval(secs => :receipt_grace_s)
+       OR (a.allocation_dead_at IS NOT NULL AND j.started_at IS NULL)
+       OR a.silent_since < now() - make_interval(secs => :node_silence_s));
+
+-- name: attempts_to_stop
+SELECT job_id, number, nomad_job_id
+FROM attempts
+WHERE stop_requested_at IS NOT NULL AND stopped_at IS NULL AND nomad_job_id IS NOT NULL
+LIMIT :limit;
+
+-- name: note_stopped!
+UPDATE attempts SET stopped_at = now() WHERE job_id = :job_id AND number = :number;

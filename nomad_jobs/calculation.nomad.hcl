@@ -1,0 +1,136 @@
+# The parent of a group's calculations: one parameterized job for each (group, image, cores, memory),
+# dispatched once an attempt. Filled in by Nomad's own parser from `variable`s, never by text
+# substitution. Why each setting: docs/nomad.md.
+
+variable "id" { type = string }
+variable "namespace" { type = string }
+variable "region" { type = string }
+variable "datacenter" { type = string }
+variable "node_pool" { type = string }
+variable "node_ids" { type = string }
+variable "image" { type = string }
+variable "cores" { type = number }
+variable "memory_mb" { type = number }
+
+job "calculation" {
+  id          = var.id
+  name        = var.id
+  namespace   = var.namespace
+  region      = var.region
+  datacenters = [var.datacenter]
+  node_pool   = var.node_pool
+  type        = "batch"
+
+  parameterized {
+    payload       = "forbidden"
+    meta_required = ["job", "attempt"]
+  }
+
+  # The pool is for placement; this is the fence: the id is what a node cannot choose freely.
+  constraint {
+    attribute = "${node.unique.id}"
+    operator  = "set_contains_any"
+    value     = var.node_ids
+  }
+
+  group "calculation" {
+    # Whether a job is tried again is the service's decision alone: Nomad never restarts,
+    # reschedules or replaces. Anything shorter than "never lost" makes it place a second copy.
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
+    reschedule {
+      attempts  = 0
+      unlimited = false
+    }
+    disconnect {
+      lost_after = "8760h"
+      replace    = false
+    }
+    ephemeral_disk {
+      size = 10
+    }
+
+    task "stage-in" {
+      driver = "raw_exec"
+      lifecycle {
+        hook    = "prestart"
+        sidecar = false
+      }
+      config {
+        command = "${meta.leruli_python}"
+        args    = ["-I", "-S", "${meta.leruli_stage}", "in", "${meta.leruli_socket}"]
+      }
+      resources {
+        cpu    = 10
+        memory = 16
+      }
+      logs {
+        disabled      = true
+        max_files     = 1
+        max_file_size = 1
+      }
+    }
+
+    task "main" {
+      driver       = "docker"
+      leader       = true
+      kill_signal  = "SIGTERM"
+      kill_timeout = "30s"
+      config {
+        image          = var.image
+        entrypoint     = ["/bin/sh", "/leruli/main.sh"]
+        work_dir       = "/rundir"
+        network_mode   = "none"
+        security_opt   = ["no-new-privileges"]
+        cpu_hard_limit = true
+        pids_limit     = 32768
+        volumes = [
+          "${meta.leruli_jobs}/${NOMAD_META_job}x${NOMAD_META_attempt}/rundir:/rundir",
+          "${meta.leruli_jobs}/${NOMAD_META_job}x${NOMAD_META_attempt}/control:/leruli",
+        ]
+        labels = {
+          "leruli.node"    = "${node.unique.id}"
+          "leruli.attempt" = "${NOMAD_META_job}x${NOMAD_META_attempt}"
+        }
+      }
+      env {
+        OMP_NUM_THREADS        = var.cores
+        MKL_NUM_THREADS        = var.cores
+        OPENBLAS_NUM_THREADS   = var.cores
+        NUMEXPR_NUM_THREADS    = var.cores
+        VECLIB_MAXIMUM_THREADS = var.cores
+      }
+      resources {
+        cpu    = var.cores * 1000
+        memory = var.memory_mb
+      }
+      logs {
+        disabled      = true
+        max_files     = 1
+        max_file_size = 1
+      }
+    }
+
+    task "stage-out" {
+      driver = "raw_exec"
+      lifecycle {
+        hook = "poststop"
+      }
+      config {
+        command = "${meta.leruli_python}"
+        args    = ["-I", "-S", "${meta.leruli_stage}", "out", "${meta.leruli_socket}"]
+      }
+      resources {
+        cpu    = 10
+        memory = 16
+      }
+      logs {
+        disabled      = true
+        max_files     = 1
+        max_file_size = 1
+      }
+    }
+  }
+}
