@@ -1,0 +1,40 @@
+# Every command that a person needs. `make` alone lists them.
+# Each target installs what it lacks; setup/ has the scripts, one duty each.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format pins tools images clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## start everything on this machine and run the manual's calculation through it
+	@setup/demo.sh
+
+test: ## run all tests (PYTEST_ARGS='-k word -x' narrows them)
+	@setup/test.sh $(PYTEST_ARGS)
+
+lint: ## ruff, mypy, import-linter and shellcheck
+	@setup/packages.sh lint
+	@setup/venv.sh
+	@setup/lint.sh
+
+format: ## let ruff put right what it can
+	@setup/venv.sh
+	@.venv/bin/ruff check --config ruff.toml --fix . || true
+	@.venv/bin/ruff format --config ruff.toml .
+
+pins: ## write requirements/*.txt anew with the newest versions and their hashes
+	@setup/venv.sh
+	@setup/pins.sh
+
+tools: ## find or build nomad and versitygw and link them into .venv/bin
+	@setup/venv.sh
+	@setup/tools.sh
+
+images: ## make the Docker images of images/*.recipe that Docker lacks
+	@setup/packages.sh docker images
+	@images/build.sh $(basename $(notdir $(wildcard images/*.recipe)))
+
+clean: ## remove .venv and what builds and tests left in the tree (not .demo, not the cache)
+	rm -rf .venv .venv.lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf *.egg-info cli/*.egg-info node_setup/*.egg-info cli/build node_setup/build
+	find leruli_queue cli node_setup tests setup -name __pycache__ -type d -prune -exec rm -rf {} +
