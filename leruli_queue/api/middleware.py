@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = structlog.get_logger("leruli_queue.request")
@@ -58,16 +58,13 @@ class RequestLog:
                     )
 
 
-class _BodyTooLargeError(Exception):
-    pass
-
-
 class BodyLimit:
-    """Refuses a body that is too large before it is read into memory."""
+    """Refuses a body that is too large before it is in memory."""
 
     def __init__(self, app: ASGIApp, *, most: int) -> None:
         self._app = app
         self._most = most
+        self._message = f"The body is larger than {most} bytes; send fewer jobs in one post"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -75,32 +72,15 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdigit() and int(declared) > self._most:
-            await self._refuse(scope, receive, send)
-            return
-        received = 0
-        answering = False
+        received = int(declared) if declared.isdigit() and int(declared) > self._most else 0
 
         async def receive_counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._most:
-                raise _BodyTooLargeError
+                # Raised where the route reads its body; answered as any other refusal.
+                raise HTTPException(413, self._message)
             return message
 
-        async def send_noted(message: Message) -> None:
-            nonlocal answering
-            answering = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive_counted, send_noted)
-        except _BodyTooLargeError:
-            if not answering:
-                await self._refuse(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = f"The body is larger than {self._most} bytes. Send fewer jobs in one post."
-        content = {"detail": message, "status": "refused", "reason": message}
-        await JSONResponse(content, status_code=413)(scope, receive, send)
+        await self._app(scope, receive_counted, send)

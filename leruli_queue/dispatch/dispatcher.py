@@ -52,7 +52,7 @@ async def _be_active(settings: Settings, pool: Pool, leadership: Leadership) -> 
 
 
 async def _keep_on(duty: Callable[[], Awaitable[None]]) -> None:
-    """Run a duty again whenever Nomad or the database fails it, at growing intervals."""
+    """Run a duty again whenever something fails it, at growing intervals."""
     name = duty.__qualname__
     failures = 0
     clock = asyncio.get_running_loop()
@@ -66,6 +66,9 @@ async def _keep_on(duty: Callable[[], Awaitable[None]]) -> None:
             log.warning("waiting for Nomad", duty=name, why=_causes(errors))
         except* DATABASE_AWAY as errors:
             log.warning("waiting for the database", duty=name, why=_causes(errors))
+        except* Exception:
+            # A defect in one duty must not end the others.
+            log.exception("a duty failed; it goes on", duty=name)
         if clock.time() - since > _PATIENCE_S[-1]:
             failures = 0
         await asyncio.sleep(_PATIENCE_S[min(failures, len(_PATIENCE_S) - 1)])

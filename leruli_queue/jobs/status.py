@@ -7,7 +7,7 @@ from uuid import UUID
 
 from leruli_queue.access.authenticate import User
 from leruli_queue.errors import UserReportableError
-from leruli_queue.jobs.states import JobState
+from leruli_queue.jobs.states import FINAL, JobState
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
 
@@ -64,7 +64,7 @@ async def job_status(connection: Connection | Pool, user: User, job_id: UUID) ->
 
 
 def _reason(state: JobState, row: dict[str, object]) -> str | None:
-    if row["cancel_requested_at"] is not None and state is JobState.RUNNING:
+    if row["cancel_requested_at"] is not None and state not in FINAL:
         return "cancellation was requested; it is being stopped"
     if state is JobState.RECEIVED and row["nodes"] == 0:
         return "waiting for a node: no machine of the group is connected"

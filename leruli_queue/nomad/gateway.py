@@ -126,9 +126,10 @@ class NomadGateway:
             return
 
     async def list_children(self, prefix: str) -> list[dict[str, Any]]:
-        """List the dispatched jobs (dead ones too) whose id begins so."""
+        """List the dispatched jobs (dead ones too) whose id begins so, with their meta."""
+        parameters = {"prefix": prefix, "meta": "true"}
         found = await self._call(
-            lambda: self._client.jobs.request(params={"prefix": prefix}, method="get").json()
+            lambda: self._client.jobs.request(params=parameters, method="get").json()
         )
         return [job for job in found if job.get("ParentID")]
 

@@ -1,0 +1,163 @@
+"""A real PostgreSQL for all tests, a database for each; a real Nomad server where asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from service_world import GroupOfTest, PostgresOfTest, make_group, running_service
+
+from leruli_queue.embedded import nomad_server, postgres
+from leruli_queue.embedded.folders import Folders
+from leruli_queue.embedded.kept import Kept, choose_ports
+from leruli_queue.embedded.programs import Programs, find_programs
+from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.settings import Settings
+from leruli_queue.store.migrate import migrate
+from leruli_queue.store.pool import Pool, open_pool
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def programs() -> Programs:
+    return find_programs()
+
+
+@pytest.fixture(scope="session")
+def folders() -> Iterator[Folders]:
+    with tempfile.TemporaryDirectory(prefix="leruli-it-") as folder:
+        made = Folders(Path(folder))
+        made.make()
+        yield made
+
+
+@contextmanager
+def _running_postgres(folders: Folders, programs: Programs) -> Iterator[PostgresOfTest]:
+    kept = Kept()
+    postgres.make_cluster(folders, kept, programs)
+    part = postgres.postgres_part(folders, programs)
+    server = PostgresOfTest(part, postgres.database_url(folders, kept))
+    try:
+        server.start()
+        yield server
+    finally:
+        part.stop()
+
+
+@pytest.fixture(scope="session")
+def server_url(folders: Folders, programs: Programs) -> Iterator[str]:
+    with _running_postgres(folders, programs) as server:
+        asyncio.run(_make_quick(server.url))
+        yield server.url
+
+
+async def _make_quick(url: str) -> None:
+    # A database a test is made here; whether it survives a power cut is not what is tested.
+    connection = await asyncpg.connect(url)
+    await connection.execute("ALTER SYSTEM SET fsync = off")
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.close()
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path, programs: Programs) -> Iterator[PostgresOfTest]:
+    """A server for one test that stops it."""
+    folders = Folders(tmp_path)
+    folders.make()
+    with _running_postgres(folders, programs) as server:
+        yield server
+
+
+@pytest.fixture
+async def empty_database_url(server_url: str) -> str:
+    """A database of this test's own, without any table."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    connection = await asyncpg.connect(server_url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return server_url.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+async def settings(empty_database_url: str) -> Settings:
+    """Settings of a service with a migrated database."""
+    made = Settings(
+        database_url=empty_database_url,
+        log_format="json",
+        # Nothing listens there; a test that needs Nomad asks for it.
+        nomad_address="http://127.0.0.1:1",
+        feed_interval_s=0.05,
+    )
+    connection = await asyncpg.connect(empty_database_url)
+    await migrate(connection)
+    await connection.close()
+    return made
+
+
+@pytest.fixture
+async def pool(settings: Settings) -> AsyncIterator[Pool]:
+    async with open_pool(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def group(pool: Pool) -> GroupOfTest:
+    return await make_group(pool, "chemists")
+
+
+@pytest.fixture
+async def service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with running_service(settings) as client:
+        yield client
+
+
+@dataclass
+class NomadOfTest:
+    """A real Nomad server, and what connects to it."""
+
+    kept: Kept
+
+    def settings(self, settings: Settings, **changes: object) -> Settings:
+        ours = {
+            "nomad_address": nomad_server.address(self.kept),
+            "nomad_token": self.kept.nomad_service_token,
+            "nomad_servers": f"127.0.0.1:{self.kept.ports.nomad_rpc}",
+        }
+        return Settings(**(settings.model_dump() | ours | changes))
+
+
+@pytest.fixture(scope="session")
+def nomad(folders: Folders, programs: Programs) -> Iterator[NomadOfTest]:
+    kept = Kept()
+    choose_ports(kept.ports, wanted_service_port=None)
+    nomad_server.write_configuration(folders, kept)
+    part = nomad_server.server_part(folders, programs)
+    part.start()
+    try:
+        part.wait_until(lambda: nomad_server.has_leader(kept), seconds=60)
+        nomad_server.prepare_access(kept)
+        yield NomadOfTest(kept)
+    finally:
+        part.stop()
+
+
+@pytest.fixture
+def nomad_settings(nomad: NomadOfTest, settings: Settings) -> Settings:
+    return nomad.settings(settings)
+
+
+@pytest.fixture
+def gateway(nomad_settings: Settings) -> Iterator[NomadGateway]:
+    made = NomadGateway(nomad_settings)
+    yield made
+    made.close()

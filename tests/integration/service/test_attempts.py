@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import pytest
+from service_world import GroupOfTest, make_group, make_jobs, make_node, state_of
+
+from leruli_queue.access.authenticate import Node
+from leruli_queue.groups.compute_secret import rotate_compute_secret
+from leruli_queue.jobs.attempts import (
+    AttemptId,
+    StaleAttemptError,
+    allow_upload,
+    end_attempt,
+    start_attempt,
+)
+from leruli_queue.jobs.giving_up import Loss, give_up
+from leruli_queue.jobs.outcomes import Outcome, Receipt
+from leruli_queue.store.pool import Pool
+from leruli_queue.store.queries import queries, rows
+
+KEY = "start-key-1"
+
+
+async def submitted(pool: Pool, group: GroupOfTest, **changes: Any) -> AttemptId:
+    """A job whose first attempt is claimed."""
+    [job_id] = await make_jobs(pool, group, 1, **changes)
+    return await claimed_again(pool, group, job_id)
+
+
+async def claimed_again(pool: Pool, group: GroupOfTest, job_id: UUID) -> AttemptId:
+    found = await rows(queries.claim_jobs(pool, group_id=group.id, node_set="set", limit=100))
+    [number] = [row["number"] for row in found if row["job_id"] == job_id]
+    return AttemptId(job_id, number)
+
+
+@pytest.fixture
+async def node(pool: Pool, group: GroupOfTest) -> Node:
+    return await make_node(pool, group)
+
+
+@pytest.fixture
+async def attempt(pool: Pool, group: GroupOfTest, node: Node) -> AttemptId:
+    return await submitted(pool, group)
+
+
+async def end(pool: Pool, node: Node, attempt: AttemptId, receipt: Receipt) -> object:
+    return await end_attempt(pool, node, attempt, receipt, max_attempts=2)
+
+
+async def test_leave_to_start_is_given_once(
+    pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
+) -> None:
+    leave = await start_attempt(pool, node, attempt, KEY)
+    assert (leave.code, leave.version, leave.cores) == ("psi4", "1.3.2", 1)
+    assert (leave.memory_mb, leave.time_limit_s) == (4000, 3600)
+    assert await start_attempt(pool, node, attempt, KEY) == leave  # the answer was lost
+    with pytest.raises(StaleAttemptError, match="started before"):
+        await start_attempt(pool, node, attempt, "start-key-2")
+    with pytest.raises(StaleAttemptError, match="started before"):
+        await start_attempt(pool, await make_node(pool, group), attempt, KEY)
+
+
+async def test_of_many_starts_at_once_one_wins(pool: Pool, node: Node, attempt: AttemptId) -> None:
+    answers = await asyncio.gather(
+        *(start_attempt(pool, node, attempt, f"start-key-{n}") for n in range(8)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(answer, StaleAttemptError) for answer in answers) == 7
+
+
+async def test_a_start_and_a_cancellation_at_once_agree(pool: Pool, group: GroupOfTest) -> None:
+    node = await make_node(pool, group)
+    for _ in range(20):
+        attempt = await submitted(pool, group)
+        user_id = await pool.fetchval("SELECT user_id FROM jobs WHERE id = $1", attempt.job_id)
+        started, state = await asyncio.gather(
+            start_attempt(pool, node, attempt, KEY),
+            queries.cancel_job(
+                pool,
+                job_id=attempt.job_id,
+                group_id=group.id,
+                user_id=user_id,
+                owner_id=user_id,
+                reason="cancelled",
+            ),
+            return_exceptions=True,
+        )
+        if isinstance(started, StaleAttemptError):
+            assert state == "cancelled"
+        else:
+            assert state == "submitted"
+
+
+async def test_a_node_of_another_group_learns_nothing(pool: Pool, attempt: AttemptId) -> None:
+    other = await make_group(pool, "physicists")
+    foreign = await make_node(pool, other)
+    for refused in (
+        start_attempt(pool, foreign, attempt, KEY),
+        end(pool, foreign, attempt, Receipt(Outcome.ENDED, 0)),
+    ):
+        with pytest.raises(StaleAttemptError, match="There is no such attempt for this node"):
+            await refused
+    with pytest.raises(StaleAttemptError):
+        await allow_upload(pool, foreign, attempt)
+    assert (await state_of(pool, attempt.job_id))[0] == "submitted"
+
+
+async def test_a_node_with_a_rotated_secret_gets_no_leave(
+    pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
+) -> None:
+    running = await submitted(pool, group)
+    await start_attempt(pool, node, running, KEY)
+    await rotate_compute_secret(pool, group.id)
+    with pytest.raises(StaleAttemptError, match="rotated"):
+        await start_attempt(pool, node, attempt, KEY)
+    await allow_upload(pool, node, running)  # what runs may still finish
+    await end(pool, node, running, Receipt(Outcome.ENDED, 0))
+    assert (await state_of(pool, running.job_id))[0] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "exit_code", "state"),
+    [
+        (Outcome.ENDED, 0, "completed"),
+        (Outcome.ENDED, 3, "failed"),
+        (Outcome.OUT_OF_MEMORY, 137, "failed"),
+        (Outcome.NODE_TROUBLE, None, "received"),
+        (Outcome.STOPPED, 143, "received"),
+    ],
+)
+async def test_the_receipt_decides_and_decides_once(
+    pool: Pool, node: Node, attempt: AttemptId, outcome: Outcome, exit_code: int | None, state: str
+) -> None:
+    await start_attempt(pool, node, attempt, KEY)
+    await allow_upload(pool, node, attempt)
+    receipt = Receipt(outcome, exit_code, wall_s=1.5, uploaded_bytes=10)
+    verdict = await end(pool, node, attempt, receipt)
+    assert verdict is not None
+    before = await state_of(pool, attempt.job_id)
+    assert before[0] == state
+    assert await end(pool, node, attempt, Receipt(Outcome.ENDED, 0)) is None  # sent again
+    assert await state_of(pool, attempt.job_id) == before
+    row = await pool.fetchrow("SELECT * FROM attempts WHERE job_id = $1", attempt.job_id)
+    assert (row["outcome"], row["exit_code"], row["uploaded_bytes"]) == (outcome, exit_code, 10)
+
+
+async def test_a_receipt_overtakes_the_event_that_says_running(
+    pool: Pool, node: Node, attempt: AttemptId
+) -> None:
+    await start_attempt(pool, node, attempt, KEY)
+    await end(pool, node, attempt, Receipt(Outcome.ENDED, 0))
+    await queries.note_running(
+        pool,
+        job_ids=[attempt.job_id],
+        numbers=[attempt.number],
+        times=[await pool.fetchval("SELECT now()")],
+    )
+    assert (await state_of(pool, attempt.job_id))[0] == "completed"
+
+
+async def test_the_successor_is_not_disturbed(
+    pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
+) -> None:
+    await start_attempt(pool, node, attempt, KEY)
+    await give_up(pool, [Loss(attempt, "its node does not answer", counts=True)], max_attempts=3)
+    assert await state_of(pool, attempt.job_id) == (
+        "received",
+        "its node does not answer; it will run again",
+    )
+    second = await claimed_again(pool, group, attempt.job_id)
+    assert second.number == 2
+    successor = await make_node(pool, group)
+    await start_attempt(pool, successor, second, KEY)
+    # The first node is back.
+    with pytest.raises(StaleAttemptError):
+        await start_attempt(pool, node, attempt, KEY)
+    with pytest.raises(StaleAttemptError):
+        await allow_upload(pool, node, attempt)
+    await end(pool, node, attempt, Receipt(Outcome.ENDED, 3))
+    assert (await state_of(pool, attempt.job_id))[0] == "submitted"
+    await end(pool, successor, second, Receipt(Outcome.ENDED, 0))
+    assert (await state_of(pool, attempt.job_id))[0] == "completed"
+
+
+async def test_a_receipt_that_was_held_back_still_counts_if_it_had_leave_to_upload(
+    pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    uploaded, not_uploaded = await submitted(pool, group), await submitted(pool, group)
+    for attempt in (uploaded, not_uploaded):
+        await start_attempt(pool, node, attempt, KEY)
+    await allow_upload(pool, node, uploaded)
+    losses = [Loss(attempt, "no receipt", counts=True) for attempt in (uploaded, not_uploaded)]
+    await give_up(pool, losses, max_attempts=3)
+    for attempt in (uploaded, not_uploaded):
+        await end(pool, node, attempt, Receipt(Outcome.ENDED, 0))
+    assert (await state_of(pool, uploaded.job_id))[0] == "completed"
+    assert (await state_of(pool, not_uploaded.job_id))[0] == "received"
+
+
+async def test_the_platform_fails_a_job_only_so_often(
+    pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
+) -> None:
+    await start_attempt(pool, node, attempt, KEY)
+    await end(pool, node, attempt, Receipt(Outcome.NODE_TROUBLE, message="Docker is down"))
+    assert (await state_of(pool, attempt.job_id))[0] == "received"
+    second = await claimed_again(pool, group, attempt.job_id)
+    await start_attempt(pool, node, second, KEY)
+    await end(pool, node, second, Receipt(Outcome.NODE_TROUBLE, message="Docker is down"))
+    assert await state_of(pool, attempt.job_id) == (
+        "failed",
+        "Docker is down; given up after 2 attempts",
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "cancelled", "expected"),
+    [
+        (True, False, ("failed", "lost; given up after 1 attempts")),
+        (False, False, ("received", "lost; it will run again")),
+        (True, True, ("cancelled", "cancelled; lost, so there is no output")),
+    ],
+)
+async def test_giving_up(
+    pool: Pool, attempt: AttemptId, counts: bool, cancelled: bool, expected: tuple[str, str]
+) -> None:
+    if cancelled:
+        await pool.execute("UPDATE jobs SET cancel_requested_at = now()")
+    await give_up(pool, [Loss(attempt, "lost", counts=counts)], max_attempts=1)
+    assert await state_of(pool, attempt.job_id) == expected
+    stop = await pool.fetchval("SELECT stop_requested_at FROM attempts")
+    assert stop is not None
+    await give_up(pool, [Loss(attempt, "again", counts=True)], max_attempts=1)
+    assert await state_of(pool, attempt.job_id) == expected
+
+
+async def test_only_jobs_that_fit_a_usable_node_are_claimed_oldest_first(
+    pool: Pool, group: GroupOfTest
+) -> None:
+    async def claim(limit: int) -> list[UUID]:
+        found = await rows(queries.claim_jobs(pool, group_id=group.id, node_set="set", limit=limit))
+        return [row["job_id"] for row in found]
+
+    big = await make_jobs(pool, group, 1, cores=8)
+    small = await make_jobs(pool, group, 3)
+    assert await claim(10) == []
+    node = await make_node(pool, group, cores=4)
+    assert await claim(2) == small[:2]
+    await queries.node_leaves(pool, node_id=node.id)
+    assert await claim(10) == []
+    await make_node(pool, group, cores=8)
+    assert await claim(10) == [*big, *small[2:]]
+
+
+async def test_a_job_is_claimed_by_one_of_many(pool: Pool, group: GroupOfTest, node: Node) -> None:
+    jobs = await make_jobs(pool, group, 50)
+    found = await asyncio.gather(
+        *(
+            rows(queries.claim_jobs(pool, group_id=group.id, node_set="set", limit=10))
+            for _ in range(8)
+        )
+    )
+    claimed = [row["job_id"] for part in found for row in part]
+    assert len(claimed) == len(set(claimed)) == 50
+    assert set(claimed) == set(jobs)

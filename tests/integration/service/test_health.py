@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import httpx
+import pytest
+from pydantic import SecretStr
+from service_world import PostgresOfTest, make_group, running_service
+
+from leruli_queue.errors import SetupError
+from leruli_queue.settings import Settings
+from leruli_queue.store.migrate import Migration, known_migrations, migrate
+from leruli_queue.store.pool import open_pool
+
+
+async def test_ready_while_the_database_is_there(service: httpx.AsyncClient) -> None:
+    assert (await service.get("/livez")).status_code == 200
+    assert (await service.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_without_the_database_requests_are_to_be_repeated(
+    own_postgres: PostgresOfTest, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"database_url": SecretStr(own_postgres.url)})
+    async with running_service(settings) as service, open_pool(settings) as pool:
+        group = await make_group(pool, "chemists")
+        own_postgres.part.stop()
+        assert (await service.get("/livez")).status_code == 200
+        assert (await service.get("/readyz")).status_code == 503
+        answer = await service.post("/v22_1/group-token", json={"secret": group.user_secret})
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"]
+        await asyncio.to_thread(own_postgres.start)
+        answer = await service.post("/v22_1/group-token", json={"secret": group.user_secret})
+        assert answer.json() == group.token
+
+
+async def test_migrations_run_once_however_many_start(empty_database_url: str) -> None:
+    connections = [await asyncpg.connect(empty_database_url) for _ in range(8)]
+    applied = await asyncio.gather(*(migrate(connection) for connection in connections))
+    assert sorted(len(names) for names in applied) == [0] * 7 + [len(known_migrations())]
+    for connection in connections:
+        await connection.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(empty_database_url: str) -> None:
+    broken = Migration(1, "0001_broken", "CREATE TABLE half (id int); SELECT 1/0;")
+    connection = await asyncpg.connect(empty_database_url)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(connection, [broken])
+    assert await connection.fetchval("SELECT to_regclass('half')") is None
+    assert await migrate(connection) == [m.name for m in known_migrations()]
+    await connection.close()
+
+
+async def test_a_changed_or_unknown_history_is_refused(empty_database_url: str) -> None:
+    first = Migration(1, "0001_a", "CREATE TABLE a ()")
+    connection = await asyncpg.connect(empty_database_url)
+    await migrate(connection, [first, Migration(2, "0002_b", "CREATE TABLE b ()")])
+    with pytest.raises(SetupError, match="newer version"):
+        await migrate(connection, [first])
+    with pytest.raises(SetupError, match="0001_a differs"):
+        await migrate(connection, [Migration(1, "0001_a", "CREATE TABLE changed ()")])
+    await connection.close()

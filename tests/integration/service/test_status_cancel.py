@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from uuid import uuid4
+
+import httpx
+import pytest
+from service_world import GroupOfTest, make_group, make_jobs, make_node, state_of
+
+from leruli_queue.jobs.attempts import AttemptId, start_attempt
+from leruli_queue.store.pool import Pool
+from leruli_queue.store.queries import queries, rows
+
+
+async def ask(service: httpx.AsyncClient, call: str, secret: str, job_id: object) -> httpx.Response:
+    return await service.post(f"/v22_1/{call}", json={"secret": secret, "jobid": str(job_id)})
+
+
+async def claim(pool: Pool, group: GroupOfTest) -> None:
+    await rows(queries.claim_jobs(pool, group_id=group.id, node_set="set", limit=100))
+
+
+@pytest.mark.parametrize("call", ["task-status", "task-cancel"])
+async def test_unknown_and_foreign_jobs_are_not_told_apart(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, call: str
+) -> None:
+    other = await make_group(pool, "physicists")
+    [foreign] = await make_jobs(pool, other, 1)
+    answers = [
+        await ask(service, call, group.user_secret, job_id)
+        for job_id in (foreign, uuid4(), "nonsense", "")
+    ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({answer.text for answer in answers}) == 1
+    assert await state_of(pool, foreign) == ("received", None)
+
+
+async def test_another_users_job_is_the_admins_to_see_and_cancel(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    assert (await ask(service, "task-status", group.admin_secret, job_id)).status_code == 200
+    await pool.execute("UPDATE jobs SET user_id = (SELECT id FROM users WHERE role = 'admin')")
+    assert (await ask(service, "task-status", group.user_secret, job_id)).status_code == 404
+    assert (await ask(service, "task-cancel", group.user_secret, job_id)).status_code == 404
+    assert (await ask(service, "task-cancel", group.admin_secret, job_id)).json() == {
+        "status": "cancelled",
+        "reason": "cancelled before it ran",
+    }
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_what_has_no_leave_to_start_is_cancelled_at_once(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, claimed: bool
+) -> None:
+    node = await make_node(pool, group)
+    [job_id] = await make_jobs(pool, group, 1)
+    if claimed:
+        await claim(pool, group)
+    answer = await ask(service, "task-cancel", group.user_secret, job_id)
+    assert answer.json() == {"status": "cancelled", "reason": "cancelled before it ran"}
+    again = await ask(service, "task-cancel", group.user_secret, job_id)
+    assert again.json() == answer.json()
+    with pytest.raises(Exception, match=r"cancelled|not the job's current"):
+        await start_attempt(pool, node, AttemptId(job_id, 1), "key-1234")
+    to_stop = await pool.fetchval(
+        "SELECT count(*) FROM attempts WHERE stop_requested_at IS NOT NULL"
+    )
+    assert to_stop == int(claimed)
+
+
+async def test_what_may_be_running_is_marked_and_stays_until_its_receipt(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    node = await make_node(pool, group)
+    [job_id] = await make_jobs(pool, group, 1)
+    await claim(pool, group)
+    await start_attempt(pool, node, AttemptId(job_id, 1), "key-1234")
+    answer = await ask(service, "task-cancel", group.user_secret, job_id)
+    assert answer.json() == {
+        "status": "submitted",
+        "reason": "cancellation was requested; it is being stopped",
+    }
+    assert (await state_of(pool, job_id))[0] == "submitted"
+    status = await ask(service, "task-status", group.user_secret, job_id)
+    assert status.json() == answer.json()
+
+
+@pytest.mark.parametrize("state", ["completed", "failed"])
+async def test_what_has_ended_stays_what_it_is(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, state: str
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await pool.execute("UPDATE jobs SET state = $1::text::job_state, attempt = 1", state)
+    answer = await ask(service, "task-cancel", group.user_secret, job_id)
+    assert answer.json() == {"status": state, "reason": f"the job has {state} already"}
+
+
+async def test_every_answer_of_cancel_has_status_and_reason(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    for body in ({}, {"secret": "x", "jobid": "y"}, {"secret": group.user_secret, "jobid": "y"}):
+        answer = await service.post("/v22_1/task-cancel", json=body)
+        assert answer.status_code in (403, 404, 422)
+        assert answer.json().keys() == {"detail", "status", "reason"}
+
+
+async def test_why_a_job_waits(service: httpx.AsyncClient, group: GroupOfTest, pool: Pool) -> None:
+    [job_id] = await make_jobs(pool, group, 1, cores=64)
+
+    async def reason() -> str | None:
+        return (await ask(service, "task-status", group.user_secret, job_id)).json()["reason"]
+
+    assert await reason() == "waiting for a node: no machine of the group is connected"
+    await make_node(pool, group, cores=16, memory_mb=64000)
+    assert await reason() == (
+        "waiting for a node with 64 cores and 4000 MB; the largest has 16 cores and 64000 MB"
+    )
+    await make_node(pool, group, cores=64, memory_mb=64000)
+    assert await reason() is None

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from service_world import GroupOfTest, make_group, running_service
+
+from leruli_queue.access.secrets import SecretType, make
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+
+
+def job(group: GroupOfTest, **changes: Any) -> dict[str, Any]:
+    return {
+        "secret": group.user_secret,
+        "bucketid": str(uuid4()),
+        "name": "default",
+        "codeversion": "psi4:1.3.2",
+        "cores": 1,
+        "memorymb": 4000,
+        "timelimit": 86400,
+    } | changes
+
+
+@pytest.mark.parametrize("version", ["v22_1", "latest"])
+async def test_a_job_is_received(
+    service: httpx.AsyncClient, group: GroupOfTest, version: str
+) -> None:
+    answer = await service.post(f"/{version}/task-submit", json=job(group))
+    assert answer.status_code == 200
+    assert isinstance(answer.json(), str)
+    status = await service.post(
+        f"/{version}/task-status", json={"secret": group.user_secret, "jobid": answer.json()}
+    )
+    assert status.json() == {
+        "status": "received",
+        "reason": "waiting for a node: no machine of the group is connected",
+    }
+
+
+async def test_the_same_bucket_again_is_the_same_job(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    body = job(group)
+    answers = await asyncio.gather(
+        *(service.post("/v22_1/task-submit", json=body) for _ in range(8))
+    )
+    answers.append(await service.post("/v22_1/bulk/task-submit", json=[body, job(group), body]))
+    ids = {answer.json() for answer in answers[:-1]}
+    assert len(ids) == 1
+    in_bulk = [entry["data"] for entry in answers[-1].json()]
+    assert in_bulk[0] == in_bulk[2] == ids.pop()
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == 2
+
+
+async def test_the_same_bucket_in_another_group_is_another_job(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    other = await make_group(pool, "physicists")
+    body = job(group)
+    mine = await service.post("/v22_1/task-submit", json=body)
+    theirs = await service.post("/v22_1/task-submit", json=body | {"secret": other.user_secret})
+    assert mine.json() != theirs.json()
+
+
+async def test_bulk_answers_in_order_and_lets_no_job_stop_another(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    new_group = await make_group(pool, "newcomers")
+    await pool.execute(
+        "UPDATE groups SET compute_epoch = 0, compute_key_id = NULL WHERE id = $1", new_group.id
+    )
+    bodies = [
+        job(group),
+        job(group, secret=make(SecretType.API).text),
+        job(group, codeversion="nonsense"),
+        job(new_group),
+        job(group, cores=100_000),
+        job(group),
+    ]
+    answer = await service.post("/v22_1/bulk/task-submit", json=bodies)
+    assert answer.status_code == 200
+    entries = answer.json()
+    assert [entry["status"] for entry in entries] == [200, 403, 422, 412, 422, 200]
+    assert entries[2]["data"].startswith("Parameter codeversion: ")
+    assert "100000 is more than this service takes (1024)" in entries[4]["data"]
+    assert entries[0]["data"] != entries[5]["data"]
+
+
+async def test_a_thousand_jobs_in_one_post_and_not_more(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    bodies = [job(group) for _ in range(1000)]
+    answer = await service.post("/v22_1/bulk/task-submit", json=bodies)
+    assert len({entry["data"] for entry in answer.json()}) == 1000
+    refused = await service.post("/v22_1/bulk/task-submit", json=[*bodies, job(group)])
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == "One post may hold 1000 jobs; this one has 1001."
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == 1000
+
+
+async def test_without_a_compute_secret_nothing_is_accepted(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    await pool.execute("UPDATE groups SET compute_epoch = 0, compute_key_id = NULL")
+    answer = await service.post("/v22_1/task-submit", json=job(group))
+    assert answer.status_code == 412
+    assert "group-rotate-compute-secret" in answer.json()["detail"]
+    rotated = await service.post(
+        "/v22_1/group-rotate-compute-secret", json={"adminsecret": group.admin_secret}
+    )
+    assert rotated.json().startswith("lqc-")
+    assert (await service.post("/v22_1/task-submit", json=job(group))).status_code == 200
+
+
+CALLS = [
+    "task-submit", "bulk/task-submit", "task-status", "task-cancel", "group-token",
+    "group-rotate-compute-secret", "node-join", "node-leave", "attempt-start", "attempt-upload",
+    "attempt-end",
+]  # fmt: skip
+NONSENSE = [b"", b"{", b"7", b'"CANARY"', b'[{"secret": "CANARY"}, 7]', b'{"secret": ["CANARY"]}']
+
+
+async def test_nonsense_is_refused_without_an_echo(service: httpx.AsyncClient) -> None:
+    for call in CALLS:
+        for body in NONSENSE:
+            answer = await service.post(f"/v22_1/{call}", content=body)
+            assert answer.status_code == 422, (call, body)
+            assert answer.json()["detail"]
+            assert "CANARY" not in answer.text
+
+
+@pytest.mark.parametrize("secret", ["CANARY", "lqa-canary", None, 7, ["CANARY"], "x" * 300])
+async def test_no_refusal_echoes_the_secret(
+    service: httpx.AsyncClient, group: GroupOfTest, secret: object
+) -> None:
+    for path, field in (("task-submit", "secret"), ("group-rotate-compute-secret", "adminsecret")):
+        answer = await service.post(f"/v22_1/{path}", json=job(group) | {field: secret})
+        assert answer.status_code in (403, 422)
+        assert "CANARY" not in answer.text.upper()
+
+
+async def test_group_token_needs_a_user_and_rotation_an_admin(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    token = await service.post("/latest/group-token", json={"secret": group.user_secret})
+    assert token.json() == group.token
+    for secret in (group.token, group.compute_secret, make(SecretType.API).text):
+        answer = await service.post("/latest/group-token", json={"secret": secret})
+        assert answer.status_code == 403
+    refused = await service.post(
+        "/latest/group-rotate-compute-secret", json={"adminsecret": group.user_secret}
+    )
+    assert refused.status_code == 403
+    assert "admin" in refused.json()["detail"]
+
+
+async def test_a_revoked_user_is_unknown_at_once(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    await pool.execute("UPDATE users SET revoked_at = now() WHERE name = 'ada'")
+    answer = await service.post("/v22_1/task-submit", json=job(group))
+    assert answer.status_code == 403
+
+
+async def test_a_body_that_is_too_large_is_refused_unread(
+    settings: Settings, group: GroupOfTest
+) -> None:
+    small = settings.model_copy(update={"max_body_bytes": 10_000})
+    async with running_service(small) as service:
+        answer = await service.post("/v22_1/task-submit", json=job(group, name="n" * 20_000))
+        assert answer.status_code == 413
+        assert answer.json()["detail"].startswith("The body is larger than 10000 bytes;")
+
+        async def chunks() -> Any:
+            for _ in range(100):
+                yield b" " * 1000
+
+        answer = await service.post("/v22_1/task-submit", content=chunks())
+        assert answer.status_code == 413
+
+
+async def test_a_request_id_stands_in_the_answer(service: httpx.AsyncClient) -> None:
+    assert (await service.get("/livez")).headers["X-Request-ID"]
+    given = await service.get("/livez", headers={"X-Request-ID": "abc-1"})
+    assert given.headers["X-Request-ID"] == "abc-1"
+    forged = await service.get("/livez", headers={"X-Request-ID": "a b\tc"})
+    assert forged.headers["X-Request-ID"] != "a b\tc"
+
+
+async def test_unknown_paths_and_methods_are_answered_in_the_same_style(
+    service: httpx.AsyncClient,
+) -> None:
+    assert (await service.post("/v22_1/nothing")).json() == {"detail": "Not Found."}
+    assert (await service.get("/v22_1/task-submit")).status_code == 405

@@ -1,0 +1,109 @@
+"""What tests of the service make in its database, and how they call it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import httpx
+
+from leruli_queue.access.authenticate import Node, User, authenticate_user
+from leruli_queue.access.secrets import SecretType, make
+from leruli_queue.api.app import create_app
+from leruli_queue.embedded import postgres
+from leruli_queue.embedded.processes import Part
+from leruli_queue.groups.compute_secret import rotate_compute_secret
+from leruli_queue.groups.create import create_group
+from leruli_queue.groups.users import create_user
+from leruli_queue.jobs.intake import NewJob, take_in
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+from leruli_queue.store.queries import queries
+
+
+@dataclass
+class PostgresOfTest:
+    """A real PostgreSQL server that can be stopped and started."""
+
+    part: Part
+    url: str
+
+    def start(self) -> None:
+        self.part.start()
+        self.part.wait_until(lambda: postgres.answers(self.url), seconds=30)
+
+
+@dataclass
+class GroupOfTest:
+    """A group with its secrets."""
+
+    id: int
+    token: str
+    admin_secret: str
+    user_secret: str
+    compute_secret: str
+
+
+async def make_group(pool: Pool, name: str) -> GroupOfTest:
+    async with pool.acquire() as connection:
+        made = await create_group(connection, name)
+        user = await create_user(connection, made.id, made.group_token, name="ada", is_admin=False)
+        compute = await rotate_compute_secret(connection, made.id)
+    return GroupOfTest(made.id, made.group_token, made.admin_secret, user, compute)
+
+
+async def make_node(
+    pool: Pool, group: GroupOfTest, *, cores: int = 4, memory_mb: int = 8000
+) -> Node:
+    """A node as node-join leaves it in the database; Nomad does not know it."""
+    token = make(SecretType.NODE)
+    epoch = await pool.fetchval("SELECT compute_epoch FROM groups WHERE id = $1", group.id)
+    node_id = await queries.upsert_node(
+        pool,
+        id=uuid4(),
+        group_id=group.id,
+        name="machine",
+        key_id=token.key_id,
+        token_hash=token.hash,
+        epoch=epoch,
+        cores=cores,
+        memory_mb=memory_mb,
+        agent_version="test",
+    )
+    return Node(node_id, group.id)
+
+
+async def make_user(pool: Pool, group: GroupOfTest) -> User:
+    return await authenticate_user(pool, group.user_secret)
+
+
+async def make_jobs(pool: Pool, group: GroupOfTest, count: int, **changes: object) -> list[UUID]:
+    user = await make_user(pool, group)
+    wanted = {
+        "name": "default",
+        "code": "psi4",
+        "version": "1.3.2",
+        "cores": 1,
+        "memory_mb": 4000,
+        "time_limit_s": 3600,
+    } | changes
+    return await take_in(
+        pool, [(user, NewJob(bucket=str(uuid4()), **wanted)) for _ in range(count)]
+    )
+
+
+async def state_of(pool: Pool, job_id: UUID) -> tuple[str, str | None]:
+    row = await pool.fetchrow("SELECT state, reason FROM jobs WHERE id = $1", job_id)
+    return row["state"], row["reason"]
+
+
+@asynccontextmanager
+async def running_service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The service's application, called without a network in between."""
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            yield client

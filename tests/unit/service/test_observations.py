@@ -1,0 +1,96 @@
+"""Payloads as Nomad 1.11.3 sends them (reference: nomad-dispatch.md, section 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from leruli_queue.dispatch.observations import observe
+from leruli_queue.dispatch.reasons import waiting_reason
+from leruli_queue.jobs.attempts import AttemptId
+from leruli_queue.nomad.names import attempt_of_child, attempt_token
+
+ATTEMPT = AttemptId(UUID("01a209cb-ee73-712b-b92c-6d318568ce35"), 12)
+CHILD = f"leruli-abc-psi4-1c-0123456789abcdef/dispatch-{attempt_token(ATTEMPT)}-1763924689-1a2b3c4d"
+
+
+def allocation(status: str, **tasks: dict[str, Any]) -> dict[str, Any]:
+    states = {name.replace("_", "-"): state for name, state in tasks.items()}
+    return {"ID": "a1", "JobID": CHILD, "ClientStatus": status, "TaskStates": states}
+
+
+STARTED = {"State": "running", "StartedAt": "2026-11-23T19:04:54.694012345Z"}
+DONE = {"State": "dead", "StartedAt": "2026-11-23T19:04:54Z", "FinishedAt": "2026-11-23T19:05:00Z"}
+
+
+def test_the_attempt_is_read_back_from_the_id_of_the_child() -> None:
+    assert attempt_of_child(CHILD) == ATTEMPT
+
+
+@pytest.mark.parametrize(
+    "job_id", ["", "other", "leruli-abc", "x/dispatch-1763924689-1a2b3c4d", CHILD.split("/")[0]]
+)
+def test_other_jobs_are_not_ours(job_id: str) -> None:
+    assert attempt_of_child(job_id) is None
+    assert observe({"ID": "a", "JobID": job_id}) is None
+
+
+def test_a_running_main_task_is_running() -> None:
+    seen = observe(allocation("running", stage_in=DONE, main=STARTED))
+    assert seen is not None
+    assert seen.running_since is not None
+    assert not seen.dead
+
+
+def test_a_fresh_allocation_has_no_task_states() -> None:
+    seen = observe({"ID": "a1", "JobID": CHILD, "ClientStatus": "pending"})
+    assert seen is not None
+    assert (seen.running_since, seen.dead, seen.silent) == (None, False, False)
+
+
+def test_failed_is_not_over_while_stage_out_runs() -> None:
+    seen = observe(allocation("failed", stage_in=DONE, main=DONE, stage_out=STARTED))
+    assert seen is not None
+    assert not seen.dead
+
+
+def test_over_is_when_stage_out_is_dead() -> None:
+    seen = observe(allocation("complete", stage_in=DONE, main=DONE, stage_out=DONE))
+    assert seen is not None
+    assert seen.dead
+
+
+def test_a_lost_allocation_and_one_that_was_never_set_up_are_over() -> None:
+    lost = observe(allocation("lost", main=STARTED))
+    never = observe(allocation("failed", main={"State": "pending"}))
+    assert lost is not None
+    assert lost.dead
+    assert never is not None
+    assert never.dead
+
+
+def test_an_allocation_on_a_node_that_does_not_answer_is_silent_and_not_over() -> None:
+    seen = observe(allocation("unknown", main=STARTED))
+    assert seen is not None
+    assert (seen.silent, seen.dead) == (True, False)
+
+
+def test_a_main_task_that_never_started_has_go_zero_time() -> None:
+    main = {"State": "dead", "StartedAt": "0001-01-01T00:00:00Z"}
+    seen = observe(allocation("failed", main=main, stage_out=STARTED))
+    assert seen is not None
+    assert seen.running_since is None
+
+
+def test_why_an_attempt_waits() -> None:
+    def evaluation(**metric: Any) -> dict[str, Any]:
+        return {"FailedTGAllocs": {"calculation": metric}}
+
+    full = evaluation(NodesEvaluated=2, DimensionExhausted={"cpu": 1, "memory": 1})
+    assert waiting_reason(full) == "waiting for a node with enough free cores and memory"
+    assert waiting_reason(evaluation(NodesEvaluated=0)) == (
+        "waiting for a node: no machine of the group is connected"
+    )
+    assert waiting_reason({"FailedTGAllocs": None}) is None

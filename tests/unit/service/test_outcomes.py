@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from leruli_queue.jobs.outcomes import Limits, Outcome, Receipt, judge
+from leruli_queue.jobs.states import JobState
+
+LIMITS = Limits(memory_mb=4000, time_limit_s=3600, image="psi4:1.6")
+
+
+@pytest.mark.parametrize(
+    ("receipt", "state", "reason"),
+    [
+        (Receipt(Outcome.ENDED, 0), "completed", None),
+        (Receipt(Outcome.ENDED, 3), "failed", "its command ended with exit code 3"),
+        (
+            Receipt(Outcome.TIME_LIMIT, 143),
+            "failed",
+            "time limit of 3600 s reached; output up to then was uploaded",
+        ),
+        (Receipt(Outcome.OUT_OF_MEMORY, 137), "failed", "killed: used more than 4000 MB"),
+        (
+            Receipt(Outcome.IMAGE_UNKNOWN, message="image psi4:1.6 is not published; psi4 has 1.5"),
+            "failed",
+            "image psi4:1.6 is not published; psi4 has 1.5",
+        ),
+        (
+            Receipt(Outcome.INPUT_BROKEN, message="run.tgz is not there"),
+            "failed",
+            "its input cannot be used; run.tgz is not there",
+        ),
+        (
+            Receipt(Outcome.STOPPED, 143),
+            "received",
+            "its node was taken out of service; it will run again",
+        ),
+        (Receipt(Outcome.NODE_TROUBLE, message="Docker is down"), "received", "Docker is down"),
+        (Receipt(Outcome.UPLOAD_FAILED), "received", "the object storage did not take the output"),
+    ],
+)
+def test_what_a_receipt_makes_of_a_job(receipt: Receipt, state: str, reason: str | None) -> None:
+    verdict = judge(receipt, LIMITS, cancel_requested=False)
+    assert (verdict.state, verdict.reason) == (state, reason)
+
+
+@pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.ENDED])
+def test_a_cancelled_job_is_cancelled_however_its_attempt_ended(outcome: Outcome) -> None:
+    verdict = judge(Receipt(outcome), LIMITS, cancel_requested=True)
+    assert verdict.state is JobState.CANCELLED
+
+
+def test_a_command_that_was_done_before_its_cancellation_is_completed() -> None:
+    verdict = judge(Receipt(Outcome.ENDED, 0), LIMITS, cancel_requested=True)
+    assert verdict.state is JobState.COMPLETED
+
+
+def test_only_failures_of_the_platform_count_as_lost_attempts() -> None:
+    counting = {
+        o for o in Outcome if judge(Receipt(o), LIMITS, cancel_requested=False).counts_as_lost
+    }
+    assert counting == {Outcome.NODE_TROUBLE, Outcome.UPLOAD_FAILED}
