@@ -1,0 +1,6 @@
+"""`python -m leruli`."""
+
+from leruli.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What all verbs share: --json and --quiet, and the way an error is told."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import click
+
+from leruli.errors import LeruliError, NotFoundError
+from leruli.jobfolder import JobFolder
+from leruli.output import Output
+
+#: Commands work in the current folder, as the published client's do.
+HERE = "."
+
+
+class Verb(Protocol):
+    """The body of a command."""
+
+    def __call__(self, out: Output, /, **options: Any) -> int | None:
+        """Do it; returns the exit code, None for 0."""
+
+
+def verb(*, interrupted: str) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
+    """Give a command --json and --quiet, and turn exceptions into sentences and exit codes.
+
+    `interrupted` says what to do after Ctrl-C.
+    """
+
+    def decorate(body: Callable[..., int | None]) -> Callable[..., int]:
+        @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+        @click.option("--quiet", is_flag=True, help="Print results and errors only.")
+        @functools.wraps(body)
+        def command(as_json: bool, quiet: bool, **options: Any) -> int:
+            out = Output(as_json, quiet)
+            try:
+                return body(out, **options) or 0
+            except LeruliError as error:
+                out.error(str(error), error.exit_code)
+                out.traceback(error)
+                return error.exit_code
+            except KeyboardInterrupt as error:
+                out.error(f"Interrupted. {interrupted}", 130)
+                out.traceback(error)
+                return 130
+            except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+                raise
+            except Exception as error:
+                out.error(
+                    f"Unexpected: {type(error).__name__}: {error}. This is a fault of the client; "
+                    "run it again with LERULI_DEBUG=1 and report what it prints.",
+                    1,
+                )
+                out.traceback(error)
+                return 1
+
+        return command
+
+    return decorate
+
+
+def job_here(jobid: str | None) -> str:
+    """Return the job id that was given, or the one of the current folder."""
+    found = jobid or JobFolder(HERE).job()
+    if found is not None:
+        return found
+    raise NotFoundError(
+        "No job id was given and there is no leruli.job in the current folder. Run this in the "
+        "folder of the job, or give the id. If the submission was interrupted, submit again."
+    )
+
+
+def bucket_here(bucket: str | None) -> str:
+    """Return the bucket that was given, or the one of the current folder."""
+    folder = JobFolder(HERE)
+    found = bucket or folder.bucket()
+    if found is not None:
+        return found
+    if folder.job() is not None:
+        raise NotFoundError(
+            "This folder has a job but no leruli.bucket: its files in the storage were purged."
+        )
+    raise NotFoundError(
+        "No bucket was given and there is no leruli.bucket in the current folder. Run this in the "
+        "folder of the job, or give the bucket."
+    )

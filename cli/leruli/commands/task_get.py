@@ -1,0 +1,89 @@
+"""`leruli task-get`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from leruli import settings
+from leruli.commands._common import HERE, bucket_here, verb
+from leruli.errors import LeruliError, NotFoundError
+from leruli.jobfolder import JobFolder
+from leruli.output import Output
+from leruli.progress import progress
+
+if TYPE_CHECKING:
+    from leruli.api import JobState
+
+
+@click.command("task-get")
+@click.option("--all", "everything", is_flag=True, help="Fetch the archive of the input too.")
+@click.argument("bucket", required=False)
+@verb(interrupted="What was fetched is complete. Run `leruli task-get` again for the rest.")
+def command(out: Output, everything: bool, bucket: str | None) -> int:
+    """Fetch the results of a job into the current folder.
+
+    Of the current folder's job, or of BUCKET. Files of the same names are replaced.
+    """
+    storage_settings = settings.storage_settings()
+    # Only of the folder's own job is it known how far it is.
+    jobid = JobFolder(HERE).job() if bucket is None else None
+    bucket = bucket_here(bucket)
+
+    from leruli.fetching import fetch, select_results
+    from leruli.storage import Store
+
+    store = Store(storage_settings)
+    # Asked first: a job that ends in between is then at worst called unfinished.
+    state = _state(jobid)
+    items = select_results(store, bucket, everything=everything)
+    if not items:
+        raise NotFoundError(_nothing_there(state))
+    total = sum(item.size for item in items)
+    with progress("Fetching", total, visible=out.shows_progress) as advance:
+        fetched = fetch(store, bucket, items, HERE, advance)
+    for name, why in fetched.refused.items():
+        out.complaint(f"{name} was not fetched: {why}")
+    if state is not None and not state.is_final:
+        out.note(f"The job is {state.status}: this is what there is so far. Fetch again later.")
+    count = len(fetched.files)
+    out.result(
+        f"Fetched {count} {'file' if count == 1 else 'files'}, {fetched.total_bytes} bytes.",
+        {
+            "bucket": bucket,
+            "files": fetched.files,
+            "bytes": fetched.total_bytes,
+            "refused": fetched.refused,
+            "status": state.status if state else None,
+        },
+    )
+    return 1 if fetched.refused else 0
+
+
+def _state(jobid: str | None) -> JobState | None:
+    """Return the state of the job if it can be had; fetching does not depend on it."""
+    if jobid is None or settings.missing(settings.SERVICE):
+        return None
+
+    from leruli.api import Service
+
+    try:
+        with Service(settings.service_settings()) as service:
+            return service.status(jobid)
+    except LeruliError:
+        return None
+
+
+def _nothing_there(state: JobState | None) -> str:
+    if state is None:
+        return (
+            "There are no results in the bucket (yet). See with `leruli task-status` how far the "
+            "job is, and fetch again when it is completed."
+        )
+    if state.is_final:
+        return f"There are no results in the bucket. The job is {state}."
+    return (
+        f"There are no results yet: the job is {state}. Fetch again when `leruli task-status` says "
+        "completed."
+    )

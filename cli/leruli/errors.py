@@ -1,0 +1,75 @@
+"""Everything that can go wrong, as one family of exceptions.
+
+                                  exit code   is also
+    LeruliError                       1
+    ├── RefusedError                  1       ValueError
+    │   ├── AlreadySubmittedError     1
+    │   └── AccessRefusedError        1
+    ├── SettingsError                 3
+    ├── NotFoundError                 4       ValueError
+    ├── ServiceError                  5
+    └── StorageError                  6
+        └── BucketMissingError        4
+
+The message is one or more sentences: what happened, why, and what to do. It never holds a secret.
+Exit code 2 is click's (wrong usage), 130 is an interruption by Ctrl-C. ValueError is what programs
+written for the published client catch.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from leruli.redaction import redact
+
+
+class LeruliError(Exception):
+    """A failure that a user can understand; `str()` of it is fit to be shown."""
+
+    #: What the command line client exits with.
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
+
+
+class RefusedError(LeruliError, ValueError):
+    """The request was understood and will not be done, here or by the service."""
+
+
+class AlreadySubmittedError(RefusedError):
+    """The folder holds a leruli.job: it was submitted before."""
+
+
+class AccessRefusedError(RefusedError):
+    """The service does not accept this secret, or no jobs of this group at all (yet)."""
+
+
+class SettingsError(LeruliError):
+    """A setting (environment variable) is missing or makes no sense."""
+
+    exit_code = 3
+
+
+class NotFoundError(LeruliError, ValueError):
+    """There is no such job, image, folder or file, or it is not the caller's."""
+
+    exit_code = 4
+
+
+class ServiceError(LeruliError):
+    """The queue's HTTP service did not answer in time, or not sensibly."""
+
+    exit_code = 5
+
+
+class StorageError(LeruliError):
+    """The object storage (S3) did not answer, or refused."""
+
+    exit_code = 6
+
+
+class BucketMissingError(StorageError):
+    """The bucket does not exist: purged, or in another storage than the one configured."""
+
+    exit_code = 4

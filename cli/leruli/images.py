@@ -1,0 +1,169 @@
+"""Publishing an image of the local Docker for the group, and listing what is published."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO, TYPE_CHECKING, cast
+
+from leruli.errors import BucketMissingError, NotFoundError, RefusedError
+
+if TYPE_CHECKING:
+    from leruli.storage import Store
+
+_SUFFIX = ".tgz"
+
+# What Docker allows in a name without slashes, and in a tag; the '-' is missing in the latter
+# because it parts name and version in the object's name.
+_CODE = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*")
+_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,127}")
+
+# Layers are large and compress well enough at the quick end.
+_LEVEL = 3
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class PublishedCode:
+    """An image that the group can run."""
+
+    code: str
+    version: str
+    size: int  #: bytes, compressed
+    published: datetime | None
+
+
+def image_bucket(group_token: str) -> str:
+    """Return the bucket of the group's images."""
+    return f"code-{group_token}"
+
+
+def list_codes(store: Store, group_token: str) -> list[PublishedCode]:
+    """Return the group's images, by code and version."""
+    try:
+        objects = store.list(image_bucket(group_token))
+    except BucketMissingError:  # made when the first image is published
+        return []
+    found = []
+    for item in objects:
+        if item.name.endswith(_SUFFIX):
+            code, dash, version = item.name[: -len(_SUFFIX)].rpartition("-")
+            if dash:
+                found.append(PublishedCode(code, version, item.size, item.modified))
+    return sorted(found, key=lambda one: (one.code, one.version))
+
+
+def local_image_size(code: str, version: str) -> int:
+    """Bytes of an image in the local Docker, roughly those of its archive.
+
+    Raises RefusedError if it cannot be published under its name or Docker does not answer,
+    NotFoundError if it is not there.
+    """
+    if not _CODE.fullmatch(code):
+        raise RefusedError(
+            f"{code!r} cannot be published: the name must be of small letters and digits, with "
+            "single '.', '_' or '-' between them, and no '/'. Give the image another name: "
+            f"docker tag {code}:{version} NAME:VERSION"
+        )
+    if not _VERSION.fullmatch(version):
+        raise RefusedError(
+            f"{version!r} cannot be the version of a published image: it may hold letters, digits, "
+            "'.' and '_', but no '-', which parts name and version in the storage. Give the image "
+            f"another tag: docker tag {code}:{version} {code}:{_suggest(version)}"
+        )
+    inspected = _docker("image", "inspect", "--format", "{{.Size}}", f"{code}:{version}")
+    if inspected.returncode == 0:
+        return int(inspected.stdout.strip() or 0)
+    if "no such image" not in inspected.stderr.lower():
+        raise _docker_failed(inspected.stderr)
+    raise NotFoundError(
+        f"There is no image {code}:{version} in the Docker of this machine. {_what_is_there(code)}"
+    )
+
+
+def publish_code(
+    store: Store,
+    group_token: str,
+    code: str,
+    version: str,
+    advance: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Upload the local image; it appears when it is complete, in place of one with its name.
+
+    `advance` is told the bytes of the image's archive as they go. Check with `local_image_size`
+    first.
+    """
+    bucket = image_bucket(group_token)
+    size = local_image_size(code, version)
+    store.make_bucket(bucket)
+    with (
+        store.writing(bucket, f"{code}-{version}{_SUFFIX}", size) as sink,
+        gzip.GzipFile("", "wb", _LEVEL, sink, mtime=0) as packed,
+        tempfile.TemporaryFile() as complaints,
+        _start(
+            "image", "save", f"{code}:{version}", stdout=subprocess.PIPE, stderr=complaints
+        ) as saving,
+    ):
+        try:
+            while chunk := cast("IO[bytes]", saving.stdout).read(_CHUNK):
+                packed.write(chunk)
+                advance(len(chunk))
+        except BaseException:
+            saving.kill()
+            raise
+        # Before the upload is completed: an archive that broke off must not be published.
+        if saving.wait() != 0:
+            complaints.seek(0)
+            raise _docker_failed(complaints.read().decode("utf-8", "replace"))
+
+
+def _start(*arguments: str, stdout: int, stderr: object) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(["docker", *arguments], stdout=stdout, stderr=stderr)  # type: ignore[call-overload, no-any-return]
+    except OSError:
+        raise _no_docker() from None
+
+
+def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["docker", *arguments], capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError:
+        raise _no_docker() from None
+
+
+def _no_docker() -> RefusedError:
+    return RefusedError(
+        "The command `docker` cannot be run. Publishing needs Docker on this machine (rootless is "
+        "fine): install it, or publish from a machine that has it."
+    )
+
+
+def _docker_failed(complaint: str) -> RefusedError:
+    text = " ".join(complaint.split())
+    lowered = text.lower()
+    if "permission denied" in lowered:
+        advice = "You may not use Docker here: join the group `docker`, or use rootless Docker."
+    elif "cannot connect" in lowered or "is the docker daemon running" in lowered:
+        advice = "Docker is not running, or DOCKER_HOST points elsewhere: start it and try again."
+    else:
+        advice = "Nothing was published."
+    return RefusedError(f"Docker failed: {text or 'without a message.'} {advice}")
+
+
+def _what_is_there(code: str) -> str:
+    listed = _docker("image", "ls", "--format", "{{.Tag}}", code)
+    tags = sorted({tag for tag in listed.stdout.split() if tag != "<none>"})
+    if tags:
+        return f"It has {code} with {'tag' if len(tags) == 1 else 'tags'} {', '.join(tags)}."
+    return f"It has no image named {code} at all; `docker image ls` shows what it has."
+
+
+def _suggest(version: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]", "_", version).lstrip(".") or "1"

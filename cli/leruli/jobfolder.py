@@ -1,0 +1,135 @@
+"""The two files by which a folder remembers its job: leruli.bucket and leruli.job.
+
+leruli.bucket is written before anything leaves the machine, leruli.job once the job is accepted.
+So a folder with the first and without the second was interrupted, and submitting it again goes on
+with the same bucket, for which the service answers the same job however often it is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from leruli.errors import AlreadySubmittedError, NotFoundError, RefusedError
+
+JOB_FILE = "leruli.job"
+BUCKET_FILE = "leruli.bucket"
+
+#: Files being written carry this prefix until they are complete and renamed.
+PART_PREFIX = ".leruli-part-"
+
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path` to write to; it becomes `path` if the block succeeds."""
+    part = path.with_name(PART_PREFIX + secrets.token_hex(6))
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """A folder of input files and what it knows about its job."""
+
+    directory: str
+
+    def check(self) -> None:
+        """Raise NotFoundError or RefusedError unless this is a folder that can be submitted."""
+        if not Path(self.directory).is_dir():
+            raise NotFoundError(f"{self.directory} is not a folder.")
+        if os.path.lexists(self._path(JOB_FILE)):
+            raise AlreadySubmittedError(
+                f"This folder was already submitted: {self._path(JOB_FILE)} is there. To submit "
+                f"it anew, first delete {JOB_FILE}, {BUCKET_FILE} and the results in it."
+            )
+
+    def job(self) -> str | None:
+        """Return the job id, None if the folder was not (completely) submitted."""
+        return self._read(JOB_FILE)
+
+    def bucket(self) -> str | None:
+        """Return the name of the bucket, None if there is none (yet, or any more)."""
+        name = self._read(BUCKET_FILE)
+        if name is not None and not _BUCKET_NAME.fullmatch(name):
+            raise RefusedError(
+                f"{self._path(BUCKET_FILE)} does not hold the name of a bucket. Delete it; if the "
+                "folder was submitted, ask an admin of your group for the job's bucket."
+            )
+        return name
+
+    def claim_bucket(self) -> tuple[str, bool]:
+        """Return the bucket to submit with, and whether it is left from an interrupted submission.
+
+        Two processes that claim at once get the same name.
+        """
+        name = self.bucket()
+        if name is not None:
+            return name, True
+        name = str(uuid.uuid4())
+        path = self._path(BUCKET_FILE)
+        part = self._path(PART_PREFIX + name)
+        try:
+            _write(part, name)
+            try:
+                os.link(part, path)
+            except FileExistsError:
+                found = self.bucket()
+                if found is not None:
+                    return found, True
+                part.replace(path)  # empty: the machine stopped while it was written
+            except OSError:
+                part.replace(path)  # a file system without hard links
+        except OSError as error:
+            raise RefusedError(f"Cannot write {path}: {error.strerror}.") from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+        return name, False
+
+    def record_job(self, jobid: str) -> None:
+        """Note the accepted job in the folder."""
+        path = self._path(JOB_FILE)
+        try:
+            with replacing(path) as part:
+                _write(part, jobid)
+        except OSError as error:
+            raise RefusedError(
+                f"Job {jobid} was accepted, but {path} cannot be written: {error.strerror}. Write "
+                "the job id into it yourself, or submit again: the same job will be answered."
+            ) from error
+
+    def forget_bucket(self, bucket: str) -> None:
+        """Delete leruli.bucket if it names `bucket`."""
+        if self._read(BUCKET_FILE) == bucket:
+            self._path(BUCKET_FILE).unlink()
+
+    def _path(self, name: str) -> Path:
+        return Path(self.directory, name)
+
+    def _read(self, name: str) -> str | None:
+        path = self._path(name)
+        try:
+            with path.open(encoding="utf-8") as file:
+                return file.read(4096).strip() or None
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise RefusedError(f"Cannot read {path}: {error}.") from error
+
+
+def _write(path: Path, line: str) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        file.write(line + "\n")

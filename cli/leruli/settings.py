@@ -1,0 +1,149 @@
+"""The settings, all taken from the environment.
+
+LERULI_API_SECRET      who you are, for the queue
+LERULI_S3_SERVER       the group's object storage: http://host[:port] or https://host[:port]
+LERULI_S3_ACCESS       access key of the object storage
+LERULI_S3_SECRET       secret key of the object storage
+LERULI_BASEURL         the queue's service; default https://api.leruli.com
+LERULI_S3_REGION       region of the object storage; default: asked of the storage
+LERULI_RETRY_SECONDS   how long to go on trying when the service does not answer;
+                       default 120 for a submission, 20 otherwise
+LERULI_DEBUG           1: show a traceback with an error (secrets stay hidden)
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urlsplit
+
+from leruli.errors import SettingsError
+
+DEFAULT_BASEURL = "https://api.leruli.com"
+
+SERVICE = ("LERULI_API_SECRET",)
+STORAGE = ("LERULI_S3_SERVER", "LERULI_S3_ACCESS", "LERULI_S3_SECRET")
+ALL = SERVICE + STORAGE
+
+_PLACEHOLDERS = {
+    "LERULI_API_SECRET": "<your API secret>",
+    "LERULI_S3_SERVER": "<your S3 server, with http:// or https://>",
+    "LERULI_S3_ACCESS": "<your S3 access key>",
+    "LERULI_S3_SECRET": "<your S3 secret key>",
+}
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """How to reach the queue's service."""
+
+    base_url: str
+    secret: str = field(repr=False)
+    #: Seconds to go on trying; None for the default of each call.
+    patience: float | None = None
+
+
+@dataclass(frozen=True)
+class StorageSettings:
+    """How to reach the group's object storage."""
+
+    host: str  #: host or host:port
+    secure: bool
+    access: str = field(repr=False)
+    secret: str = field(repr=False)
+    region: str | None = None
+
+
+def _get(name: str) -> str:
+    return os.environ.get(name, "").strip()
+
+
+def missing(names: tuple[str, ...] = ALL) -> list[str]:
+    """Those of `names` that are not set or empty."""
+    return [name for name in names if not _get(name)]
+
+
+def require(names: tuple[str, ...]) -> None:
+    """Raise SettingsError unless every one of `names` is set."""
+    absent = missing(names)
+    if absent:
+        raise SettingsError(explain_missing(absent))
+
+
+def explain_missing(absent: list[str]) -> str:
+    """Which settings are missing and the four lines that a user needs."""
+    verb = "is" if len(absent) == 1 else "are"
+    width = max(len(f"export {name}={_PLACEHOLDERS[name]}") for name in ALL)
+    lines = []
+    for name in ALL:
+        line = f"export {name}={_PLACEHOLDERS[name]}"
+        lines.append(f"    {line:<{width}}  # missing" if name in absent else f"    {line}")
+    return (
+        f"{', '.join(absent)} {verb} not set. Leruli Queue needs these lines, for instance in "
+        "your ~/.bashrc (ask the contact person of your group for the values):\n\n"
+        + "\n".join(lines)
+    )
+
+
+def service_settings() -> ServiceSettings:
+    """Read and check what is needed to talk to the service; raises SettingsError."""
+    require(SERVICE)
+    base_url = (_get("LERULI_BASEURL") or DEFAULT_BASEURL).rstrip("/")
+    _split_url("LERULI_BASEURL", base_url)
+    return ServiceSettings(base_url, _get("LERULI_API_SECRET"), _patience())
+
+
+def storage_settings() -> StorageSettings:
+    """Read and check what is needed to talk to the object storage; raises SettingsError."""
+    require(STORAGE)
+    parts = _split_url("LERULI_S3_SERVER", _get("LERULI_S3_SERVER").rstrip("/"))
+    if parts.path:
+        raise SettingsError(
+            "LERULI_S3_SERVER has a path after the host. It must be http://host[:port] or "
+            "https://host[:port] and nothing more."
+        )
+    return StorageSettings(
+        host=parts.netloc,
+        secure=parts.scheme == "https",
+        access=_get("LERULI_S3_ACCESS"),
+        secret=_get("LERULI_S3_SECRET"),
+        region=_get("LERULI_S3_REGION") or None,
+    )
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted."""
+    return _get("LERULI_DEBUG") not in ("", "0")
+
+
+def _split_url(name: str, url: str) -> SplitResult:
+    # The value is not quoted in any of these sentences: people paste credentials into URLs.
+    advice = f"Set {name} to a URL such as https://host.example.org or http://10.0.0.1:9000."
+    if not url.lower().startswith(("http://", "https://")):
+        raise SettingsError(f"{name} does not begin with http:// or https://. {advice}")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise SettingsError(f"{name} is not a valid URL. {advice}") from None
+    if not host or parts.query or parts.fragment or any(c.isspace() for c in url):
+        raise SettingsError(f"{name} is not a valid URL. {advice}")
+    if "@" in parts.netloc:
+        raise SettingsError(
+            f"{name} holds a user name or password before the host. Leave it out: credentials "
+            "have settings of their own."
+        )
+    return parts
+
+
+def _patience() -> float | None:
+    text = _get("LERULI_RETRY_SECONDS")
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise SettingsError("LERULI_RETRY_SECONDS must be a number of seconds, 0 or more.")
+    return seconds

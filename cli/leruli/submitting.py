@@ -1,0 +1,132 @@
+"""Submitting one folder.
+
+The order makes it safe to stop at any moment: leruli.bucket is written first, then the bucket is
+made, filled and submitted, and leruli.job is written last. Whatever was done before an interruption
+is done again with the same bucket, or answered the same by the service.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
+
+from leruli.errors import RefusedError
+from leruli.jobfolder import JobFolder
+from leruli.packing import Inventory, run_script, take_inventory, write_archive
+
+if TYPE_CHECKING:
+    from leruli.api import JobRequest, Service
+    from leruli.storage import Store
+
+DEFAULT_CORES = 1
+DEFAULT_MEMORY_MB = 4000
+DEFAULT_TIME_S = 24 * 60 * 60
+
+ARCHIVE = "run.tgz"
+
+# Up to here a folder is packed in memory and sent in one request.
+_SMALL = 4 * 1024 * 1024
+
+#: A command line, as one string of bash or as words that are joined with spaces.
+Command = Union[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What to run and with which limits."""
+
+    code: str
+    version: str
+    command: str
+    cores: int = DEFAULT_CORES
+    memorymb: int = DEFAULT_MEMORY_MB
+    timelimit: int = DEFAULT_TIME_S  #: seconds
+
+    def check(self) -> None:
+        """Raise RefusedError for what the service would refuse after the upload."""
+        for name, value in (("code", self.code), ("version", self.version)):
+            if not value or ":" in value or "/" in value or any(c.isspace() for c in value):
+                raise RefusedError(
+                    f"{value!r} is not the {name} of an image. `leruli list-codes` shows which "
+                    "there are."
+                )
+        for name, number in (
+            ("cores", self.cores),
+            ("memory", self.memorymb),
+            ("time limit", self.timelimit),
+        ):
+            if number < 1:
+                raise RefusedError(f"The {name} must be at least 1, not {number}.")
+        run_script(self.command)
+
+    def request(self, bucket: str) -> JobRequest:
+        """Return what the service is asked, the files being in `bucket`."""
+        from leruli.api import JobRequest
+
+        return JobRequest(
+            bucket, self.code, self.version, self.cores, self.memorymb, self.timelimit
+        )
+
+
+def join_command(command: Command) -> str:
+    """Return the line of bash for a command: words are joined with spaces, not quoted."""
+    return command if isinstance(command, str) else " ".join(command)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder that was checked and can be sent."""
+
+    folder: JobFolder
+    inventory: Inventory
+    command: str
+
+
+def prepare(directory: str, command: str) -> Prepared:
+    """Check a folder, touching nothing. Raises NotFoundError and RefusedError."""
+    folder = JobFolder(directory)
+    folder.check()
+    return Prepared(folder, take_inventory(directory), command)
+
+
+def stage(
+    store: Store,
+    prepared: Prepared,
+    advance: Callable[[int], None] = lambda _: None,
+    resumed: Callable[[str], None] = lambda _: None,
+) -> str:
+    """Pack and upload a folder; returns its bucket.
+
+    `advance` is told the bytes of input as they go, `resumed` the bucket that an interrupted
+    submission left.
+    """
+    inventory, command = prepared.inventory, prepared.command
+    bucket, is_old = prepared.folder.claim_bucket()
+    if is_old:
+        resumed(bucket)
+    store.make_bucket(bucket)
+    if inventory.total_bytes <= _SMALL:
+        packed = io.BytesIO()
+        write_archive(inventory, command, packed, advance)
+        store.put(bucket, ARCHIVE, packed.getvalue())
+    else:
+        with store.writing(bucket, ARCHIVE, inventory.total_bytes) as sink:
+            write_archive(inventory, command, sink, advance)
+    return bucket
+
+
+def submit(
+    store: Store,
+    service: Service,
+    prepared: Prepared,
+    spec: JobSpec,
+    advance: Callable[[int], None] = lambda _: None,
+    resumed: Callable[[str], None] = lambda _: None,
+) -> tuple[str, str]:
+    """Upload a folder and submit it; returns the job id and the bucket."""
+    bucket = stage(store, prepared, advance, resumed)
+    jobid = service.submit(spec.request(bucket))
+    prepared.folder.record_job(jobid)
+    return jobid, bucket

@@ -1,0 +1,112 @@
+"""A real S3 server, a fake of the HTTP service, and the client as a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+CLI = HERE.parents[2] / "cli"
+
+
+def _sibling(name: str) -> ModuleType:
+    # pytest's importlib mode has no packages of tests, so a module beside this one is loaded so.
+    qualified = f"client_tests_{name}"
+    if qualified not in sys.modules:
+        spec = importlib.util.spec_from_file_location(qualified, HERE / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[qualified] = module
+        spec.loader.exec_module(module)
+    return sys.modules[qualified]
+
+
+versity, fake = _sibling("versity"), _sibling("fake_service")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real S3 server."""
+    with versity.running_versitygw(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def service() -> Iterator[Any]:
+    """The FAKE service (see fake_service.py)."""
+    state = fake.FakeService()
+    server = fake.serve(state)
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def lost_answer() -> Any:
+    return fake.LOST_ANSWER
+
+
+@pytest.fixture
+def environment(s3: Any, service: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The settings, set for this process and those it starts."""
+    values = {
+        "LERULI_BASEURL": service.url,
+        "LERULI_API_SECRET": fake.SECRET,
+        "LERULI_S3_SERVER": s3.url,
+        "LERULI_S3_ACCESS": s3.access,
+        "LERULI_S3_SECRET": s3.secret,
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+@pytest.fixture
+def store(environment: dict[str, str]) -> Any:
+    """The storage as the client sees it."""
+    from leruli.settings import storage_settings
+    from leruli.storage import Store
+
+    return Store(storage_settings())
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def leruli(environment: dict[str, str], tmp_path: Path) -> Run:
+    """Run the client in a folder (by default the test's own) and wait for it."""
+
+    def run(
+        *arguments: str, cwd: Path = tmp_path, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "leruli", *arguments],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(CLI), **settings},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def water(tmp_path: Path) -> Path:
+    """A small job folder."""
+    folder = tmp_path / "water"
+    (folder / "basis sets" / "empty").mkdir(parents=True)
+    (folder / "input.dat").write_text("molecule { h2o }\n")
+    (folder / "basis sets" / "größe.gbs").write_text("cc-pVDZ\n")
+    return folder

@@ -1,0 +1,257 @@
+"""task-submit: one folder, against a real S3 server."""
+
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+
+def archive(store, bucket):
+    target = io.BytesIO()
+    response = store._minio.get_object(bucket, "run.tgz")
+    target.write(gzip.decompress(response.read()))
+    response.release_conn()
+    target.seek(0)
+    return tarfile.open(fileobj=target)
+
+
+def test_submits_the_folder(leruli, water, service, store):
+    done = leruli(
+        *("task-submit", "--cores", "4", "--memory", "8000", "--time", "90"),
+        *("psi4", "1.5", "psi4", "input.dat", "&&", "echo ü"),
+        cwd=water,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    jobid = done.stdout.strip()
+    assert (water / "leruli.job").read_text() == f"{jobid}\n"
+    bucket = (water / "leruli.bucket").read_text().strip()
+    assert str(uuid.UUID(bucket)) == bucket
+    job = service.jobs[bucket]
+    assert job["id"] == jobid
+    assert job["codeversion"] == "psi4:1.5"
+    assert (job["cores"], job["memorymb"], job["timelimit"]) == (4, 8000, 90 * 60)
+    with archive(store, bucket) as tar:
+        assert tar.getnames() == [
+            "./run.sh",
+            "./basis sets",
+            "./basis sets/empty",
+            "./basis sets/größe.gbs",
+            "./input.dat",
+        ]
+        script = tar.extractfile("./run.sh").read().decode()
+        assert script == "#!/bin/bash\npsi4 input.dat && echo ü\n"
+        assert tar.getmember("./run.sh").mode == 0o755
+    assert {path.name for path in water.iterdir()} == {
+        *("basis sets", "input.dat", "leruli.job", "leruli.bucket")
+    }
+
+
+def test_defaults_are_those_of_the_published_client(leruli, water, service):
+    assert leruli("task-submit", "psi4", "1.5", "psi4", cwd=water).returncode == 0
+    (job,) = service.jobs.values()
+    assert (job["cores"], job["memorymb"], job["timelimit"]) == (1, 4000, 24 * 60 * 60)
+
+
+def test_json_and_second_submission(leruli, water, service):
+    done = leruli("task-submit", "--json", "psi4", "1.5", "psi4", cwd=water)
+    assert json.loads(done.stdout)["jobid"] == (water / "leruli.job").read_text().strip()
+
+    again = leruli("task-submit", "--json", "psi4", "1.5", "psi4", cwd=water)
+    assert again.returncode == 1
+    assert json.loads(again.stdout)["error"]["exit_code"] == 1
+    assert "already submitted" in again.stderr
+    assert len(service.jobs) == 1
+
+
+@pytest.mark.parametrize("name", ["run.sh", "joblog.txt", "joberr.txt"])
+def test_reserved_names_are_refused_before_anything_happens(leruli, water, service, name, s3):
+    (water / name).write_text("")
+    buckets = set(s3.root.iterdir())
+
+    done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
+
+    assert done.returncode == 1
+    assert name in done.stderr
+    assert not (water / "leruli.bucket").exists()
+    assert set(s3.root.iterdir()) == buckets
+    assert service.calls == []
+
+
+def test_a_lost_answer_gives_one_job(leruli, water, service, lost_answer):
+    service.faults.append(lost_answer)
+
+    done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
+
+    assert done.returncode == 0, done.stderr
+    assert service.calls == ["task-submit", "task-submit"]
+    (job,) = service.jobs.values()
+    assert done.stdout.strip() == job["id"]
+
+
+def test_retry_after_is_honoured(leruli, water, service):
+    service.faults.append((503, {"Retry-After": "2"}))
+    started = time.monotonic()
+
+    done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
+
+    assert done.returncode == 0
+    assert time.monotonic() - started >= 2
+    assert "trying again in 2 s" in done.stderr
+
+
+def test_retrying_ends(leruli, water, service):
+    service.faults.extend([(503, {"Retry-After": "3600"})] * 2)
+
+    done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
+
+    assert done.returncode == 5
+    assert service.calls == ["task-submit"]
+    assert (water / "leruli.bucket").exists()
+    assert not (water / "leruli.job").exists()
+
+
+def test_a_rerun_goes_on_with_the_same_bucket(leruli, water, service):
+    done = leruli(
+        *("task-submit", "psi4", "1.5", "psi4"),
+        cwd=water,
+        LERULI_BASEURL="http://127.0.0.1:1",
+        LERULI_RETRY_SECONDS="0",
+    )
+    assert done.returncode == 5
+    bucket = (water / "leruli.bucket").read_text().strip()
+
+    done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
+
+    assert done.returncode == 0
+    assert bucket in done.stderr
+    assert list(service.jobs) == [bucket]
+
+
+def test_a_refusal_says_why(leruli, water, service):
+    service.refuse = lambda job: (422, "cores: the largest node has 16")
+    done = leruli("task-submit", "--cores", "99", "psi4", "1.5", "psi4", cwd=water)
+    assert done.returncode == 1
+    assert "the largest node has 16" in done.stderr
+
+    service.refuse = lambda job: (412, "There is no compute secret yet.")
+    done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
+    assert done.returncode == 1
+    assert "Your group cannot run jobs yet: There is no compute secret yet." in done.stderr
+
+
+def test_wrong_keys_and_absent_storage(leruli, water, environment):
+    wrong = "x" * 40
+    done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water, LERULI_S3_SECRET=wrong)
+    assert done.returncode == 6
+    assert "did not accept your keys" in done.stderr
+    assert wrong not in done.stderr
+
+    done = leruli(
+        *("task-submit", "psi4", "1.5", "psi4"), cwd=water, LERULI_S3_SERVER="http://127.0.0.1:1"
+    )
+    assert done.returncode == 6
+    assert "did not answer" in done.stderr
+
+
+def test_bundles_that_do_not_exist_do_no_harm(leruli, water, service):
+    missing = "/nonexistent/ca.pem"
+    done = leruli(
+        *("task-submit", "psi4", "1.5", "psi4"),
+        cwd=water,
+        SSL_CERT_FILE=missing,
+        REQUESTS_CA_BUNDLE=missing,
+        CURL_CA_BUNDLE=missing,
+        LERULI_S3_SERVER=os.environ["LERULI_S3_SERVER"] + "/",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("batch", [(), ("--batch", ".")], ids=["one", "batch"])
+def test_ctrl_c_during_the_upload(environment, water, service, store, batch):
+    with (water / "big.bin").open("wb") as file:
+        for _ in range(300):
+            file.write(os.urandom(1024 * 1024))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "leruli", "task-submit", *batch, "psi4", "1.5", "psi4"],
+        cwd=water,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "cli")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    bucket_file = water / "leruli.bucket"
+    deadline = time.monotonic() + 20
+    while not (bucket_file.exists() and _parts(store, bucket_file.read_text().strip())):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert out == ""
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+    bucket = bucket_file.read_text().strip()
+    assert store.list(bucket) == []
+    assert _parts(store, bucket) == []
+    assert service.calls == []
+
+
+def _parts(store, bucket):
+    from minio.error import S3Error
+
+    from leruli.errors import StorageError
+
+    try:
+        return store._minio._list_multipart_uploads(bucket).uploads
+    except (S3Error, StorageError):
+        return []
+
+
+def test_a_big_folder_goes_through_in_little_memory(environment, water, service, store):
+    size = 512 * 1024 * 1024
+    block = os.urandom(1024 * 1024)
+    with (water / "big.bin").open("wb") as file:
+        for _ in range(size // len(block)):
+            file.write(block)
+    code = (
+        "import leruli, resource\n"
+        "leruli.task_submit('.', 'psi4', '1.5', ['psi4', 'input.dat'])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=water,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "cli")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert int(done.stdout) < 200 * 1024
+    (bucket,) = service.jobs
+    (item,) = store.list(bucket)
+    assert item.size > size * 0.9
+
+
+def test_the_python_function_returns_the_id_and_raises(environment, water, service):
+    import leruli
+
+    jobid = leruli.task_submit(str(water), "psi4", "1.5", ("psi4", "input.dat"), cores=2)
+
+    assert (water / "leruli.job").read_text().strip() == jobid
+    assert leruli.task_status(jobid) == {"status": "received", "reason": None}
+    with pytest.raises(ValueError, match="already submitted"):
+        leruli.task_submit(str(water), "psi4", "1.5", "psi4 input.dat")
+    with pytest.raises(leruli.NotFoundError):
+        leruli.task_status("nosuchjob")

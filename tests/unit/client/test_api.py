@@ -1,0 +1,114 @@
+"""How answers become results and errors; the transport is httpx's own mock."""
+
+import email.utils
+import time
+
+import httpx
+import pytest
+
+from leruli import api
+from leruli.errors import AccessRefusedError, NotFoundError, RefusedError, ServiceError
+from leruli.settings import ServiceSettings
+
+JOB = api.JobRequest("bucket", "psi4", "1.5", 1, 4000, 60)
+
+
+def service(handler, patience=0.0):
+    made = api.Service(ServiceSettings("http://queue.test", "secret", patience))
+    made._client = httpx.Client(
+        base_url="http://queue.test/v22_1/", transport=httpx.MockTransport(handler)
+    )
+    return made
+
+
+def answering(status, document=None, **headers):
+    return service(lambda request: httpx.Response(status, json=document, headers=headers))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((403, AccessRefusedError), (412, AccessRefusedError)),
+        *((422, RefusedError), (409, RefusedError)),
+        *((500, ServiceError), (503, ServiceError)),
+    ],
+)
+def test_refusals(status, kind):
+    with pytest.raises(kind):
+        answering(status, {"detail": "The reason."}).submit(JOB)
+
+
+def test_unknown_job():
+    with pytest.raises(NotFoundError, match="no job abc"):
+        answering(404, {"detail": "No.", "status": "unknown", "reason": None}).status("abc")
+
+
+def test_details_of_fastapi_are_read():
+    detail = [{"loc": ["body", "cores"], "msg": "must be at least 1", "input": "x"}]
+    with pytest.raises(RefusedError, match=r"cores: must be at least 1\."):
+        answering(422, {"detail": detail}).submit(JOB)
+
+
+@pytest.mark.parametrize("document", [{"jobid": "x"}, 5, None])
+def test_nonsense_is_not_taken_for_a_job(document):
+    with pytest.raises(ServiceError, match="LERULI_BASEURL"):
+        answering(200, document).submit(JOB)
+
+
+def test_a_web_page_is_not_taken_for_an_answer():
+    page = service(lambda request: httpx.Response(200, html="<h1>log in</h1>"))
+    with pytest.raises(ServiceError, match="proxy"):
+        page.group_token()
+
+
+def test_bulk_answers_are_told_apart():
+    entries = [(200, "id"), (403, "no"), (412, "no"), (422, "cores: too many")]
+    made = answering(200, [{"status": status, "data": data} for status, data in entries])
+    answers = made.submit_bulk([JOB] * 4)
+    kinds = [str, AccessRefusedError, AccessRefusedError, RefusedError]
+    assert [type(answer) for answer in answers] == kinds
+    with pytest.raises(ServiceError):
+        made.submit_bulk([JOB] * 3)
+    with pytest.raises(ValueError, match="at most 1000"):
+        made.submit_bulk([JOB] * 1001)
+
+
+def test_server_errors_quote_the_request():
+    broken = answering(500, {"detail": "It broke."}, **{"X-Request-ID": "req-1"})
+    with pytest.raises(ServiceError, match="req-1"):
+        broken.submit(JOB)
+
+
+def test_connection_errors_are_tried_again_until_patience_ends():
+    calls = []
+
+    def handler(request):
+        calls.append(request)
+        if len(calls) == 1:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, json="id")
+
+    assert service(handler, patience=5).submit(JOB) == "id"
+    calls.clear()
+    with pytest.raises(ServiceError, match="1 try"):
+        service(handler, patience=0).submit(JOB)
+
+
+def test_untrusted_certificates_are_not_tried_again():
+    def handler(request):
+        raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
+
+    started = time.monotonic()
+    with pytest.raises(ServiceError, match="SSL_CERT_FILE"):
+        service(handler, patience=30).submit(JOB)
+    assert time.monotonic() - started < 5
+
+
+def test_retry_after_as_number_and_date():
+    def after(value):
+        return api._retry_after(httpx.Response(503, headers={"Retry-After": value}))
+
+    assert after("7") == 7
+    assert 55 < after(email.utils.formatdate(time.time() + 60, usegmt=True)) <= 60
+    assert after("soon") == 0
+    assert after(email.utils.formatdate(0, usegmt=True)) == 0
