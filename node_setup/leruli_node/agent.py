@@ -1,0 +1,290 @@
+"""The agent as a whole: what starts when, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+from leruli_node import __version__, processes
+from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node.errors import EXIT_UNAVAILABLE, AgentError, Interrupted
+from leruli_node.folders import lock_root, make_folders, runtime_dir
+from leruli_node.images import Images, load_lock_folder
+from leruli_node.join import join
+from leruli_node.nomad_client import NomadClient, remove_allocations, write_config
+from leruli_node.object_store import ObjectStore
+from leruli_node.receipts import Receipts
+from leruli_node.retry import Backoff
+from leruli_node.rundir_access import RundirAccess
+from leruli_node.server import StageServer
+from leruli_node.service_api import ServiceApi, ServiceError
+from leruli_node.settings import Settings
+from leruli_node.stage_in import StageIn
+from leruli_node.stage_out import StageOut
+from leruli_node.state import AttemptStore, NodeFacts, read_node, write_node
+from leruli_node.sweep import sweep
+from leruli_node.upload import Uploader
+from leruli_node.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+_LEAVE_PATIENCE = 8.0
+_SWEEP_PERIOD = 300.0
+
+
+class Agent:
+    """One node agent. `run` blocks until a signal ended it."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.nomad is None:
+            raise AgentError(
+                "the nomad program was not found; set LERULI_NODE_NOMAD to its path.",
+                EXIT_UNAVAILABLE,
+            )
+        self._settings = settings
+        self._nomad_program = settings.nomad
+        self.folders = make_folders(settings.node_dir)
+        self._lock = lock_root(settings.node_dir)
+        # draining: no new attempts. stop: everything that waits gives up.
+        self._draining = threading.Event()
+        self._hurry = threading.Event()
+        self._stop = threading.Event()
+        self._facts = read_node(self.folders.node_file)
+        self._api = ServiceApi(settings.base_url)
+        self._engine = DockerEngine(settings.docker_socket)
+        self._rootless: bool | None = None
+        self._access = RundirAccess(settings.docker_socket, self._is_rootless)
+        self._store = AttemptStore(self.folders.attempts)
+        objects = ObjectStore(settings.s3_server, settings.s3_access, settings.s3_secret)
+        images = Images(
+            self._engine,
+            objects,
+            settings.group_token,
+            load_lock_folder(runtime_dir(), settings.docker_socket),
+            settings.patience_seconds,
+        )
+        self._stage_in = StageIn(
+            self.folders,
+            self._store,
+            self._api,
+            images,
+            objects,
+            self._access,
+            settings.patience_seconds,
+            settings.input_max_files,
+            settings.input_max_mb * 2**20,
+            self._stop,
+            self._draining,
+        )
+        self._receipts = Receipts(
+            self.folders.receipts, self._api, lambda attempt: self._stage_out.clean_up(attempt)
+        )
+        self._stage_out = StageOut(
+            self.folders,
+            self._store,
+            self._api,
+            self._engine,
+            self._access,
+            Uploader(objects, settings.upload_parallel, settings.upload_patience_seconds),
+            self._receipts,
+            settings.grace_seconds,
+            self._stop,
+            self._stage_in.abort,
+        )
+        self._watcher = Watcher(
+            self._store, self._engine, settings.grace_seconds, self._stage_out.finish
+        )
+        self._server = StageServer(self.folders.socket, self._stage_in, self._stage_out)
+        self._nomad: NomadClient | None = None
+
+    def run(self) -> int:
+        """Run until TERM or INT; the process's exit code."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        if not processes.become_subreaper():
+            log.warning("this kernel has no child subreaper; Nomad's helpers may outlive the agent")
+        log.info("leruli-node %s starts", __version__, extra={"pid": os.getpid()})
+        try:
+            self._start()
+        except Interrupted:
+            pass
+        except AgentError:
+            self._receipts.stop()
+            raise
+        if not self._draining.is_set():
+            self._draining.wait()
+        self._shut_down()
+        return 0
+
+    def _start(self) -> None:
+        # What runs here already is looked after first: the service may be away for long.
+        self._know_node(self._facts)
+        if self._facts.nodeid is not None:
+            self._receipts.start()
+            self._server.start()
+            self._watcher.start()
+        self._wait_for_docker()
+        joined = join(self._settings, self._api, self._facts, self._draining)
+        first = self._facts.nodeid is None
+        if not first and self._facts.nodeid != joined.nodeid:
+            self._forget_all(str(self._facts.nodeid))
+        port = write_config(self._settings, self.folders, joined, self._facts.nomad_port)
+        self._facts = NodeFacts(joined.nodeid, joined.imageprefix, port)
+        write_node(self.folders.node_file, self._facts)
+        self._know_node(self._facts)
+        if first:
+            self._receipts.start()
+            self._server.start()
+            self._watcher.start()
+        self._nomad = NomadClient(self._nomad_program, self.folders)
+        self._nomad.start()
+        threading.Thread(target=self._sweep_for_ever, name="sweep", daemon=True).start()
+
+    def _know_node(self, facts: NodeFacts) -> None:
+        self._stage_in.image_prefix = facts.imageprefix
+        self._stage_out.nodeid = facts.nodeid
+        self._watcher.nodeid = facts.nodeid
+
+    def _wait_for_docker(self) -> None:
+        """Nomad started before Docker would fail the jobs that it takes up again."""
+        backoff = Backoff(self._draining, longest=5.0)
+        told = False
+        while True:
+            try:
+                self._engine.ping()
+                self._rootless = self._engine.is_rootless()
+                break
+            except (DockerAway, DockerRefused) as error:
+                if not told:
+                    log.error(
+                        "Docker does not answer at %s (%s); waiting for it",
+                        self._settings.docker_socket,
+                        error,
+                    )
+                    told = True
+                backoff.pause()
+        if not self._rootless and os.getuid() != 0:
+            raise AgentError(
+                f"the Docker at {self._settings.docker_socket} is not rootless and the agent is "
+                f"not root, so it could not read what jobs write; use rootless Docker or be root.",
+                EXIT_UNAVAILABLE,
+            )
+
+    def _is_rootless(self) -> bool:
+        if self._rootless is None:
+            try:
+                self._rootless = self._engine.is_rootless()
+            except (DockerAway, DockerRefused):
+                # An agent that is not root only ever works with a rootless one.
+                return os.getuid() != 0
+        return self._rootless
+
+    def _forget_all(self, nodeid: str) -> None:
+        """The service knows this node under a new id: what the old one had is of no use."""
+        for state in self._store.all():
+            self._store.remove(state.id)
+        self._sweep(nodeid)
+
+    def _sweep_for_ever(self) -> None:
+        while True:
+            self._sweep(str(self._facts.nodeid))
+            if self._stop.wait(_SWEEP_PERIOD):
+                return
+
+    def _sweep(self, nodeid: str) -> None:
+        try:
+            sweep(nodeid, self.folders, self._store, self._engine, self._access)
+        except (DockerAway, DockerRefused, OSError) as error:
+            log.warning("left-overs stay for now: %s", type(error).__name__)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._draining.is_set():
+            self._hurry.set()
+        self._draining.set()
+
+    def _shut_down(self) -> None:
+        deadline = time.monotonic() + self._settings.drain_seconds
+        log.info("shutting down; a second signal does it at once")
+        if self._facts.nodeid is not None:
+            if not self._leave(min(deadline, time.monotonic() + _LEAVE_PATIENCE)):
+                self._end_running()
+            self._wait_idle(deadline)
+        patience = 1.0 if self._hurry.is_set() else 15.0
+        self._watcher.stop()
+        self._stop.set()
+        self._server.stop()
+        if self._nomad is not None:
+            self._nomad.stop(patience)
+        ended = processes.end_children(set(), 2.0)
+        if ended:
+            log.info("ended processes that Nomad left", extra={"count": ended})
+        self._give_back()
+        if self._nomad is not None and not self._store.all():
+            remove_allocations(self.folders.nomad_data)
+        self._receipts.wait_empty(1.0 if self._hurry.is_set() else 5.0)
+        self._receipts.stop()
+        self._api.close()
+        log.info("ended")
+
+    def _leave(self, deadline: float) -> bool:
+        """Tell the service, so that the node is drained; whether it was told."""
+        while not self._hurry.is_set():
+            try:
+                running = self._api.leave()
+                log.info("left the service", extra={"running": running})
+                return True
+            except ServiceError as error:
+                if time.monotonic() >= deadline or not self._store.all():
+                    log.warning("could not tell the service: %s", error)
+                    return False
+                self._hurry.wait(0.5)
+        return False
+
+    def _end_running(self) -> None:
+        """Nobody else tells the jobs to end; so they get what a drain would send them."""
+        now = time.time()
+        for state in self._store.all():
+            self._store.update(state.id, stopped_at=now)
+        try:
+            for container in self._engine.list_own(str(self._facts.nodeid)):
+                if container.state == "running":
+                    self._engine.signal(container.id, "TERM")
+        except (DockerAway, DockerRefused) as error:
+            log.warning("the containers could not be told: %s", error)
+
+    def _wait_idle(self, deadline: float) -> None:
+        told = 0
+        while self._store.all() and not self._hurry.is_set():
+            if time.monotonic() >= deadline:
+                log.warning("not waiting any longer", extra={"active": len(self._store.all())})
+                return
+            if len(self._store.all()) != told:
+                told = len(self._store.all())
+                log.info("waiting for attempts to be staged out", extra={"active": told})
+            self._hurry.wait(0.2)
+
+    def _give_back(self) -> None:
+        """End what still runs: its jobs go back to the queue.
+
+        Attempts whose container has ended keep state and folder; the next agent uploads them.
+        """
+        nodeid = self._facts.nodeid
+        if nodeid is None:
+            return
+        try:
+            running = {c.attempt_key for c in self._engine.list_own(nodeid) if c.state == "running"}
+        except (DockerAway, DockerRefused) as error:
+            log.warning("containers are left: %s", error)
+            return
+        for state in self._store.all():
+            if state.id.key in running or (state.decision is None and state.started_at is None):
+                self._stage_out.give_back(
+                    state.id, "the node was shut down before the job had ended"
+                )
+            else:
+                self._stage_out.settle(state.id)
+        self._sweep(nodeid)

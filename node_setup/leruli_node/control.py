@@ -1,0 +1,73 @@
+"""Reading what main.sh noted: hints only, since the user's program can write there too."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+_LONGEST = 4096
+_MINUTES = re.compile(r"(\d{1,9})m(\d{1,9}(?:\.\d{1,9})?)s")
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What main.sh says. `cpu_seconds` covers run.sh and all that it waited for."""
+
+    started: bool = False
+    refused: bool = False
+    terminated: bool = False
+    exit_code: int | None = None
+    cpu_seconds: float | None = None
+
+
+def read_hints(control: Path) -> Hints:
+    """Read the control folder without following a link, opening a device or reading much."""
+    try:
+        folder = os.open(control, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return Hints()
+    try:
+        code = _read(folder, "exitcode")
+        return Hints(
+            started=_exists(folder, "started"),
+            refused=_exists(folder, "refused"),
+            terminated=_exists(folder, "terminated"),
+            exit_code=int(code) if code is not None and re.match(r"\d{1,3}\n?\Z", code) else None,
+            cpu_seconds=parse_times(_read(folder, "times") or ""),
+        )
+    finally:
+        os.close(folder)
+
+
+def parse_times(text: str) -> float | None:
+    """The CPU seconds of the children in the output of the shell's `times`, or None."""
+    lines = text.splitlines()
+    found = _MINUTES.findall(lines[1]) if len(lines) >= 2 else []
+    if len(found) != 2:
+        return None
+    return sum(int(minutes) * 60 + float(seconds) for minutes, seconds in found)
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _read(folder: int, name: str) -> str | None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags, dir_fd=folder)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return os.read(descriptor, _LONGEST).decode("ascii", "replace")
+    finally:
+        os.close(descriptor)

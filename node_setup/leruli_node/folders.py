@@ -1,0 +1,153 @@
+"""The agent's folders, its lock, and writing a file so that a crash leaves old or new."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from leruli_node.errors import EXIT_ALREADY_RUNNING, EXIT_SETTINGS, AgentError
+
+# sockaddr_un holds 108 bytes with the closing zero.
+LONGEST_SOCKET_PATH = 107
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where everything of one agent lives; see docs/node-agent.md for each."""
+
+    root: Path
+    attempts: Path
+    receipts: Path
+    jobs: Path
+    logs: Path
+    nomad_data: Path
+    socket: Path
+
+    @property
+    def node_file(self) -> Path:
+        """Node id and other facts that outlive the process; no secret."""
+        return self.root / "node.json"
+
+    @property
+    def nomad_config(self) -> Path:
+        """The configuration of the Nomad client."""
+        return self.root / "nomad.json"
+
+    def job(self, attempt_key: str) -> Path:
+        """The folder of one attempt: rundir/ and control/ in it are mounted in its container."""
+        return self.jobs / attempt_key
+
+
+def make_folders(root: Path) -> Folders:
+    """Make the folders, private to this user.
+
+    The root itself can be passed through by others (0711): Nomad's tasks need that of the
+    parents of its data_dir. Raises AgentError when a folder cannot be made.
+    """
+    folders = Folders(
+        root=root,
+        attempts=root / "attempts",
+        receipts=root / "receipts",
+        jobs=root / "jobs",
+        logs=root / "logs",
+        nomad_data=root / "nomad",
+        socket=_socket_path(root),
+    )
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        root.chmod(0o711)
+        for folder in (folders.attempts, folders.receipts, folders.jobs, folders.logs):
+            _private(folder)
+        folders.nomad_data.mkdir(mode=0o711, exist_ok=True)
+        _private(folders.socket.parent)
+    except OSError as error:
+        raise AgentError(
+            f"the folder {root} cannot be used: {error.strerror}. "
+            f"It must belong to the user who runs the agent.",
+            EXIT_SETTINGS,
+        ) from error
+    return folders
+
+
+def lock_root(root: Path) -> int:
+    """Take the lock that only one agent has for this folder; it is held until the process ends.
+
+    Raises AgentError when another agent has it.
+    """
+    descriptor = os.open(root / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise AgentError(
+            f"another leruli-node (process {owner or '?'}) already uses {root}; "
+            f"stop it first or set LERULI_NODE_DIR to another folder.",
+            EXIT_ALREADY_RUNNING,
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def runtime_dir() -> Path:
+    """A short private folder of this user for sockets and locks that several agents share."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and os.access(base, os.W_OK):
+        folder = Path(base) / "leruli-node"
+    else:
+        folder = Path(tempfile.gettempdir()) / f"leruli-node-{os.getuid()}"
+    _private(folder)
+    return folder
+
+
+def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file in one step and make it durable: after a crash it is the old or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there, durably."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise PermissionError(1, f"{folder} belongs to somebody else")
+    folder.chmod(0o700)
+
+
+def _socket_path(root: Path) -> Path:
+    usual = root / "run" / "agent.sock"
+    if len(os.fsencode(usual)) <= LONGEST_SOCKET_PATH:
+        return usual
+    # The folder's inode tells two agents of one user apart and survives a restart.
+    root.mkdir(parents=True, exist_ok=True, mode=0o711)
+    facts = root.stat()
+    return runtime_dir() / f"{facts.st_dev:x}-{facts.st_ino:x}" / "agent.sock"

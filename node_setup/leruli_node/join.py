@@ -1,0 +1,85 @@
+"""Joining the service: who this node is, and where Nomad's servers are."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from leruli_node import __version__
+from leruli_node.errors import EXIT_REFUSED, AgentError
+from leruli_node.retry import Stop
+from leruli_node.service_api import Refused, Rejected, ServiceApi, Stale, wait_for_service
+from leruli_node.settings import Settings
+from leruli_node.state import NodeFacts
+
+log = logging.getLogger(__name__)
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_PREFIX = re.compile(r"[a-z0-9][a-z0-9./_-]{0,127}\Z")
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What node-join answered, without the node token (service_api has that)."""
+
+    nodeid: str
+    imageprefix: str
+    servers: list[str]
+    region: str
+    datacenter: str
+    pool: str
+    introtoken: str
+
+
+def join(settings: Settings, api: ServiceApi, earlier: NodeFacts, stop: Stop) -> Joined:
+    """Join, waiting for the service as long as it takes.
+
+    Raises AgentError when the service refuses this node, Interrupted when the agent is to stop.
+    """
+    body = {
+        "computesecret": settings.compute_secret,
+        "grouptoken": settings.group_token,
+        "nodeid": earlier.nodeid,
+        "name": settings.node_name,
+        "cores": settings.cores,
+        "memorymb": settings.memory_mb,
+        "agentversion": __version__,
+    }
+    try:
+        answer = wait_for_service(api, body, stop)
+        joined = _parse(answer)
+        api.set_token(str(answer["nodetoken"]))
+    except Refused as error:
+        raise AgentError(
+            f"the service refuses this node: {error}. Check LERULI_COMPUTE_SECRET and "
+            f"LERULI_GROUP_TOKEN; the compute secret may have been rotated.",
+            EXIT_REFUSED,
+        ) from None
+    except (Rejected, Stale) as error:
+        raise AgentError(f"the service does not take this node: {error}.", EXIT_REFUSED) from None
+    except (KeyError, TypeError, ValueError):
+        raise AgentError(
+            "the service's answer to node-join is not understood.", EXIT_REFUSED
+        ) from None
+    log.info("joined", extra={"node": joined.nodeid, "pool": joined.pool})
+    return joined
+
+
+def _parse(answer: dict[str, Any]) -> Joined:
+    nomad = answer["nomad"]
+    joined = Joined(
+        nodeid=str(answer["nodeid"]),
+        imageprefix=str(answer["imageprefix"]),
+        servers=[str(server) for server in nomad["servers"]],
+        region=str(nomad["region"]),
+        datacenter=str(nomad["datacenter"]),
+        pool=str(nomad["pool"]),
+        introtoken=str(nomad["introtoken"]),
+    )
+    if not _UUID.match(joined.nodeid) or not _PREFIX.match(joined.imageprefix):
+        raise ValueError("node id or image prefix")
+    if not joined.servers:
+        raise ValueError("no servers")
+    return joined

@@ -1,0 +1,50 @@
+"""The script that is the container's first process, and its folder.
+
+Everything in the control folder can be written by the user's program as soon as it runs: see
+control.py for how it is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MAIN_SCRIPT = r"""#!/bin/sh
+# The first process of a job's container. It runs the job once, and only once.
+if ! mkdir /leruli/started 2>/dev/null; then
+    : >/leruli/refused
+    exit 122
+fi
+on_term() {
+    interrupted=1
+    : >/leruli/terminated
+    kill -s TERM -- -1 2>/dev/null
+}
+trap on_term TERM
+cd /rundir || exit 122
+if command -v bash >/dev/null 2>&1; then shell=bash; else shell=sh; fi
+"$shell" run.sh </dev/null >joblog.txt 2>joberr.txt &
+job=$!
+code=
+while :; do
+    interrupted=0
+    wait "$job"
+    now=$?
+    # A signal ends `wait` early; 127 afterwards means that the job's own code was told before.
+    if [ "$now" != 127 ] || [ -z "$code" ]; then code=$now; fi
+    [ "$interrupted" = 1 ] || break
+done
+# The job may have put pipes in their places, which would block.
+rm -rf /leruli/times /leruli/exitcode 2>/dev/null
+times >/leruli/times 2>/dev/null
+echo "$code" >/leruli/exitcode
+exit "$code"
+"""
+
+
+def write_control(control: Path) -> None:
+    """Make the control folder with main.sh in it, usable by whatever user the image names."""
+    control.mkdir()
+    script = control / "main.sh"
+    script.write_text(MAIN_SCRIPT, encoding="ascii")
+    script.chmod(0o755)
+    control.chmod(0o777)

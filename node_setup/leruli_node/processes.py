@@ -1,0 +1,71 @@
+"""The agent as guardian of what Nomad leaves behind: executors and loggers without a parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> bool:
+    """Have orphans among our descendants become our children; whether the kernel does it."""
+    return bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def children() -> dict[int, str]:
+    """Our children: process id and state letter (Z: ended, not yet reaped)."""
+    own = os.getpid()
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            text = (entry / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        # The command's name is in parentheses and can hold anything.
+        fields = text[text.rindex(")") + 2 :].split()
+        if int(fields[1]) == own:
+            found[int(entry.name)] = fields[0]
+    return found
+
+
+def reap(keep: set[int]) -> None:
+    """Reap children that ended, but those whose end somebody else waits for."""
+    for pid, state in children().items():
+        if state == "Z" and pid not in keep:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue
+
+
+def end_children(keep: set[int], patience: float) -> int:
+    """End all children but some: TERM, after `patience` seconds KILL. How many there were."""
+    ended: set[int] = set()
+    deadline = time.monotonic() + patience
+    last = deadline + 5.0
+    while time.monotonic() < last:
+        reap(keep)
+        left = {pid for pid in children() if pid not in keep}
+        if not left:
+            break
+        for pid in left:
+            late = time.monotonic() >= deadline
+            if pid not in ended or late:
+                _signal(pid, signal.SIGKILL if late else signal.SIGTERM)
+        # Those that end leave their own children to us: looked for again.
+        ended |= left
+        time.sleep(0.05)
+    return len(ended)
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return

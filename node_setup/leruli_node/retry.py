@@ -1,0 +1,68 @@
+"""Waiting between tries: longer each time, with jitter, ended at once by an event."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Union
+
+from leruli_node.errors import Interrupted
+
+
+class AnyEvent:
+    """Several reasons to stop, waited for as one (each is looked at every 0.2 s)."""
+
+    def __init__(self, *events: Stop) -> None:
+        self._events = events
+
+    def is_set(self) -> bool:
+        """Whether one of the events is set."""
+        return any(event.is_set() for event in self._events)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for at most `timeout` seconds; whether one of the events is set."""
+        deadline = time.monotonic() + timeout
+        while not self.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(0.2, left))
+        return True
+
+
+Stop = Union[threading.Event, AnyEvent]  # evaluated, also by Python 3.9
+
+
+class Backoff:
+    """Delays of 0.5 s, doubled up to `longest`, each between half and all of it.
+
+    `patience` (seconds) bounds the whole; None means for ever.
+    """
+
+    def __init__(
+        self,
+        stop: Stop,
+        patience: float | None = None,
+        longest: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stop = stop
+        self._clock = clock
+        self._deadline = None if patience is None else clock() + patience
+        self._longest = longest
+        self._delay = 0.5
+
+    def pause(self, at_least: float = 0.0) -> bool:
+        """Wait before the next try; False when patience is over, Interrupted when to stop."""
+        delay = max(at_least, self._delay * random.uniform(0.5, 1.0))  # noqa: S311
+        self._delay = min(self._longest, self._delay * 2)
+        if self._deadline is not None:
+            left = self._deadline - self._clock()
+            if left <= 0:
+                return False
+            delay = min(delay, left)
+        if self._stop.wait(delay):
+            raise Interrupted
+        return True

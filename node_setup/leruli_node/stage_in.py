@@ -1,0 +1,202 @@
+"""Stage-in: leave to start, the image, the input."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from pathlib import Path
+
+from leruli_node.errors import AttemptProblem, Interrupted
+from leruli_node.folders import Folders
+from leruli_node.images import Images
+from leruli_node.main_script import write_control
+from leruli_node.object_store import NotThere, ObjectStore, StoreAway, Unstorable
+from leruli_node.retry import AnyEvent, Backoff, Stop
+from leruli_node.rundir_access import RundirAccess
+from leruli_node.server import Answer
+from leruli_node.service_api import Refused, Rejected, ServiceApi, Stale, Unreachable
+from leruli_node.state import (
+    ASKING,
+    GRANTED,
+    STAGED,
+    AttemptId,
+    AttemptState,
+    AttemptStore,
+    Lease,
+    boot_id,
+)
+from leruli_node.unpack import BrokenInput, unpack
+from leruli_node.upload import INPUT
+
+log = logging.getLogger(__name__)
+
+# What stage-in exits with; the service learns the reason from the receipt.
+DROPPED = 3
+FAILED = 4
+SHUTTING_DOWN = 75
+
+
+class StageIn:
+    """Prepares attempts; `image_prefix` is set once the node has joined."""
+
+    def __init__(
+        self,
+        folders: Folders,
+        store: AttemptStore,
+        api: ServiceApi,
+        images: Images,
+        objects: ObjectStore,
+        access: RundirAccess,
+        patience: float,
+        max_files: int,
+        max_bytes: int,
+        stop: threading.Event,
+        draining: threading.Event,
+    ) -> None:
+        self._folders = folders
+        self._store = store
+        self._api = api
+        self._images = images
+        self._objects = objects
+        self._access = access
+        self._patience = patience
+        self._max_files = max_files
+        self._max_bytes = max_bytes
+        self._stop = stop
+        self._draining = draining
+        self._aborts: dict[str, threading.Event] = {}
+        self.image_prefix: str | None = None
+
+    def abort(self, attempt: AttemptId) -> None:
+        """End a stage-in that is under way: its allocation is over."""
+        event = self._aborts.get(attempt.key)
+        if event is not None:
+            event.set()
+
+    def __call__(self, attempt: AttemptId, alloc: str) -> Answer:
+        """Prepare an attempt for its container; the answer's code is 0 when it may start.
+
+        Can be asked again by the same allocation, after a restart of the agent for instance.
+        """
+        if self._draining.is_set():
+            return Answer(SHUTTING_DOWN, "this node is shutting down")
+        with self._store.work_lock(attempt):
+            abort = self._aborts[attempt.key] = threading.Event()
+            try:
+                return self._stage(attempt, alloc, AnyEvent(self._stop, abort))
+            except Interrupted:
+                if self._stop.is_set():
+                    raise
+                self._note(attempt, AttemptProblem("stopped", "the job was stopped early"))
+                return Answer(FAILED, "stopped")
+            finally:
+                self._aborts.pop(attempt.key, None)
+
+    def _stage(self, attempt: AttemptId, alloc: str, stop: Stop) -> Answer:
+        state = self._store.get(attempt)
+        if state is not None and state.alloc != alloc:
+            log.warning("a second allocation of an attempt is refused", extra=_facts(attempt))
+            return Answer(DROPPED, "this attempt already runs in another allocation")
+        if state is not None and state.phase == STAGED:
+            return Answer(0)
+        if state is not None and state.problem_outcome is not None:
+            return Answer(FAILED, state.problem_message or "")
+        if state is None:
+            # Kept before it is asked for: the service may grant it and the answer be lost with
+            # the agent; the same startkey gets the same answer.
+            state = AttemptState(
+                job=attempt.job,
+                attempt=attempt.attempt,
+                alloc=alloc,
+                startkey=secrets.token_urlsafe(24),
+                phase=ASKING,
+                boot_id=boot_id(),
+            )
+            self._store.create(state)
+        try:
+            lease = state.lease or self._ask(attempt, state.startkey, stop)
+            if lease is None:
+                self._store.remove(attempt)
+                return Answer(DROPPED, "the service has no use for this attempt")
+            self._images.ensure(self._prefix(stop), lease.code, lease.version, stop)
+            self._bring_input(attempt, lease, stop)
+        except AttemptProblem as problem:
+            self._note(attempt, problem)
+            return Answer(FAILED, problem.message)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            trouble = AttemptProblem("node_trouble", f"the node's disk failed: {why}")
+            self._note(attempt, trouble)
+            return Answer(FAILED, trouble.message)
+        self._store.update(attempt, phase=STAGED)
+        log.info("staged in", extra=_facts(attempt))
+        return Answer(0)
+
+    def _ask(self, attempt: AttemptId, startkey: str, stop: Stop) -> Lease | None:
+        """The service's leave to start, None when the attempt is to be dropped."""
+        try:
+            answer = self._api.patiently(
+                self._api.start, Backoff(stop, self._patience), attempt, startkey
+            )
+            lease = Lease.parse(answer)
+        except (Stale, Refused) as error:
+            log.info("not started: %s", error, extra=_facts(attempt))
+            return None
+        except Unreachable as error:
+            log.error("no leave to start: %s", error, extra=_facts(attempt))
+            raise AttemptProblem(
+                "node_trouble", "the node could not reach the service to start the job"
+            ) from None
+        except (Rejected, KeyError, TypeError, ValueError) as error:
+            log.error("attempt-start was not understood: %s", error, extra=_facts(attempt))
+            raise AttemptProblem(
+                "node_trouble", "the node and the service do not understand each other"
+            ) from None
+        self._store.update(attempt, phase=GRANTED, lease=lease)
+        return lease
+
+    def _prefix(self, stop: Stop) -> str:
+        while self.image_prefix is None:
+            if stop.wait(0.2):
+                raise Interrupted
+        return self.image_prefix
+
+    def _bring_input(self, attempt: AttemptId, lease: Lease, stop: Stop) -> None:
+        job = self._folders.job(attempt.key)
+        backoff = Backoff(stop, self._patience)
+        while True:
+            self._empty(job)
+            try:
+                with self._objects.read(lease.bucketid, INPUT) as stream:
+                    unpack(stream.chunks(), job / "rundir", self._max_files, self._max_bytes, stop)
+                break
+            except NotThere as error:
+                what = "bucket" if error.bucket else "input (run.tgz)"
+                raise AttemptProblem("input_broken", f"the job's {what} is missing") from None
+            except Unstorable:
+                raise AttemptProblem("input_broken", "the job's bucket has no valid name") from None
+            except BrokenInput as error:
+                raise AttemptProblem("input_broken", str(error)) from None
+            except StoreAway as error:
+                log.warning("bringing input waits for the store: %s", error)
+                if not backoff.pause():
+                    raise AttemptProblem(
+                        "node_trouble", "the node could not reach the group's store"
+                    ) from None
+        write_control(job / "control")
+
+    def _empty(self, job: Path) -> None:
+        if not self._access.remove(job):
+            raise AttemptProblem("node_trouble", "the node could not clear the job's folder")
+        job.mkdir(mode=0o700)
+
+    def _note(self, attempt: AttemptId, problem: AttemptProblem) -> None:
+        log.warning("stage-in failed", extra={**_facts(attempt), "outcome": problem.outcome})
+        self._store.update(
+            attempt, problem_outcome=problem.outcome, problem_message=problem.message
+        )
+
+
+def _facts(attempt: AttemptId) -> dict[str, object]:
+    return {"job": attempt.job, "attempt": attempt.attempt}

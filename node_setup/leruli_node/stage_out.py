@@ -1,0 +1,293 @@
+"""Stage-out: how it ended, leave to upload, the output, the receipt, and then nothing is left."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from leruli_node.control import read_hints
+from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused, container_facts
+from leruli_node.errors import Interrupted
+from leruli_node.folders import Folders
+from leruli_node.outcome import ContainerFacts, decide
+from leruli_node.receipts import Receipts
+from leruli_node.retry import Backoff
+from leruli_node.rundir_access import RundirAccess
+from leruli_node.server import Answer
+from leruli_node.service_api import Refused, Rejected, ServiceApi, Stale
+from leruli_node.state import DECIDED, AttemptId, AttemptState, AttemptStore, Decision, boot_id
+from leruli_node.upload import Uploaded, Uploader, UploadFailed
+
+log = logging.getLogger(__name__)
+
+# Docker may be restarting when a job has ended; after this its word is not waited for.
+DOCKER_PATIENCE = 600.0
+_FIRST_TRY = 10.0
+_LONGEST_MESSAGE = 1000
+# The service has its own sentence for these; ours goes into joberr.txt only.
+_SAID_BY_THE_SERVICE = ("time_limit", "out_of_memory")
+
+
+class StageOut:
+    """Ends attempts; each step can be repeated after a crash."""
+
+    def __init__(
+        self,
+        folders: Folders,
+        store: AttemptStore,
+        api: ServiceApi,
+        engine: DockerEngine,
+        access: RundirAccess,
+        uploader: Uploader,
+        receipts: Receipts,
+        grace: float,
+        stop: threading.Event,
+        abort_stage_in: Callable[[AttemptId], None],
+        docker_patience: float = DOCKER_PATIENCE,
+    ) -> None:
+        self._folders = folders
+        self._store = store
+        self._api = api
+        self._engine = engine
+        self._access = access
+        self._uploader = uploader
+        self._receipts = receipts
+        self._grace = grace
+        self._stop = stop
+        self._abort_stage_in = abort_stage_in
+        self._docker_patience = docker_patience
+        self.nodeid: str | None = None
+
+    def __call__(self, attempt: AttemptId, alloc: str) -> Answer:
+        """End an attempt for its allocation; 0 also when it was never started here."""
+        self._abort_stage_in(attempt)
+        state = self._store.get(attempt)
+        if state is not None and state.alloc != alloc:
+            return Answer(0, "this attempt belongs to another allocation")
+        self.finish(attempt)
+        return Answer(0)
+
+    def finish(self, attempt: AttemptId) -> None:
+        """Take an attempt from whatever it is in to its end; nothing when it is not known.
+
+        Raises Interrupted when the agent stops; the next one goes on from the state file.
+        """
+        with self._store.work_lock(attempt):
+            state = self._store.get(attempt)
+            if state is None:
+                return
+            if self._receipts.has(attempt):
+                self.clean_up(attempt)
+                return
+            if state.decision is None:
+                state = self._decide(attempt, state)
+            decision = state.decision
+            if decision is None:
+                return
+            uploaded: Uploaded | None = None
+            if state.lease is not None and _wants_upload(state, decision):
+                if not self._may_upload(attempt):
+                    self.clean_up(attempt)
+                    return
+                bucket = state.lease.bucketid
+                decision, uploaded = self._upload(attempt, state, bucket, decision)
+            self._receipts.spool(attempt, _receipt(state, decision, uploaded))
+            self.clean_up(attempt)
+        log.info("ended", extra={**_facts(attempt), "outcome": decision.outcome})
+        self._receipts.announce(attempt, _FIRST_TRY)
+
+    def give_back(self, attempt: AttemptId, message: str) -> None:
+        """End an attempt without its output: the node is shut down and the job runs elsewhere."""
+        lock = self._store.work_lock(attempt)
+        if not lock.acquire(timeout=1.0):
+            return
+        try:
+            state = self._store.get(attempt)
+            if state is None:
+                return
+            if not self._receipts.has(attempt):
+                decision = Decision("stopped", message=message)
+                self._receipts.spool(attempt, _receipt(state, decision, None))
+            self.clean_up(attempt)
+        finally:
+            lock.release()
+
+    def settle(self, attempt: AttemptId) -> None:
+        """Keep how an attempt ended and remove its container; the next agent uploads its output."""
+        lock = self._store.work_lock(attempt)
+        if not lock.acquire(timeout=1.0):
+            return
+        try:
+            state = self._store.get(attempt)
+            if state is None:
+                return
+            if state.decision is None:
+                self._decide(attempt, state)
+            for container in self._containers(attempt):
+                self._engine.remove(container)
+        except (DockerAway, DockerRefused, Interrupted) as error:
+            log.warning("a container stays: %s", type(error).__name__, extra=_facts(attempt))
+        finally:
+            lock.release()
+
+    def clean_up(self, attempt: AttemptId) -> None:
+        """Remove container, folder and, last, the state. What cannot go now is swept later."""
+        try:
+            for container in self._containers(attempt):
+                self._engine.remove(container)
+        except (DockerAway, DockerRefused) as error:
+            log.warning("a container stays for now: %s", error, extra=_facts(attempt))
+        self._access.remove(self._folders.job(attempt.key))
+        if self._store.get(attempt) is not None:
+            self._store.remove(attempt)
+
+    def _decide(self, attempt: AttemptId, state: AttemptState) -> AttemptState:
+        container: ContainerFacts | None = None
+        killed = False
+        docker_lost = False
+        if state.problem_outcome is None and state.lease is not None:
+            try:
+                container, killed = self._settle(attempt)
+            except DockerAway:
+                docker_lost = True
+        state = self._store.get(attempt) or state
+        control = self._folders.job(attempt.key) / "control"
+        if container is not None:
+            self._access.take(self._folders.job(attempt.key))
+        if docker_lost:
+            decision = Decision("node_trouble", message="Docker on the node does not answer")
+        else:
+            decision = decide(state, container, read_hints(control), boot_id(), killed)
+        ran = container is not None and container.started_at is not None
+        changed = self._store.update(attempt, phase=DECIDED, decision=decision, ran=ran)
+        return changed or state
+
+    def _settle(self, attempt: AttemptId) -> tuple[ContainerFacts | None, bool]:
+        """The attempt's container, not running any more, and whether somebody ended it.
+
+        Raises DockerAway when Docker does not come back in time.
+        """
+        backoff = Backoff(self._stop, self._docker_patience, longest=10.0)
+        while True:
+            try:
+                return self._look(attempt)
+            except (DockerAway, DockerRefused) as error:
+                log.warning("stage-out waits for Docker: %s", error, extra=_facts(attempt))
+                if not backoff.pause():
+                    raise DockerAway(str(error)) from None
+
+    def _look(self, attempt: AttemptId) -> tuple[ContainerFacts | None, bool]:
+        found: list[dict[str, Any]] = []
+        for container in self._containers(attempt):
+            inspected = self._engine.inspect(container)
+            if inspected is not None and inspected["State"].get("Running"):
+                self._end_container(attempt, container)
+                inspected = self._engine.inspect(container)
+            if inspected is not None:
+                found.append(inspected)
+        if not found:
+            return None, False
+        # Should Nomad have started it twice, the latest tells: it was refused by the marker.
+        latest = max(found, key=lambda one: str(one.get("Created", "")))
+        facts = container_facts(latest)
+        killed = False
+        if facts.exit_code != 0 and facts.started_at is not None:
+            until = facts.finished_at or time.time()
+            killed = self._engine.was_signalled(latest["Id"], facts.started_at, until)
+        return facts, killed
+
+    def _end_container(self, attempt: AttemptId, container: str) -> None:
+        state = self._store.get(attempt)
+        if state is not None and state.stopped_at is None and state.time_limit_at is None:
+            self._store.update(attempt, stopped_at=time.time())
+        log.warning("the container still runs; ending it", extra=_facts(attempt))
+        self._engine.signal(container, "TERM")
+        deadline = time.monotonic() + self._grace
+        while True:
+            inspected = self._engine.inspect(container)
+            if inspected is None or not inspected["State"].get("Running"):
+                return
+            if time.monotonic() >= deadline:
+                self._engine.signal(container, "KILL")
+                deadline = time.monotonic() + 10.0
+            if self._stop.wait(0.2):
+                raise Interrupted
+
+    def _containers(self, attempt: AttemptId) -> list[str]:
+        if self.nodeid is None:
+            return []
+        listed = self._engine.list_own(self.nodeid)
+        return [one.id for one in listed if one.attempt_key == attempt.key]
+
+    def _may_upload(self, attempt: AttemptId) -> bool:
+        while True:
+            try:
+                self._api.patiently(self._api.may_upload, Backoff(self._stop), attempt)
+                return True
+            except Stale as error:
+                log.info("nothing is uploaded: %s", error, extra=_facts(attempt))
+                return False
+            except (Refused, Rejected) as error:
+                # Attempts that run may end in spite of a rotated secret, so this is not final.
+                log.error("no leave to upload: %s", error, extra=_facts(attempt))
+                if self._stop.wait(30.0):
+                    raise Interrupted from None
+
+    def _upload(
+        self, attempt: AttemptId, state: AttemptState, bucket: str, decision: Decision
+    ) -> tuple[Decision, Uploaded | None]:
+        rundir = self._folders.job(attempt.key) / "rundir" if state.ran else None
+        try:
+            uploaded = self._uploader.upload(bucket, rundir, decision.message, self._stop)
+            return decision, uploaded
+        except UploadFailed as error:
+            message, log_text = str(error), str(error)
+        except OSError as error:
+            message = "the node's disk failed while the output was uploaded"
+            log_text = type(error).__name__
+        log.error("upload failed: %s", log_text, extra=_facts(attempt))
+        if not state.ran:
+            # Only the explanation is missing in the bucket; the receipt has it.
+            return decision, None
+        if decision.message:
+            message = f"{decision.message}; {message}"
+        return _as_failed_upload(decision, message), None
+
+
+def _wants_upload(state: AttemptState, decision: Decision) -> bool:
+    # Without a container there is only an explanation to bring, and none where the job is going
+    # to be tried again.
+    return state.ran or decision.outcome not in ("node_trouble", "stopped")
+
+
+def _as_failed_upload(decision: Decision, message: str) -> Decision:
+    return Decision(
+        "upload_failed",
+        exitcode=decision.exitcode,
+        message=message,
+        wallseconds=decision.wallseconds,
+        cpuseconds=decision.cpuseconds,
+    )
+
+
+def _receipt(state: AttemptState, decision: Decision, uploaded: Uploaded | None) -> dict[str, Any]:
+    notes = uploaded.notes if uploaded is not None else []
+    said = decision.message if decision.outcome not in _SAID_BY_THE_SERVICE else None
+    message = "; ".join(([said] if said else []) + notes)
+    return {
+        "outcome": decision.outcome,
+        "exitcode": decision.exitcode,
+        "message": message[:_LONGEST_MESSAGE] or None,
+        "wallseconds": decision.wallseconds,
+        "cpuseconds": decision.cpuseconds,
+        "peakmemorymb": state.peak_memory_mb,
+        "uploadedbytes": uploaded.bytes if uploaded is not None else None,
+        "uploadedfiles": uploaded.files if uploaded is not None else None,
+    }
+
+
+def _facts(attempt: AttemptId) -> dict[str, object]:
+    return {"job": attempt.job, "attempt": attempt.attempt}

@@ -1,0 +1,299 @@
+"""Output: every regular file of a rundir to the job's bucket, and what could not be taken."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from leruli_node.errors import Interrupted
+from leruli_node.object_store import NotThere, ObjectStore, StoreAway, Unstorable
+from leruli_node.retry import AnyEvent, Backoff, Stop
+
+log = logging.getLogger(__name__)
+
+INPUT = "run.tgz"
+RESERVED = frozenset({INPUT, "run.sh"})
+LOGS = ("joblog.txt", "joberr.txt")
+_DEEPEST = 100
+_LONGEST_KEY = 1024
+_SHOWN = 5
+
+
+class UploadFailed(Exception):
+    """The output could not be stored; the text is a sentence for a person."""
+
+
+@dataclass
+class Skipped:
+    """What is not uploaded, by reason."""
+
+    by_reason: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, name: str) -> None:
+        """Note one name; `reason` is a phrase such as "links"."""
+        self.by_reason.setdefault(reason, []).append(name)
+
+    def sentences(self) -> list[str]:
+        """One sentence a reason, with the first few names."""
+        return [
+            f"not uploaded: {len(names)} {reason}: {_listed(names)}"
+            for reason, names in sorted(self.by_reason.items())
+        ]
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """What was stored, and sentences about what was not."""
+
+    files: int
+    bytes: int
+    notes: list[str]
+
+
+def walk(top: int, skipped: Skipped) -> Iterator[tuple[str, int]]:
+    """The regular files under the folder that `top` is open on: key and an open descriptor.
+
+    Nothing is followed: every name is opened relative to its folder, without links and without
+    waiting (a pipe would), and then looked at. The one who iterates closes the descriptor.
+    """
+    yield from _walk(top, "", 0, skipped)
+
+
+def _walk(folder: int, prefix: str, depth: int, skipped: Skipped) -> Iterator[tuple[str, int]]:
+    for name in sorted(os.listdir(folder)):
+        key = prefix + name
+        try:
+            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        except OSError:
+            skipped.add("unreadable files", shown(key))
+            continue
+        if stat.S_ISLNK(mode):
+            skipped.add("links", shown(key))
+            continue
+        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+            skipped.add("pipes, sockets or devices", shown(key))
+            continue
+        reason = _unfit(key, depth)
+        if reason:
+            skipped.add(reason, shown(key))
+            continue
+        if not prefix and name in RESERVED:
+            if name == INPUT:
+                skipped.add("files with a reserved name", name)
+            continue
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(name, flags, dir_fd=folder)
+        except OSError:
+            skipped.add("unreadable files", shown(key))
+            continue
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            try:
+                yield from _walk(descriptor, key + "/", depth + 1, skipped)
+            finally:
+                os.close(descriptor)
+        elif stat.S_ISREG(os.fstat(descriptor).st_mode):
+            yield key, descriptor
+        else:  # pragma: no cover - it changed between the two looks
+            os.close(descriptor)
+
+
+def _unfit(key: str, depth: int) -> str | None:
+    try:
+        encoded = key.encode("utf-8")
+    except UnicodeEncodeError:
+        return "files whose names are not UTF-8"
+    if len(encoded) > _LONGEST_KEY:
+        return f"files with a path longer than {_LONGEST_KEY} bytes"
+    if depth > _DEEPEST:
+        return f"files in more than {_DEEPEST} folders"
+    return None
+
+
+def shown(name: str) -> str:
+    """A name as it can be told to a person: bytes that are not UTF-8 escaped, no line breaks."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)[:120]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+class Uploader:
+    """Sends rundirs to buckets."""
+
+    def __init__(self, store: ObjectStore, parallel: int, patience: float) -> None:
+        self._store = store
+        self._parallel = parallel
+        self._patience = patience
+
+    def upload(
+        self, bucket: str, rundir: Path | None, sentence: str | None, stop: Stop
+    ) -> Uploaded:
+        """Make the bucket hold run.tgz and the files of `rundir`, nothing else.
+
+        joblog.txt and joberr.txt are there afterwards in any case when there is a rundir. The
+        `sentence` (how it ended) and what was skipped stand at the end of joberr.txt. Without a
+        rundir there is only joberr.txt. Can be repeated.
+
+        Raises UploadFailed when the store's patience is over or the bucket is gone, Interrupted.
+        """
+        backoff = Backoff(stop, self._patience)
+        skipped = Skipped()
+        if rundir is None:
+            text = _lines([sentence] if sentence else [])
+            self._remove_others(bucket, {"joberr.txt"}, backoff)
+            size = self._send(bucket, "joberr.txt", io.BytesIO(text), len(text), backoff)
+            return Uploaded(1, size, [])
+        top = os.open(rundir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            names = set()
+            for key, descriptor in walk(top, skipped):
+                os.close(descriptor)
+                names.add(key)
+            notes = skipped.sentences()
+            self._remove_others(bucket, names | set(LOGS), backoff)
+            return self._send_all(bucket, top, notes, sentence, stop)
+        finally:
+            os.close(top)
+
+    def _send_all(
+        self, bucket: str, top: int, notes: list[str], sentence: str | None, stop: Stop
+    ) -> Uploaded:
+        refused = Skipped()
+        failed = threading.Event()
+        failures: list[BaseException] = []
+        either = AnyEvent(stop, failed)
+        done: set[str] = set()
+        count = total = 0
+        log_tail = _lines(([sentence] if sentence else []) + notes)
+
+        def send(key: str, file: BinaryIO, size: int) -> int:
+            try:
+                return self._send(bucket, key, file, size, Backoff(either, self._patience))
+            except Unstorable:
+                refused.add("files that the store refuses", shown(key))
+                return -1
+            except (UploadFailed, Interrupted, OSError) as error:
+                # The first failure is the one to tell; it ends the waiting of the others.
+                failures.append(error)
+                failed.set()
+                return -1
+            finally:
+                file.close()
+
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="upload") as pool:
+            running: set[Future[int]] = set()
+            for key, descriptor in walk(top, Skipped()):
+                if failed.is_set() or stop.is_set():
+                    os.close(descriptor)
+                    break
+                size = os.fstat(descriptor).st_size
+                file: BinaryIO = os.fdopen(descriptor, "rb")
+                if key == "joberr.txt" and log_tail:
+                    tail = _on_new_line(file, size, log_tail)
+                    file = cast(BinaryIO, _Joined(file, size, tail))
+                    size += len(tail)
+                done.add(key)
+                running.add(pool.submit(send, key, file, size))
+                # A bound on open files and on parts in memory.
+                while len(running) >= 2 * self._parallel:
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                    for one in finished:
+                        count, total = _sum(count, total, one.result())
+            for key in set(LOGS) - done:
+                text = log_tail if key == "joberr.txt" else b""
+                running.add(pool.submit(send, key, io.BytesIO(text), len(text)))
+            for one in running:
+                count, total = _sum(count, total, one.result())
+        if failures:
+            raise failures[0]
+        if stop.is_set():
+            raise Interrupted
+        return Uploaded(count, total, notes + refused.sentences())
+
+    def _send(self, bucket: str, key: str, file: BinaryIO, size: int, backoff: Backoff) -> int:
+        while True:
+            try:
+                file.seek(0)
+                self._store.write(bucket, key, file, size)
+                return size
+            except NotThere:
+                raise UploadFailed("the job's bucket is not there any more") from None
+            except StoreAway as error:
+                log.warning("uploading waits for the store: %s", error)
+                if not backoff.pause():
+                    raise UploadFailed("the output could not be uploaded in time") from None
+
+    def _remove_others(self, bucket: str, keep: set[str], backoff: Backoff) -> None:
+        """Remove the outputs of an earlier attempt.
+
+        Before the upload: some stores cannot hold both `a` and `a/b`.
+        """
+        while True:
+            try:
+                old = [n for n in self._store.names(bucket) if n not in keep and n != INPUT]
+                if old:
+                    self._store.remove(bucket, old)
+                return
+            except NotThere:
+                raise UploadFailed("the job's bucket is not there any more") from None
+            except StoreAway as error:
+                log.warning("uploading waits for the store: %s", error)
+                if not backoff.pause():
+                    raise UploadFailed("the output could not be uploaded in time") from None
+
+
+class _Joined:
+    """A file followed by some bytes, read as one and from the start again."""
+
+    def __init__(self, file: BinaryIO, size: int, tail: bytes) -> None:
+        self._file = file
+        self._size = size
+        self._tail = tail
+        self._at = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Up to `size` bytes."""
+        end = self._size + len(self._tail)
+        wanted = end - self._at if size is None or size < 0 else min(size, end - self._at)
+        data = b""
+        if self._at < self._size:
+            data = self._file.read(min(wanted, self._size - self._at))
+        start = self._at + len(data) - self._size
+        if start >= 0:
+            data += self._tail[start : start + wanted - len(data)]
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Only to an offset from the start."""
+        self._at = self._file.seek(offset)
+        return self._at
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _sum(count: int, total: int, size: int) -> tuple[int, int]:
+    return (count, total) if size < 0 else (count + 1, total + size)
+
+
+def _lines(sentences: list[str]) -> bytes:
+    return "".join(f"leruli: {sentence}\n" for sentence in sentences).encode()
+
+
+def _on_new_line(file: BinaryIO, size: int, text: bytes) -> bytes:
+    last = os.pread(file.fileno(), 1, size - 1) if size else b"\n"
+    return text if last == b"\n" else b"\n" + text

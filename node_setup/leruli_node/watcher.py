@@ -1,0 +1,179 @@
+"""Watching containers while they run: their start, their time limit, their use of memory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from leruli_node.docker_engine import (
+    DockerAway,
+    DockerEngine,
+    DockerRefused,
+    Listed,
+    container_facts,
+)
+from leruli_node.errors import Interrupted
+from leruli_node.state import DECIDED, STAGED, AttemptId, AttemptState, AttemptStore
+
+log = logging.getLogger(__name__)
+
+_PERIOD = 1.0
+_SAMPLE_PERIOD = 5.0
+_YOUNG = 20.0
+# Nomad asks for stage-out within seconds. After this (seconds) it has lost the allocation, by a
+# wiped data_dir for instance, and the agent ends the attempt by itself.
+ABANDONED_ENDED = 300.0
+ABANDONED_NEVER_STARTED = 1800.0
+
+
+class Watcher:
+    """One thread that looks at all own containers about every second."""
+
+    def __init__(
+        self,
+        store: AttemptStore,
+        engine: DockerEngine,
+        grace: float,
+        finish: Callable[[AttemptId], None],
+        abandoned_ended: float = ABANDONED_ENDED,
+        abandoned_never_started: float = ABANDONED_NEVER_STARTED,
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._grace = grace
+        self._finish = finish
+        self._abandoned_ended = abandoned_ended
+        self._abandoned_never_started = abandoned_never_started
+        self._stop = threading.Event()
+        # What only this process needs to know; an agent that starts again begins anew.
+        self._termed: set[str] = set()
+        self._sampled: dict[str, float] = {}
+        self._idle_since: dict[str, float] = {}
+        self._finishing: set[str] = set()
+        self._docker_away = False
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self.nodeid: str | None = None
+
+    def start(self) -> None:
+        """Start watching."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_PERIOD):
+            try:
+                self.look()
+                if self._docker_away:
+                    self._docker_away = False
+                    log.info("Docker answers again")
+            except (DockerAway, DockerRefused) as error:
+                if not self._docker_away:
+                    self._docker_away = True
+                    log.error("Docker does not answer: %s", error)
+            except Exception:
+                # One odd answer must not end the time limits of all jobs.
+                log.exception("watching failed unexpectedly")
+
+    def look(self) -> None:
+        """One look at all attempts that are staged in."""
+        states = [s for s in self._store.all() if s.phase in (STAGED, DECIDED)]
+        if not states or self.nodeid is None:
+            return
+        by_key: dict[str, list[Listed]] = {}
+        for one in self._engine.list_own(self.nodeid):
+            by_key.setdefault(one.attempt_key, []).append(one)
+        known = {state.id.key for state in states}
+        for memory in (self._sampled, self._idle_since):
+            for key in [k for k in memory if k not in known]:
+                del memory[key]
+        self._termed &= known
+        for state in states:
+            containers = by_key.get(state.id.key, [])
+            running = [c for c in containers if c.state in ("running", "paused")]
+            if running and state.phase == STAGED:
+                self._idle_since.pop(state.id.key, None)
+                self._watch(state, running[-1])
+            elif not running:
+                self._abandoned(state, bool(containers))
+
+    def _watch(self, state: AttemptState, container: Listed) -> None:
+        attempt = state.id
+        if state.started_at is None:
+            inspected = self._engine.inspect(container.id)
+            started = container_facts(inspected).started_at if inspected else None
+            if started is None:
+                return
+            state = self._store.update(attempt, started_at=started) or state
+            log.info("running", extra=_facts(attempt))
+        self._sample(state, container)
+        self._limit(state, container)
+
+    def _limit(self, state: AttemptState, container: Listed) -> None:
+        now = time.time()
+        if state.time_limit_at is None:
+            if state.lease is None or state.started_at is None:
+                return
+            if now - state.started_at < state.lease.timelimit:
+                return
+            # Durable before the signal: the reason must not be lost with the agent.
+            state = self._store.update(state.id, time_limit_at=now) or state
+            log.info("time limit reached", extra=_facts(state.id))
+        if state.id.key not in self._termed:
+            self._termed.add(state.id.key)
+            self._engine.signal(container.id, "TERM")
+        elif now - (state.time_limit_at or now) >= self._grace:
+            self._engine.signal(container.id, "KILL")
+
+    def _sample(self, state: AttemptState, container: Listed) -> None:
+        attempt, now = state.id, time.monotonic()
+        # Short jobs would end before a second sample; long ones need fewer.
+        young = state.started_at is None or time.time() - state.started_at < _YOUNG
+        period = _PERIOD / 2 if young else _SAMPLE_PERIOD
+        if attempt.key in self._sampled and now - self._sampled[attempt.key] < period:
+            return
+        self._sampled[attempt.key] = now
+        usage = self._engine.usage(container.id)
+        latest = self._store.get(attempt)
+        if usage is None or latest is None:
+            return
+        self._store.update(
+            attempt,
+            durable=False,
+            peak_memory_mb=max(usage.memory_mb or 0, latest.peak_memory_mb or 0) or None,
+            cpu_seconds=max(usage.cpu_seconds or 0.0, latest.cpu_seconds or 0.0) or None,
+        )
+
+    def _abandoned(self, state: AttemptState, has_container: bool) -> None:
+        key = state.id.key
+        now = time.monotonic()
+        since = self._idle_since.setdefault(key, now)
+        over = has_container or state.started_at is not None or state.phase == DECIDED
+        patience = self._abandoned_ended if over else self._abandoned_never_started
+        if now - since < patience or key in self._finishing:
+            return
+        if self._store.work_lock(state.id).locked():
+            return  # Its stage-out is at work.
+        log.warning("nobody stages this attempt out; ending it", extra=_facts(state.id))
+        self._finishing.add(key)
+        threading.Thread(
+            target=self._finish_abandoned, args=(state.id,), name="abandoned", daemon=True
+        ).start()
+
+    def _finish_abandoned(self, attempt: AttemptId) -> None:
+        try:
+            self._finish(attempt)
+        except Interrupted:
+            return
+        finally:
+            self._finishing.discard(attempt.key)
+
+
+def _facts(attempt: AttemptId) -> dict[str, object]:
+    return {"job": attempt.job, "attempt": attempt.attempt}

@@ -1,0 +1,280 @@
+"""Crashes and lost answers: nothing runs twice, nothing is lost, nothing is left."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+from node_rig import Rig, pack, wait_for
+
+
+def test_start_answer_lost(rig: Rig) -> None:
+    job = rig.job("echo ran")
+    rig.service.lose_answers["attempt-start"] = 2
+    assert rig.run(job)["outcome"] == "ended"
+    assert rig.service.count("attempt-start") == 3
+    assert len({b["startkey"] for n, b in rig.service.calls if n == "attempt-start"}) == 1
+
+
+def test_dropped_attempt_leaves_nothing(rig: Rig) -> None:
+    job = rig.job()
+    rig.service.stale.add(job.key)
+    assert rig.stage_in(job) != 0
+    assert rig.stage_out(job) == 0
+    assert rig.is_clean(job)
+    assert rig.service.count("attempt-end") == 0
+
+
+def test_second_allocation_of_an_attempt_is_refused(rig: Rig) -> None:
+    job = rig.job("sleep 2; echo done")
+    assert rig.stage_in(job) == 0
+    container = rig.run_container(job)
+    other = type(job)(job.job, job.attempt, job.bucket, "f" * 8 + job.alloc[8:], job.lease)
+    assert rig.stage_in(other) != 0
+    assert rig.stage_out(other) == 0
+    assert not rig.is_clean(job)
+    container.wait(timeout=20)
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "ended"
+
+
+def test_stale_at_upload_uploads_nothing(rig: Rig) -> None:
+    job = rig.job("echo late >late.txt")
+    assert rig.stage_in(job) == 0
+    rig.run_container(job).wait(timeout=20)
+    rig.service.stale.add(job.key)
+    assert rig.stage_out(job) == 0
+    assert rig.store.names(job.bucket) == {"run.tgz"}
+    assert rig.is_clean(job)
+
+
+def test_receipt_is_held_while_the_service_is_down(rig: Rig) -> None:
+    job = rig.job("echo x")
+    assert rig.stage_in(job) == 0
+    rig.run_container(job).wait(timeout=20)
+    rig.service.lose_answers["attempt-end"] = 1_000
+    task = rig.stage("out", job)
+    spooled = rig.node_dir / "receipts" / f"{job.id}.json"
+    wait_for(spooled.exists, what="a spooled receipt")
+    rig.service.receipts.clear()
+    assert task.wait(30) == 0
+    rig.kill()
+    assert spooled.exists()
+    rig.service.receipts.clear()
+    rig.service.lose_answers.clear()
+    rig.start()
+    assert rig.receipt(job)["outcome"] == "ended"
+    wait_for(lambda: not spooled.exists(), what="an empty spool")
+    assert rig.is_clean(job)
+
+
+def test_agent_killed_in_the_middle_of_stage_out(rig: Rig) -> None:
+    job = rig.job(
+        "for i in $(seq 300); do echo $i >f$i; done; dd if=/dev/zero of=big bs=1M count=200"
+    )
+    assert rig.stage_in(job) == 0
+    rig.run_container(job).wait(timeout=30)
+    task = rig.stage("out", job)
+    # In the upload: some of the output is there, and not all.
+    wait_for(lambda: len(rig.store.names(job.bucket)) > 2, what="the first output")
+    rig.kill()
+    assert job.key not in rig.service.receipts
+    assert rig.state(job)["phase"] == "decided"
+    assert task.poll() is None
+    rig.start()
+    assert task.wait(60) == 0
+    receipt = rig.receipt(job)
+    assert receipt["outcome"] == "ended"
+    assert receipt["uploadedfiles"] == 303
+    assert len(rig.store.names(job.bucket)) == 304
+    assert rig.is_clean(job)
+
+
+def test_agent_killed_in_the_middle_of_stage_in(rig: Rig) -> None:
+    job = rig.job("echo ran")
+    rig.service.lose_answers["attempt-start"] = 1_000
+    task = rig.stage("in", job)
+    wait_for(lambda: rig.service.count("attempt-start") > 0, what="attempt-start")
+    rig.kill()
+    rig.service.lose_answers.clear()
+    rig.start()
+    assert task.wait(30) == 0
+    assert len({b["startkey"] for n, b in rig.service.calls if n == "attempt-start"}) == 1
+
+
+def test_time_limit_survives_the_agent(rig: Rig) -> None:
+    job = rig.job("sleep 60", timelimit=3)
+    assert rig.stage_in(job) == 0
+    container = rig.run_container(job)
+    rig.kill()
+    time.sleep(3)
+    rig.start()
+    container.wait(timeout=10)
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "time_limit"
+
+
+def test_what_the_agent_ended_between_receipt_and_clean_up_left(rig: Rig) -> None:
+    job = rig.job("echo x")
+    assert rig.stage_in(job) == 0
+    rig.run_container(job).wait(timeout=20)
+    rig.kill()
+    (rig.node_dir / "receipts" / f"{job.id}.json").write_text(
+        f'{{"jobid": "{job.job}", "attempt": 1, "outcome": "ended", "exitcode": 0}}'
+    )
+    rig.start()
+    assert rig.receipt(job)["outcome"] == "ended"
+    assert rig.stage_out(job) == 0
+    wait_for(lambda: rig.is_clean(job), what="clean")
+    assert rig.service.count("attempt-upload") == 0
+
+
+def test_left_overs_are_swept_at_start(rig: Rig) -> None:
+    job, kept = rig.job("sleep 60"), rig.job("sleep 60")
+    for one in (job, kept):
+        assert rig.stage_in(one) == 0
+        rig.run_container(one)
+    rig.kill()
+    (rig.node_dir / "attempts" / f"{job.id}.json").unlink()
+    rig.start()
+    wait_for(lambda: rig.is_clean(job), what="a swept container")
+    assert not rig.is_clean(kept)
+
+
+def test_term_gives_running_jobs_back_and_leaves_nothing(rig: Rig) -> None:
+    rig.kill()
+    rig.settings["LERULI_NODE_DRAIN_SECONDS"] = "1"
+    rig.start()
+    job = rig.job("sleep 60")
+    assert rig.stage_in(job) == 0
+    rig.run_container(job)
+    time.sleep(1)
+    assert rig.stop() == 0
+    assert rig.service.count("node-leave") == 1
+    assert rig.receipt(job)["outcome"] == "stopped"
+    assert rig.is_clean(job)
+    assert list((rig.node_dir / "receipts").iterdir()) == []
+
+
+def test_term_waits_for_stage_out(rig: Rig) -> None:
+    job = rig.job("sleep 3; echo done")
+    assert rig.stage_in(job) == 0
+    container = rig.run_container(job)
+    assert rig.process
+    rig.process.send_signal(signal.SIGTERM)
+    container.wait(timeout=20)
+    assert rig.stage_out(job) == 0
+    assert rig.process.wait(20) == 0
+    assert rig.receipt(job)["outcome"] == "ended"
+
+
+def test_term_without_a_service_ends_in_bounded_time(rig: Rig) -> None:
+    job = rig.job("sleep 60")
+    assert rig.stage_in(job) == 0
+    rig.run_container(job)
+    rig.service.down = True
+    started = time.monotonic()
+    assert rig.stop() == 0
+    assert time.monotonic() - started < 30
+    assert rig.containers() == []
+    # What it wrote is not lost: the next agent brings it.
+    assert rig.state(job)["phase"] == "decided"
+    rig.service.down = False
+    rig.start()
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "stopped"
+    assert "joblog.txt" in rig.store.names(job.bucket)
+
+
+def test_processes_that_nomad_leaves_are_ended(rig: Rig) -> None:
+    """A stand-in for Nomad leaves a process in its own session, as executors are."""
+    rig.kill()
+    stand_in = rig.folder / "nomad-with-executor"
+    pid_file = rig.folder / "executor.pid"
+    stand_in.write_text(f"#!/bin/sh\nsetsid sleep 3333 &\necho $! >{pid_file}\nexec sleep 3334\n")
+    stand_in.chmod(0o755)
+    rig.settings["LERULI_NODE_NOMAD"] = str(stand_in)
+    rig.start()
+    wait_for(lambda: pid_file.exists() and pid_file.read_text().strip(), what="the executor")
+    pid = int(pid_file.read_text())
+    assert Path(f"/proc/{pid}").exists()
+    assert rig.stop() == 0
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_nomad_gets_no_secret_and_ends_with_the_agent(rig: Rig) -> None:
+    rig.kill()
+    stand_in = rig.folder / "nomad-spy"
+    seen = rig.folder / "environment"
+    stand_in.write_text(f"#!/bin/sh\nenv >{seen}; echo $$ >{seen}.pid\nexec sleep 3335\n")
+    stand_in.chmod(0o755)
+    rig.settings["LERULI_NODE_NOMAD"] = str(stand_in)
+    rig.start()
+    wait_for(lambda: Path(f"{seen}.pid").exists() and Path(f"{seen}.pid").read_text(), what="spy")
+    text = seen.read_text()
+    assert "LERULI" not in text
+    assert rig.store.secret not in text
+    pid = int(Path(f"{seen}.pid").read_text())
+    rig.kill()
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), 5, "Nomad's end")
+
+
+def test_one_agent_a_folder(rig: Rig) -> None:
+    first = rig.process
+    rig.start(wait=False)
+    assert rig.process
+    assert rig.process.wait(20) == 73
+    assert "already uses" in rig.log
+    rig.process = first
+
+
+def test_wrong_secret_ends_with_a_sentence(rig: Rig) -> None:
+    rig.kill()
+    rig.service.compute_secret, right = "lqc-other", rig.service.compute_secret
+    rig.settings["LERULI_COMPUTE_SECRET"] = right
+    rig.start(wait=False)
+    assert rig.process
+    assert rig.process.wait(20) == 77
+    assert "the service refuses this node: the compute secret is not valid" in rig.log
+
+
+def test_no_secret_and_no_bucket_in_the_log_or_on_disk(rig: Rig) -> None:
+    job = rig.job("ln -s /etc/passwd p; echo x")
+    broken = rig.job(run_tgz=b"no archive")
+    rig.run(job)
+    assert rig.stage_in(broken) != 0
+    assert rig.stage_out(broken) == 0
+    assert rig.stop() == 0
+    secrets = [rig.store.secret, rig.group_token, rig.service.compute_secret, *rig.service.tokens]
+    for secret in [*secrets, job.bucket, broken.bucket]:
+        assert secret not in rig.log
+    for path in rig.node_dir.rglob("*"):
+        if path.is_file():
+            assert all(secret.encode() not in path.read_bytes() for secret in secrets), path
+
+
+def test_input_of_a_retried_attempt_is_unharmed(rig: Rig) -> None:
+    run_tgz = pack({"x.txt": b"1"}, "echo evil >run.tgz; echo a >only-first")
+    job = rig.job(run_tgz=run_tgz)
+    receipt = rig.run(job)
+    assert "run.tgz" in receipt["message"]
+    assert rig.store.get(job.bucket, "run.tgz") == run_tgz
+    second = type(job)(job.job, 2, job.bucket, job.alloc, job.lease)
+    rig.service.leases[second.key] = job.lease
+    rig.store.put(
+        job.bucket, "run.tgz", pack({"x.txt": b"1"}, "mkdir only-first; echo b >only-first/b")
+    )
+    assert rig.run(second)["outcome"] == "ended"
+    assert rig.store.names(job.bucket) == {
+        "run.tgz",
+        "x.txt",
+        "joblog.txt",
+        "joberr.txt",
+        "only-first/b",
+    }
+
+
+def test_socket_is_private(rig: Rig) -> None:
+    assert rig.socket.stat().st_mode & 0o777 == 0o600
+    assert rig.socket.parent.stat().st_mode & 0o777 == 0o700

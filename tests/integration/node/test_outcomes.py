@@ -1,0 +1,145 @@
+"""How jobs end, with real containers: what the receipt says and what is in the bucket."""
+
+from __future__ import annotations
+
+import time
+
+from node_rig import Rig
+
+
+def test_success(rig: Rig) -> None:
+    job = rig.job(
+        "cat in/x.txt > out.txt; echo hello; echo oops >&2; mkdir -p 'a b/ü'; echo 1 >'a b/ü/1'",
+        {"in/x.txt": b"42"},
+    )
+    receipt = rig.run(job)
+    assert receipt["outcome"] == "ended"
+    assert receipt["exitcode"] == 0
+    assert receipt["message"] is None
+    assert rig.store.names(job.bucket) == {
+        "run.tgz",
+        "in/x.txt",
+        "out.txt",
+        "joblog.txt",
+        "joberr.txt",
+        "a b/ü/1",
+    }
+    assert rig.store.get(job.bucket, "out.txt") == b"42"
+    assert rig.store.get(job.bucket, "joblog.txt") == b"hello\n"
+    assert rig.store.get(job.bucket, "joberr.txt") == b"oops\n"
+    assert receipt["uploadedfiles"] == 5
+    assert receipt["uploadedbytes"] == 2 + 2 + 6 + 5 + 2
+    assert 0 < receipt["wallseconds"] < 20
+    assert rig.is_clean(job)
+
+
+def test_exit_code(rig: Rig) -> None:
+    receipt = rig.run(rig.job("exit 3"))
+    assert (receipt["outcome"], receipt["exitcode"]) == ("ended", 3)
+
+
+def test_cpu_time_and_peak_memory(rig: Rig) -> None:
+    job = rig.job(
+        "x=$(head -c 40000000 /dev/zero | tr '\\0' x); "
+        "e=$((SECONDS+4)); while [ $SECONDS -lt $e ]; do :; done"
+    )
+    receipt = rig.run(job)
+    assert receipt["cpuseconds"] > 1.5
+    assert 30 <= receipt["peakmemorymb"] <= 256
+
+
+def test_empty_output(rig: Rig) -> None:
+    job = rig.job("true")
+    assert rig.run(job)["uploadedfiles"] == 2
+    assert rig.store.get(job.bucket, "joblog.txt") == b""
+    assert rig.store.get(job.bucket, "joberr.txt") == b""
+
+
+def test_time_limit_of_a_process_that_ignores_term(rig: Rig) -> None:
+    job = rig.job("trap '' TERM; echo begun; while :; do sleep 1; done", timelimit=2)
+    started = time.monotonic()
+    receipt = rig.run(job)
+    assert receipt["outcome"] == "time_limit"
+    assert receipt["message"].startswith("time limit of 2 s reached")
+    # The limit, two seconds of grace, and at most a second of looking for each.
+    assert 3.5 < receipt["wallseconds"] < 8
+    assert time.monotonic() - started < 20
+    assert rig.store.get(job.bucket, "joblog.txt") == b"begun\n"
+    assert b"time limit" in rig.store.get(job.bucket, "joberr.txt")
+
+
+def test_time_limit_lets_a_process_end_in_order(rig: Rig) -> None:
+    job = rig.job("trap 'echo saved; exit 0' TERM; sleep 60 & wait", timelimit=2)
+    receipt = rig.run(job)
+    assert receipt["outcome"] == "time_limit"
+    assert rig.store.get(job.bucket, "joblog.txt") == b"saved\n"
+
+
+def test_out_of_memory(rig: Rig) -> None:
+    receipt = rig.run(rig.job("exec tail /dev/zero", memorymb=64))
+    assert receipt["outcome"] == "out_of_memory"
+    assert receipt["message"] == "killed: used more than 64 MB"
+
+
+def test_out_of_memory_of_a_child_process(rig: Rig) -> None:
+    receipt = rig.run(rig.job("tail /dev/zero; echo went on", memorymb=64))
+    assert receipt["outcome"] == "out_of_memory"
+
+
+def test_stopped_by_nomad(rig: Rig) -> None:
+    job = rig.job("sleep 60")
+    assert rig.stage_in(job) == 0
+    container = rig.run_container(job)
+    time.sleep(1)
+    container.kill("TERM")
+    container.wait(timeout=20)
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "stopped"
+
+
+def test_killed_from_outside_without_term(rig: Rig) -> None:
+    job = rig.job("sleep 60")
+    assert rig.stage_in(job) == 0
+    container = rig.run_container(job)
+    time.sleep(1)
+    container.kill("KILL")
+    container.wait(timeout=20)
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "stopped"
+
+
+def test_own_exit_code_137_is_the_jobs(rig: Rig) -> None:
+    receipt = rig.run(rig.job("exit 137"))
+    assert (receipt["outcome"], receipt["exitcode"]) == ("ended", 137)
+
+
+def test_never_started(rig: Rig) -> None:
+    job = rig.job()
+    assert rig.stage_in(job) == 0
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "node_trouble"
+    assert rig.store.names(job.bucket) == {"run.tgz"}
+    assert rig.is_clean(job)
+
+
+def test_marker_refuses_a_second_start(rig: Rig) -> None:
+    job = rig.job("echo once >>log.txt; sleep 1")
+    assert rig.stage_in(job) == 0
+    container = rig.run_container(job)
+    container.wait(timeout=20)
+    container.remove()
+    again = rig.run_container(job)
+    assert again.wait(timeout=20)["StatusCode"] == 122
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "node_trouble"
+    assert rig.store.get(job.bucket, "log.txt") == b"once\n"
+
+
+def test_container_that_still_runs_is_ended(rig: Rig) -> None:
+    job = rig.job("sleep 60")
+    assert rig.stage_in(job) == 0
+    rig.run_container(job)
+    time.sleep(0.5)
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "stopped"
+    assert rig.is_clean(job)

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from leruli_node.control import Hints, parse_times, read_hints
+from leruli_node.docker_engine import parse_time, parse_usage
+from leruli_node.outcome import ContainerFacts, decide
+from leruli_node.state import STAGED, AttemptId, AttemptState, AttemptStore, Lease
+
+LEASE = Lease("bucket", "psi4", "1.5", 1, 4000, 100.0)
+STATE = AttemptState(
+    job="00000000-0000-4000-8000-000000000001",
+    attempt=1,
+    alloc="a",
+    startkey="k",
+    phase=STAGED,
+    boot_id="boot",
+    lease=LEASE,
+)
+LIMIT = dataclasses.replace(STATE, time_limit_at=101.0)
+STOPPED = dataclasses.replace(STATE, stopped_at=5.0)
+PROBLEM = dataclasses.replace(STATE, problem_outcome="image_broken", problem_message="why")
+OTHER_BOOT = dataclasses.replace(STATE, boot_id="earlier")
+
+
+def ran(code: int, seconds: float = 10.0, **more: object) -> ContainerFacts:
+    return ContainerFacts(code, started_at=0.0, finished_at=seconds, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("state", "container", "hints", "killed", "outcome"),
+    [
+        (STATE, ran(0), Hints(exit_code=0), False, "ended"),
+        (STATE, ran(3), Hints(exit_code=3), False, "ended"),
+        (STATE, ran(137), Hints(exit_code=137), False, "ended"),
+        (STATE, ran(122), Hints(), False, "ended"),
+        (PROBLEM, None, Hints(), False, "image_broken"),
+        (PROBLEM, ran(0), Hints(exit_code=0), False, "image_broken"),
+        (STATE, None, Hints(), False, "node_trouble"),
+        (dataclasses.replace(STATE, lease=None), ran(0), Hints(), False, "node_trouble"),
+        (STATE, ran(122), Hints(refused=True), False, "node_trouble"),
+        # A job that writes the note itself but ends otherwise.
+        (STATE, ran(0), Hints(refused=True, exit_code=0), False, "ended"),
+        (STATE, ContainerFacts(127, error="no such file"), Hints(), False, "node_trouble"),
+        (OTHER_BOOT, ran(255), Hints(), False, "node_trouble"),
+        (OTHER_BOOT, ran(0), Hints(exit_code=0), False, "ended"),
+        (LIMIT, ran(143, 101.0), Hints(terminated=True, exit_code=143), True, "time_limit"),
+        (LIMIT, ran(137, 131.0), Hints(terminated=True), True, "time_limit"),
+        # It ended between the note and the signal.
+        (LIMIT, ran(0, 99.9), Hints(exit_code=0), False, "ended"),
+        (LIMIT, ran(137, 131.0, oom_killed=True), Hints(), False, "time_limit"),
+        (STATE, ran(137, oom_killed=True), Hints(), False, "out_of_memory"),
+        (STATE, ran(0, oom_killed=True), Hints(exit_code=0), False, "out_of_memory"),
+        (STATE, ran(143), Hints(terminated=True, exit_code=143), False, "stopped"),
+        (STATE, ran(137), Hints(), True, "stopped"),
+        (STOPPED, ran(0), Hints(exit_code=0), False, "stopped"),
+        (STATE, ran(137), Hints(), False, "node_trouble"),
+        (STATE, ran(255), Hints(), False, "node_trouble"),
+        (STATE, ran(255), Hints(exit_code=255), False, "ended"),
+    ],
+)
+def test_outcome(
+    state: AttemptState,
+    container: ContainerFacts | None,
+    hints: Hints,
+    killed: bool,
+    outcome: str,
+) -> None:
+    decision = decide(state, container, hints, "boot", killed)
+    assert decision.outcome == outcome
+    if outcome == "ended":
+        assert container is not None
+        assert decision.exitcode == container.exit_code
+        assert decision.message is None
+    else:
+        assert decision.message
+
+
+def test_messages() -> None:
+    limit = decide(LIMIT, ran(143, 100.0), Hints(), "boot")
+    assert limit.message == "time limit of 100 s reached; output up to then was uploaded"
+    assert limit.wallseconds == 100.0
+    oom = decide(STATE, ran(137, oom_killed=True), Hints(), "boot")
+    assert oom.message == "killed: used more than 4000 MB"
+
+
+def test_cpu_seconds_that_cannot_be_are_not_believed() -> None:
+    sampled = dataclasses.replace(STATE, cpu_seconds=4.0)
+    assert decide(sampled, ran(0), Hints(cpu_seconds=9.0), "boot").cpuseconds == 9.0
+    assert decide(sampled, ran(0), Hints(cpu_seconds=1.0), "boot").cpuseconds == 4.0
+    assert decide(sampled, ran(0), Hints(cpu_seconds=1e9), "boot").cpuseconds == 4.0
+    assert decide(STATE, ran(0), Hints(), "boot").cpuseconds is None
+
+
+def test_hints_follow_nothing_and_read_little(tmp_path: Path) -> None:
+    import os
+
+    secret = tmp_path / "secret"
+    secret.write_text("7")
+    control = tmp_path / "control"
+    control.mkdir()
+    (control / "exitcode").symlink_to(secret)
+    os.mkfifo(control / "times")
+    (control / "started").mkdir()
+    hints = read_hints(control)
+    assert hints == Hints(started=True)
+    (control / "exitcode").unlink()
+    (control / "exitcode").write_text("3\n")
+    (control / "times").unlink()
+    (control / "times").write_text("0m0.01s 0m0.00s\n1m2.50s 0m0.25s\n")
+    assert read_hints(control).exit_code == 3
+    assert read_hints(control).cpu_seconds == 62.75
+    (control / "exitcode").write_text("3; rm -rf /")
+    assert read_hints(control).exit_code is None
+    assert read_hints(tmp_path / "none") == Hints()
+
+
+def test_times_of_other_shells() -> None:
+    assert parse_times("0m0.000s 0m0.000s\n0m1.000s 0m2.000s") == 3.0
+    assert parse_times("") is None
+    assert parse_times("x\ny") is None
+
+
+def test_docker_times() -> None:
+    assert parse_time("0001-01-01T00:00:00Z") is None
+    assert parse_time("1970-01-01T00:00:01.5Z") == 1.5
+    assert parse_time("1970-01-01T01:00:01.123456789+01:00") == pytest.approx(1.123456789)
+    assert parse_time(None) is None
+
+
+def test_usage_of_both_cgroup_versions() -> None:
+    v1 = {
+        "memory_stats": {"max_usage": 10 * 2**20, "usage": 1},
+        "cpu_stats": {"cpu_usage": {"total_usage": 2e9}},
+    }
+    v2 = {"memory_stats": {"usage": 10 * 2**20, "stats": {"inactive_file": 4 * 2**20}}}
+    one, two = parse_usage(v1), parse_usage(v2)
+    assert one is not None
+    assert (one.memory_mb, one.cpu_seconds) == (10, 2.0)
+    assert two is not None
+    assert (two.memory_mb, two.cpu_seconds) == (6, None)
+    assert parse_usage({"memory_stats": {}}) is None
+
+
+def test_state_survives_the_process(tmp_path: Path) -> None:
+    store = AttemptStore(tmp_path)
+    store.create(STATE)
+    store.update(STATE.id, time_limit_at=7.0)
+    store.update(STATE.id, durable=False, peak_memory_mb=9)
+    decision = decide(STATE, ran(3), Hints(exit_code=3), "boot")
+    store.update(STATE.id, decision=decision)
+    (tmp_path / "torn.json").write_text("{")
+    again = AttemptStore(tmp_path)
+    found = again.get(STATE.id)
+    assert found is not None
+    assert found == store.get(STATE.id)
+    assert (found.time_limit_at, found.peak_memory_mb, found.decision) == (7.0, 9, decision)
+    assert (tmp_path / "torn.broken").exists()
+    again.remove(STATE.id)
+    assert AttemptStore(tmp_path).all() == []
+    assert again.update(STATE.id, ran=True) is None
+
+
+def test_attempt_ids() -> None:
+    attempt = AttemptId.parse("00000000-0000-4000-8000-000000000001", "12")
+    assert attempt.key == "00000000-0000-4000-8000-000000000001x12"
+    assert attempt.id == "00000000000040008000000000000001x12"
+    for job, number in (("../../etc", "1"), (attempt.job, "-1"), (attempt.job, "²"), ("", "")):
+        with pytest.raises(ValueError, match="attempt id"):
+            AttemptId.parse(job, number)

@@ -1,0 +1,133 @@
+"""main.sh in real shells, and the stage script against a socket."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import leruli_node
+from leruli_node.main_script import MAIN_SCRIPT, write_control
+
+STAGE = Path(leruli_node.__file__).parent / "stage.py"
+SHELLS = [s for s in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(s[0])]
+
+
+def prepare(tmp_path: Path, script: str) -> list[Path]:
+    rundir, control = tmp_path / "rundir", tmp_path / "control"
+    rundir.mkdir()
+    (rundir / "run.sh").write_text(script)
+    write_control(control)
+    main = control / "main.sh"
+    # Outside of a container its paths are others, and a signal to all processes is not meant.
+    text = MAIN_SCRIPT.replace("/leruli", str(control)).replace("/rundir", str(rundir))
+    main.write_text(text.replace("kill -s TERM -- -1", 'kill -s TERM "$job"'))
+    return [rundir, control, main]
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])
+def test_runs_once(tmp_path: Path, shell: list[str]) -> None:
+    rundir, control, main = prepare(tmp_path, "echo out; echo err >&2; exit 3")
+    assert subprocess.run([*shell, str(main)], check=False).returncode == 3
+    assert (rundir / "joblog.txt").read_text() == "out\n"
+    assert (rundir / "joberr.txt").read_text() == "err\n"
+    assert (control / "exitcode").read_text() == "3\n"
+    assert len((control / "times").read_text().splitlines()) == 2
+    assert not (control / "terminated").exists()
+    assert subprocess.run([*shell, str(main)], check=False).returncode == 122
+    assert (control / "refused").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])
+def test_waits_across_term(tmp_path: Path, shell: list[str]) -> None:
+    rundir, control, main = prepare(
+        tmp_path,
+        "trap 'sleep 0.5; echo saved; exit 5' TERM\necho ready; while :; do sleep 0.1; done",
+    )
+    process = subprocess.Popen([*shell, str(main)])
+    while not (rundir / "joblog.txt").exists() or not (rundir / "joblog.txt").read_text():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 5
+    assert (rundir / "joblog.txt").read_text() == "ready\nsaved\n"
+    assert (control / "terminated").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])
+def test_command_not_found_is_127(tmp_path: Path, shell: list[str]) -> None:
+    _, _, main = prepare(tmp_path, "no-such-program-anywhere")
+    assert subprocess.run([*shell, str(main)], check=False).returncode == 127
+
+
+def environment() -> dict[str, str]:
+    return {
+        "NOMAD_META_job": "00000000-0000-4000-8000-000000000001",
+        "NOMAD_META_attempt": "2",
+        "NOMAD_ALLOC_ID": "alloc",
+    }
+
+
+def stage(direction: str, path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(STAGE), direction, str(path)],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_stage_asks_again_after_a_dropped_connection(tmp_path: Path) -> None:
+    path, lines = tmp_path / "s", []
+
+    def serve() -> None:
+        for answer in (b"", b"75", b"7 because\n"):
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+                listener.listen()
+                connection, _ = listener.accept()
+                lines.append(connection.recv(4096))
+                connection.sendall(answer)
+                connection.close()
+            path.unlink()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    process = stage("out", path)
+    assert process.wait(20) == 7
+    assert process.stderr is not None
+    assert process.stderr.read() == "because\n"
+    thread.join()
+    assert lines == [b"out 00000000-0000-4000-8000-000000000001 2 alloc\n"] * 3
+
+
+def test_stage_gives_up_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from leruli_node import stage as module
+
+    monkeypatch.setitem(module.PATIENCE, "in", 0.3)
+    started = time.monotonic()
+    assert module.main(["stage.py", "in", str(tmp_path / "none")], environment()) == 75
+    assert 0.3 <= time.monotonic() - started < 3
+    assert module.PATIENCE["out"] == 86400
+    assert module.main(["stage.py", "up", "x"], environment()) == 64
+    assert module.main(["stage.py", "in", "x"], {}) == 64
+
+
+def test_stage_starts_quickly() -> None:
+    def run() -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-I", "-S", str(STAGE)], capture_output=True, check=False)
+        return time.perf_counter() - started
+
+    # 20 ms on an idle core; the bound leaves room for a busy machine.
+    assert statistics.median(run() for _ in range(9)) < 0.15

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from leruli_node.errors import Interrupted
+from leruli_node.object_store import StoreAway
+from leruli_node.unpack import BrokenInput, unpack
+
+STOP = threading.Event()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, **more: object) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type = kind
+    for key, value in more.items():
+        setattr(made, key, value)
+    return made
+
+
+def pack(*members: tuple[tarfile.TarInfo, bytes], mode: str = "w:gz") -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=mode, format=tarfile.GNU_FORMAT) as archive:  # type: ignore[call-overload]
+        for info, content in members:
+            info.size = len(content) if info.isreg() else 0
+            archive.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+RUN = (member("run.sh"), b"true")
+
+
+def do(data: bytes, to: Path, files: int = 100, size: int = 10**6, step: int = 7) -> None:
+    chunks: Iterator[bytes] = (data[i : i + step] for i in range(0, len(data), step))
+    unpack(chunks, to, files, size, STOP)
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    top = tmp_path / "r"
+    before = os.umask(0o077)
+    try:
+        data = pack(
+            (member(".", tarfile.DIRTYPE, mode=0o700), b""),
+            (member("./sub", tarfile.DIRTYPE, mode=0o500), b""),
+            (member("./sub/ä b", mode=0o400, mtime=1000), b"content"),
+            (member("./deep/er/x", mode=0o755), b"#!"),
+            (member("./run.sh"), b"old"),
+            RUN,
+        )
+        do(data, top)
+    finally:
+        os.umask(before)
+    assert (top / "sub/ä b").read_bytes() == b"content"
+    assert (top / "run.sh").read_bytes() == b"true"
+    modes = {str(p.relative_to(top)): p.stat().st_mode & 0o7777 for p in top.rglob("*")}
+    assert modes == {
+        "sub": 0o777,
+        "sub/ä b": 0o666,
+        "deep": 0o777,
+        "deep/er": 0o777,
+        "deep/er/x": 0o777,
+        "run.sh": 0o666,
+    }
+    assert top.stat().st_mode & 0o777 == 0o777
+    assert (top / "sub/ä b").stat().st_mtime == 1000
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (member("../x"), "'..'"),
+        (member("a/../../x"), "'..'"),
+        (member("/etc/x"), "absolute"),
+        (member("l", tarfile.SYMTYPE, linkname="/etc/passwd"), "a link"),
+        (member("l", tarfile.LNKTYPE, linkname="../../etc/passwd"), "a link"),
+        (member("d", tarfile.CHRTYPE), "a device"),
+        (member("p", tarfile.FIFOTYPE), "a device or pipe"),
+        (member("n" * 300), "too long"),
+        (member("run.sh/x"), "[Nn]ot a directory|File exists"),
+        (member("./"), "a file without a name"),
+    ],
+)
+def test_malicious_members(tmp_path: Path, bad: tarfile.TarInfo, why: str) -> None:
+    with pytest.raises(BrokenInput, match=why):
+        do(pack(RUN, (bad, b"evil")), tmp_path / "r")
+    assert not (tmp_path / "x").exists()
+
+
+def test_link_then_a_file_through_it(tmp_path: Path) -> None:
+    data = pack(
+        RUN, (member("a", tarfile.SYMTYPE, linkname=str(tmp_path)), b""), (member("a/x"), b"evil")
+    )
+    with pytest.raises(BrokenInput, match="a link"):
+        do(data, tmp_path / "r")
+    assert not (tmp_path / "x").exists()
+
+
+def test_limits(tmp_path: Path) -> None:
+    with pytest.raises(BrokenInput, match="more than 2 files"):
+        do(pack(RUN, (member("a"), b""), (member("b"), b"")), tmp_path / "r", files=2)
+    with pytest.raises(BrokenInput, match="MB"):
+        do(pack(RUN, (member("a"), b"x" * 2**21)), tmp_path / "s", size=2**20)
+
+
+def test_not_an_archive(tmp_path: Path) -> None:
+    whole = pack(RUN, (member("a"), os.urandom(100_000)))
+    for number, data in enumerate((b"", b"text", whole[:50_000], pack(RUN, mode="w"))):
+        with pytest.raises(BrokenInput):
+            do(data, tmp_path / str(number), step=4096)
+    with pytest.raises(BrokenInput, match=r"no run\.sh"):
+        do(pack((member("a"), b"")), tmp_path / "n")
+
+
+def test_a_lost_connection_is_not_broken_input(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield pack(RUN, (member("a"), os.urandom(100_000)))[:5_000]
+        raise StoreAway("gone")
+
+    with pytest.raises(StoreAway):
+        unpack(chunks(), tmp_path / "r", 10, 10**6, STOP)
+
+
+def test_stop(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        unpack(iter([pack(RUN)]), tmp_path / "r", 10, 10**6, stop)
