@@ -36,5 +36,6 @@ all() {
     pins all 3.11 --extra embedded pyproject.toml cli/pyproject.toml requirements/dev.in -
     pins client 3.9 cli/pyproject.toml
     pins node 3.9 node_setup/pyproject.toml
+    pins published-client 3.11 requirements/published-client.in
 }
 step "pinning the Python packages" all

@@ -49,6 +49,9 @@ def split_code_version(text: str) -> tuple[str, str]:
             "codeversion has to read code:version, as the image is tagged: lower-case letters, "
             "digits and single . _ - in the code; letters, digits and . _ - in the version"
         )
+    if match["version"] == "latest":
+        # Nomad's Docker driver pulls this tag from a registry whatever is there already.
+        raise ValueError("codeversion has to name a version; 'latest' is not one")
     return match["code"], match["version"]
 
 

@@ -7,8 +7,9 @@ python-nomad is synchronous; every call runs in a thread. Where the library lack
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -168,18 +169,13 @@ class NomadGateway:
                 method="post",
             )
         )
-        try:
-            # A node that left is draining or ineligible; a new one is not there yet.
+        # A node that left is draining or ineligible; a new one is not there yet.
+        with _unknown_node_is_fine():
             await self._call(
                 lambda: self._client.node.drain_node_with_spec(
                     str(node_id), None, mark_eligible=True
                 )
             )
-        except NomadNotFoundError:
-            pass
-        except NomadError as error:
-            if "not found" not in str(error):
-                raise
         body = {"NodePool": pool, "NodeName": str(node_id), "TTL": _INTRODUCTION_TTL}
         answer = await self._call(
             lambda: self._client.acl.request(
@@ -191,10 +187,8 @@ class NomadGateway:
     async def drain_node(self, node_id: UUID, deadline_s: float) -> None:
         """Place nothing more on the node and stop what is left there after the deadline."""
         spec = {"Deadline": int(deadline_s * 1e9) or -1, "IgnoreSystemJobs": False}
-        try:
+        with _unknown_node_is_fine():
             await self._call(lambda: self._client.node.drain_node_with_spec(str(node_id), spec))
-        except NomadNotFoundError:
-            return
 
     async def _call(self, call: Callable[[], _T]) -> _T:
         loop = asyncio.get_running_loop()
@@ -208,6 +202,15 @@ class NomadGateway:
                 not isinstance(error.nomad_resp, requests.Response) or "No cluster leader" in text
             )
             raise (NomadAwayError if away else NomadError)(text) from None
+
+
+@contextmanager
+def _unknown_node_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except NomadError as error:
+        if "not found" not in str(error):  # Nomad answers it with a 500
+            raise
 
 
 def _path(part: str) -> str:

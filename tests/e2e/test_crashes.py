@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+from uuid import uuid4
+
+from e2e_world import StackOfTest, wait_for
+
+
+def test_the_dispatcher_is_killed_again_and_again_and_every_job_runs_once(
+    stack: StackOfTest, tmp_path: Path
+) -> None:
+    folders = [tmp_path / f"job-{n}" for n in range(12)]
+    for folder in folders:
+        folder.mkdir()
+        stack.submit(folder, "echo ran >> runs")
+    chance = random.Random(20261123)  # noqa: S311
+    for _ in range(4):
+        time.sleep(chance.uniform(0.5, 2.5))
+        before = stack.pid_of("dispatcher")
+        stack.kill("dispatcher")
+        wait_for(
+            lambda before=before: stack.pid_of("dispatcher") != before,  # type: ignore[misc]
+            seconds=10,
+            what="the dispatcher is started again",
+        )
+    job_ids = []
+    for folder in folders:
+        assert stack.end(folder) == ("completed", None)
+        stack.get(folder)
+        assert (folder / "runs").read_text() == "ran\n"
+        job_ids.append((folder / "leruli.job").read_text().strip())
+    attempts = stack.fetch(
+        "SELECT job_id, count(*) AS count FROM attempts WHERE job_id = ANY($1::uuid[]) GROUP BY 1",
+        job_ids,
+    )
+    assert [row["count"] for row in attempts] == [1] * len(folders)
+
+
+def test_a_receipt_is_held_back_while_the_service_is_down(stack: StackOfTest, folder: Path) -> None:
+    stack.submit(folder, "sleep 3; echo done")
+    stack.wait_for_state(folder, "running")
+    # Stopped, not killed: the stack would start it again at once.
+    stack.kill("service", signal.SIGSTOP)
+    try:
+        receipts = stack.data / "node" / "receipts"
+        time.sleep(15)
+        job_id = (folder / "leruli.job").read_text().strip()
+        held = [path for path in receipts.iterdir() if job_id.replace("-", "") in path.name]
+        # stage-out asks for leave to upload first, so either of the two is what is held back.
+        attempts = [path.name for path in (stack.data / "node" / "attempts").iterdir()]
+        assert held or any(job_id.replace("-", "") in name for name in attempts)
+    finally:
+        stack.kill("service", signal.SIGCONT)
+    assert stack.end(folder) == ("completed", None)
+    stack.get(folder)
+    assert (folder / "joblog.txt").read_text() == "done\n"
+
+
+def test_a_second_start_of_an_attempt_is_refused(stack: StackOfTest, folder: Path) -> None:
+    stack.submit(folder, "sleep 8; echo done")
+    stack.wait_for_state(folder, "running")
+    joined = stack.call(
+        "node-join",
+        computesecret=stack.secrets["compute_secret"],
+        grouptoken=stack.secrets["group_token"],
+        name="second",
+        cores=1,
+        memorymb=100,
+    ).json()
+    attempt = {
+        "nodetoken": joined["nodetoken"],
+        "jobid": (folder / "leruli.job").read_text().strip(),
+        "attempt": 1,
+    }
+    second = stack.call("attempt-start", startkey=uuid4().hex, **attempt)
+    assert second.status_code == 409
+    assert second.json()["detail"] == "This attempt was started before."
+    assert stack.call("attempt-upload", **attempt).status_code == 409
+    assert stack.call("attempt-end", outcome="ended", exitcode=1, **attempt).status_code == 409
+    assert stack.call("node-leave", nodetoken=joined["nodetoken"]).json() == {"running": 0}
+    assert stack.end(folder) == ("completed", None)
+
+
+def test_the_node_agent_is_killed_while_a_job_runs(stack: StackOfTest, folder: Path) -> None:
+    stack.submit(folder, "echo ran >> runs; sleep 8; echo done")
+    stack.wait_for_state(folder, "running")
+    before = stack.pid_of("node")
+    stack.kill("node")
+    wait_for(lambda: stack.pid_of("node") != before, seconds=10, what="the agent is started again")
+    assert stack.end(folder) == ("completed", None)
+    stack.get(folder)
+    assert (folder / "runs").read_text() == "ran\n"
+    assert (folder / "joblog.txt").read_text() == "done\n"
+
+
+def test_every_other_part_is_killed_while_a_job_runs(stack: StackOfTest, folder: Path) -> None:
+    stack.submit(folder, "echo ran >> runs; sleep 12; echo done")
+    stack.wait_for_state(folder, "running")
+    for part in ("PostgreSQL", "object store", "object store's users", "Nomad server", "service"):
+        stack.kill(part)
+    wait_for(
+        lambda: len(json.loads((stack.data / "started.json").read_text())) == 7,
+        seconds=20,
+        what="all parts run again",
+    )
+    time.sleep(3)
+    assert stack.end(folder) == ("completed", None)
+    stack.get(folder)
+    assert (folder / "runs").read_text() == "ran\n"

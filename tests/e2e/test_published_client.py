@@ -1,0 +1,77 @@
+"""The client that is on PyPI (22.1.6), unchanged, in a virtual environment of its own.
+
+Its flaws are known: a successful single submit exits 1 all the same, because it forgets to return
+the id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from e2e_world import StackOfTest
+
+PINS = Path(__file__).parents[2] / "requirements" / "published-client.txt"
+
+
+@pytest.fixture(scope="session")
+def published_client() -> Path:
+    """Its command, installed once into a cache by its pins."""
+    cache = Path(
+        os.environ.get("LERULI_QUEUE_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leruli-queue"
+    )
+    digest = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    folder = cache / f"published-client-{digest}"
+    if not (folder / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run(
+            [folder / "bin" / "pip", "install", "--quiet", "--require-hashes", "-r", PINS],
+            check=True,
+        )
+        (folder / "complete").touch()
+    return folder / "bin" / "leruli"
+
+
+def test_submit_status_get_prune(stack: StackOfTest, folder: Path, published_client: Path) -> None:
+    def leruli(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [published_client, *arguments],
+            cwd=folder,
+            env=stack.user,
+            capture_output=True,
+            text=True,
+        )
+
+    assert "leruli-test:1" in leruli("task-list-codes").stdout.split()
+    (folder / "input.dat").write_text("42")
+    submitted = leruli("task-submit", "leruli-test", "1", "cat", "input.dat")
+    assert submitted.returncode == 1  # its flaw
+    assert "Traceback" not in submitted.stderr
+    assert (folder / "leruli.job").read_text().strip()
+    assert stack.end(folder) == ("completed", None)
+    assert leruli("task-status").stdout == "completed\n"
+    assert leruli("task-cancel").stdout == "completed: the job has completed already\n"
+    leruli("task-get")
+    assert (folder / "joblog.txt").read_text() == "42"
+    assert leruli("task-prune").returncode == 0
+    assert stack.leruli(folder, "task-get").returncode != 0
+
+
+def test_its_batch_is_accepted(stack: StackOfTest, tmp_path: Path, published_client: Path) -> None:
+    folders = [tmp_path / f"case-{n}" for n in range(3)]
+    for folder in folders:
+        folder.mkdir()
+    subprocess.run(
+        [published_client, "task-submit", "--batch", "case-*", "leruli-test", "1", "true"],
+        cwd=tmp_path,
+        env=stack.user,
+        capture_output=True,
+        timeout=120,
+    )
+    for folder in folders:
+        assert stack.end(folder) == ("completed", None)

@@ -1,0 +1,152 @@
+"""A whole Leruli Queue on this machine, used as its users use it: by the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+
+BIN = Path(sys.executable).parent
+FINAL = ("completed", "failed", "cancelled")
+
+
+def read_exports(path: Path) -> dict[str, str]:
+    """The variables of a file of ``export NAME=value`` lines."""
+    words = (shlex.split(line)[1] for line in path.read_text().splitlines())
+    return dict(word.split("=", 1) for word in words)
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not after {seconds} s: {what}"
+        time.sleep(0.2)
+
+
+@dataclass
+class StackOfTest:
+    """A stack made by ``leruli-queue up --detach`` in a folder of its own."""
+
+    data: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def up(self) -> None:
+        self._leruli_queue("up", "--detach", "--data", str(self.data))
+
+    def down(self) -> None:
+        self._leruli_queue("down", "--data", str(self.data))
+
+    def _leruli_queue(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [BIN / "leruli-queue", *arguments],
+            env={**os.environ, **self.settings},
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == 0, done.stderr
+
+    @property
+    def secrets(self) -> dict[str, Any]:
+        kept: dict[str, Any] = json.loads((self.data / "secrets.json").read_text())
+        return kept
+
+    @property
+    def user(self) -> dict[str, str]:
+        """The environment of a user: env.sh and nothing else of ours."""
+        kept = {name: os.environ[name] for name in os.environ if not name.startswith("LERULI")}
+        return kept | read_exports(self.data / "env.sh") | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def pid_of(self, part: str) -> int:
+        pid: int = json.loads((self.data / "started.json").read_text())[part][0]
+        return pid
+
+    def kill(self, part: str, number: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(self.pid_of(part), number)
+
+    def leruli(self, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["leruli", *arguments],
+            cwd=folder,
+            env=self.user,
+            executable=BIN / "leruli",
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def submit(
+        self, folder: Path, command: str, *options: str, image: str = "leruli-test:1"
+    ) -> None:
+        code, version = image.split(":")
+        done = self.leruli(folder, "task-submit", *options, code, version, command)
+        assert done.returncode == 0, done.stderr
+
+    def call(self, path: str, **body: object) -> httpx.Response:
+        return httpx.post(
+            f"{self.user['LERULI_BASEURL']}/v22_1/{path}", json=body, timeout=30, trust_env=False
+        )
+
+    def status(self, folder: Path) -> tuple[str, str | None]:
+        job_id = (folder / "leruli.job").read_text().strip()
+        answer = self.call("task-status", secret=self.user["LERULI_API_SECRET"], jobid=job_id)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["status"], answer.json()["reason"]
+
+    def wait_for_state(self, folder: Path, *states: str, seconds: float = 90) -> str | None:
+        """Wait until the job is in one of the states and return the reason."""
+        wait_for(
+            lambda: self.status(folder)[0] in states,
+            seconds=seconds,
+            what=f"the job is {' or '.join(states)}",
+        )
+        return self.status(folder)[1]
+
+    def end(self, folder: Path, *, seconds: float = 120) -> tuple[str, str | None]:
+        """Wait until the job has ended, and return how."""
+        self.wait_for_state(folder, *FINAL, seconds=seconds)
+        return self.status(folder)
+
+    def get(self, folder: Path) -> None:
+        done = self.leruli(folder, "task-get")
+        assert done.returncode == 0, done.stderr
+
+    def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        """Look into the database, where no command shows what a test wants to know."""
+        return asyncio.run(self._fetch(sql, *arguments))
+
+    async def _fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        sockets = self.data / "run" / "postgres"
+        connection = await asyncpg.connect(
+            host=str(sockets),
+            user="leruli",
+            password=self.secrets["postgres_password"],
+            database="postgres",
+        )
+        try:
+            return await connection.fetch(sql, *arguments)
+        finally:
+            await connection.close()
+
+    def nomad(self, path: str) -> Any:
+        admin = read_exports(self.data / "admin.sh")
+        answer = httpx.get(
+            f"{admin['NOMAD_ADDR']}{path}",
+            headers={"X-Nomad-Token": admin["NOMAD_TOKEN"]},
+            timeout=30,
+            trust_env=False,
+        )
+        answer.raise_for_status()
+        return answer.json()
