@@ -125,20 +125,35 @@ class StackOfTest:
 
     def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """Look into the database, where no command shows what a test wants to know."""
-        return asyncio.run(self._fetch(sql, *arguments))
 
-    async def _fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
-        sockets = self.data / "run" / "postgres"
-        connection = await asyncpg.connect(
-            host=str(sockets),
+        async def fetch() -> list[asyncpg.Record]:
+            connection = await self._connect()
+            try:
+                return await connection.fetch(sql, *arguments)
+            finally:
+                await connection.close()
+
+        return asyncio.run(fetch())
+
+    def execute(self, script: str) -> None:
+        """Change the database behind everybody's back."""
+
+        async def execute() -> None:
+            connection = await self._connect()
+            try:
+                await connection.execute(script)
+            finally:
+                await connection.close()
+
+        asyncio.run(execute())
+
+    async def _connect(self) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            host=str(self.data / "run" / "postgres"),
             user="leruli",
             password=self.secrets["postgres_password"],
             database="postgres",
         )
-        try:
-            return await connection.fetch(sql, *arguments)
-        finally:
-            await connection.close()
 
     def nomad(self, path: str) -> Any:
         admin = read_exports(self.data / "admin.sh")

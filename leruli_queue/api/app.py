@@ -16,7 +16,7 @@ from leruli_queue.logs import set_up_logs
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings, load_settings
 from leruli_queue.store.migrate import migrate
-from leruli_queue.store.pool import open_pool
+from leruli_queue.store.pool import open_pool, wait_for_database
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -26,6 +26,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await wait_for_database(settings)
         async with open_pool(settings) as pool:
             async with pool.acquire() as connection:
                 await migrate(connection)

@@ -58,5 +58,8 @@ def main() -> None:
     except UserReportableError as error:
         click.echo(f"leruli-queue: {error.message}", err=True)
         sys.exit(1)
+    except OSError as error:
+        click.echo(f"leruli-queue: {error}. Is what it needs (PostgreSQL) running?", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -12,7 +12,7 @@ from leruli_queue.dispatch.dispatcher import dispatch_for_ever
 from leruli_queue.logs import set_up_logs
 from leruli_queue.settings import Settings, load_settings
 from leruli_queue.store.migrate import migrate
-from leruli_queue.store.pool import open_pool
+from leruli_queue.store.pool import open_pool, wait_for_database
 
 
 @click.command("dispatch")
@@ -27,6 +27,7 @@ def command() -> None:
 
 
 async def _dispatch(settings: Settings) -> None:
+    await wait_for_database(settings)
     async with open_pool(settings) as pool:
         async with pool.acquire() as connection:
             await migrate(connection)

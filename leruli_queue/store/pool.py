@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import asyncpg
+import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from leruli_queue.errors import SetupError
 from leruli_queue.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -49,6 +53,27 @@ async def connect(settings: Settings) -> Connection:
         ValueError,
     ) as error:
         raise SetupError(_refusal(error)) from error
+
+
+async def wait_for_database(settings: Settings) -> None:
+    """Return once the database takes connections; for processes that start before it does.
+
+    Raises
+    ------
+    SetupError
+        When the database refuses us for a reason that waiting does not mend.
+    """
+    pause_s = 0.5
+    while True:
+        try:
+            connection = await connect(settings)
+        except DATABASE_AWAY as error:
+            log.warning("waiting for the database", why=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, 5.0)
+        else:
+            await connection.close()
+            return
 
 
 @asynccontextmanager

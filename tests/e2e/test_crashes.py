@@ -40,6 +40,41 @@ def test_the_dispatcher_is_killed_again_and_again_and_every_job_runs_once(
     assert [row["count"] for row in attempts] == [1] * len(folders)
 
 
+SLOW_COMMIT = """
+CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep(600); RETURN NEW; END $$;
+CREATE TRIGGER slow_commit BEFORE UPDATE OF nomad_job_id ON attempts
+FOR EACH ROW EXECUTE FUNCTION slow_commit();
+"""
+QUICK_COMMIT = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep';
+DROP FUNCTION slow_commit CASCADE;
+"""
+
+
+def test_the_dispatcher_is_killed_between_dispatch_and_commit(
+    stack: StackOfTest, folder: Path
+) -> None:
+    def children() -> list[str]:
+        job_id = (folder / "leruli.job").read_text().strip()
+        found = stack.nomad("/v1/jobs?namespace=leruli&prefix=leruli-")
+        return [job["ID"] for job in found if job_id.replace("-", "") in job["ID"]]
+
+    stack.execute(SLOW_COMMIT)
+    try:
+        stack.submit(folder, "echo ran >> runs")
+        wait_for(lambda: bool(children()), seconds=20, what="Nomad has the job")
+        [row] = stack.fetch("SELECT nomad_job_id FROM attempts ORDER BY claimed_at DESC LIMIT 1")
+        assert row["nomad_job_id"] is None
+        stack.kill("dispatcher")
+    finally:
+        stack.execute(QUICK_COMMIT)
+    assert stack.end(folder) == ("completed", None)
+    stack.get(folder)
+    assert (folder / "runs").read_text() == "ran\n"
+    assert len(children()) == 1
+
+
 def test_a_receipt_is_held_back_while_the_service_is_down(stack: StackOfTest, folder: Path) -> None:
     stack.submit(folder, "sleep 3; echo done")
     stack.wait_for_state(folder, "running")

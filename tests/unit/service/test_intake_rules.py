@@ -32,7 +32,8 @@ def test_docker_names_are_taken(text: str) -> None:
     "text",
     [
         "psi4", "psi4:", "psi4:latest", ":1.5", "Psi4:1.5", "psi4:1.5:2", "reg/psi4:1.5",
-        "psi4:${NOMAD_META_job}", "psi4:%{x}", "a..b:1", "psi4:1 5", "psi4:-1", "x" * 64 + ":1", "psi4:1\n", 'p"s:1',
+        "psi4:${NOMAD_META_job}", "psi4:%{x}", "a..b:1", "psi4:1 5", "psi4:-1", "x" * 64 + ":1",
+        "psi4:1\n", 'p"s:1',
     ],
 )  # fmt: skip
 def test_what_docker_or_nomad_would_misread_is_refused(text: str) -> None:

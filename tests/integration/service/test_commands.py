@@ -1,0 +1,104 @@
+"""The operator's commands as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
+import httpx
+from pydantic import SecretStr
+from service_world import PostgresOfTest, running_service
+
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+
+
+async def leruli_queue(*arguments: str, database: str | None) -> subprocess.CompletedProcess[str]:
+    environment = {name: os.environ[name] for name in os.environ if "LERULI" not in name}
+    if database:
+        environment["LERULI_QUEUE_DATABASE_URL"] = database
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "leruli_queue", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+async def test_a_group_is_made_and_its_secrets_are_shown_once(
+    settings: Settings, pool: Pool, service: httpx.AsyncClient
+) -> None:
+    database = settings.database_url.get_secret_value()
+    made = await leruli_queue("group-create", "chemistry", "--json", database=database)
+    assert made.returncode == 0, made.stderr
+    group = json.loads(made.stdout)
+    token = await service.post("/v22_1/group-token", json={"secret": group["admin_secret"]})
+    assert token.json() == group["group_token"]
+
+    again = await leruli_queue("group-create", "chemistry", database=database)
+    assert again.returncode == 1
+    assert again.stderr == (
+        "leruli-queue: A group named 'chemistry' exists already. Choose another name.\n"
+    )
+    shown = await leruli_queue("group-create", "physics", "--admin", "grace", database=database)
+    assert "API secret of grace (admin)  lqa-" in shown.stdout
+    # Nothing in the database gives any of them away.
+    dump = ""
+    for table in ("groups", "users"):
+        dump += str(await pool.fetch(f"SELECT * FROM {table}"))  # noqa: S608
+    for secret in (group["admin_secret"], group["group_token"]):
+        assert secret not in dump
+        assert secret.split("-")[2] not in dump
+
+
+async def test_an_empty_database_is_migrated_on_the_way(empty_database_url: str) -> None:
+    made = await leruli_queue("group-create", "chemistry", database=empty_database_url)
+    assert made.returncode == 0, made.stderr
+    current = await leruli_queue("migrate", database=empty_database_url)
+    assert current.stdout == "the schema is up to date\n"
+
+
+async def test_what_is_missing_is_said_with_its_own_exit_code() -> None:
+    for command in ("serve", "dispatch", "migrate"):
+        done = await leruli_queue(command, database=None)
+        assert done.returncode == 3
+        assert "LERULI_QUEUE_DATABASE_URL: Field required" in done.stderr
+        assert "Traceback" not in done.stderr
+    wrong = await leruli_queue("migrate", database="postgresql://u:hunter2@/x?host=/nowhere")
+    assert wrong.returncode == 1
+    assert "PostgreSQL" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    assert "hunter2" not in wrong.stderr
+    unknown = await leruli_queue("nonsense", database=None)
+    assert unknown.returncode == 2
+
+
+async def test_a_service_waits_for_its_database(
+    own_postgres: PostgresOfTest, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"database_url": SecretStr(own_postgres.url)})
+    own_postgres.part.stop()
+
+    async def start_later() -> None:
+        await asyncio.sleep(1)
+        await asyncio.to_thread(own_postgres.start)
+
+    starting = asyncio.create_task(start_later())
+    async with running_service(settings) as service:
+        assert (await service.get("/readyz")).status_code == 200
+    await starting
+
+
+async def test_several_services_start_at_once_on_an_empty_database(
+    settings: Settings, empty_database_url: str
+) -> None:
+    async with (
+        running_service(settings) as first,
+        running_service(settings) as second,
+    ):
+        for service in (first, second):
+            assert (await service.get("/readyz")).status_code == 200

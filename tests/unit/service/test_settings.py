@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from leruli_queue.errors import SetupError
+from leruli_queue.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("LERULI_QUEUE_DATABASE_URL", raising=False)
+    load_settings.cache_clear()
+    yield
+    load_settings.cache_clear()
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leruli_queue_database_url").write_text("postgresql://from-file\n")
+    (tmp_path / "leruli_queue_nomad_token").write_text("token-from-file")
+    monkeypatch.setenv("LERULI_QUEUE_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("LERULI_QUEUE_NOMAD_SERVERS", "a:4647, b:4647")
+    settings = load_settings()
+    assert settings.database_url.get_secret_value() == "postgresql://from-file"
+    assert settings.nomad_token is not None
+    assert settings.nomad_token.get_secret_value() == "token-from-file"
+    assert settings.nomad_servers == ["a:4647", "b:4647"]
+    assert "from-file" not in repr(settings)
+
+
+def test_the_environment_wins_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leruli_queue_database_url").write_text("postgresql://from-file")
+    monkeypatch.setenv("LERULI_QUEUE_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("LERULI_QUEUE_DATABASE_URL", "postgresql://from-environment")
+    assert load_settings().database_url.get_secret_value() == "postgresql://from-environment"
+
+
+def test_all_that_is_wrong_is_said_at_once_and_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LERULI_QUEUE_LISTEN_PORT", "CANARY")
+    monkeypatch.setenv("LERULI_QUEUE_WINDOW_MIN", "0")
+    with pytest.raises(SetupError) as refusal:
+        load_settings()
+    sentence = str(refusal.value)
+    for name in ("DATABASE_URL", "LISTEN_PORT", "WINDOW_MIN"):
+        assert f"LERULI_QUEUE_{name}: " in sentence
+    assert "CANARY" not in sentence
+
+
+def test_a_secrets_folder_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LERULI_QUEUE_SECRETS_DIR", "/nowhere")
+    with pytest.raises(SetupError, match="/nowhere, which is not a folder"):
+        load_settings()
