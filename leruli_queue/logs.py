@@ -34,7 +34,10 @@ def set_up_logs(settings: Settings) -> None:
     ]
     if as_json:
         finish: list[structlog.typing.Processor] = [
-            structlog.processors.dict_tracebacks,
+            # Local variables hold whatever was worked on, secrets too.
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
             _redact,
             structlog.processors.JSONRenderer(),
         ]
