@@ -67,6 +67,12 @@ class Settings(BaseSettings):
         le=100,
         description="Attempts that the platform may fail before the job is failed for it.",
     )
+    retry_delay_s: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds that a job waits after the platform failed an attempt; doubled each "
+        "time, an hour at most.",
+    )
 
     # Nomad
     nomad_address: str = Field(

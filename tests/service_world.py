@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -20,7 +21,7 @@ from leruli_queue.groups.users import create_user
 from leruli_queue.jobs.intake import NewJob, take_in
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
-from leruli_queue.store.queries import queries
+from leruli_queue.store.queries import queries, rows
 
 
 @dataclass
@@ -91,6 +92,22 @@ async def make_jobs(pool: Pool, group: GroupOfTest, count: int, **changes: objec
     } | changes
     return await take_in(
         pool, [(user, NewJob(bucket=str(uuid4()), **wanted)) for _ in range(count)]
+    )
+
+
+async def claim_jobs(
+    pool: Pool, group: GroupOfTest, limit: int, *, node_set: str = "set"
+) -> list[Any]:
+    """Claim as the feeder does when nothing waits yet."""
+    return await rows(
+        queries.claim_jobs(
+            pool,
+            group_id=group.id,
+            node_set=node_set,
+            full_cores=[],
+            full_memories=[],
+            limit=limit,
+        )
     )
 
 

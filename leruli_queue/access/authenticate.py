@@ -127,6 +127,8 @@ async def authenticate_node(connection: Connection | Pool, text: str) -> Node:
     row = await queries.node_by_key_id(connection, key_id=secret.key_id)
     if not secret.matches(row and row["token_hash"]):
         raise _refused("This node token is not valid any more. The node has to join again")
+    if row["seen_long_ago"]:
+        await queries.touch_node(connection, node_id=row["id"])
     return Node(id=row["id"], group_id=row["group_id"])
 
 

@@ -140,7 +140,7 @@ class OneAttempt(WithNodeToken):
 class AttemptStart(OneAttempt):
     """A node asks for leave to start an attempt."""
 
-    startkey: str = Field(min_length=8, max_length=100, description="Random, one a start.")
+    startkey: str = Field(pattern=r"^[A-Za-z0-9_-]{8,100}$", description="Random, one a start.")
 
 
 class AttemptStartAnswer(BaseModel):

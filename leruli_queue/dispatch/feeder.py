@@ -20,6 +20,7 @@ from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.window import Window
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
+from leruli_queue.jobs.retries import Retries
 from leruli_queue.nomad.gateway import NomadAwayError, NomadError, NomadGateway, NomadNotFoundError
 from leruli_queue.nomad.names import attempt_token
 from leruli_queue.nomad.templates import ParentSpec
@@ -71,9 +72,16 @@ class Feeder:
             await asyncio.sleep(0 if dispatched else self._settings.feed_interval_s)
 
     async def feed_once(self) -> int:
-        """Dispatch what is claimed already and what fits the windows; return how many."""
+        """Dispatch what is claimed already and what fits the windows; return how many.
+
+        Raises
+        ------
+        NomadError
+            When there was something to dispatch and nothing could be. What one attempt meets does
+            not stop the others; it stays claimed, and is dispatched again in a later round.
+        """
         nodes = await usable_nodes(self._pool)
-        claims = await self._left_over(nodes) or await self._claim(nodes)
+        claims = [*await self._left_over(nodes), *await self._claim(nodes)]
         if not claims:
             return 0
         places = asyncio.Semaphore(self._settings.dispatch_concurrency)
@@ -82,10 +90,16 @@ class Feeder:
             async with places:
                 await self._dispatch(claim)
 
-        async with asyncio.TaskGroup() as tasks:
-            for claim in claims:
-                tasks.create_task(dispatch(claim))
-        return len(claims)
+        results = await asyncio.gather(*(dispatch(c) for c in claims), return_exceptions=True)
+        failures = [result for result in results if result is not None]
+        for failure in failures:
+            if not isinstance(failure, NomadError):
+                raise failure
+        if len(failures) == len(claims):
+            raise failures[0]
+        for why in {str(failure) for failure in failures}:
+            log.warning("dispatches failed and will be repeated", why=why)
+        return len(claims) - len(failures)
 
     async def _left_over(self, nodes: dict[int, GroupNodes]) -> list[Claim]:
         found = await rows(
@@ -102,10 +116,11 @@ class Feeder:
                         AttemptId(row["job_id"], row["number"]),
                         "the nodes of the group changed",
                         counts=False,
+                        later=False,
                     )
                     for row in stale
                 ],
-                max_attempts=self._settings.max_attempts,
+                Retries.of(self._settings),
             )
         return [
             _claim(row, nodes[row["group_id"]], repeated=True)
@@ -114,15 +129,23 @@ class Feeder:
         ]
 
     async def _claim(self, nodes: dict[int, GroupNodes]) -> list[Claim]:
+        waiting: defaultdict[int, dict[tuple[int, int], int]] = defaultdict(dict)
+        async for row in queries.waiting_by_shape(self._pool):
+            waiting[row["group_id"]][row["cores"], row["memory_mb"]] = row["waiting"]
+        room = self._settings.window_max - sum(sum(shapes.values()) for shapes in waiting.values())
         claims: list[Claim] = []
-        room_left = self._settings.window_max
         for group in await rows(queries.groups_with_backlog(self._pool)):
             group_nodes = nodes.get(group["id"])
             if group_nodes is None:
                 continue
+            shapes = waiting[group["id"]]
             window = self._windows[group["id"]]
-            room = min(window.room(group["waiting"]), room_left)
-            if room <= 0:
+            size = window.size(sum(shapes.values()))
+            full = [shape for shape, count in shapes.items() if count >= size]
+            fullest = max((count for count in shapes.values() if count < size), default=0)
+            # However many wait over all groups, none is kept from its smallest window.
+            limit = min(size - fullest, max(room, self._settings.window_min - fullest))
+            if limit <= 0:
                 continue
             async with self._leadership.connection() as connection:
                 found = await rows(
@@ -130,27 +153,18 @@ class Feeder:
                         connection,
                         group_id=group["id"],
                         node_set=group_nodes.digest,
-                        limit=room,
+                        full_cores=[cores for cores, _ in full],
+                        full_memories=[memory_mb for _, memory_mb in full],
+                        limit=limit,
                     )
                 )
             window.dispatched(len(found))
-            room_left -= len(found)
+            room -= len(found)
             claims.extend(_claim(row, group_nodes, repeated=False) for row in found)
         return claims
 
     async def _dispatch(self, claim: Claim) -> None:
-        try:
-            child_id = await self._tell_nomad(claim)
-        except NomadAwayError:
-            raise  # the attempt stays claimed; the dispatcher waits for Nomad and comes back to it
-        except NomadError as error:
-            log.error("Nomad refused a dispatch", job=str(claim.attempt.job_id), why=str(error))
-            await give_up(
-                self._pool,
-                [Loss(claim.attempt, "the cluster manager refused it", counts=True)],
-                max_attempts=self._settings.max_attempts,
-            )
-            return
+        child_id = await self._tell_nomad(claim)
         await queries.note_dispatched(
             self._pool,
             job_id=claim.attempt.job_id,

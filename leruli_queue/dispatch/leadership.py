@@ -23,6 +23,7 @@ from leruli_queue.store.queries import queries
 log = structlog.get_logger(__name__)
 
 _TRY_AGAIN_S = 1.0
+_IDLE_S = 15
 
 
 class LeadershipLostError(Exception):
@@ -76,6 +77,9 @@ async def lead(settings: Settings) -> AsyncIterator[Leadership]:
                 log.info("standing by: another dispatcher is active")
                 waiting = True
             await asyncio.sleep(_TRY_AGAIN_S)
+        # The lock of a leader whose machine froze or vanished would outlive it by hours; it watches
+        # every second, so a session that is idle for longer is nobody's.
+        await queries.end_when_idle(connection, seconds=str(_IDLE_S))
         log.info("this dispatcher is active")
         yield Leadership(connection)
     finally:

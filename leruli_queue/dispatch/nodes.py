@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from uuid import UUID
 
-from leruli_queue.nomad.templates import node_set_digest
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
 
@@ -18,15 +18,22 @@ class GroupNodes:
     group_id: int
     group_key_id: str
     node_ids: tuple[UUID, ...]
+    # Changes whenever a node joins, leaves, or comes back with another size.
     digest: str
 
 
 async def usable_nodes(pool: Pool) -> dict[int, GroupNodes]:
     """Return the usable nodes by group id; a group without any is not in it."""
-    by_group: dict[tuple[int, str], list[UUID]] = defaultdict(list)
+    by_group: dict[tuple[int, str], list[tuple[UUID, int, int]]] = defaultdict(list)
     async for row in queries.usable_nodes(pool):
-        by_group[row["group_id"], row["token_key_id"]].append(row["id"])
+        node = (row["id"], row["cores"], row["memory_mb"])
+        by_group[row["group_id"], row["token_key_id"]].append(node)
     return {
-        group_id: GroupNodes(group_id, key_id, tuple(node_ids), node_set_digest(node_ids))
-        for (group_id, key_id), node_ids in by_group.items()
+        group_id: GroupNodes(group_id, key_id, tuple(node[0] for node in nodes), _digest(nodes))
+        for (group_id, key_id), nodes in by_group.items()
     }
+
+
+def _digest(nodes: list[tuple[UUID, int, int]]) -> str:
+    text = ",".join(f"{node_id}:{cores}:{memory}" for node_id, cores, memory in sorted(nodes))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -11,22 +11,28 @@ from leruli_queue.store.queries import queries
 
 async def note_observations(pool: Pool, observations: Iterable[Observation]) -> None:
     """Write observations down; what is older than what the database knows changes nothing."""
-    observations = list(observations)
-    if not observations:
+    # One an attempt, the newest: Nomad can have placed a child a second time.
+    by_attempt = {
+        seen.attempt: seen for seen in sorted(observations, key=lambda seen: seen.create_index)
+    }
+    newest = list(by_attempt.values())
+    if not newest:
         return
-    running = [(seen.attempt, seen.running_since) for seen in observations if seen.running_since]
     await queries.note_allocations(
         pool,
-        job_ids=[seen.attempt.job_id for seen in observations],
-        numbers=[seen.attempt.number for seen in observations],
-        allocation_ids=[seen.allocation_id for seen in observations],
-        deads=[seen.dead for seen in observations],
-        silents=[seen.silent for seen in observations],
+        job_ids=[seen.attempt.job_id for seen in newest],
+        numbers=[seen.attempt.number for seen in newest],
+        node_ids=[seen.node_id for seen in newest],
+        allocation_ids=[seen.allocation_id for seen in newest],
+        deads=[seen.dead for seen in newest],
+        silents=[seen.silent for seen in newest],
     )
+    running = [seen for seen in newest if seen.running_since]
     if running:
         await queries.note_running(
             pool,
-            job_ids=[attempt.job_id for attempt, _ in running],
-            numbers=[attempt.number for attempt, _ in running],
-            times=[since for _, since in running],
+            job_ids=[seen.attempt.job_id for seen in running],
+            numbers=[seen.attempt.number for seen in running],
+            node_ids=[seen.node_id for seen in running],
+            times=[seen.running_since for seen in running],
         )

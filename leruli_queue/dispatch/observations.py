@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.nomad.names import attempt_of_child
@@ -19,7 +20,10 @@ class Observation:
     """One look at the allocation of an attempt."""
 
     attempt: AttemptId
+    node_id: UUID
     allocation_id: str
+    # Grows with each allocation that Nomad makes.
+    create_index: int
     running_since: datetime | None
     # Nothing of it will run any more: stage-out is over, or never will be.
     dead: bool
@@ -36,7 +40,9 @@ def observe(allocation: dict[str, Any]) -> Observation | None:
     status = allocation.get("ClientStatus")
     return Observation(
         attempt=attempt,
+        node_id=UUID(allocation["NodeID"]),
         allocation_id=allocation["ID"],
+        create_index=allocation["CreateIndex"],
         running_since=_running_since(tasks.get("main") or {}),
         dead=_is_dead(allocation, tasks),
         silent=status == "unknown",
@@ -55,6 +61,8 @@ def _is_dead(allocation: dict[str, Any], tasks: dict[str, Any]) -> bool:
     if (tasks.get("stage-out") or {}).get("State") == "dead":
         return True
     status = allocation.get("ClientStatus")
-    # An allocation whose set-up failed, or that was lost, ends without its stage-out having run.
-    never_set_up = status == "failed" and not any(task.get("StartedAt") for task in tasks.values())
-    return status == "lost" or never_set_up
+    if status == "lost":
+        return True
+    # One whose set-up failed, or that was stopped before its node took it, ends without stage-out.
+    stopped = status in ("failed", "complete") or allocation.get("DesiredStatus") == "stop"
+    return stopped and not any(task.get("StartedAt") for task in tasks.values())

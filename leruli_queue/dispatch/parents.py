@@ -9,6 +9,7 @@ from collections import defaultdict
 import structlog
 
 from leruli_queue.dispatch.nodes import GroupNodes
+from leruli_queue.nodes.pools import pool_name
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.templates import ParentSpec, render_parent
 from leruli_queue.settings import Settings
@@ -44,6 +45,7 @@ class Parents:
                 await queries.use_parent(self._pool, id=parent_id, group_id=nodes.group_id)
                 self._noted[parent_id] = time.monotonic()
             if self._registered.get(parent_id) != nodes.digest:
+                await self._gateway.ensure_pool(pool_name(spec.group_key_id))
                 job = await render_parent(self._gateway, self._settings, spec, nodes.node_ids)
                 await self._gateway.register_job(job)
                 self._registered[parent_id] = nodes.digest

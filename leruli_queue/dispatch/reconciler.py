@@ -5,13 +5,18 @@ The database says what should be; Nomad's lists say what is.
 =================================================  ==========================================
 should be / is                                     done
 =================================================  ==========================================
-in flight / not in Nomad for a minute              given up: Nomad lost it
 in flight / there                                  its allocation is noted as an event would be
+started / not in Nomad for a minute                the time for its receipt begins
+not started / not in Nomad for a minute, or dead   given up
+without any allocation
 waiting, for nodes that are not the group's now    given back: dispatched again for these nodes
 not in flight / alive in Nomad                     stopped there
 over in Nomad, no receipt for the grace time       given up
-on a node that is silent for too long              given up, stopped as soon as it is back
+on a node that is silent for too long              asked once more; then given up and stopped
 =================================================  ==========================================
+
+Nothing is given up on old knowledge alone: a dispatcher or a Nomad that was away for an hour has
+not seen the nodes come back.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from leruli_queue.dispatch.observations import observe
 from leruli_queue.dispatch.parents import Parents
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
+from leruli_queue.jobs.retries import Retries
 from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
 from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child
 from leruli_queue.settings import Settings
@@ -55,13 +61,21 @@ class Reconciler:
         clock = asyncio.get_running_loop()
         next_comparison = clock.time() + self._settings.reconcile_interval_s
         while True:
-            await asyncio.sleep(_OVERDUE_EVERY_S)
+            await self.note_living_nodes()
             await self.give_up_overdue()
             await self.give_back_misplaced()
             if clock.time() >= next_comparison:
                 await self.compare()
                 await self._parents.drop_idle()
                 next_comparison = clock.time() + self._settings.reconcile_interval_s
+            await asyncio.sleep(_OVERDUE_EVERY_S)
+
+    async def note_living_nodes(self) -> None:
+        """Note which nodes Nomad has as ready: a dead one is no reason to dispatch a job."""
+        ready = [
+            node["ID"] for node in await self._gateway.list_nodes() if node["Status"] == "ready"
+        ]
+        await queries.note_nodes_alive(self._pool, ready=ready)
 
     async def compare(self) -> None:
         """Compare all that is in flight with Nomad's lists."""
@@ -76,7 +90,7 @@ class Reconciler:
             allocations = await self._gateway.list_allocations(PARENT_PREFIX)
             await self._note(in_flight, allocations)
             await self._stop_strays(children)
-            await self._give_up_missing(in_flight, children)
+            await self._give_up_missing(in_flight, children, allocations)
 
     async def give_up_overdue(self) -> None:
         """Give up attempts without a receipt, and those on nodes that are silent for too long."""
@@ -87,31 +101,48 @@ class Reconciler:
                 node_silence_s=self._settings.node_silence_s,
             )
         )
-        losses = [
-            Loss(
-                AttemptId(row["job_id"], row["number"]),
-                "its node does not answer" if row["silent"] else "it ended without a receipt",
-                counts=True,
-            )
-            for row in found
-        ]
-        await give_up(self._pool, losses, max_attempts=self._settings.max_attempts)
+        losses = []
+        for row in found:
+            if row["silent"] and await self._is_back(row["allocation_id"]):
+                continue
+            if row["silent"]:
+                reason = "its node does not answer"
+            elif row["started"]:
+                reason = "it ended without a receipt"
+            else:
+                reason = "its node did not begin with it"
+            attempt = AttemptId(row["job_id"], row["number"])
+            losses.append(Loss(attempt, reason, counts=row["started"]))
+        await give_up(self._pool, losses, Retries.of(self._settings))
+
+    async def _is_back(self, allocation_id: str) -> bool:
+        """Ask whether a node that was noted as silent still is; if not, note that."""
+        try:
+            seen = observe(await self._gateway.read_allocation(allocation_id))
+        except NomadNotFoundError:
+            return False
+        if seen is None or seen.silent:
+            return False
+        await note_observations(self._pool, [seen])
+        return True
 
     async def give_back_misplaced(self) -> None:
         """Take back what waits in Nomad for nodes that are not the group's nodes now."""
         nodes = await usable_nodes(self._pool)
         losses = []
-        async for row in queries.attempts_in_flight(self._pool):
+        async for row in queries.attempts_without_a_place(self._pool):
             group_nodes = nodes.get(row["group_id"])
-            if (
-                row["started_at"] is None
-                and row["allocation_id"] is None
-                and row["nomad_job_id"] is not None
-                and (group_nodes is None or group_nodes.digest != row["node_set"])
-            ):
-                attempt = AttemptId(row["job_id"], row["number"])
-                losses.append(Loss(attempt, "the nodes of the group changed", counts=False))
-        await give_up(self._pool, losses, max_attempts=self._settings.max_attempts)
+            if group_nodes is None or group_nodes.digest != row["node_set"]:
+                losses.append(
+                    Loss(
+                        AttemptId(row["job_id"], row["number"]),
+                        "the nodes of the group changed",
+                        counts=False,
+                        later=False,
+                        only_unstarted=True,
+                    )
+                )
+        await give_up(self._pool, losses, Retries.of(self._settings))
 
     async def _note(
         self, in_flight: dict[AttemptId, Any], allocations: list[dict[str, Any]]
@@ -145,13 +176,31 @@ class Reconciler:
             await self._gateway.stop_job(alive[attempt])
 
     async def _give_up_missing(
-        self, in_flight: dict[AttemptId, Any], children: list[dict[str, Any]]
+        self,
+        in_flight: dict[AttemptId, Any],
+        children: list[dict[str, Any]],
+        allocations: list[dict[str, Any]],
     ) -> None:
-        present = {attempt_of_child(child["ID"]) for child in children}
-        losses = [
-            # Counts: what Nomad loses again and again must end some time.
-            Loss(attempt, "the cluster manager lost it", counts=True)
+        placed = {attempt_of_child(allocation["JobID"]) for allocation in allocations}
+        present = {
+            attempt
+            for child in children
+            if (attempt := attempt_of_child(child["ID"])) in placed or child["Status"] != "dead"
+        }
+        missing = [
+            (attempt, row["started_at"] is not None)
             for attempt, row in in_flight.items()
             if row["nomad_job_id"] is not None and row["old"] and attempt not in present
         ]
-        await give_up(self._pool, losses, max_attempts=self._settings.max_attempts)
+        started = [attempt for attempt, has_started in missing if has_started]
+        await queries.note_gone(
+            self._pool,
+            job_ids=[attempt.job_id for attempt in started],
+            numbers=[attempt.number for attempt in started],
+        )
+        losses = [
+            Loss(attempt, "the cluster manager lost it", counts=False, only_unstarted=True)
+            for attempt, has_started in missing
+            if not has_started
+        ]
+        await give_up(self._pool, losses, Retries.of(self._settings))

@@ -31,7 +31,13 @@ class Stopper:
                 await asyncio.sleep(_LOOK_EVERY_S)
 
     async def stop_once(self) -> int:
-        """Stop what has to be stopped now; return how many."""
+        """Stop what has to be stopped now; return how many.
+
+        Raises
+        ------
+        NomadError
+            When one could not be stopped; it does not keep the others from it.
+        """
         found = await rows(queries.attempts_to_stop(self._pool, limit=_BATCH))
         places = asyncio.Semaphore(_AT_ONCE)
 
@@ -40,7 +46,7 @@ class Stopper:
                 await self._gateway.stop_job(nomad_job_id)
                 await queries.note_stopped(self._pool, **attempt)
 
-        async with asyncio.TaskGroup() as tasks:
-            for row in found:
-                tasks.create_task(stop(**row))
+        results = await asyncio.gather(*(stop(**row) for row in found), return_exceptions=True)
+        for failure in filter(None, results):
+            raise failure
         return len(found)

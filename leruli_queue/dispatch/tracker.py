@@ -52,14 +52,14 @@ class Tracker:
 
     async def note(self, events: Iterable[dict[str, Any]]) -> None:
         """Note the events of one line of the stream."""
-        observations: dict[AttemptId, Observation] = {}
+        observations: list[Observation] = []
         waiting: dict[AttemptId, str] = {}
         for event in events:
             payload = event.get("Payload") or {}
             if event["Topic"] == "Allocation":
                 observation = observe(payload["Allocation"])
                 if observation:
-                    observations[observation.attempt] = observation
+                    observations.append(observation)
             elif event["Topic"] == "Evaluation":
                 evaluation = payload["Evaluation"]
                 attempt = attempt_of_child(evaluation.get("JobID", ""))
@@ -73,4 +73,4 @@ class Tracker:
                 numbers=[attempt.number for attempt in waiting],
                 reasons=list(waiting.values()),
             )
-        await note_observations(self._pool, observations.values())
+        await note_observations(self._pool, observations)

@@ -2,7 +2,10 @@
 
 Every freed slot makes Nomad look again at all that wait, so few should; but a slot must not stay
 free until the next dispatch. Twice what starts in a second is enough for both
-(reference: about 1 s passes between a slot becoming free and the next dispatch arriving).
+(about 1 s passes between a slot becoming free and the next dispatch arriving).
+
+It is counted for each shape (cores and memory) of a group's jobs: a few wide jobs that wait for a
+large machine must not keep the small ones out of the machines that are free.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ class Window:
         self._starts: deque[tuple[float, int]] = deque()
         self._waiting_after = 0
 
-    def room(self, waiting: int, *, now: float | None = None) -> int:
-        """Return how many more may be dispatched.
+    def size(self, waiting: int, *, now: float | None = None) -> int:
+        """Return how many may wait.
 
         Parameters
         ----------
@@ -39,9 +42,8 @@ class Window:
         while self._starts and self._starts[0][0] < now - _OVER_S:
             self._starts.popleft()
         a_second = sum(count for _, count in self._starts) / _OVER_S
-        size = min(self._largest, max(self._smallest, round(2 * a_second)))
         self._waiting_after = waiting
-        return max(0, size - waiting)
+        return min(self._largest, max(self._smallest, round(2 * a_second)))
 
     def dispatched(self, count: int) -> None:
         """Note that so many were dispatched after the last look."""

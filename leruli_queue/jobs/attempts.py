@@ -14,6 +14,7 @@ import structlog
 from leruli_queue.access.authenticate import Node
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.outcomes import Limits, Receipt, Verdict, judge
+from leruli_queue.jobs.retries import Retries
 from leruli_queue.jobs.states import FINAL, JobState
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
@@ -82,6 +83,8 @@ async def _why_no_start(connection: Connection | Pool, node: Node, attempt: Atte
         return "There is no such attempt for this node."
     if not row["current_secret"]:
         return "This node joined with a compute secret that was rotated; it has to join again."
+    if row["has_left"]:
+        return "This node has left; it has to join again."
     if row["attempt"] != attempt.number:
         return "This is not the job's current attempt."
     if row["cancel_requested_at"] is not None or row["state"] == JobState.CANCELLED:
@@ -92,7 +95,9 @@ async def _why_no_start(connection: Connection | Pool, node: Node, attempt: Atte
 
 
 async def allow_upload(connection: Connection | Pool, node: Node, attempt: AttemptId) -> None:
-    """Give a node leave to upload the output of an attempt; can be repeated.
+    """Give a node leave to upload the output of an attempt, or renew it.
+
+    While it is renewed the attempt is not given up for a silent node: the output arrives.
 
     Raises
     ------
@@ -108,7 +113,7 @@ async def allow_upload(connection: Connection | Pool, node: Node, attempt: Attem
 
 
 async def end_attempt(
-    pool: Pool, node: Node, attempt: AttemptId, receipt: Receipt, *, max_attempts: int
+    pool: Pool, node: Node, attempt: AttemptId, receipt: Receipt, retries: Retries
 ) -> Verdict | None:
     """Take the receipt of an attempt: the job becomes final by it, or goes back to the queue.
 
@@ -125,9 +130,7 @@ async def end_attempt(
         )
         if row is None or row["node_id"] != node.id:
             raise StaleAttemptError("There is no such attempt for this node.")
-        if row["ended_at"] is not None:
-            return None
-        await queries.end_attempt(
+        ended = await queries.end_attempt(
             connection,
             job_id=attempt.job_id,
             number=attempt.number,
@@ -141,18 +144,22 @@ async def end_attempt(
             uploaded_files=receipt.uploaded_files,
         )
         state = JobState(row["state"])
-        if row["attempt"] != attempt.number or state in FINAL:
-            # Noted above for the record of the attempt; the job has gone on without it.
+        if ended is None or row["attempt"] != attempt.number or state in FINAL:
+            # A repeated receipt; or noted above for the record, but the job has gone on without it.
             return None
         verdict = judge(
             receipt,
             Limits(row["memory_mb"], row["time_limit_s"], f"{row['code']}:{row['version']}"),
             cancel_requested=row["cancel_requested_at"] is not None,
+            stop_expected=row["stop_expected"],
         )
-        if state is JobState.RECEIVED and row["upload_at"] is None:
-            return None  # given up before it uploaded: the next attempt brings the results
-        verdict = _bounded(verdict, row["lost_attempts"], max_attempts)
-        await _apply(connection, attempt, state, verdict, receipt.exit_code)
+        if state is JobState.RECEIVED and (
+            # Given up, and counted, before. Only results that were uploaded make a difference.
+            row["upload_at"] is None or verdict.state is JobState.RECEIVED
+        ):
+            return None
+        verdict = _bounded(verdict, row["lost_attempts"], retries.max_attempts)
+        await _apply(connection, attempt, verdict, receipt.exit_code, retries)
     log.info(
         "attempt ended",
         job=str(attempt.job_id),
@@ -175,9 +182,9 @@ def _bounded(verdict: Verdict, lost_attempts: int, max_attempts: int) -> Verdict
 async def _apply(
     connection: Connection,
     attempt: AttemptId,
-    state: JobState,
     verdict: Verdict,
     exit_code: int | None,
+    retries: Retries,
 ) -> None:
     if verdict.state is not JobState.RECEIVED:
         await queries.end_job(
@@ -188,11 +195,12 @@ async def _apply(
             reason=verdict.reason,
             exit_code=exit_code,
         )
-    elif state is not JobState.RECEIVED:
+    else:
         await queries.requeue_job(
             connection,
             job_id=attempt.job_id,
             number=attempt.number,
             reason=verdict.reason,
             lost=int(verdict.counts_as_lost),
+            retry_delay_s=retries.delay_s,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from leruli_queue.jobs.attempts import AttemptId
+from leruli_queue.jobs.retries import Retries
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 
@@ -20,13 +21,15 @@ class Loss:
 
     attempt: AttemptId
     reason: str
-    # Whether it counts towards LERULI_QUEUE_MAX_ATTEMPTS. What never started does not.
+    # Whether it counts towards LERULI_QUEUE_MAX_ATTEMPTS.
     counts: bool
+    # Whether the job waits before it is tried again.
+    later: bool = True
+    # Whether to leave the attempt alone if it got leave to start in the meantime.
+    only_unstarted: bool = False
 
 
-async def give_up(
-    connection: Connection | Pool, losses: Sequence[Loss], *, max_attempts: int
-) -> None:
+async def give_up(connection: Connection | Pool, losses: Sequence[Loss], retries: Retries) -> None:
     """Send the jobs of these attempts back to the queue, and have their allocations stopped.
 
     A job that has used its attempts up is failed; one whose cancellation was waiting for the
@@ -41,7 +44,10 @@ async def give_up(
             numbers=[loss.attempt.number for loss in losses],
             reasons=[loss.reason for loss in losses],
             losts=[loss.counts for loss in losses],
-            max_attempts=max_attempts,
+            laters=[loss.later for loss in losses],
+            unstarteds=[loss.only_unstarted for loss in losses],
+            max_attempts=retries.max_attempts,
+            retry_delay_s=retries.delay_s,
         )
     )
     for row in changed:

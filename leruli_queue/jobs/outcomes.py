@@ -63,8 +63,13 @@ class Verdict:
     counts_as_lost: bool = False
 
 
-def judge(receipt: Receipt, limits: Limits, *, cancel_requested: bool) -> Verdict:
+def judge(
+    receipt: Receipt, limits: Limits, *, cancel_requested: bool, stop_expected: bool
+) -> Verdict:
     """Decide what becomes of the job; a pure function.
+
+    ``stop_expected`` says whether we had the attempt stopped or its node taken out of service. A
+    stop that nobody asked for counts: a command that ends itself with TERM must not run for ever.
 
     A command that reached its end before the cancellation reached it has its own result.
     """
@@ -74,7 +79,11 @@ def judge(receipt: Receipt, limits: Limits, *, cancel_requested: bool) -> Verdic
     if cancel_requested:
         return Verdict(JobState.CANCELLED, "cancelled while it ran; output up to then was uploaded")
     if outcome is Outcome.STOPPED:
-        return Verdict(JobState.RECEIVED, "its node was taken out of service; it will run again")
+        if stop_expected:
+            why = "its node was taken out of service; it will run again"
+            return Verdict(JobState.RECEIVED, why)
+        why = "it was ended by a TERM signal from outside"
+        return Verdict(JobState.RECEIVED, why, counts_as_lost=True)
     if outcome in PLATFORM_FAILURES:
         why = receipt.message or _PLATFORM_SENTENCES[outcome]
         return Verdict(JobState.RECEIVED, why, counts_as_lost=True)

@@ -7,9 +7,10 @@ python-nomad is synchronous; every call runs in a thread. Where the library lack
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -26,21 +27,23 @@ _T = TypeVar("_T")
 _INTRODUCTION_TTL = "5m"
 # One call a thread, each on one of the kept connections.
 _THREADS = 16
+_GONE = re.compile(r"\b(job|node|alloc)\b.*\bnot found|^500: Specified job .* is stopped")
 
 
 class NomadError(Exception):
-    """Nomad refused a call. The message is Nomad's own."""
+    """A call to Nomad failed. The message is Nomad's own.
+
+    It never says anything about a user's job, for what is sent is made from our template: Nomad is
+    away, does not let us in, or has a defect of ours before it.
+    """
 
 
 class NomadNotFoundError(NomadError):
-    """What was asked for does not exist in Nomad."""
+    """What was asked for does not exist in Nomad, or was stopped there."""
 
 
 class NomadAwayError(NomadError):
-    """Nomad cannot be reached, has no leader, or did not answer in time.
-
-    Whether the call took effect is not known.
-    """
+    """Nomad cannot be reached, or did not answer in time: whether it did it is not known."""
 
 
 @dataclass(frozen=True)
@@ -102,29 +105,22 @@ class NomadGateway:
         Raises
         ------
         NomadNotFoundError
-            When the parent is not registered.
+            When the parent is not registered, or was stopped.
         """
         body = {"Meta": meta, "IdPrefixTemplate": id_prefix}
         # Nomad reads the token from the query; python-nomad's own method puts it into the body.
         parameters = {"idempotency_token": idempotency_token}
-        try:
-            answer = await self._call(
-                lambda: self._client.job.request(
-                    _path(parent_id), "dispatch", json=body, params=parameters, method="post"
-                ).json()
-            )
-        except NomadError as error:
-            if "job not found" in str(error):  # a 500 in Nomad's API
-                raise NomadNotFoundError(str(error)) from error
-            raise
+        answer = await self._call(
+            lambda: self._client.job.request(
+                _path(parent_id), "dispatch", json=body, params=parameters, method="post"
+            ).json()
+        )
         return DispatchAnswer(answer["DispatchedJobID"], repeated=not answer.get("EvalID"))
 
     async def stop_job(self, job_id: str) -> None:
         """Stop a job: its main task is ended, its stage-out runs. An unknown one is no error."""
-        try:
+        with suppress(NomadNotFoundError):
             await self._call(lambda: self._client.job.deregister_job(_path(job_id)))
-        except NomadNotFoundError:
-            return
 
     async def list_children(self, prefix: str) -> list[dict[str, Any]]:
         """List the dispatched jobs (dead ones too) whose id begins so, with their meta."""
@@ -159,18 +155,25 @@ class NomadGateway:
 
     # Nodes
 
+    async def ensure_pool(self, pool: str) -> None:
+        """Make a node pool unless it is there."""
+        # python-nomad has no endpoint for pools; the path is relative to /v1/node.
+        await self._call(
+            lambda: self._client.node.request("pools", json={"Name": pool}, method="post")
+        )
+
+    async def list_nodes(self) -> list[dict[str, Any]]:
+        """List the nodes that Nomad knows, with their status."""
+        found: list[dict[str, Any]] = await self._call(
+            lambda: self._client.nodes.request(method="get").json()
+        )
+        return found
+
     async def admit_node(self, node_id: UUID, pool: str) -> str:
         """Make sure of the pool, let the node take jobs, return a token to register with."""
-        await self._call(
-            lambda: self._client.node.request(
-                # python-nomad has no endpoint for pools; the path is relative to /v1/node.
-                "pools",
-                json={"Name": pool},
-                method="post",
-            )
-        )
+        await self.ensure_pool(pool)
         # A node that left is draining or ineligible; a new one is not there yet.
-        with _unknown_node_is_fine():
+        with suppress(NomadNotFoundError):
             await self._call(
                 lambda: self._client.node.drain_node_with_spec(
                     str(node_id), None, mark_eligible=True
@@ -187,39 +190,28 @@ class NomadGateway:
     async def drain_node(self, node_id: UUID, deadline_s: float) -> None:
         """Place nothing more on the node and stop what is left there after the deadline."""
         spec = {"Deadline": int(deadline_s * 1e9) or -1, "IgnoreSystemJobs": False}
-        with _unknown_node_is_fine():
+        with suppress(NomadNotFoundError):
             await self._call(lambda: self._client.node.drain_node_with_spec(str(node_id), spec))
 
     async def _call(self, call: Callable[[], _T]) -> _T:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, call)
-        except exceptions.URLNotFoundNomadException as error:
-            raise NomadNotFoundError(_text(error)) from None
         except exceptions.BaseNomadException as error:
-            text = _text(error)
-            away = (
-                not isinstance(error.nomad_resp, requests.Response) or "No cluster leader" in text
-            )
-            raise (NomadAwayError if away else NomadError)(text) from None
+            raise _translated(error) from None
 
 
-@contextmanager
-def _unknown_node_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except NomadError as error:
-        if "not found" not in str(error):  # Nomad answers it with a 500
-            raise
+def _translated(error: exceptions.BaseNomadException) -> NomadError:
+    response = error.nomad_resp
+    if not isinstance(response, requests.Response):
+        return NomadAwayError(f"Nomad cannot be reached: {type(response).__name__}")
+    text = f"{response.status_code}: {response.text.strip()[:500]}"
+    # Most of Nomad's API says these with a 500.
+    if response.status_code == requests.codes.not_found or _GONE.search(text):
+        return NomadNotFoundError(text)
+    return NomadError(text)
 
 
 def _path(part: str) -> str:
     """Quote an id for the path: the ids of dispatched jobs hold a slash."""
     return quote(part, safe="")
-
-
-def _text(error: exceptions.BaseNomadException) -> str:
-    response = error.nomad_resp
-    if isinstance(response, requests.Response):
-        return f"{response.status_code}: {response.text.strip()[:500]}"
-    return f"Nomad cannot be reached: {type(response).__name__}"

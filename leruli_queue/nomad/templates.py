@@ -35,12 +35,6 @@ class ParentSpec:
         return f"{PARENT_PREFIX}{self.group_key_id}-{self.code}-{self.cores}c-{digest}"
 
 
-def node_set_digest(node_ids: Iterable[UUID]) -> str:
-    """Return a short text that changes whenever the set of node ids does."""
-    text = ",".join(sorted(str(node_id) for node_id in node_ids))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 async def render_parent(
     gateway: NomadGateway, settings: Settings, spec: ParentSpec, node_ids: Iterable[UUID]
 ) -> dict[str, Any]:

@@ -27,6 +27,7 @@ DATABASE_AWAY = (
     # What a connection that breaks while it is given back to the pool ends in.
     asyncpg.InternalClientError,
     asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
     asyncpg.exceptions.CannotConnectNowError,
     asyncpg.exceptions.TooManyConnectionsError,
     TimeoutError,

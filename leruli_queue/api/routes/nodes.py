@@ -26,6 +26,7 @@ from leruli_queue.api.schemas import (
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.attempts import AttemptId, allow_upload, end_attempt, start_attempt
 from leruli_queue.jobs.outcomes import Receipt
+from leruli_queue.jobs.retries import Retries
 from leruli_queue.nodes.join import Machine, join_node, leave_node
 from leruli_queue.nodes.pools import image_prefix
 from leruli_queue.nomad.gateway import NomadError
@@ -118,7 +119,7 @@ async def attempt_end(body: AttemptEnd, context: ContextDep) -> Nothing:
         await _node(body, context),
         _attempt(body),
         receipt,
-        max_attempts=context.settings.max_attempts,
+        Retries.of(context.settings),
     )
     return Nothing()
 

@@ -49,7 +49,9 @@ CREATE TABLE nodes (
     joined_at     timestamptz NOT NULL DEFAULT now(),
     last_seen_at  timestamptz NOT NULL DEFAULT now(),
     -- Set by node-leave, cleared by the next node-join.
-    left_at       timestamptz
+    left_at       timestamptz,
+    -- Whether Nomad has it as ready; the reconciler looks every few seconds.
+    alive         boolean     NOT NULL DEFAULT true
 );
 CREATE INDEX nodes_of_group ON nodes (group_id);
 
@@ -71,6 +73,8 @@ CREATE TABLE jobs (
     attempt             integer     NOT NULL DEFAULT 0,
     -- How many attempts the platform failed (not the job): bounded by LERULI_QUEUE_MAX_ATTEMPTS.
     lost_attempts       integer     NOT NULL DEFAULT 0,
+    -- After an attempt that the platform failed, not again before this.
+    not_before          timestamptz,
     -- Leave to start of the current attempt: given once, to one node, under one start key.
     started_at          timestamptz,
     start_key           text,
@@ -104,6 +108,7 @@ CREATE TABLE attempts (
     allocation_id      text,
     started_at         timestamptz,
     running_at         timestamptz,
+    -- When leave to upload was last given; the agent renews it while it uploads.
     upload_at          timestamptz,
     -- stage-out is over in Nomad; without a receipt within the grace time the attempt is given up.
     allocation_dead_at timestamptz,
@@ -123,7 +128,8 @@ CREATE TABLE attempts (
     stopped_at         timestamptz,
     PRIMARY KEY (job_id, number)
 );
-CREATE INDEX attempts_open ON attempts (job_id, number) WHERE ended_at IS NULL;
+CREATE INDEX attempts_undispatched ON attempts (job_id, number)
+    WHERE nomad_job_id IS NULL AND ended_at IS NULL AND stop_requested_at IS NULL;
 CREATE INDEX attempts_to_stop ON attempts (job_id, number)
     WHERE stop_requested_at IS NOT NULL AND stopped_at IS NULL AND nomad_job_id IS NOT NULL;
 
@@ -133,3 +139,8 @@ CREATE TABLE nomad_parents (
     group_id     integer     NOT NULL REFERENCES groups,
     last_used_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- How long a job waits after the platform failed an attempt: doubled each time, an hour at most.
+CREATE FUNCTION retry_delay(failures integer, base_s double precision) RETURNS interval
+LANGUAGE sql IMMUTABLE
+RETURN make_interval(secs => least(base_s * 2 ^ least(failures, 20), 3600));

@@ -10,4 +10,5 @@ SELECT id, token_key_id, token_hash, compute_hash, compute_epoch
 FROM groups WHERE token_key_id = :key_id;
 
 -- name: node_by_key_id^
-SELECT id, group_id, token_hash, epoch FROM nodes WHERE key_id = :key_id;
+SELECT id, group_id, token_hash, last_seen_at < now() - interval '30 seconds' AS seen_long_ago
+FROM nodes WHERE key_id = :key_id;

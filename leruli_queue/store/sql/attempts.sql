@@ -7,6 +7,7 @@ WITH leave AS (
     SET node_id = :node_id, start_key = :start_key, started_at = coalesce(j.started_at, now())
     FROM nodes n JOIN groups g ON g.id = n.group_id
     WHERE n.id = :node_id AND n.group_id = j.group_id AND n.epoch = g.compute_epoch
+      AND n.left_at IS NULL
       AND j.id = :job_id AND j.attempt = :number AND j.state = 'submitted'
       AND j.cancel_requested_at IS NULL
       AND (j.started_at IS NULL OR (j.start_key = :start_key AND j.node_id = :node_id))
@@ -22,6 +23,7 @@ SELECT bucket, code, version, cores, memory_mb, time_limit_s FROM leave;
 -- name: why_no_start^
 -- What start_attempt looked at, for the sentence of its refusal.
 SELECT j.group_id = n.group_id AS same_group, n.epoch = g.compute_epoch AS current_secret,
+       n.left_at IS NOT NULL AS has_left,
        j.attempt, j.state, j.started_at, j.cancel_requested_at
 FROM nodes n
 JOIN groups g ON g.id = n.group_id
@@ -29,30 +31,40 @@ LEFT JOIN jobs j ON j.id = :job_id
 WHERE n.id = :node_id;
 
 -- name: allow_upload$
--- Leave to upload: the attempt is still the current one and was started by this node.
+-- Leave to upload: the attempt is still the current one and was started by this node. The job is
+-- locked first: a row that is only joined would be judged as it was before whoever we wait for.
+WITH current AS (
+    SELECT id, attempt FROM jobs
+    WHERE id = :job_id AND attempt = :number AND node_id = :node_id
+      AND started_at IS NOT NULL AND state IN ('submitted', 'running')
+    FOR SHARE
+)
 UPDATE attempts a
-SET upload_at = coalesce(a.upload_at, now())
-FROM jobs j
-WHERE a.job_id = :job_id AND a.number = :number AND j.id = a.job_id
-  AND j.attempt = a.number AND j.node_id = :node_id AND j.started_at IS NOT NULL
-  AND j.state IN ('submitted', 'running') AND a.ended_at IS NULL
+SET upload_at = now()
+FROM current c
+WHERE a.job_id = c.id AND a.number = c.attempt AND a.ended_at IS NULL
 RETURNING a.number;
 
 -- name: attempt_for_receipt^
 -- Locks the job until its end is written. A job that is received again still takes the receipt of
 -- its last attempt where that attempt had leave to upload.
 SELECT j.state, j.attempt, j.code, j.version, j.memory_mb, j.time_limit_s, j.lost_attempts,
-       j.cancel_requested_at, a.ended_at, a.node_id, a.upload_at
+       j.cancel_requested_at, a.node_id, a.upload_at,
+       a.stop_requested_at IS NOT NULL
+         OR EXISTS (SELECT 1 FROM nodes n WHERE n.id = a.node_id AND n.left_at IS NOT NULL)
+         AS stop_expected
 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = :number
 WHERE j.id = :job_id
 FOR UPDATE OF j;
 
--- name: end_attempt!
+-- name: end_attempt$
+-- Null when it was ended before: a repeated receipt.
 UPDATE attempts
 SET ended_at = now(), outcome = :outcome, exit_code = :exit_code, message = :message,
     wall_s = :wall_s, cpu_s = :cpu_s, peak_memory_mb = :peak_memory_mb,
     uploaded_bytes = :uploaded_bytes, uploaded_files = :uploaded_files
-WHERE job_id = :job_id AND number = :number AND ended_at IS NULL;
+WHERE job_id = :job_id AND number = :number AND ended_at IS NULL
+RETURNING number;
 
 -- name: end_job!
 -- Final, by the receipt alone.
@@ -65,15 +77,21 @@ WHERE id = :job_id AND attempt = :number AND state IN ('received', 'submitted', 
 -- Back to the backlog, with its place by age; the attempt's leave to start ends.
 UPDATE jobs
 SET state = 'received', reason = :reason, lost_attempts = lost_attempts + :lost::int,
+    not_before = CASE WHEN :lost::int > 0
+                      THEN now() + retry_delay(lost_attempts, :retry_delay_s) END,
     started_at = NULL, start_key = NULL, submitted_at = NULL, running_at = NULL
 WHERE id = :job_id AND attempt = :number AND state IN ('submitted', 'running');
 
 -- name: give_up_attempts
 -- Attempts that the platform lost or takes back, any number at once. "lost" says whether it
--- counts towards the limit. A job whose cancellation waits for the receipt is cancelled.
+-- counts towards the limit, "later" whether the job waits before it is tried again, "unstarted"
+-- that it is to be left alone if it was started meanwhile. A job whose cancellation waits for the
+-- receipt is cancelled.
 WITH given AS (
-    SELECT * FROM unnest(:job_ids::uuid[], :numbers::int[], :reasons::text[], :losts::bool[])
-        AS t (job_id, number, reason, lost)
+    SELECT * FROM unnest(:job_ids::uuid[], :numbers::int[], :reasons::text[], :losts::bool[],
+                         :laters::bool[], :unstarteds::bool[])
+        AS t (job_id, number, reason, lost, later, unstarted)
+    ORDER BY job_id
 ), changed AS (
     UPDATE jobs j
     SET state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled'::job_state
@@ -87,9 +105,11 @@ WITH given AS (
         ended_at = CASE WHEN j.cancel_requested_at IS NOT NULL
                           OR (t.lost AND j.lost_attempts + 1 >= :max_attempts) THEN now() END,
         lost_attempts = j.lost_attempts + t.lost::int,
+        not_before = CASE WHEN t.later THEN now() + retry_delay(j.attempt - 1, :retry_delay_s) END,
         started_at = NULL, start_key = NULL, submitted_at = NULL, running_at = NULL
     FROM given t
     WHERE j.id = t.job_id AND j.attempt = t.number AND j.state IN ('submitted', 'running')
+      AND (NOT t.unstarted OR j.started_at IS NULL)
     RETURNING j.id, j.attempt, j.state
 ), stopping AS (
     UPDATE attempts a

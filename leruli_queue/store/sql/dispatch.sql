@@ -1,28 +1,39 @@
 -- name: groups_with_backlog
--- Groups that have jobs to dispatch, with how many of theirs wait for a place already.
-SELECT g.id, g.token_key_id,
-       (SELECT count(*) FROM jobs j
-        WHERE j.group_id = g.id AND j.state = 'submitted' AND j.started_at IS NULL) AS waiting
+-- Groups that have jobs to dispatch.
+SELECT g.id
 FROM groups g
-WHERE EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = g.id AND j.state = 'received');
+WHERE EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = g.id AND j.state = 'received')
+ORDER BY g.id;
+
+-- name: waiting_by_shape
+-- What waits for a place in Nomad, by what it asks for.
+SELECT group_id, cores, memory_mb, count(*) AS waiting
+FROM jobs
+WHERE state IN ('submitted', 'running') AND state = 'submitted' AND started_at IS NULL
+GROUP BY group_id, cores, memory_mb;
 
 -- name: claim_jobs
--- The oldest jobs of a group that one of its nodes is large enough for become submitted, each with
--- a new attempt. Committed before Nomad hears of it: a crash in between leaves an attempt without
+-- The oldest jobs of a group that a living node of it is large enough for become submitted, each
+-- with a new attempt, but for those that ask for what enough jobs wait for already. Committed before Nomad hears of it: a crash in between leaves an attempt without
 -- nomad_job_id, which is dispatched again under the same token.
 WITH picked AS (
     SELECT j.id FROM jobs j
     WHERE j.group_id = :group_id AND j.state = 'received'
       AND EXISTS (SELECT 1 FROM nodes n JOIN groups g ON g.id = n.group_id
-                  WHERE n.group_id = j.group_id AND n.left_at IS NULL AND n.epoch = g.compute_epoch
+                  WHERE n.group_id = j.group_id AND n.left_at IS NULL AND n.alive
+                    AND n.epoch = g.compute_epoch
                     AND n.cores >= j.cores AND n.memory_mb >= j.memory_mb)
+      AND (j.not_before IS NULL OR j.not_before <= now())
+      AND NOT EXISTS (SELECT 1 FROM unnest(:full_cores::int[], :full_memories::int[])
+                          AS f (cores, memory_mb)
+                      WHERE f.cores = j.cores AND f.memory_mb = j.memory_mb)
     ORDER BY j.id
     LIMIT :limit
     FOR UPDATE OF j SKIP LOCKED
 ), claimed AS (
     UPDATE jobs j
     SET state = 'submitted', attempt = j.attempt + 1, submitted_at = now(), reason = NULL,
-        node_id = NULL
+        node_id = NULL, not_before = NULL
     FROM picked p
     WHERE j.id = p.id AND j.state = 'received'
     RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.memory_mb
@@ -36,12 +47,15 @@ SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM cla
 -- Claimed, but whether Nomad has them was not committed.
 SELECT a.job_id, a.number, a.node_set, j.group_id, j.code, j.version, j.cores, j.memory_mb
 FROM attempts a JOIN jobs j ON j.id = a.job_id AND j.attempt = a.number
-WHERE a.ended_at IS NULL AND a.nomad_job_id IS NULL AND j.state = 'submitted'
+WHERE a.ended_at IS NULL AND a.nomad_job_id IS NULL AND a.stop_requested_at IS NULL
+  AND j.state = 'submitted'
 ORDER BY a.job_id
 LIMIT :limit;
 
 -- name: note_dispatched!
-UPDATE attempts SET nomad_job_id = :nomad_job_id WHERE job_id = :job_id AND number = :number;
+-- Once: a dispatcher that is not the active one any more must not write over what is known.
+UPDATE attempts SET nomad_job_id = :nomad_job_id
+WHERE job_id = :job_id AND number = :number AND nomad_job_id IS NULL;
 
 -- name: use_parent!
 INSERT INTO nomad_parents (id, group_id) VALUES (:id, :group_id)
@@ -57,29 +71,33 @@ DELETE FROM nomad_parents WHERE id = :id;
 -- name: note_running!
 -- From Nomad's events: the commands of these attempts run.
 WITH seen AS (
-    SELECT * FROM unnest(:job_ids::uuid[], :numbers::int[], :times::timestamptz[])
-        AS t (job_id, number, at)
+    SELECT * FROM unnest(:job_ids::uuid[], :numbers::int[], :node_ids::uuid[],
+                         :times::timestamptz[])
+        AS t (job_id, number, node_id, at)
 ), noted AS (
     UPDATE attempts a SET running_at = coalesce(a.running_at, s.at)
-    FROM seen s WHERE a.job_id = s.job_id AND a.number = s.number
+    FROM seen s
+    WHERE a.job_id = s.job_id AND a.number = s.number AND a.node_id = s.node_id
 )
 UPDATE jobs j SET state = 'running', running_at = s.at
 FROM seen s
 WHERE j.id = s.job_id AND j.attempt = s.number AND j.state = 'submitted'
-  AND j.started_at IS NOT NULL;
+  AND j.started_at IS NOT NULL AND j.node_id = s.node_id;
 
 -- name: note_allocations!
 -- From Nomad's events and lists: which allocation an attempt has, whether its stage-out is over,
--- and whether its node is silent.
+-- and whether its node is silent. Nomad can have placed a child twice; once an attempt has leave to
+-- start on a node, only its allocation there counts.
 UPDATE attempts a
 SET allocation_id = s.allocation_id,
     waiting_reason = NULL,
     allocation_dead_at = CASE WHEN s.dead THEN coalesce(a.allocation_dead_at, now()) END,
     silent_since = CASE WHEN s.silent THEN coalesce(a.silent_since, now()) END
-FROM unnest(:job_ids::uuid[], :numbers::int[], :allocation_ids::text[], :deads::bool[],
-            :silents::bool[])
-    AS s (job_id, number, allocation_id, dead, silent)
+FROM unnest(:job_ids::uuid[], :numbers::int[], :node_ids::uuid[], :allocation_ids::text[],
+            :deads::bool[], :silents::bool[])
+    AS s (job_id, number, node_id, allocation_id, dead, silent)
 WHERE a.job_id = s.job_id AND a.number = s.number AND a.ended_at IS NULL
+  AND (a.node_id IS NULL OR a.node_id = s.node_id)
   AND (a.allocation_id IS DISTINCT FROM s.allocation_id
        OR (a.allocation_dead_at IS NOT NULL) <> s.dead
        OR (a.silent_since IS NOT NULL) <> s.silent
@@ -94,19 +112,36 @@ WHERE a.job_id = s.job_id AND a.number = s.number AND a.allocation_id IS NULL
 
 -- name: attempts_in_flight
 -- What should be in Nomad, for the comparison with what is.
-SELECT j.group_id, a.job_id, a.number, a.nomad_job_id, a.allocation_id, a.node_set, j.state,
-       j.started_at, a.claimed_at < now() - make_interval(secs => 60) AS old
+SELECT a.job_id, a.number, a.nomad_job_id, j.started_at,
+       a.claimed_at < now() - make_interval(secs => 60) AS old
 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
 WHERE j.state IN ('submitted', 'running');
 
+-- name: attempts_without_a_place
+-- Dispatched, and not placed on any node yet.
+SELECT j.group_id, a.job_id, a.number, a.node_set
+FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
+  AND a.allocation_id IS NULL AND a.nomad_job_id IS NOT NULL;
+
+-- name: note_gone!
+-- Not in Nomad any more: if a receipt is under way, it has the usual time to come.
+UPDATE attempts a SET allocation_dead_at = coalesce(a.allocation_dead_at, now())
+FROM unnest(:job_ids::uuid[], :numbers::int[]) AS s (job_id, number)
+WHERE a.job_id = s.job_id AND a.number = s.number;
+
 -- name: overdue_attempts
--- Over in Nomad without a receipt for the whole grace, or on a node that is silent for too long.
-SELECT a.job_id, a.number, a.silent_since IS NOT NULL AS silent
+-- Over in Nomad without a receipt for the whole grace, or on a node that is silent for too long
+-- (unless it uploads all the same: then it is only Nomad that does not hear it).
+SELECT a.job_id, a.number, a.allocation_id, a.silent_since IS NOT NULL AS silent,
+       j.started_at IS NOT NULL AS started
 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
 WHERE j.state IN ('submitted', 'running') AND a.ended_at IS NULL
   AND (a.allocation_dead_at < now() - make_interval(secs => :receipt_grace_s)
        OR (a.allocation_dead_at IS NOT NULL AND j.started_at IS NULL)
-       OR a.silent_since < now() - make_interval(secs => :node_silence_s));
+       OR (a.silent_since < now() - make_interval(secs => :node_silence_s)
+           AND (a.upload_at IS NULL
+                OR a.upload_at < now() - make_interval(secs => :node_silence_s))));
 
 -- name: attempts_to_stop
 SELECT job_id, number, nomad_job_id

@@ -1,10 +1,12 @@
 -- name: insert_jobs
 -- The ids of all given buckets: of the new rows, and of rows that an earlier statement made.
 WITH given AS (
+    -- In one order for everybody: two calls with the same buckets wait, and do not deadlock.
     SELECT * FROM unnest(
         :ids::uuid[], :group_ids::int[], :user_ids::int[], :buckets::text[], :names::text[],
         :codes::text[], :versions::text[], :cores::int[], :memory_mbs::int[], :time_limits::int[]
     ) AS t (id, group_id, user_id, bucket, name, code, version, cores, memory_mb, time_limit_s)
+    ORDER BY group_id, bucket
 ), inserted AS (
     INSERT INTO jobs (id, group_id, user_id, bucket, name, code, version, cores, memory_mb,
                       time_limit_s)
@@ -34,7 +36,7 @@ CROSS JOIN LATERAL (
            max(node.cores) AS largest_cores, max(node.memory_mb) AS largest_memory_mb
     FROM nodes node JOIN groups g ON g.id = node.group_id
     WHERE j.state = 'received' AND node.group_id = j.group_id
-      AND node.left_at IS NULL AND node.epoch = g.compute_epoch
+      AND node.left_at IS NULL AND node.alive AND node.epoch = g.compute_epoch
 ) n
 WHERE j.id = :job_id AND j.group_id = :group_id
   AND (:user_id::int IS NULL OR j.user_id = :user_id);

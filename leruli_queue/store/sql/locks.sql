@@ -10,3 +10,7 @@ SELECT pg_advisory_unlock(:lock);
 
 -- name: is_reachable$
 SELECT true;
+
+-- name: end_when_idle$
+-- PostgreSQL ends this session, and with it its locks, when it asks nothing for so long.
+SELECT set_config('idle_session_timeout', :seconds || 's', false);

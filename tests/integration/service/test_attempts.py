@@ -5,9 +5,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from service_world import GroupOfTest, make_group, make_jobs, make_node, state_of
+from service_world import GroupOfTest, claim_jobs, make_group, make_jobs, make_node, state_of
 
 from leruli_queue.access.authenticate import Node
+from leruli_queue.dispatch.notes import note_observations
+from leruli_queue.dispatch.observations import Observation
 from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.jobs.attempts import (
     AttemptId,
@@ -18,8 +20,9 @@ from leruli_queue.jobs.attempts import (
 )
 from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.outcomes import Outcome, Receipt
+from leruli_queue.jobs.retries import Retries
 from leruli_queue.store.pool import Pool
-from leruli_queue.store.queries import queries, rows
+from leruli_queue.store.queries import queries
 
 KEY = "start-key-1"
 
@@ -31,7 +34,7 @@ async def submitted(pool: Pool, group: GroupOfTest, **changes: Any) -> AttemptId
 
 
 async def claimed_again(pool: Pool, group: GroupOfTest, job_id: UUID) -> AttemptId:
-    found = await rows(queries.claim_jobs(pool, group_id=group.id, node_set="set", limit=100))
+    found = await claim_jobs(pool, group, 100)
     [number] = [row["number"] for row in found if row["job_id"] == job_id]
     return AttemptId(job_id, number)
 
@@ -47,7 +50,7 @@ async def attempt(pool: Pool, group: GroupOfTest, node: Node) -> AttemptId:
 
 
 async def end(pool: Pool, node: Node, attempt: AttemptId, receipt: Receipt) -> object:
-    return await end_attempt(pool, node, attempt, receipt, max_attempts=2)
+    return await end_attempt(pool, node, attempt, receipt, Retries(2, 0.0))
 
 
 async def test_leave_to_start_is_given_once(
@@ -92,6 +95,104 @@ async def test_a_start_and_a_cancellation_at_once_agree(pool: Pool, group: Group
             assert state == "cancelled"
         else:
             assert state == "submitted"
+
+
+async def test_a_node_that_left_gets_no_leave(pool: Pool, node: Node, attempt: AttemptId) -> None:
+    await queries.node_leaves(pool, node_id=node.id)
+    with pytest.raises(StaleAttemptError, match="has left"):
+        await start_attempt(pool, node, attempt, KEY)
+
+
+async def test_leave_to_upload_waits_for_who_is_giving_the_attempt_up(
+    pool: Pool, node: Node, attempt: AttemptId
+) -> None:
+    await start_attempt(pool, node, attempt, KEY)
+    await allow_upload(pool, node, attempt)
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await give_up(connection, [Loss(attempt, "silent", counts=True)], Retries(3, 0.0))
+        asking = asyncio.create_task(allow_upload(pool, node, attempt))
+        await asyncio.sleep(0.3)
+        assert not asking.done()
+        await transaction.commit()
+    with pytest.raises(StaleAttemptError):
+        await asking
+
+
+async def test_of_two_equal_receipts_at_once_one_counts(
+    pool: Pool, node: Node, attempt: AttemptId
+) -> None:
+    await start_attempt(pool, node, attempt, KEY)
+    receipt = Receipt(Outcome.NODE_TROUBLE)
+    verdicts = await asyncio.gather(*(end(pool, node, attempt, receipt) for _ in range(4)))
+    assert sum(verdict is not None for verdict in verdicts) == 1
+    assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 1
+
+
+async def test_a_late_receipt_of_an_attempt_that_was_counted_does_not_count_again(
+    pool: Pool, node: Node, attempt: AttemptId
+) -> None:
+    await start_attempt(pool, node, attempt, KEY)
+    await allow_upload(pool, node, attempt)
+    await give_up(pool, [Loss(attempt, "no receipt", counts=True)], Retries(2, 0.0))
+    await end(pool, node, attempt, Receipt(Outcome.UPLOAD_FAILED))
+    assert await state_of(pool, attempt.job_id) == ("received", "no receipt; it will run again")
+
+
+async def test_a_command_that_ends_itself_with_term_does_not_run_for_ever(
+    pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
+) -> None:
+    for current in (attempt, None):
+        current = current or await claimed_again(pool, group, attempt.job_id)
+        await start_attempt(pool, node, current, KEY)
+        await end(pool, node, current, Receipt(Outcome.STOPPED, 143))
+    assert await state_of(pool, attempt.job_id) == (
+        "failed",
+        "it was ended by a TERM signal from outside; given up after 2 attempts",
+    )
+
+
+async def test_a_job_waits_longer_after_each_failure_of_the_platform(
+    pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
+) -> None:
+    retries = Retries(10, 600.0)
+    await start_attempt(pool, node, attempt, KEY)
+    await end_attempt(pool, node, attempt, Receipt(Outcome.NODE_TROUBLE), retries)
+    waits = "SELECT extract(epoch FROM not_before - now())::float FROM jobs"
+    assert 500 < await pool.fetchval(waits) <= 600
+    assert await claim_jobs(pool, group, 10) == []
+    await pool.execute("UPDATE jobs SET not_before = now()")
+    second = await claimed_again(pool, group, attempt.job_id)
+    await give_up(pool, [Loss(second, "lost", counts=True)], retries)
+    assert 1100 < await pool.fetchval(waits) <= 1200
+
+
+async def test_what_was_started_meanwhile_is_not_given_back(
+    pool: Pool, node: Node, attempt: AttemptId
+) -> None:
+    await start_attempt(pool, node, attempt, KEY)
+    loss = Loss(attempt, "the nodes changed", counts=False, only_unstarted=True)
+    await give_up(pool, [loss], Retries(3, 0.0))
+    assert (await state_of(pool, attempt.job_id))[0] == "submitted"
+
+
+async def test_once_started_only_the_allocation_on_that_node_counts(
+    pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
+) -> None:
+    other = await make_node(pool, group)
+    await start_attempt(pool, node, attempt, KEY)
+
+    def seen(where: Node, *, dead: bool, index: int) -> Observation:
+        return Observation(attempt, where.id, f"a{index}", index, None, dead=dead, silent=False)
+
+    dead = "SELECT allocation_dead_at IS NOT NULL FROM attempts"
+    alive_here, dead_there = seen(node, dead=False, index=2), seen(other, dead=True, index=1)
+    for order in ([alive_here, dead_there], [dead_there, alive_here], [dead_there]):
+        await note_observations(pool, order)
+        assert await pool.fetchval(dead) is False
+    await note_observations(pool, [seen(node, dead=True, index=2)])
+    assert await pool.fetchval(dead) is True
 
 
 async def test_a_node_of_another_group_learns_nothing(pool: Pool, attempt: AttemptId) -> None:
@@ -156,6 +257,7 @@ async def test_a_receipt_overtakes_the_event_that_says_running(
         pool,
         job_ids=[attempt.job_id],
         numbers=[attempt.number],
+        node_ids=[node.id],
         times=[await pool.fetchval("SELECT now()")],
     )
     assert (await state_of(pool, attempt.job_id))[0] == "completed"
@@ -165,7 +267,7 @@ async def test_the_successor_is_not_disturbed(
     pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
 ) -> None:
     await start_attempt(pool, node, attempt, KEY)
-    await give_up(pool, [Loss(attempt, "its node does not answer", counts=True)], max_attempts=3)
+    await give_up(pool, [Loss(attempt, "its node does not answer", counts=True)], Retries(3, 0.0))
     assert await state_of(pool, attempt.job_id) == (
         "received",
         "its node does not answer; it will run again",
@@ -193,7 +295,7 @@ async def test_a_receipt_that_was_held_back_still_counts_if_it_had_leave_to_uplo
         await start_attempt(pool, node, attempt, KEY)
     await allow_upload(pool, node, uploaded)
     losses = [Loss(attempt, "no receipt", counts=True) for attempt in (uploaded, not_uploaded)]
-    await give_up(pool, losses, max_attempts=3)
+    await give_up(pool, losses, Retries(3, 0.0))
     for attempt in (uploaded, not_uploaded):
         await end(pool, node, attempt, Receipt(Outcome.ENDED, 0))
     assert (await state_of(pool, uploaded.job_id))[0] == "completed"
@@ -228,20 +330,19 @@ async def test_giving_up(
 ) -> None:
     if cancelled:
         await pool.execute("UPDATE jobs SET cancel_requested_at = now()")
-    await give_up(pool, [Loss(attempt, "lost", counts=counts)], max_attempts=1)
+    await give_up(pool, [Loss(attempt, "lost", counts=counts)], Retries(1, 0.0))
     assert await state_of(pool, attempt.job_id) == expected
     stop = await pool.fetchval("SELECT stop_requested_at FROM attempts")
     assert stop is not None
-    await give_up(pool, [Loss(attempt, "again", counts=True)], max_attempts=1)
+    await give_up(pool, [Loss(attempt, "again", counts=True)], Retries(1, 0.0))
     assert await state_of(pool, attempt.job_id) == expected
 
 
-async def test_only_jobs_that_fit_a_usable_node_are_claimed_oldest_first(
+async def test_only_jobs_that_fit_a_living_node_are_claimed_oldest_first(
     pool: Pool, group: GroupOfTest
 ) -> None:
     async def claim(limit: int) -> list[UUID]:
-        found = await rows(queries.claim_jobs(pool, group_id=group.id, node_set="set", limit=limit))
-        return [row["job_id"] for row in found]
+        return [row["job_id"] for row in await claim_jobs(pool, group, limit)]
 
     big = await make_jobs(pool, group, 1, cores=8)
     small = await make_jobs(pool, group, 3)
@@ -250,18 +351,17 @@ async def test_only_jobs_that_fit_a_usable_node_are_claimed_oldest_first(
     assert await claim(2) == small[:2]
     await queries.node_leaves(pool, node_id=node.id)
     assert await claim(10) == []
-    await make_node(pool, group, cores=8)
+    large = await make_node(pool, group, cores=8)
+    await pool.execute("UPDATE nodes SET joined_at = now() - interval '1 hour'")
+    await queries.note_nodes_alive(pool, ready=[])
+    assert await claim(10) == []
+    await queries.note_nodes_alive(pool, ready=[large.id])
     assert await claim(10) == [*big, *small[2:]]
 
 
 async def test_a_job_is_claimed_by_one_of_many(pool: Pool, group: GroupOfTest, node: Node) -> None:
     jobs = await make_jobs(pool, group, 50)
-    found = await asyncio.gather(
-        *(
-            rows(queries.claim_jobs(pool, group_id=group.id, node_set="set", limit=10))
-            for _ in range(8)
-        )
-    )
+    found = await asyncio.gather(*(claim_jobs(pool, group, 10) for _ in range(8)))
     claimed = [row["job_id"] for part in found for row in part]
     assert len(claimed) == len(set(claimed)) == 50
     assert set(claimed) == set(jobs)

@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
-from service_world import GroupOfTest, make_jobs, make_node, make_user, state_of
+from service_world import GroupOfTest, claim_jobs, make_jobs, make_node, make_user, state_of
 
 from leruli_queue.access.authenticate import Node
+from leruli_queue.dispatch import leadership
 from leruli_queue.dispatch.dispatcher import dispatch_for_ever
 from leruli_queue.dispatch.feeder import Feeder
 from leruli_queue.dispatch.leadership import LeadershipLostError, lead
@@ -28,7 +29,7 @@ from leruli_queue.nomad.gateway import DispatchAnswer, NomadAwayError, NomadErro
 from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child, attempt_token
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
-from leruli_queue.store.queries import queries, rows
+from leruli_queue.store.queries import queries
 
 
 @dataclass
@@ -110,7 +111,7 @@ async def test_killed_between_claim_and_dispatch(
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
     digest = (await _digest(pool))[group.id]
-    await rows(queries.claim_jobs(pool, group_id=group.id, node_set=digest, limit=1))
+    await claim_jobs(pool, group, 1, node_set=digest)
     assert await dispatcher.feeder.feed_once() == 1
     assert len(await children_of(dispatcher.gateway, job_id)) == 1
 
@@ -154,7 +155,7 @@ async def test_a_lost_answer_is_asked_for_again(
     [job_id] = await make_jobs(pool, group, 1)
     lossy: Any = LosesFirstAnswer(gateway)
     async with dispatching(nomad_settings, pool, lossy) as active:
-        with pytest.raises(ExceptionGroup):
+        with pytest.raises(NomadAwayError):
             await active.feeder.feed_once()
         assert (await state_of(pool, job_id))[0] == "submitted"
         assert await active.feeder.feed_once() == 1
@@ -162,14 +163,15 @@ async def test_a_lost_answer_is_asked_for_again(
     assert await pool.fetchval("SELECT nomad_job_id FROM attempts") == child["ID"]
 
 
+@pytest.mark.parametrize("purge", [True, False])
 async def test_a_lost_parent_is_registered_again(
-    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node, purge: bool
 ) -> None:
     first, second = await make_jobs(pool, group, 1), await make_jobs(pool, group, 1)
     await dispatcher.feeder.feed_once()
     [parent_id] = await pool.fetchrow("SELECT id FROM nomad_parents")
     await dispatcher.gateway._call(  # as an operator would, or a Nomad that was wiped
-        lambda: dispatcher.gateway._client.job.deregister_job(parent_id, purge=True)
+        lambda: dispatcher.gateway._client.job.deregister_job(parent_id, purge=purge)
     )
     third = await make_jobs(pool, group, 1)
     await pool.execute("UPDATE jobs SET state = 'cancelled' WHERE id = ANY($1)", [*first, *second])
@@ -204,6 +206,156 @@ async def test_strays_in_nomad_are_stopped(
     assert gone["Status"] == "dead"
     [kept] = await children_of(dispatcher.gateway, job_id)
     assert kept["Status"] == "pending"
+
+
+async def test_no_refusal_of_nomad_fails_a_job(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    jobs = await make_jobs(pool, group, 20)
+    locked_out = NomadGateway(
+        nomad_settings.model_copy(update={"nomad_token": SecretStr(str(uuid4()))})
+    )
+    async with dispatching(nomad_settings, pool, locked_out) as active:
+        for _ in range(10):
+            with pytest.raises(NomadError, match="403"):
+                await active.feeder.feed_once()
+    locked_out.close()
+    assert await pool.fetchval("SELECT sum(lost_attempts) FROM jobs") == 0
+    async with dispatching(nomad_settings, pool, gateway) as active:
+        assert await active.feeder.feed_once() == 4
+    states = [(await state_of(pool, job_id))[0] for job_id in jobs]
+    assert states == ["submitted"] * 4 + ["received"] * 16
+
+
+async def test_a_lost_node_pool_is_made_again(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest
+) -> None:
+    await make_node(pool, group)  # Nomad has neither the node nor its pool
+    await make_jobs(pool, group, 1)
+    assert await dispatcher.feeder.feed_once() == 1
+
+
+class RefusesOne:
+    """A FAKE of a Nomad that has trouble with one attempt for ever, before the real one."""
+
+    def __init__(self, gateway: NomadGateway) -> None:
+        self._gateway = gateway
+        self.refused: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
+
+    async def dispatch(
+        self, parent_id: str, meta: dict[str, str], **keywords: Any
+    ) -> DispatchAnswer:
+        self.refused = self.refused or meta["job"]
+        if meta["job"] == self.refused:
+            raise NomadError("500: rpc error")
+        return await self._gateway.dispatch(parent_id, meta, **keywords)
+
+
+async def test_one_dispatch_that_fails_does_not_stop_the_others(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    stubborn: Any = RefusesOne(gateway)
+    async with dispatching(nomad_settings, pool, stubborn) as active:
+        [first] = await make_jobs(pool, group, 1)
+        with pytest.raises(NomadError):
+            await active.feeder.feed_once()
+        others = await make_jobs(pool, group, 2)
+        assert await active.feeder.feed_once() == 2
+    dispatched = await pool.fetch("SELECT job_id FROM attempts WHERE nomad_job_id IS NOT NULL")
+    assert {row["job_id"] for row in dispatched} == set(others)
+    assert (await state_of(pool, first))[0] == "submitted"
+
+
+async def test_wide_jobs_that_wait_do_not_keep_small_ones_out(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    wide = await make_jobs(pool, group, 10, cores=4)
+    small = await make_jobs(pool, group, 10)
+    for _ in range(5):
+        await dispatcher.feeder.feed_once()
+    submitted = await pool.fetch("SELECT id FROM jobs WHERE state = 'submitted' ORDER BY id")
+    assert [row["id"] for row in submitted] == [*wide[:4], *small[:4]]
+
+
+async def test_a_child_that_is_dead_without_an_allocation_is_dispatched_again(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    [child] = await children_of(dispatcher.gateway, job_id)
+    await dispatcher.gateway.stop_job(child["ID"])  # as an operator may
+    await pool.execute("UPDATE attempts SET claimed_at = now() - interval '2 minutes'")
+    await dispatcher.reconciler.compare()
+    assert (await state_of(pool, job_id))[0] == "received"
+    assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
+
+
+async def test_what_started_and_is_gone_from_nomad_gets_the_time_for_its_receipt(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
+    await pool.execute(
+        "UPDATE attempts SET nomad_job_id = 'gone', claimed_at = now() - interval '2 minutes'"
+    )
+    await dispatcher.gateway.stop_job((await children_of(dispatcher.gateway, job_id))[0]["ID"])
+    await dispatcher.reconciler.compare()
+    assert (await state_of(pool, job_id))[0] == "running"
+    assert await pool.fetchval("SELECT allocation_dead_at IS NOT NULL FROM attempts")
+
+
+async def test_a_node_that_is_back_is_asked_before_its_job_is_given_up(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+
+    class NodeIsBack:
+        """A FAKE of a Nomad with a client: this server has none that could be silent."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(gateway, name)
+
+        async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
+            [child] = await children_of(gateway, job_id)
+            return {
+                "ID": allocation_id,
+                "JobID": child["ID"],
+                "NodeID": str(node.id),
+                "CreateIndex": 1,
+                "ClientStatus": "running",
+            }
+
+    back: Any = NodeIsBack()
+    async with dispatching(nomad_settings, pool, back) as active:
+        await active.feeder.feed_once()
+        await pool.execute(
+            "UPDATE jobs SET state = 'running', started_at = now(), node_id = $1", node.id
+        )
+        await pool.execute(
+            "UPDATE attempts SET silent_since = now() - interval '1 hour', allocation_id = 'a1'"
+        )
+        await active.reconciler.give_up_overdue()
+        assert (await state_of(pool, job_id))[0] == "running"
+        assert await pool.fetchval("SELECT silent_since FROM attempts") is None
+
+
+async def test_a_silent_node_that_still_uploads_keeps_its_attempt(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
+    await pool.execute(
+        "UPDATE attempts SET silent_since = now() - interval '1 hour', upload_at = now(), "
+        "allocation_id = $1",
+        str(uuid4()),
+    )
+    await dispatcher.reconciler.give_up_overdue()
+    assert (await state_of(pool, job_id))[0] == "running"
 
 
 async def test_what_nomad_lost_is_given_up_after_a_minute(
@@ -268,7 +420,10 @@ async def test_what_is_overdue_is_given_up(
     await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
     await dispatcher.reconciler.give_up_overdue()
     assert (await state_of(pool, job_id))[0] == "running"
-    await pool.execute(f"UPDATE attempts SET {change}")  # noqa: S608
+    await pool.execute(
+        f"UPDATE attempts SET {change}, allocation_id = $1",  # noqa: S608
+        str(uuid4()),
+    )
     await dispatcher.reconciler.give_up_overdue()
     assert await state_of(pool, job_id) == ("received", f"{reason}; it will run again")
 
@@ -306,6 +461,19 @@ async def test_only_one_dispatcher_leads_and_another_takes_over(
     with pytest.raises(LeadershipLostError):
         await tasks[leader]
     tasks[1 - leader].cancel()
+
+
+async def test_the_lock_of_a_leader_that_froze_is_taken_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leadership, "_IDLE_S", 2)
+
+    async def second() -> bool:
+        async with lead(settings):
+            return True
+
+    async with lead(settings):  # and asks for nothing, as if it were frozen
+        assert await asyncio.wait_for(second(), 10)
 
 
 async def test_a_dispatcher_that_lost_its_lock_can_claim_nothing(

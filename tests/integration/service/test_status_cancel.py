@@ -4,11 +4,10 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from service_world import GroupOfTest, make_group, make_jobs, make_node, state_of
+from service_world import GroupOfTest, claim_jobs, make_group, make_jobs, make_node, state_of
 
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
 from leruli_queue.store.pool import Pool
-from leruli_queue.store.queries import queries, rows
 
 
 async def ask(service: httpx.AsyncClient, call: str, secret: str, job_id: object) -> httpx.Response:
@@ -16,7 +15,7 @@ async def ask(service: httpx.AsyncClient, call: str, secret: str, job_id: object
 
 
 async def claim(pool: Pool, group: GroupOfTest) -> None:
-    await rows(queries.claim_jobs(pool, group_id=group.id, node_set="set", limit=100))
+    await claim_jobs(pool, group, 100)
 
 
 @pytest.mark.parametrize("call", ["task-status", "task-cancel"])

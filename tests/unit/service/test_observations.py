@@ -16,9 +16,13 @@ ATTEMPT = AttemptId(UUID("01a209cb-ee73-712b-b92c-6d318568ce35"), 12)
 CHILD = f"leruli-abc-psi4-1c-0123456789abcdef/dispatch-{attempt_token(ATTEMPT)}-1763924689-1a2b3c4d"
 
 
+NODE = "f7f06db1-d2ef-4844-8325-3db796483ea5"
+BARE = {"ID": "a1", "JobID": CHILD, "NodeID": NODE, "CreateIndex": 7, "ClientStatus": "pending"}
+
+
 def allocation(status: str, **tasks: dict[str, Any]) -> dict[str, Any]:
     states = {name.replace("_", "-"): state for name, state in tasks.items()}
-    return {"ID": "a1", "JobID": CHILD, "ClientStatus": status, "TaskStates": states}
+    return BARE | {"ClientStatus": status, "TaskStates": states}
 
 
 STARTED = {"State": "running", "StartedAt": "2026-11-23T19:04:54.694012345Z"}
@@ -45,7 +49,7 @@ def test_a_running_main_task_is_running() -> None:
 
 
 def test_a_fresh_allocation_has_no_task_states() -> None:
-    seen = observe({"ID": "a1", "JobID": CHILD, "ClientStatus": "pending"})
+    seen = observe(BARE)
     assert seen is not None
     assert (seen.running_since, seen.dead, seen.silent) == (None, False, False)
 
@@ -60,6 +64,15 @@ def test_over_is_when_stage_out_is_dead() -> None:
     seen = observe(allocation("complete", stage_in=DONE, main=DONE, stage_out=DONE))
     assert seen is not None
     assert seen.dead
+
+
+def test_one_that_was_stopped_before_its_node_took_it_is_over() -> None:
+    seen = observe(BARE | {"DesiredStatus": "stop"})
+    assert seen is not None
+    assert seen.dead
+    running = observe(allocation("running", main=STARTED) | {"DesiredStatus": "stop"})
+    assert running is not None
+    assert not running.dead
 
 
 def test_a_lost_allocation_and_one_that_was_never_set_up_are_over() -> None:

@@ -39,23 +39,30 @@ LIMITS = Limits(memory_mb=4000, time_limit_s=3600, image="psi4:1.6")
     ],
 )
 def test_what_a_receipt_makes_of_a_job(receipt: Receipt, state: str, reason: str | None) -> None:
-    verdict = judge(receipt, LIMITS, cancel_requested=False)
+    verdict = judge(receipt, LIMITS, cancel_requested=False, stop_expected=True)
     assert (verdict.state, verdict.reason) == (state, reason)
 
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.ENDED])
 def test_a_cancelled_job_is_cancelled_however_its_attempt_ended(outcome: Outcome) -> None:
-    verdict = judge(Receipt(outcome), LIMITS, cancel_requested=True)
+    verdict = judge(Receipt(outcome), LIMITS, cancel_requested=True, stop_expected=True)
     assert verdict.state is JobState.CANCELLED
 
 
 def test_a_command_that_was_done_before_its_cancellation_is_completed() -> None:
-    verdict = judge(Receipt(Outcome.ENDED, 0), LIMITS, cancel_requested=True)
+    verdict = judge(Receipt(Outcome.ENDED, 0), LIMITS, cancel_requested=True, stop_expected=True)
     assert verdict.state is JobState.COMPLETED
 
 
 def test_only_failures_of_the_platform_count_as_lost_attempts() -> None:
-    counting = {
-        o for o in Outcome if judge(Receipt(o), LIMITS, cancel_requested=False).counts_as_lost
-    }
+    counting = set()
+    for outcome in Outcome:
+        verdict = judge(Receipt(outcome), LIMITS, cancel_requested=False, stop_expected=True)
+        if verdict.counts_as_lost:
+            counting.add(outcome)
     assert counting == {Outcome.NODE_TROUBLE, Outcome.UPLOAD_FAILED}
+
+
+def test_a_stop_that_nobody_asked_for_counts() -> None:
+    verdict = judge(Receipt(Outcome.STOPPED), LIMITS, cancel_requested=False, stop_expected=False)
+    assert (verdict.state, verdict.counts_as_lost) == (JobState.RECEIVED, True)

@@ -4,30 +4,24 @@ from leruli_queue.dispatch.window import Window
 
 
 def test_an_idle_window_has_the_smallest_size() -> None:
-    assert Window(4, 200).room(0, now=0.0) == 4
-
-
-def test_what_waits_takes_up_room() -> None:
-    window = Window(4, 200)
-    assert window.room(3, now=0.0) == 1
-    assert window.room(9, now=1.0) == 0
+    assert Window(4, 200).size(0, now=0.0) == 4
 
 
 def test_the_window_grows_to_twice_the_starts_a_second_and_shrinks_again() -> None:
     window = Window(4, 200)
     now = 0.0
     for _ in range(20):  # ten start each second
-        room = window.room(0, now=now)
+        size = window.size(0, now=now)
         window.dispatched(10)
         now += 1.0
-    assert 18 <= room <= 22
-    assert window.room(10, now=now + 60) == 0
-    assert window.room(0, now=now + 61) == 4
+    assert 18 <= size <= 22
+    window.size(10, now=now + 60)
+    assert window.size(10, now=now + 61) == 4
 
 
 def test_the_window_is_bounded() -> None:
     window = Window(4, 50)
     for now in range(20):
-        room = window.room(0, now=float(now))
+        size = window.size(0, now=float(now))
         window.dispatched(1000)
-    assert room == 50
+    assert size == 50
