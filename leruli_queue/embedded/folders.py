@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from leruli_queue.errors import SetupError
 
 # sockaddr_un holds 108 bytes, a closing zero included.
 _LONGEST_SOCKET = 107
@@ -84,7 +88,13 @@ class Folders:
         return Path(tempfile.gettempdir()) / name
 
     def make(self) -> None:
-        """Make the folders, closed to other users."""
+        """Make the folders, closed to other users.
+
+        Raises
+        ------
+        SetupError
+            When the place for the sockets is taken by somebody else.
+        """
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (
             self.logs,
@@ -95,8 +105,16 @@ class Folders:
             self.sockets,
         ):
             folder.mkdir(mode=0o700, exist_ok=True)
-        if self.sockets.stat().st_uid != os.getuid():
-            raise PermissionError(f"{self.sockets} belongs to somebody else")
+        # It can be in a folder where everybody may put something, a link for example.
+        found = self.sockets.lstat()
+        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+            raise SetupError(f"{self.sockets} is not a folder of ours. Remove it, or set TMPDIR.")
+        self.sockets.chmod(0o700)
+
+    def remove_sockets(self) -> None:
+        """Remove the folder of the sockets where it is not in the data folder."""
+        if self.sockets.parent != self.data:
+            shutil.rmtree(self.sockets, ignore_errors=True)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -48,8 +48,11 @@ def holder(path: Path) -> int | None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = file.read().strip()
-            return int(text) if text.isdigit() else None
+            # It writes its process id right after it has the lock.
+            while not (text := file.read().strip()).isdigit():
+                time.sleep(0.01)
+                file.seek(0)
+            return int(text)
     return None
 
 

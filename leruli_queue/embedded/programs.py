@@ -27,6 +27,8 @@ class Programs:
     postgres_bin: Path
     node_agent: Path
     docker_socket: Path
+    # What this Docker cannot do, in sentences.
+    docker_notes: tuple[str, ...] = ()
 
 
 def find_programs() -> Programs:
@@ -58,12 +60,13 @@ def find_programs() -> Programs:
     node_agent = _find("leruli-node", "LERULI_QUEUE_NODE_AGENT")
     if node_agent is None:
         missing.append("leruli-node: pip install leruli-node")
-    docker_socket = _docker(missing)
-    if not (nomad and versitygw and postgres and node_agent and docker_socket):
+    docker_socket = _docker_socket()
+    docker_notes = _check_docker(docker_socket, missing)
+    if not (nomad and versitygw and postgres and node_agent) or missing:
         raise SetupError(
             "The stack cannot start; this is missing:\n" + "\n".join(f"  - {m}" for m in missing)
         )
-    return Programs(nomad, versitygw, postgres, node_agent, docker_socket)
+    return Programs(nomad, versitygw, postgres, node_agent, docker_socket, docker_notes)
 
 
 def _find(name: str, variable: str) -> Path | None:
@@ -97,10 +100,12 @@ def _postgres_bin() -> Path | None:
     return None
 
 
-def _docker(missing: list[str]) -> Path | None:
-    """Return the socket of a Docker that suits who we are: rootful for root, else rootless."""
+def _check_docker(socket: Path, missing: list[str]) -> tuple[str, ...]:
+    """Check that Docker answers and suits who we are: rootful for root, else rootless.
+
+    Adds to what is missing, and returns what this Docker cannot do.
+    """
     is_root = os.getuid() == 0
-    socket = _docker_socket(is_root=is_root)
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as client:
             information = client.get("http://docker/info", timeout=10).json()
@@ -113,22 +118,28 @@ def _docker(missing: list[str]) -> Path | None:
                 else "Start rootless Docker (`systemctl --user start docker`), or set DOCKER_HOST"
             )
         )
-        return None
+        return ()
     rootless = any("rootless" in option for option in information.get("SecurityOptions") or [])
     if not is_root and not rootless:
         missing.append(
             f"rootless Docker: the one at {socket} runs as root, whose files this user could not "
             "read back. Set rootless Docker up (`dockerd-rootless-setuptool.sh install`)"
         )
-        return None
-    return socket
+    limits = {"memory": "MemoryLimit", "cores": "CpuCfsQuota", "processes": "PidsLimit"}
+    absent = [name for name, field in limits.items() if not information.get(field)]
+    if not absent:
+        return ()
+    return (
+        f"this Docker does not enforce limits of {', '.join(absent)}: a job can take more than it "
+        "asked for. It needs cgroup v2 with these controllers delegated to this user.",
+    )
 
 
-def _docker_socket(*, is_root: bool) -> Path:
+def _docker_socket() -> Path:
     host = os.environ.get("DOCKER_HOST", "")
     if host.startswith("unix://"):
         return Path(host.removeprefix("unix://"))
-    if is_root:
+    if os.getuid() == 0:
         return Path("/var/run/docker.sock")
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     return Path(runtime) / "docker.sock"

@@ -52,6 +52,8 @@ class Stack:
         folders.make()
         for name in end_left_overs(folders.started):
             self._progress.note(f"ended {name}, left over by a stack that was killed")
+        for note in programs.docker_notes:
+            self._progress.note(note)
         self.kept = kept = load_kept(folders.secrets)
         for note in choose_ports(kept.ports, wanted_service_port=service_port):
             self._progress.note(note)
@@ -124,6 +126,7 @@ class Stack:
                 part.stop()
             self._running.pop()
         self._folders.started.unlink(missing_ok=True)
+        self._folders.remove_sockets()
 
     def _launch(self, part: Part, ready: Callable[[], bool]) -> None:
         part.start()
