@@ -6,20 +6,14 @@ from pathlib import Path
 
 import click
 
-from leruli_queue.commands.up import default_data
+from leruli_queue.commands._data import data_option
 from leruli_queue.embedded import lock
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.processes import end_left_overs
 
 
 @click.command("down")
-@click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=default_data,
-    show_default="~/.local/share/leruli-queue",
-    help="Data folder of the stack.",
-)
+@data_option
 @click.option("--timeout", default=300, show_default=True, help="Seconds to wait for its end.")
 def command(data: Path, timeout: int) -> None:
     """Stop what `up` started.

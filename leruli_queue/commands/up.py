@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import FrameType
 
 import click
 
+from leruli_queue.commands._data import data_option
 from leruli_queue.embedded import detached, lock
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.programs import find_programs
@@ -19,24 +19,12 @@ from leruli_queue.embedded.stack import Stack
 _WATCH_EVERY_S = 0.5
 
 
-def default_data() -> Path:
-    """Return the data folder that is used when none is given."""
-    share = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(share) / "leruli-queue"
-
-
 class _StopRequestedError(Exception):
     pass
 
 
 @click.command("up")
-@click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=default_data,
-    show_default="~/.local/share/leruli-queue",
-    help="Folder for everything that is kept.",
-)
+@data_option
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the service. [default: free]")
 @click.option("--detach", is_flag=True, help="Return once it is up; `leruli-queue down` stops it.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")

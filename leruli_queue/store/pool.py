@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeAlias
 
 import asyncpg
@@ -42,18 +42,12 @@ async def connect(settings: Settings) -> Connection:
     SetupError
         When the database refuses us for a reason that waiting does not mend.
     """
-    try:
+    with _refusals_explained():
         return await asyncpg.connect(
             settings.database_url.get_secret_value(),
             timeout=settings.database_timeout_s,
             command_timeout=settings.database_timeout_s,
         )
-    except (
-        asyncpg.InvalidAuthorizationSpecificationError,
-        asyncpg.InvalidCatalogNameError,
-        ValueError,
-    ) as error:
-        raise SetupError(_refusal(error)) from error
 
 
 async def wait_for_database(settings: Settings) -> None:
@@ -86,7 +80,7 @@ async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
     SetupError
         When the database refuses us for a reason that waiting does not mend.
     """
-    try:
+    with _refusals_explained():
         pool = await asyncpg.create_pool(
             settings.database_url.get_secret_value(),
             min_size=1,
@@ -94,19 +88,23 @@ async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
             timeout=settings.database_timeout_s,
             command_timeout=settings.database_timeout_s,
         )
-    except (
-        asyncpg.InvalidAuthorizationSpecificationError,
-        asyncpg.InvalidCatalogNameError,
-        ValueError,
-    ) as error:
-        raise SetupError(_refusal(error)) from error
     try:
         yield pool
     finally:
         await pool.close()
 
 
-def _refusal(error: Exception) -> str:
-    # A ValueError of asyncpg quotes the address, which may hold the password.
-    why = "it is not a valid address" if isinstance(error, ValueError) else str(error)
-    return f"PostgreSQL cannot be used: {why}. Check LERULI_QUEUE_DATABASE_URL."
+@contextmanager
+def _refusals_explained() -> Iterator[None]:
+    try:
+        yield
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+        ValueError,
+    ) as error:
+        # A ValueError of asyncpg quotes the address, which may hold the password.
+        why = "it is not a valid address" if isinstance(error, ValueError) else str(error)
+        raise SetupError(
+            f"PostgreSQL cannot be used: {why}. Check LERULI_QUEUE_DATABASE_URL."
+        ) from error

@@ -14,8 +14,10 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from service_world import GroupOfTest, PostgresOfTest, make_group, running_service
+from dispatch_world import Dispatching, dispatching
+from service_world import GroupOfTest, PostgresOfTest, make_group, make_node, running_service
 
+from leruli_queue.access.authenticate import Node
 from leruli_queue.embedded import nomad_server, postgres
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.kept import Kept, choose_ports
@@ -161,3 +163,19 @@ def gateway(nomad_settings: Settings) -> Iterator[NomadGateway]:
     made = NomadGateway(nomad_settings)
     yield made
     made.close()
+
+
+@pytest.fixture
+async def dispatcher(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway
+) -> AsyncIterator[Dispatching]:
+    async with dispatching(nomad_settings, pool, gateway) as active:
+        yield active
+
+
+@pytest.fixture
+async def node(pool: Pool, group: GroupOfTest, gateway: NomadGateway) -> Node:
+    made = await make_node(pool, group)
+    key_id = await pool.fetchval("SELECT token_key_id FROM groups WHERE id = $1", group.id)
+    assert await gateway.admit_node(made.id, f"group-{key_id}")
+    return made

@@ -1,0 +1,54 @@
+"""An active dispatcher whose duties a test runs step by step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from leruli_queue.dispatch.feeder import Feeder
+from leruli_queue.dispatch.leadership import lead
+from leruli_queue.dispatch.parents import Parents
+from leruli_queue.dispatch.reconciler import Reconciler
+from leruli_queue.dispatch.stopper import Stopper
+from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+
+
+@dataclass
+class Dispatching:
+    """The duties of one active dispatcher, to be run step by step."""
+
+    feeder: Feeder
+    stopper: Stopper
+    reconciler: Reconciler
+    parents: Parents
+    gateway: NomadGateway
+
+
+@contextlib.asynccontextmanager
+async def dispatching(
+    settings: Settings, pool: Pool, gateway: NomadGateway
+) -> AsyncIterator[Dispatching]:
+    async with lead(settings) as leadership:
+        parents = Parents(pool, gateway, settings)
+        yield Dispatching(
+            Feeder(settings, pool, leadership, gateway, parents),
+            Stopper(pool, gateway),
+            Reconciler(settings, pool, gateway, parents),
+            parents,
+            gateway,
+        )
+
+
+async def children_of(gateway: NomadGateway, job_id: UUID) -> list[dict[str, Any]]:
+    """All children that Nomad has of a job, dead ones too."""
+    return [
+        child
+        for child in await gateway.list_children(PARENT_PREFIX)
+        if (attempt := attempt_of_child(child["ID"])) and attempt.job_id == job_id
+    ]

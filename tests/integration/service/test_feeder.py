@@ -1,0 +1,197 @@
+"""The feeder against a real Nomad server. No node takes part: what is dispatched waits."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from dispatch_world import Dispatching, children_of, dispatching
+from pydantic import SecretStr
+from service_world import GroupOfTest, claim_jobs, make_jobs, make_node, state_of
+
+from leruli_queue.access.authenticate import Node
+from leruli_queue.dispatch.nodes import usable_nodes
+from leruli_queue.nomad.gateway import DispatchAnswer, NomadAwayError, NomadError, NomadGateway
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+
+
+async def test_jobs_are_dispatched_up_to_the_window(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    jobs = await make_jobs(pool, group, 6)
+    assert await dispatcher.feeder.feed_once() == 4
+    assert await dispatcher.feeder.feed_once() == 0
+    states = [(await state_of(pool, job_id))[0] for job_id in jobs]
+    assert states == ["submitted"] * 4 + ["received"] * 2
+    [child] = await children_of(dispatcher.gateway, jobs[0])
+    assert child["Status"] == "pending"
+    assert child["Meta"] == {"job": str(jobs[0]), "attempt": "1"}
+    noted = await pool.fetchval("SELECT nomad_job_id FROM attempts WHERE job_id = $1", jobs[0])
+    assert noted == child["ID"]
+
+
+async def test_without_a_node_nothing_is_dispatched(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    assert await dispatcher.feeder.feed_once() == 0
+    assert (await state_of(pool, job_id))[0] == "received"
+
+
+async def test_wide_jobs_that_wait_do_not_keep_small_ones_out(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    wide = await make_jobs(pool, group, 10, cores=4)
+    small = await make_jobs(pool, group, 10)
+    for _ in range(5):
+        await dispatcher.feeder.feed_once()
+    submitted = await pool.fetch("SELECT id FROM jobs WHERE state = 'submitted' ORDER BY id")
+    assert [row["id"] for row in submitted] == [*wide[:4], *small[:4]]
+
+
+async def test_killed_between_claim_and_dispatch(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    digest = (await usable_nodes(pool))[group.id].digest
+    await claim_jobs(pool, group, 1, node_set=digest)
+    assert await dispatcher.feeder.feed_once() == 1
+    assert len(await children_of(dispatcher.gateway, job_id)) == 1
+
+
+async def test_killed_between_dispatch_and_commit(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    async with dispatching(nomad_settings, pool, gateway) as first:
+        await first.feeder.feed_once()
+    child_id = await pool.fetchval("UPDATE attempts SET nomad_job_id = NULL RETURNING job_id")
+    assert child_id == job_id
+    async with dispatching(nomad_settings, pool, gateway) as second:
+        assert await second.feeder.feed_once() == 1
+        assert await second.feeder.feed_once() == 0
+    [child] = await children_of(gateway, job_id)
+    assert await pool.fetchval("SELECT nomad_job_id FROM attempts") == child["ID"]
+
+
+class LosesFirstAnswer:
+    """A FAKE of a network that loses Nomad's answer to the first dispatch; Nomad itself is real."""
+
+    def __init__(self, gateway: NomadGateway) -> None:
+        self._gateway = gateway
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
+
+    async def dispatch(self, *arguments: Any, **keywords: Any) -> DispatchAnswer:
+        self.calls += 1
+        answer = await self._gateway.dispatch(*arguments, **keywords)
+        if self.calls == 1:
+            raise NomadAwayError("the answer was lost")
+        return answer
+
+
+async def test_a_lost_answer_is_asked_for_again(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    lossy: Any = LosesFirstAnswer(gateway)
+    async with dispatching(nomad_settings, pool, lossy) as active:
+        with pytest.raises(NomadAwayError):
+            await active.feeder.feed_once()
+        assert (await state_of(pool, job_id))[0] == "submitted"
+        assert await active.feeder.feed_once() == 1
+    [child] = await children_of(gateway, job_id)
+    assert await pool.fetchval("SELECT nomad_job_id FROM attempts") == child["ID"]
+
+
+@pytest.mark.parametrize("purge", [True, False])
+async def test_a_lost_parent_is_registered_again(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node, purge: bool
+) -> None:
+    first, second = await make_jobs(pool, group, 1), await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    [parent_id] = await pool.fetchrow("SELECT id FROM nomad_parents")
+    await dispatcher.gateway._call(  # as an operator would, or a Nomad that was wiped
+        lambda: dispatcher.gateway._client.job.deregister_job(parent_id, purge=purge)
+    )
+    third = await make_jobs(pool, group, 1)
+    await pool.execute("UPDATE jobs SET state = 'cancelled' WHERE id = ANY($1)", [*first, *second])
+    assert await dispatcher.feeder.feed_once() == 1
+    assert len(await children_of(dispatcher.gateway, third[0])) == 1
+
+
+async def test_no_refusal_of_nomad_fails_a_job(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    jobs = await make_jobs(pool, group, 20)
+    locked_out = NomadGateway(
+        nomad_settings.model_copy(update={"nomad_token": SecretStr(str(uuid4()))})
+    )
+    async with dispatching(nomad_settings, pool, locked_out) as active:
+        for _ in range(10):
+            with pytest.raises(NomadError, match="403"):
+                await active.feeder.feed_once()
+    locked_out.close()
+    assert await pool.fetchval("SELECT sum(lost_attempts) FROM jobs") == 0
+    async with dispatching(nomad_settings, pool, gateway) as active:
+        assert await active.feeder.feed_once() == 4
+    states = [(await state_of(pool, job_id))[0] for job_id in jobs]
+    assert states == ["submitted"] * 4 + ["received"] * 16
+
+
+async def test_a_lost_node_pool_is_made_again(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest
+) -> None:
+    await make_node(pool, group)  # Nomad has neither the node nor its pool
+    await make_jobs(pool, group, 1)
+    assert await dispatcher.feeder.feed_once() == 1
+
+
+class RefusesOne:
+    """A FAKE of a Nomad that has trouble with one attempt for ever, before the real one."""
+
+    def __init__(self, gateway: NomadGateway) -> None:
+        self._gateway = gateway
+        self.refused: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
+
+    async def dispatch(
+        self, parent_id: str, meta: dict[str, str], **keywords: Any
+    ) -> DispatchAnswer:
+        self.refused = self.refused or meta["job"]
+        if meta["job"] == self.refused:
+            raise NomadError("500: rpc error")
+        return await self._gateway.dispatch(parent_id, meta, **keywords)
+
+
+async def test_one_dispatch_that_fails_does_not_stop_the_others(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    stubborn: Any = RefusesOne(gateway)
+    async with dispatching(nomad_settings, pool, stubborn) as active:
+        [first] = await make_jobs(pool, group, 1)
+        with pytest.raises(NomadError):
+            await active.feeder.feed_once()
+        others = await make_jobs(pool, group, 2)
+        assert await active.feeder.feed_once() == 2
+    dispatched = await pool.fetch("SELECT job_id FROM attempts WHERE nomad_job_id IS NOT NULL")
+    assert {row["job_id"] for row in dispatched} == set(others)
+    assert (await state_of(pool, first))[0] == "submitted"
+
+
+async def test_an_idle_parent_leaves_nomad(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    await dispatcher.parents.drop_idle()
+    assert await pool.fetchval("SELECT count(*) FROM nomad_parents") == 1
+    await pool.execute("UPDATE nomad_parents SET last_used_at = now() - interval '1 year'")
+    await dispatcher.parents.drop_idle()
+    assert await pool.fetchval("SELECT count(*) FROM nomad_parents") == 0

@@ -1,0 +1,89 @@
+"""One dispatcher is active, whatever happens to its connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from dispatch_world import dispatching
+from service_world import GroupOfTest, make_jobs, state_of
+
+from leruli_queue.access.authenticate import Node
+from leruli_queue.dispatch import leadership
+from leruli_queue.dispatch.dispatcher import dispatch_for_ever
+from leruli_queue.dispatch.leadership import LeadershipLostError, lead
+from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+
+
+async def test_only_one_dispatcher_leads_and_another_takes_over(
+    settings: Settings, pool: Pool
+) -> None:
+    entered: asyncio.Queue[int] = asyncio.Queue()
+
+    async def candidate(number: int) -> None:
+        async with lead(settings) as leadership:
+            entered.put_nowait(number)
+            await leadership.watch()
+
+    tasks = [asyncio.create_task(candidate(number)) for number in (0, 1)]
+    leader = await asyncio.wait_for(entered.get(), 5)
+    await asyncio.sleep(1.5)
+    assert entered.empty()
+    await pool.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    )
+    assert await asyncio.wait_for(entered.get(), 5) == 1 - leader
+    with pytest.raises(LeadershipLostError):
+        await tasks[leader]
+    tasks[1 - leader].cancel()
+
+
+async def test_the_lock_of_a_leader_that_froze_is_taken_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leadership, "_IDLE_S", 2)
+
+    async def second() -> bool:
+        async with lead(settings):
+            return True
+
+    async with lead(settings):  # and asks for nothing, as if it were frozen
+        assert await asyncio.wait_for(second(), 10)
+
+
+async def test_a_dispatcher_that_lost_its_lock_can_claim_nothing(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    async with dispatching(nomad_settings, pool, gateway) as active:
+        await pool.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        )
+        with pytest.raises(LeadershipLostError):
+            await active.feeder.feed_once()
+    assert (await state_of(pool, job_id))[0] == "received"
+
+
+async def test_the_whole_dispatcher_survives_the_loss_of_its_database_connections(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    work = asyncio.create_task(dispatch_for_ever(nomad_settings, pool))
+    try:
+        for _ in range(2):
+            [job_id] = await make_jobs(pool, group, 1)
+            for _ in range(200):
+                await asyncio.sleep(0.1)
+                assert not work.done()
+                if (await state_of(pool, job_id))[0] == "submitted":
+                    break
+            else:
+                pytest.fail("nothing is dispatched any more")
+            await pool.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)

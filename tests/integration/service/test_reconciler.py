@@ -1,0 +1,196 @@
+"""Reconciler and stopper against a real Nomad server. No node takes part."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from dispatch_world import Dispatching, children_of, dispatching
+from service_world import GroupOfTest, make_jobs, make_node, make_user, state_of
+
+from leruli_queue.access.authenticate import Node
+from leruli_queue.jobs.attempts import AttemptId
+from leruli_queue.jobs.cancel import cancel_job
+from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.nomad.names import attempt_token
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+from leruli_queue.store.queries import queries
+
+
+async def test_what_was_cancelled_is_stopped_in_nomad(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    await cancel_job(pool, await make_user(pool, group), job_id)
+    assert await dispatcher.stopper.stop_once() == 1
+    assert await dispatcher.stopper.stop_once() == 0
+    [child] = await children_of(dispatcher.gateway, job_id)
+    assert child["Status"] == "dead"
+
+
+async def test_strays_in_nomad_are_stopped(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    [parent_id] = await pool.fetchrow("SELECT id FROM nomad_parents")
+    stray = AttemptId(uuid4(), 1)
+    token = attempt_token(stray)
+    meta = {"job": str(stray.job_id), "attempt": "1"}
+    await dispatcher.gateway.dispatch(parent_id, meta, id_prefix=token, idempotency_token=token)
+    await dispatcher.reconciler.compare()
+    [gone] = await children_of(dispatcher.gateway, stray.job_id)
+    assert gone["Status"] == "dead"
+    [kept] = await children_of(dispatcher.gateway, job_id)
+    assert kept["Status"] == "pending"
+
+
+async def test_a_child_that_is_dead_without_an_allocation_is_dispatched_again(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    [child] = await children_of(dispatcher.gateway, job_id)
+    await dispatcher.gateway.stop_job(child["ID"])  # as an operator may
+    await pool.execute("UPDATE attempts SET claimed_at = now() - interval '2 minutes'")
+    await dispatcher.reconciler.compare()
+    assert (await state_of(pool, job_id))[0] == "received"
+    assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
+
+
+async def test_what_started_and_is_gone_from_nomad_gets_the_time_for_its_receipt(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
+    await pool.execute(
+        "UPDATE attempts SET nomad_job_id = 'gone', claimed_at = now() - interval '2 minutes'"
+    )
+    await dispatcher.gateway.stop_job((await children_of(dispatcher.gateway, job_id))[0]["ID"])
+    await dispatcher.reconciler.compare()
+    assert (await state_of(pool, job_id))[0] == "running"
+    assert await pool.fetchval("SELECT allocation_dead_at IS NOT NULL FROM attempts")
+
+
+async def test_a_node_that_is_back_is_asked_before_its_job_is_given_up(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+
+    class NodeIsBack:
+        """A FAKE of a Nomad with a client: this server has none that could be silent."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(gateway, name)
+
+        async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
+            [child] = await children_of(gateway, job_id)
+            return {
+                "ID": allocation_id,
+                "JobID": child["ID"],
+                "NodeID": str(node.id),
+                "CreateIndex": 1,
+                "ClientStatus": "running",
+            }
+
+    back: Any = NodeIsBack()
+    async with dispatching(nomad_settings, pool, back) as active:
+        await active.feeder.feed_once()
+        await pool.execute(
+            "UPDATE jobs SET state = 'running', started_at = now(), node_id = $1", node.id
+        )
+        await pool.execute(
+            "UPDATE attempts SET silent_since = now() - interval '1 hour', allocation_id = 'a1'"
+        )
+        await active.reconciler.give_up_overdue()
+        assert (await state_of(pool, job_id))[0] == "running"
+        assert await pool.fetchval("SELECT silent_since FROM attempts") is None
+
+
+async def test_a_silent_node_that_still_uploads_keeps_its_attempt(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
+    await pool.execute(
+        "UPDATE attempts SET silent_since = now() - interval '1 hour', upload_at = now(), "
+        "allocation_id = $1",
+        str(uuid4()),
+    )
+    await dispatcher.reconciler.give_up_overdue()
+    assert (await state_of(pool, job_id))[0] == "running"
+
+
+async def test_what_nomad_lost_is_given_up_after_a_minute(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    [child] = await children_of(dispatcher.gateway, job_id)
+    await pool.execute("UPDATE attempts SET nomad_job_id = 'gone/dispatch-gone'")
+    await dispatcher.gateway._call(
+        lambda: dispatcher.gateway._client.job.deregister_job(
+            child["ID"].replace("/", "%2F"), purge=True
+        )
+    )
+    await dispatcher.reconciler.compare()
+    assert (await state_of(pool, job_id))[0] == "submitted"
+    await pool.execute("UPDATE attempts SET claimed_at = now() - interval '2 minutes'")
+    await dispatcher.reconciler.compare()
+    assert await state_of(pool, job_id) == (
+        "received",
+        "the cluster manager lost it; it will run again",
+    )
+
+
+async def test_what_waits_for_nodes_that_are_gone_is_given_back(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    await dispatcher.reconciler.give_back_misplaced()
+    assert (await state_of(pool, job_id))[0] == "submitted"
+    await queries.node_leaves(pool, node_id=node.id)
+    await make_node(pool, group)
+    await dispatcher.reconciler.give_back_misplaced()
+    assert (await state_of(pool, job_id))[0] == "received"
+    assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
+    await dispatcher.stopper.stop_once()
+    await dispatcher.feeder.feed_once()
+    assert [child["Status"] for child in await children_of(dispatcher.gateway, job_id)] in (
+        ["dead", "pending"],
+        ["pending", "dead"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("allocation_dead_at = now() - interval '1 hour'", "it ended without a receipt"),
+        ("silent_since = now() - interval '1 hour'", "its node does not answer"),
+    ],
+)
+async def test_what_is_overdue_is_given_up(
+    dispatcher: Dispatching,
+    pool: Pool,
+    group: GroupOfTest,
+    node: Node,
+    change: str,
+    reason: str,
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
+    await dispatcher.reconciler.give_up_overdue()
+    assert (await state_of(pool, job_id))[0] == "running"
+    await pool.execute(
+        f"UPDATE attempts SET {change}, allocation_id = $1",  # noqa: S608
+        str(uuid4()),
+    )
+    await dispatcher.reconciler.give_up_overdue()
+    assert await state_of(pool, job_id) == ("received", f"{reason}; it will run again")
