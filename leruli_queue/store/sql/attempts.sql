@@ -1,7 +1,8 @@
 -- name: start_attempt^
 -- Leave to start, once: the current attempt, by a current node of the job's group. The row lock
 -- on the job is what cancel_job and a second start meet. The same start key asks again after a
--- lost answer.
+-- lost answer, and is answered the same even if the job is being cancelled by now: its receipt is
+-- what makes it cancelled.
 WITH leave AS (
     UPDATE jobs j
     SET node_id = :node_id, start_key = :start_key, started_at = coalesce(j.started_at, now())
@@ -9,7 +10,6 @@ WITH leave AS (
     WHERE n.id = :node_id AND n.group_id = j.group_id AND n.epoch = g.compute_epoch
       AND n.left_at IS NULL
       AND j.id = :job_id AND j.attempt = :number AND j.state = 'submitted'
-      AND j.cancel_requested_at IS NULL
       AND (j.started_at IS NULL OR (j.start_key = :start_key AND j.node_id = :node_id))
     RETURNING j.id, j.attempt, j.bucket, j.code, j.version, j.cores, j.memory_mb, j.time_limit_s
 ), noted AS (

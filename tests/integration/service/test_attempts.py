@@ -359,6 +359,26 @@ async def test_only_jobs_that_fit_a_living_node_are_claimed_oldest_first(
     assert await claim(10) == [*big, *small[2:]]
 
 
+async def test_a_claim_does_not_wait_for_a_job_that_somebody_works_on(
+    pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    held, free = await make_jobs(pool, group, 2)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM jobs WHERE id = $1 FOR UPDATE", held)
+        found = await asyncio.wait_for(claim_jobs(pool, group, 10), 5)
+    assert [row["job_id"] for row in found] == [free]
+
+
+async def test_a_start_whose_answer_was_lost_is_answered_although_it_is_being_cancelled(
+    pool: Pool, node: Node, attempt: AttemptId
+) -> None:
+    leave = await start_attempt(pool, node, attempt, KEY)
+    await pool.execute("UPDATE jobs SET cancel_requested_at = now()")
+    assert await start_attempt(pool, node, attempt, KEY) == leave
+    with pytest.raises(StaleAttemptError, match="cancelled"):
+        await start_attempt(pool, node, attempt, "start-key-2")
+
+
 async def test_a_job_is_claimed_by_one_of_many(pool: Pool, group: GroupOfTest, node: Node) -> None:
     jobs = await make_jobs(pool, group, 50)
     found = await asyncio.gather(*(claim_jobs(pool, group, 10) for _ in range(8)))

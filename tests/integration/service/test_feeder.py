@@ -108,6 +108,35 @@ async def test_a_lost_answer_is_asked_for_again(
     assert await pool.fetchval("SELECT nomad_job_id FROM attempts") == child["ID"]
 
 
+class TellsPhantom:
+    """A FAKE of the race of two dispatches with one token: Nomad tells the loser a false id."""
+
+    def __init__(self, gateway: NomadGateway) -> None:
+        self._gateway = gateway
+        self._calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
+
+    async def dispatch(self, *arguments: Any, **keywords: Any) -> DispatchAnswer:
+        self._calls += 1
+        answer = await self._gateway.dispatch(*arguments, **keywords)
+        return DispatchAnswer("phantom", repeated=False) if self._calls == 1 else answer
+
+
+async def test_a_false_id_is_not_believed(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    digest = (await usable_nodes(pool))[group.id].digest
+    await claim_jobs(pool, group, 1, node_set=digest)  # by a dispatcher whose call is under way
+    racing: Any = TellsPhantom(gateway)
+    async with dispatching(nomad_settings, pool, racing) as active:
+        assert await active.feeder.feed_once() == 1
+    [child] = await children_of(gateway, job_id)
+    assert await pool.fetchval("SELECT nomad_job_id FROM attempts") == child["ID"]
+
+
 @pytest.mark.parametrize("purge", [True, False])
 async def test_a_lost_parent_is_registered_again(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node, purge: bool
