@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leruli.errors import RefusedError
+from leruli.errors import BucketMissingError, RefusedError, StorageError
 from leruli.interruption import StopSwitch
 from leruli.jobfolder import BUCKET_FILE, JOB_FILE, replacing
 from leruli.submitting import ARCHIVE
@@ -48,7 +48,8 @@ def fetch(
     """Download `items` into `directory`, replacing files of the same names.
 
     A file appears under its name when it is complete. Names that would end up outside the folder
-    are refused, one by one; the others are fetched all the same.
+    are refused, one by one; the others are fetched all the same, also when the storage does not
+    give out one object. Raises StorageError when it does not answer at all.
     """
     fetched = Fetched()
     root = Path(directory).resolve()
@@ -62,6 +63,12 @@ def fetch(
                     store.download(bucket, item, part, switch.advance)
         except RefusedError as error:
             return str(error)
+        except BucketMissingError:
+            raise
+        except StorageError as error:
+            if not store.has_bucket(bucket):
+                raise
+            return str(error)  # this object's trouble alone
         except OSError as error:
             return f"{error.strerror or error}."
         return None

@@ -12,7 +12,7 @@ from types import FrameType
 from leruli_node import __version__, processes
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
 from leruli_node.errors import EXIT_UNAVAILABLE, AgentError, Interrupted
-from leruli_node.folders import lock_root, make_folders, runtime_dir
+from leruli_node.folders import lock_root, make_ballast, make_folders, runtime_dir
 from leruli_node.images import Images, load_lock_folder
 from leruli_node.join import join
 from leruli_node.nomad_client import NomadClient, remove_allocations, write_config
@@ -89,7 +89,12 @@ class Agent:
             self._api,
             self._engine,
             self._access,
-            Uploader(objects, settings.upload_parallel, settings.upload_patience_seconds),
+            Uploader(
+                objects,
+                settings.upload_parallel,
+                settings.upload_patience_seconds,
+                settings.output_max_mb * 2**20,
+            ),
             self._receipts,
             settings.grace_seconds,
             self._stop,
@@ -108,6 +113,8 @@ class Agent:
         if not processes.become_subreaper():
             log.warning("this kernel has no child subreaper; Nomad's helpers may outlive the agent")
         log.info("leruli-node %s starts", __version__, extra={"pid": os.getpid()})
+        processes.raise_file_limit()
+        make_ballast(self.folders.root)
         try:
             self._start()
         except Interrupted:
@@ -157,6 +164,7 @@ class Agent:
             try:
                 self._engine.ping()
                 self._rootless = self._engine.is_rootless()
+                self._warn_of_missing_limits()
                 break
             except (DockerAway, DockerRefused) as error:
                 if not told:
@@ -172,6 +180,16 @@ class Agent:
                 f"the Docker at {self._settings.docker_socket} is not rootless and the agent is "
                 f"not root, so it could not read what jobs write; use rootless Docker or be root.",
                 EXIT_UNAVAILABLE,
+            )
+
+    def _warn_of_missing_limits(self) -> None:
+        missing = self._engine.missing_limits()
+        if missing:
+            log.warning(
+                "this Docker does not enforce the limits of jobs on %s: a job can take more than "
+                "it asked for. With rootless Docker this needs cgroup v2 and delegated "
+                "controllers; see the README of the node agent",
+                ", ".join(missing),
             )
 
     def _is_rootless(self) -> bool:
@@ -196,6 +214,7 @@ class Agent:
                 return
 
     def _sweep(self, nodeid: str) -> None:
+        make_ballast(self.folders.root)
         try:
             sweep(nodeid, self.folders, self._store, self._engine, self._access)
         except (DockerAway, DockerRefused, OSError) as error:
@@ -276,12 +295,17 @@ class Agent:
         if nodeid is None:
             return
         try:
-            running = {c.attempt_key for c in self._engine.list_own(nodeid) if c.state == "running"}
+            containers = self._engine.list_own(nodeid)
         except (DockerAway, DockerRefused) as error:
             log.warning("containers are left: %s", error)
             return
+        # Docker's word, not the watcher's note: a short job has ended before it is noted.
+        running = {c.attempt_key for c in containers if c.state in ("running", "paused")}
+        ran = {c.attempt_key for c in containers if c.state != "created"}
         for state in self._store.all():
-            if state.id.key in running or (state.decision is None and state.started_at is None):
+            key = state.id.key
+            noted = state.decision is not None or state.started_at is not None
+            if key in running or (key not in ran and not noted):
                 self._stage_out.give_back(
                     state.id, "the node was shut down before the job had ended"
                 )

@@ -63,6 +63,10 @@ class DockerEngine:
         info = self._call(lambda api: api.info())
         return any("rootless" in option for option in info.get("SecurityOptions") or [])
 
+    def missing_limits(self) -> list[str]:
+        """Which limits of containers this Docker does not enforce: memory, CPU, processes."""
+        return missing_limits(self._call(lambda api: api.info()))
+
     def list_own(self, nodeid: str) -> list[Listed]:
         """All containers, running or not, of attempts of this node."""
         found = self._call(
@@ -220,6 +224,12 @@ def container_facts(inspected: dict[str, Any]) -> ContainerFacts:
         finished_at=parse_time(state.get("FinishedAt")),
         error=str(state.get("Error") or ""),
     )
+
+
+def missing_limits(info: dict[str, Any]) -> list[str]:
+    """What Docker's description of itself says that it cannot limit, in words."""
+    words = {"MemoryLimit": "memory", "CpuCfsQuota": "CPU", "PidsLimit": "processes"}
+    return [word for name, word in words.items() if not info.get(name)]
 
 
 def parse_time(text: str | None) -> float | None:

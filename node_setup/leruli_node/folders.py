@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import tempfile
@@ -12,6 +14,11 @@ from leruli_node.errors import EXIT_ALREADY_RUNNING, EXIT_SETTINGS, AgentError
 
 # sockaddr_un holds 108 bytes with the closing zero.
 LONGEST_SOCKET_PATH = 107
+
+# Space that is given up when the disk is full, so that how attempts ended can still be noted.
+BALLAST = "ballast"
+_BALLAST_BYTES = 64 * 2**20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,41 @@ def runtime_dir() -> Path:
     return folder
 
 
+def make_ballast(root: Path) -> bool:
+    """Make the ballast file of the agent's folder; whether it is there now."""
+    path = root / BALLAST
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size < _BALLAST_BYTES:
+            os.posix_fallocate(descriptor, 0, _BALLAST_BYTES)
+        return True
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(descriptor)
+
+
 def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file in one step and make it durable: after a crash it is the old or the new."""
+    """Replace a file in one step and make it durable: after a crash it is the old or the new.
+
+    On a full disk the ballast goes, which is in the same folder or the one above it.
+    """
+    try:
+        _write_file(path, data, mode)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        for folder in (path.parent, path.parent.parent):
+            with contextlib.suppress(OSError):
+                (folder / BALLAST).unlink()
+        _write_file(path, data, mode)
+
+
+def _write_file(path: Path, data: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:

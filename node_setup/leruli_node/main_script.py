@@ -10,6 +10,7 @@ from pathlib import Path
 
 MAIN_SCRIPT = r"""#!/bin/sh
 # The first process of a job's container. It runs the job once, and only once.
+if [ -z "${BASH_VERSION:-}" ] && command -v bash >/dev/null 2>&1; then exec bash /leruli/main.sh; fi
 if ! mkdir /leruli/started 2>/dev/null; then
     : >/leruli/refused
     exit 122
@@ -21,9 +22,18 @@ on_term() {
 }
 trap on_term TERM
 cd /rundir || exit 122
-if command -v bash >/dev/null 2>&1; then shell=bash; else shell=sh; fi
-"$shell" run.sh </dev/null >joblog.txt 2>joberr.txt &
+if [ -n "${BASH_VERSION:-}" ]; then shell=bash; else shell=sh; fi
+# A process group of the job's own: a job that ends its group (`kill 0`) must not seem to be
+# stopped from outside.
+own=
+if [ -n "${BASH_VERSION:-}" ]; then
+    set -m
+elif command -v setsid >/dev/null 2>&1; then
+    own=setsid
+fi
+$own "$shell" run.sh </dev/null >joblog.txt 2>joberr.txt &
 job=$!
+[ -n "$own" ] || set +m 2>/dev/null
 code=
 while :; do
     interrupted=0

@@ -19,6 +19,10 @@ from leruli_node.errors import describe
 
 CHUNK = 2**20
 _PART = 16 * 2**20
+# A part is held in memory; a store takes at most 10,000 of them.
+_LARGEST_PART = 64 * 2**20
+_MOST_PARTS = 10_000
+LARGEST = _MOST_PARTS * _LARGEST_PART
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "ResourceNotFound", "NotFound"})
 # About the name or size of one object: sending it again cannot help.
 _UNSTORABLE = frozenset(
@@ -113,8 +117,9 @@ class ObjectStore:
 
     def write(self, bucket: str, name: str, data: BinaryIO, size: int) -> None:
         """Store `size` bytes; big objects in parts, so that little memory is used."""
-        # A store takes at most 10,000 parts.
-        part = max(_PART, -(-size // 9_000 // 2**20) * 2**20)
+        if size > LARGEST:
+            raise Unstorable("too large")
+        part = max(_PART, -(-size // (_MOST_PARTS * 2**20)) * 2**20)
         with _translated():
             self._client.put_object(
                 bucket, name, data, size, part_size=part, num_parallel_uploads=1

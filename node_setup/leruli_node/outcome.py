@@ -4,19 +4,19 @@
 |---|---|
 | stage-in met a problem | as it noted |
 | no container | node_trouble |
-| main.sh found its marker and refused a second start | node_trouble |
+| main.sh refused a second start, and no end of the first one is noted | node_trouble |
 | the container never started | node_trouble |
 | the machine was restarted while the job ran | node_trouble |
 | the time limit was noted and reached | time_limit |
 | the kernel killed for memory | out_of_memory |
 | TERM from outside (drain, cancel, shutdown of the node) | stopped |
 | code 137 or 255 and main.sh noted no end of its own | node_trouble |
-| otherwise | ended, with the container's exit code |
+| otherwise | ended, with the exit code: Docker's, or main.sh's note where Docker says 137 or 255 |
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leruli_node.control import Hints
 from leruli_node.state import AttemptState, Decision, Lease
@@ -53,11 +53,26 @@ def decide(
         return Decision(state.problem_outcome, message=state.problem_message)
     if state.lease is None or container is None:
         return Decision("node_trouble", message="the node did not start the container")
+    if hints.refused and container.exit_code == REFUSED_CODE:
+        if state.started_at is None or hints.exit_code is None:
+            return Decision("node_trouble", message="the node tried to start the container twice")
+        # The first run counts; of its end main.sh's note is all that is known.
+        container = replace(
+            container,
+            exit_code=hints.exit_code,
+            started_at=state.started_at,
+            finished_at=None,
+        )
+    elif (
+        container.exit_code in _OUTSIDE_CODES
+        and hints.exit_code is not None
+        and not container.oom_killed
+    ):
+        # dockerd was away when it ended; the job itself had ended in order.
+        container = replace(container, exit_code=hints.exit_code)
     wall = None
     if container.started_at is not None and container.finished_at is not None:
         wall = max(0.0, container.finished_at - container.started_at)
-    if hints.refused and container.exit_code == REFUSED_CODE:
-        return Decision("node_trouble", message="the node tried to start the container twice")
     if container.started_at is None:
         why = f": {' '.join(container.error.split())[:200]}" if container.error else ""
         return Decision("node_trouble", message=f"the container could not be started{why}")

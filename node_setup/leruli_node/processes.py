@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -14,6 +15,12 @@ PR_SET_CHILD_SUBREAPER = 36
 def become_subreaper() -> bool:
     """Have orphans among our descendants become our children; whether the kernel does it."""
     return bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many open files as it may have."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def children() -> dict[int, str]:

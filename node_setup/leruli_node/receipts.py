@@ -92,8 +92,8 @@ class Receipts:
         while not self._stop.is_set():
             try:
                 pause = self._deliver_all()
-            except OSError:
-                log.exception("the receipts cannot be read")
+            except Exception:
+                log.exception("delivering receipts failed unexpectedly")
                 pause = 5.0
             if pause is None:
                 backoff = Backoff(self._stop, longest=30.0)

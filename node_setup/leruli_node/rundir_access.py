@@ -27,13 +27,13 @@ class RundirAccess:
         self._pid_file = docker_socket.parent / "docker.pid"
         self._is_rootless = is_rootless
 
-    def take(self, folder: Path) -> None:
-        """Make everything in a folder readable and removable for the agent; never fails."""
+    def take(self, folder: Path) -> bool:
+        """Make everything in a folder readable and removable for the agent; False if it failed."""
         if os.getuid() == 0 or not self._is_rootless():
-            return
+            return True
         # chown -h and chmod -R do not follow links that are in the folder.
-        self._in_namespace("chown", "-R", "-h", "0:0", "--", str(folder))
-        self._in_namespace("chmod", "-R", _CHMOD, "--", str(folder))
+        owned = self._in_namespace("chown", "-R", "-h", "0:0", "--", str(folder))
+        return self._in_namespace("chmod", "-R", _CHMOD, "--", str(folder)) and owned
 
     def remove(self, folder: Path) -> bool:
         """Remove a folder and all in it; False when something could not be removed."""
@@ -47,17 +47,24 @@ class RundirAccess:
             log.warning("a job folder could not be removed", extra={"folder": folder.name})
         return not folder.exists()
 
-    def _in_namespace(self, *command: str) -> None:
+    def _in_namespace(self, *command: str) -> bool:
         try:
             pid = int(self._pid_file.read_text(encoding="ascii"))
         except (OSError, ValueError):
             log.warning("the process id of rootless dockerd is not known")
-            return
+            return False
         entered = ["nsenter", "-U", "--preserve-credentials", "-m", "-t", str(pid), *command]
-        done = subprocess.run(entered, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        try:
+            done = subprocess.run(
+                entered, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
+        except OSError as error:
+            log.warning("nsenter cannot be run: %s", error.strerror)
+            return False
         if done.returncode != 0:
             text = done.stderr.decode("utf-8", "replace").strip()[:200]
             log.warning("%s in dockerd's namespace failed: %s", command[0], text)
+        return done.returncode == 0
 
 
 def _make_way(function: object, path: str, error: object) -> None:

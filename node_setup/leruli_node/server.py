@@ -74,17 +74,20 @@ class StageServer:
                 connection.settimeout(10.0)
                 line = _read_line(connection)
                 connection.settimeout(None)
+            except OSError:
+                return
+            try:
                 answer = self._answer(line)
-                connection.sendall(f"{answer.code} {answer.sentence}".strip().encode() + b"\n")
             except Interrupted:
                 # Without an answer the task asks again, the next agent then.
-                return
-            except OSError:
-                # The task is gone (Nomad stopped it); what was done for it stays valid.
                 return
             except Exception:
                 # No answer either: a task that asks again may find the cause gone.
                 log.exception("a stage request failed unexpectedly")
+                return
+            # The task may be gone (Nomad stopped it); what was done for it stays valid.
+            with contextlib.suppress(OSError):
+                connection.sendall(f"{answer.code} {answer.sentence}".strip().encode() + b"\n")
 
     def _answer(self, line: str) -> Answer:
         words = line.split(" ")

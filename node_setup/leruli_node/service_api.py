@@ -33,7 +33,7 @@ class Refused(ServiceError):
 
 
 class Stale(ServiceError):
-    """409 or 404: the service has nothing to do with this attempt any more; drop it."""
+    """409: the service has nothing to do with this attempt any more; drop it."""
 
 
 class Rejected(ServiceError):
@@ -125,15 +125,13 @@ class ServiceApi:
         sentence = detail if isinstance(detail, str) else f"{path}: HTTP {code}"
         if code == 200 and isinstance(answer, dict):
             return answer
-        if code in (408, 425, 429) or code >= 500 or code < 400:
+        # A 404 is no word about an attempt: the address leads to something else.
+        if code in (404, 408, 425, 429) or code >= 500 or code < 400:
             raise Unreachable(sentence, _seconds(response.headers.get("Retry-After")))
         if code in (401, 403):
             raise Refused(sentence)
-        # Without our own JSON a 404 comes from something in between, such as a proxy.
-        if code == 409 or (code == 404 and detail is not None):
+        if code == 409:
             raise Stale(sentence)
-        if code == 404:
-            raise Unreachable(sentence)
         raise Rejected(sentence)
 
 

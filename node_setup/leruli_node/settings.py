@@ -46,6 +46,7 @@ class Settings:
     upload_parallel: int
     input_max_files: int
     input_max_mb: int
+    output_max_mb: int
     log_format: str
 
     def secrets(self) -> tuple[str, ...]:
@@ -90,10 +91,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         grace_seconds=reader.number("LERULI_NODE_GRACE_SECONDS", 30, 0),
         drain_seconds=reader.number("LERULI_NODE_DRAIN_SECONDS", 120, 0),
         patience_seconds=reader.number("LERULI_NODE_PATIENCE_SECONDS", 600, 1),
-        upload_patience_seconds=reader.number("LERULI_NODE_UPLOAD_PATIENCE_SECONDS", 3600, 1),
+        upload_patience_seconds=reader.number("LERULI_NODE_UPLOAD_PATIENCE_SECONDS", 7 * 86400, 1),
         upload_parallel=reader.number("LERULI_NODE_UPLOAD_PARALLEL", 4, 1),
         input_max_files=reader.number("LERULI_NODE_INPUT_MAX_FILES", 200_000, 1),
         input_max_mb=reader.number("LERULI_NODE_INPUT_MAX_MB", 51_200, 1),
+        output_max_mb=reader.number("LERULI_NODE_OUTPUT_MAX_MB", 1_000_000, 1),
         log_format=log_format,
     )
     reader.finish()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
 from pathlib import Path
 
 from leruli_node.errors import AttemptProblem, Interrupted
-from leruli_node.folders import Folders
+from leruli_node.folders import Folders, make_ballast
 from leruli_node.images import Images
 from leruli_node.main_script import write_control
 from leruli_node.object_store import NotThere, ObjectStore, StoreAway, Unstorable
@@ -90,6 +91,14 @@ class StageIn:
                     raise
                 self._note(attempt, AttemptProblem("stopped", "the job was stopped early"))
                 return Answer(FAILED, "stopped")
+            except Exception:
+                # A task that asked again would meet the same, for ever.
+                log.exception("stage-in failed unexpectedly", extra=_facts(attempt))
+                trouble = AttemptProblem("node_trouble", "the node could not prepare the job")
+                # Not even that may work; then the service sees that the allocation failed.
+                with contextlib.suppress(OSError):
+                    self._note(attempt, trouble)
+                return Answer(FAILED, trouble.message)
             finally:
                 self._aborts.pop(attempt.key, None)
 
@@ -115,6 +124,8 @@ class StageIn:
             )
             self._store.create(state)
         try:
+            if state.lease is None and not make_ballast(self._folders.root):
+                raise AttemptProblem("node_trouble", "the node's disk is full")
             lease = state.lease or self._ask(attempt, state.startkey, stop)
             if lease is None:
                 self._store.remove(attempt)
@@ -129,7 +140,7 @@ class StageIn:
             trouble = AttemptProblem("node_trouble", f"the node's disk failed: {why}")
             self._note(attempt, trouble)
             return Answer(FAILED, trouble.message)
-        self._store.update(attempt, phase=STAGED)
+        self._store.update(attempt, phase=STAGED, boot_id=boot_id())
         log.info("staged in", extra=_facts(attempt))
         return Answer(0)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from leruli_node.control import read_hints
@@ -14,10 +17,10 @@ from leruli_node.errors import Interrupted
 from leruli_node.folders import Folders
 from leruli_node.outcome import ContainerFacts, decide
 from leruli_node.receipts import Receipts
-from leruli_node.retry import Backoff
+from leruli_node.retry import AnyEvent, Backoff, Stop
 from leruli_node.rundir_access import RundirAccess
 from leruli_node.server import Answer
-from leruli_node.service_api import Refused, Rejected, ServiceApi, Stale
+from leruli_node.service_api import Refused, Rejected, ServiceApi, ServiceError, Stale
 from leruli_node.state import DECIDED, AttemptId, AttemptState, AttemptStore, Decision, boot_id
 from leruli_node.upload import Uploaded, Uploader, UploadFailed
 
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 # Docker may be restarting when a job has ended; after this its word is not waited for.
 DOCKER_PATIENCE = 600.0
 _FIRST_TRY = 10.0
+# The service gives up an attempt of a node that is silent for minutes; an upload can take hours.
+RENEWAL = 30.0
 _LONGEST_MESSAGE = 1000
 # The service has its own sentence for these; ours goes into joberr.txt only.
 _SAID_BY_THE_SERVICE = ("time_limit", "out_of_memory")
@@ -47,6 +52,7 @@ class StageOut:
         stop: threading.Event,
         abort_stage_in: Callable[[AttemptId], None],
         docker_patience: float = DOCKER_PATIENCE,
+        renewal: float = RENEWAL,
     ) -> None:
         self._folders = folders
         self._store = store
@@ -59,6 +65,7 @@ class StageOut:
         self._stop = stop
         self._abort_stage_in = abort_stage_in
         self._docker_patience = docker_patience
+        self._renewal = renewal
         self.nodeid: str | None = None
 
     def __call__(self, attempt: AttemptId, alloc: str) -> Answer:
@@ -75,6 +82,17 @@ class StageOut:
 
         Raises Interrupted when the agent stops; the next one goes on from the state file.
         """
+        backoff = Backoff(self._stop)
+        while True:
+            try:
+                return self._finish(attempt)
+            except Interrupted:
+                raise
+            except Exception:
+                log.exception("stage-out failed unexpectedly; again", extra=_facts(attempt))
+                backoff.pause()
+
+    def _finish(self, attempt: AttemptId) -> None:
         with self._store.work_lock(attempt):
             state = self._store.get(attempt)
             if state is None:
@@ -93,7 +111,15 @@ class StageOut:
                     self.clean_up(attempt)
                     return
                 bucket = state.lease.bucketid
-                decision, uploaded = self._upload(attempt, state, bucket, decision)
+                with self._renewed_leave(attempt) as withdrawn:
+                    stop = AnyEvent(self._stop, withdrawn)
+                    try:
+                        decision, uploaded = self._upload(attempt, state, bucket, decision, stop)
+                    except Interrupted:
+                        if not withdrawn.is_set():
+                            raise
+                        self.clean_up(attempt)
+                        return
             self._receipts.spool(attempt, _receipt(state, decision, uploaded))
             self.clean_up(attempt)
         log.info("ended", extra={**_facts(attempt), "outcome": decision.outcome})
@@ -154,16 +180,35 @@ class StageOut:
             except DockerAway:
                 docker_lost = True
         state = self._store.get(attempt) or state
-        control = self._folders.job(attempt.key) / "control"
+        job = self._folders.job(attempt.key)
+        readable = True
         if container is not None:
-            self._access.take(self._folders.job(attempt.key))
+            readable = self._take(job)
+        hints = read_hints(job / "control")
         if docker_lost:
             decision = Decision("node_trouble", message="Docker on the node does not answer")
         else:
-            decision = decide(state, container, read_hints(control), boot_id(), killed)
-        ran = container is not None and container.started_at is not None
+            decision = decide(state, container, hints, boot_id(), killed)
+        if not readable:
+            unread = "the node could not make all files of the job readable for itself"
+            said = f"{decision.message}; {unread}" if decision.message else unread
+            decision = replace(decision, message=said)
+        # Without Docker's word on the container its output is brought all the same.
+        ran = (
+            (container is not None and container.started_at is not None)
+            or state.started_at is not None
+            or hints.started
+        )
         changed = self._store.update(attempt, phase=DECIDED, decision=decision, ran=ran)
         return changed or state
+
+    def _take(self, job: Path) -> bool:
+        """Make the job's files readable; False when that failed for as long as Docker gets."""
+        backoff = Backoff(self._stop, self._docker_patience, longest=10.0)
+        while not self._access.take(job):
+            if not backoff.pause():
+                return False
+        return True
 
     def _settle(self, attempt: AttemptId) -> tuple[ContainerFacts | None, bool]:
         """The attempt's container, not running any more, and whether somebody ended it.
@@ -236,19 +281,39 @@ class StageOut:
                 if self._stop.wait(30.0):
                     raise Interrupted from None
 
+    @contextmanager
+    def _renewed_leave(self, attempt: AttemptId) -> Iterator[threading.Event]:
+        """Ask again for leave from time to time; the event is set when it is withdrawn."""
+        withdrawn, done = threading.Event(), threading.Event()
+
+        def renew() -> None:
+            while not done.wait(self._renewal):
+                try:
+                    self._api.may_upload(attempt)
+                except Stale as error:
+                    log.info("the upload is stopped: %s", error, extra=_facts(attempt))
+                    withdrawn.set()
+                    return
+                except ServiceError as error:
+                    log.warning("the leave to upload is not renewed: %s", error)
+
+        # Not waited for: its call may hang when there is nothing more to renew.
+        threading.Thread(target=renew, name="renew", daemon=True).start()
+        try:
+            yield withdrawn
+        finally:
+            done.set()
+
     def _upload(
-        self, attempt: AttemptId, state: AttemptState, bucket: str, decision: Decision
+        self, attempt: AttemptId, state: AttemptState, bucket: str, decision: Decision, stop: Stop
     ) -> tuple[Decision, Uploaded | None]:
         rundir = self._folders.job(attempt.key) / "rundir" if state.ran else None
         try:
-            uploaded = self._uploader.upload(bucket, rundir, decision.message, self._stop)
+            uploaded = self._uploader.upload(bucket, rundir, decision.message, stop)
             return decision, uploaded
         except UploadFailed as error:
-            message, log_text = str(error), str(error)
-        except OSError as error:
-            message = "the node's disk failed while the output was uploaded"
-            log_text = type(error).__name__
-        log.error("upload failed: %s", log_text, extra=_facts(attempt))
+            message = str(error)
+        log.error("upload failed: %s", message, extra=_facts(attempt))
         if not state.ran:
             # Only the explanation is missing in the bucket; the receipt has it.
             return decision, None

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +119,23 @@ class AttemptState:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> AttemptState:
-        """The state in a file; ValueError when it is not one."""
+        """The state in a file; ValueError when it is not one.
+
+        Fields that a newer agent added are passed over.
+        """
         try:
             values = json.loads(data)
             lease, decision = values.get("lease"), values.get("decision")
-            values["lease"] = Lease(**lease) if lease else None
-            values["decision"] = Decision(**decision) if decision else None
-            return cls(**values)
+            values["lease"] = Lease(**_known(Lease, lease)) if lease else None
+            values["decision"] = Decision(**_known(Decision, decision)) if decision else None
+            return cls(**_known(cls, values))
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError("not an attempt's state") from error
+
+
+def _known(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
 
 
 class AttemptStore:
@@ -159,9 +167,10 @@ class AttemptStore:
             return list(self._states.values())
 
     def has(self, attempt_key: str) -> bool:
-        """Whether `<job with dashes>x<attempt>` is known."""
+        """Whether `<job with dashes>x<attempt>` is known, if only by a file kept for a person."""
         with self._lock:
-            return attempt_key in self._states
+            broken = self._folder / f"{attempt_key.replace('-', '')}.broken"
+            return attempt_key in self._states or broken.exists()
 
     def create(self, state: AttemptState) -> None:
         """Keep a new attempt; durable when this returns."""
@@ -217,10 +226,10 @@ class NodeFacts:
 def read_node(path: Path) -> NodeFacts:
     """The facts of an earlier run; empty ones when there was none."""
     try:
-        return NodeFacts(**json.loads(path.read_bytes()))
+        return NodeFacts(**_known(NodeFacts, json.loads(path.read_bytes())))
     except FileNotFoundError:
         return NodeFacts()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         log.error("node.json cannot be read; joining as a new node")
         return NodeFacts()
 

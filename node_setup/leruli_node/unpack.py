@@ -18,6 +18,8 @@ from leruli_node.retry import Stop
 
 _COPY = 2**20
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
+# Long names and pax headers, which tarfile reads whole into memory; in bytes.
+_MOST_HEADERS = 2**20
 
 
 class BrokenInput(Exception):
@@ -65,7 +67,7 @@ def unpack(
     count = total = 0
     reader = cast(BinaryIO, ChunkReader(chunks, stop))
     try:
-        with tarfile.open(fileobj=reader, mode="r|gz") as archive:
+        with tarfile.open(fileobj=reader, mode="r|gz", tarinfo=_bounded_entry()) as archive:
             for member in archive:
                 parts = _checked_name(member.name)
                 count += 1
@@ -85,7 +87,7 @@ def unpack(
                 if total > max_bytes:
                     raise BrokenInput(f"the input has more than {max_bytes // 2**20} MB")
                 _write(archive, member, rundir, parts)
-    except (tarfile.TarError, EOFError, zlib.error, UnicodeError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise BrokenInput(f"the input cannot be unpacked: {error}") from None
     except OSError as error:
         # Names that are too long, or a file and a folder of one name, are the archive's fault.
@@ -96,6 +98,33 @@ def unpack(
         raise
     if not stat.S_ISREG(_mode(rundir / "run.sh")):
         raise BrokenInput("the input has no run.sh")
+
+
+def _bounded_entry() -> type[tarfile.TarInfo]:
+    """A TarInfo for one archive that bounds what tarfile holds in memory of headers.
+
+    Headers before a file are held until the file's own comes, global ones for ever.
+    """
+
+    class Entry(tarfile.TarInfo):
+        held = lasting = 0
+
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Entry:
+            entry = super().frombuf(buf, encoding, errors)
+            if entry.size < 0:
+                raise BrokenInput("the input cannot be unpacked: a size is negative")
+            if entry.type in (*_REGULAR, tarfile.DIRTYPE):
+                cls.held = cls.lasting
+            else:
+                cls.held += entry.size
+                if entry.type == tarfile.XGLTYPE:
+                    cls.lasting += entry.size
+                if cls.held > _MOST_HEADERS:
+                    raise BrokenInput("the input cannot be unpacked: its headers are too long")
+            return entry
+
+    return Entry
 
 
 def _checked_name(name: str) -> list[str]:

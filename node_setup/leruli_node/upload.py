@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from leruli_node.errors import Interrupted
-from leruli_node.object_store import NotThere, ObjectStore, StoreAway, Unstorable
+from leruli_node.object_store import LARGEST, NotThere, ObjectStore, StoreAway, Unstorable
 from leruli_node.retry import AnyEvent, Backoff, Stop
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,12 @@ LOGS = ("joblog.txt", "joberr.txt")
 _DEEPEST = 100
 _LONGEST_KEY = 1024
 _SHOWN = 5
+# Of one file, and for good; anything else (a disk that fails, too many open files) is the node's.
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENXIO)
+# How long a disk that fails is asked again, in seconds: it does not come back like a store does.
+_DISK_PATIENCE = 3600.0
+# What S3's listings, which are XML, cannot carry.
+_CONTROL = frozenset(map(chr, (*range(32), 127, 0xFFFE, 0xFFFF)))
 
 
 class UploadFailed(Exception):
@@ -63,6 +70,8 @@ def walk(top: int, skipped: Skipped) -> Iterator[tuple[str, int]]:
 
     Nothing is followed: every name is opened relative to its folder, without links and without
     waiting (a pipe would), and then looked at. The one who iterates closes the descriptor.
+
+    Raises OSError for trouble that is not one file's own.
     """
     yield from _walk(top, "", 0, skipped)
 
@@ -72,8 +81,8 @@ def _walk(folder: int, prefix: str, depth: int, skipped: Skipped) -> Iterator[tu
         key = prefix + name
         try:
             mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-        except OSError:
-            skipped.add("unreadable files", shown(key))
+        except OSError as error:
+            _skip_unreadable(error, key, skipped)
             continue
         if stat.S_ISLNK(mode):
             skipped.add("links", shown(key))
@@ -92,8 +101,8 @@ def _walk(folder: int, prefix: str, depth: int, skipped: Skipped) -> Iterator[tu
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(name, flags, dir_fd=folder)
-        except OSError:
-            skipped.add("unreadable files", shown(key))
+        except OSError as error:
+            _skip_unreadable(error, key, skipped)
             continue
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             try:
@@ -106,11 +115,19 @@ def _walk(folder: int, prefix: str, depth: int, skipped: Skipped) -> Iterator[tu
             os.close(descriptor)
 
 
+def _skip_unreadable(error: OSError, key: str, skipped: Skipped) -> None:
+    if error.errno not in _UNREADABLE:
+        raise error
+    skipped.add("unreadable files", shown(key))
+
+
 def _unfit(key: str, depth: int) -> str | None:
     try:
         encoded = key.encode("utf-8")
     except UnicodeEncodeError:
         return "files whose names are not UTF-8"
+    if not _CONTROL.isdisjoint(key):
+        return "files with control characters in their names"
     if len(encoded) > _LONGEST_KEY:
         return f"files with a path longer than {_LONGEST_KEY} bytes"
     if depth > _DEEPEST:
@@ -132,10 +149,12 @@ def _listed(names: list[str]) -> str:
 class Uploader:
     """Sends rundirs to buckets."""
 
-    def __init__(self, store: ObjectStore, parallel: int, patience: float) -> None:
+    def __init__(self, store: ObjectStore, parallel: int, patience: float, max_bytes: int) -> None:
+        """`patience` in seconds, `max_bytes` of one job's output."""
         self._store = store
         self._parallel = parallel
         self._patience = patience
+        self._max_bytes = max_bytes
 
     def upload(
         self, bucket: str, rundir: Path | None, sentence: str | None, stop: Stop
@@ -146,10 +165,24 @@ class Uploader:
         `sentence` (how it ended) and what was skipped stand at the end of joberr.txt. Without a
         rundir there is only joberr.txt. Can be repeated.
 
-        Raises UploadFailed when the store's patience is over or the bucket is gone, Interrupted.
+        Raises UploadFailed when the patience with store or disk is over or the bucket is gone,
+        Interrupted.
         """
+        backoff = Backoff(stop, min(self._patience, _DISK_PATIENCE))
+        while True:
+            try:
+                return self._upload(bucket, rundir, sentence, stop)
+            except OSError as error:
+                log.warning("the output cannot be read: %s", error.strerror)
+                if not backoff.pause():
+                    raise UploadFailed(
+                        "the node's disk failed while the output was uploaded"
+                    ) from None
+
+    def _upload(
+        self, bucket: str, rundir: Path | None, sentence: str | None, stop: Stop
+    ) -> Uploaded:
         backoff = Backoff(stop, self._patience)
-        skipped = Skipped()
         if rundir is None:
             text = _lines([sentence] if sentence else [])
             self._remove_others(bucket, {"joberr.txt"}, backoff)
@@ -157,32 +190,53 @@ class Uploader:
             return Uploaded(1, size, [])
         top = os.open(rundir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            names = set()
+            skipped = Skipped()
+            sizes = {}
             for key, descriptor in walk(top, skipped):
-                os.close(descriptor)
-                names.add(key)
-            notes = skipped.sentences()
-            self._remove_others(bucket, names | set(LOGS), backoff)
-            return self._send_all(bucket, top, notes, sentence, stop)
+                try:
+                    sizes[key] = os.fstat(descriptor).st_size
+                finally:
+                    os.close(descriptor)
+            too_much = self._too_much(sizes)
+            for key, reason in sorted(too_much.items()):
+                skipped.add(reason, shown(key))
+            self._remove_others(bucket, (set(sizes) - set(too_much)) | set(LOGS), backoff)
+            tail = _lines(([sentence] if sentence else []) + skipped.sentences())
+            return self._send_all(bucket, top, too_much, tail, stop)
         finally:
             os.close(top)
 
+    def _too_much(self, sizes: dict[str, int]) -> dict[str, str]:
+        """What is too large to be sent, and why: small files go first, the logs before all."""
+        reasons = {}
+        total = 0
+        for key, size in sorted(
+            sizes.items(), key=lambda one: (one[0] not in LOGS, one[1], one[0])
+        ):
+            if size > LARGEST:
+                reasons[key] = f"files of more than {LARGEST // 2**30} GB"
+            elif total + size > self._max_bytes:
+                reasons[key] = f"files beyond the {self._max_bytes // 2**20} MB of output of a job"
+            else:
+                total += size
+        return reasons
+
     def _send_all(
-        self, bucket: str, top: int, notes: list[str], sentence: str | None, stop: Stop
+        self, bucket: str, top: int, too_much: dict[str, str], log_tail: bytes, stop: Stop
     ) -> Uploaded:
-        refused = Skipped()
+        # Anew: what can be opened may have changed since the first walk.
+        skipped = Skipped()
         failed = threading.Event()
         failures: list[BaseException] = []
         either = AnyEvent(stop, failed)
         done: set[str] = set()
         count = total = 0
-        log_tail = _lines(([sentence] if sentence else []) + notes)
 
         def send(key: str, file: BinaryIO, size: int) -> int:
             try:
                 return self._send(bucket, key, file, size, Backoff(either, self._patience))
             except Unstorable:
-                refused.add("files that the store refuses", shown(key))
+                skipped.add("files that the store refuses", shown(key))
                 return -1
             except (UploadFailed, Interrupted, OSError) as error:
                 # The first failure is the one to tell; it ends the waiting of the others.
@@ -194,24 +248,33 @@ class Uploader:
 
         with ThreadPoolExecutor(self._parallel, thread_name_prefix="upload") as pool:
             running: set[Future[int]] = set()
-            for key, descriptor in walk(top, Skipped()):
-                if failed.is_set() or stop.is_set():
-                    os.close(descriptor)
-                    break
-                size = os.fstat(descriptor).st_size
-                file: BinaryIO = os.fdopen(descriptor, "rb")
-                if key == "joberr.txt" and log_tail:
-                    tail = _on_new_line(file, size, log_tail)
-                    file = cast(BinaryIO, _Joined(file, size, tail))
-                    size += len(tail)
-                done.add(key)
-                running.add(pool.submit(send, key, file, size))
-                # A bound on open files and on parts in memory.
-                while len(running) >= 2 * self._parallel:
-                    finished, running = wait(running, return_when=FIRST_COMPLETED)
-                    for one in finished:
-                        count, total = _sum(count, total, one.result())
-            for key in set(LOGS) - done:
+            try:
+                for key, descriptor in walk(top, skipped):
+                    file = os.fdopen(descriptor, "rb")
+                    if either.is_set():
+                        file.close()
+                        break
+                    if key in too_much:
+                        skipped.add(too_much[key], shown(key))
+                        file.close()
+                        continue
+                    size = os.fstat(descriptor).st_size
+                    tail = b""
+                    if key == "joberr.txt" and log_tail:
+                        tail = _on_new_line(file, size, log_tail)
+                    source = cast(BinaryIO, _Source(file, size, tail, either))
+                    done.add(key)
+                    running.add(pool.submit(send, key, source, size + len(tail)))
+                    # A bound on open files and on parts in memory.
+                    while len(running) >= 2 * self._parallel:
+                        finished, running = wait(running, return_when=FIRST_COMPLETED)
+                        for one in finished:
+                            count, total = _sum(count, total, one.result())
+            except OSError as error:
+                # Nobody is to wait for the store when the disk has failed.
+                failures.append(error)
+                failed.set()
+            for key in () if either.is_set() else set(LOGS) - done:
                 text = log_tail if key == "joberr.txt" else b""
                 running.add(pool.submit(send, key, io.BytesIO(text), len(text)))
             for one in running:
@@ -220,7 +283,7 @@ class Uploader:
             raise failures[0]
         if stop.is_set():
             raise Interrupted
-        return Uploaded(count, total, notes + refused.sentences())
+        return Uploaded(count, total, skipped.sentences())
 
     def _send(self, bucket: str, key: str, file: BinaryIO, size: int, backoff: Backoff) -> int:
         while True:
@@ -228,6 +291,8 @@ class Uploader:
                 file.seek(0)
                 self._store.write(bucket, key, file, size)
                 return size
+            except _DiskFault as error:
+                raise error.cause from None
             except NotThere:
                 raise UploadFailed("the job's bucket is not there any more") from None
             except StoreAway as error:
@@ -254,22 +319,36 @@ class Uploader:
                     raise UploadFailed("the output could not be uploaded in time") from None
 
 
-class _Joined:
-    """A file followed by some bytes, read as one and from the start again."""
+class _DiskFault(Exception):
+    """An OSError of the disk, that it is not taken for one of the network."""
 
-    def __init__(self, file: BinaryIO, size: int, tail: bytes) -> None:
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(cause.strerror)
+        self.cause = cause
+
+
+class _Source:
+    """A file followed by some bytes, read as one and from the start again, until told to stop."""
+
+    def __init__(self, file: BinaryIO, size: int, tail: bytes, stop: Stop) -> None:
         self._file = file
         self._size = size
         self._tail = tail
+        self._stop = stop
         self._at = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes."""
+        """Up to `size` bytes. Raises Interrupted when to stop, _DiskFault."""
+        if self._stop.is_set():
+            raise Interrupted
         end = self._size + len(self._tail)
         wanted = end - self._at if size is None or size < 0 else min(size, end - self._at)
         data = b""
         if self._at < self._size:
-            data = self._file.read(min(wanted, self._size - self._at))
+            try:
+                data = self._file.read(min(wanted, self._size - self._at))
+            except OSError as error:
+                raise _DiskFault(error) from None
         start = self._at + len(data) - self._size
         if start >= 0:
             data += self._tail[start : start + wanted - len(data)]

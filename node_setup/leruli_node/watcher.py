@@ -48,7 +48,7 @@ class Watcher:
         self._abandoned_never_started = abandoned_never_started
         self._stop = threading.Event()
         # What only this process needs to know; an agent that starts again begins anew.
-        self._termed: set[str] = set()
+        self._termed: dict[str, float] = {}
         self._sampled: dict[str, float] = {}
         self._idle_since: dict[str, float] = {}
         self._finishing: set[str] = set()
@@ -82,26 +82,33 @@ class Watcher:
                 log.exception("watching failed unexpectedly")
 
     def look(self) -> None:
-        """One look at all attempts that are staged in."""
-        states = [s for s in self._store.all() if s.phase in (STAGED, DECIDED)]
+        """One look at all attempts; raises DockerAway, which would meet all of them."""
+        states = self._store.all()
         if not states or self.nodeid is None:
             return
         by_key: dict[str, list[Listed]] = {}
         for one in self._engine.list_own(self.nodeid):
             by_key.setdefault(one.attempt_key, []).append(one)
         known = {state.id.key for state in states}
-        for memory in (self._sampled, self._idle_since):
+        for memory in (self._sampled, self._idle_since, self._termed):
             for key in [k for k in memory if k not in known]:
                 del memory[key]
-        self._termed &= known
         for state in states:
-            containers = by_key.get(state.id.key, [])
-            running = [c for c in containers if c.state in ("running", "paused")]
-            if running and state.phase == STAGED:
-                self._idle_since.pop(state.id.key, None)
-                self._watch(state, running[-1])
-            elif not running:
-                self._abandoned(state, bool(containers))
+            try:
+                self._look_at(state, by_key.get(state.id.key, []))
+            except DockerAway:
+                raise
+            except Exception:
+                # One attempt's trouble must not end the time limits of all others.
+                log.exception("watching an attempt failed", extra=_facts(state.id))
+
+    def _look_at(self, state: AttemptState, containers: list[Listed]) -> None:
+        running = [c for c in containers if c.state in ("running", "paused")]
+        if running and state.phase == STAGED:
+            self._idle_since.pop(state.id.key, None)
+            self._watch(state, running[-1])
+        elif not running:
+            self._abandoned(state, bool(containers))
 
     def _watch(self, state: AttemptState, container: Listed) -> None:
         attempt = state.id
@@ -116,19 +123,24 @@ class Watcher:
         self._limit(state, container)
 
     def _limit(self, state: AttemptState, container: Listed) -> None:
-        now = time.time()
         if state.time_limit_at is None:
+            now = time.time()
             if state.lease is None or state.started_at is None:
                 return
             if now - state.started_at < state.lease.timelimit:
                 return
-            # Durable before the signal: the reason must not be lost with the agent.
-            state = self._store.update(state.id, time_limit_at=now) or state
+            # Durable before the signal: the reason must not be lost with the agent. A disk that
+            # takes no note must not give the job more time, though.
+            try:
+                self._store.update(state.id, time_limit_at=now)
+            except OSError as error:
+                log.error("a time limit cannot be noted: %s", error.strerror)
+                self._store.update(state.id, durable=False, time_limit_at=now)
             log.info("time limit reached", extra=_facts(state.id))
         if state.id.key not in self._termed:
-            self._termed.add(state.id.key)
             self._engine.signal(container.id, "TERM")
-        elif now - (state.time_limit_at or now) >= self._grace:
+            self._termed[state.id.key] = time.monotonic()
+        elif time.monotonic() - self._termed[state.id.key] >= self._grace:
             self._engine.signal(container.id, "KILL")
 
     def _sample(self, state: AttemptState, container: Listed) -> None:
@@ -152,14 +164,21 @@ class Watcher:
 
     def _abandoned(self, state: AttemptState, has_container: bool) -> None:
         key = state.id.key
+        if self._store.work_lock(state.id).locked():
+            # It is being staged in or out.
+            self._idle_since.pop(key, None)
+            return
         now = time.monotonic()
         since = self._idle_since.setdefault(key, now)
-        over = has_container or state.started_at is not None or state.phase == DECIDED
+        over = (
+            has_container
+            or state.started_at is not None
+            or state.problem_outcome is not None
+            or state.phase == DECIDED
+        )
         patience = self._abandoned_ended if over else self._abandoned_never_started
         if now - since < patience or key in self._finishing:
             return
-        if self._store.work_lock(state.id).locked():
-            return  # Its stage-out is at work.
         log.warning("nobody stages this attempt out; ending it", extra=_facts(state.id))
         self._finishing.add(key)
         threading.Thread(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -155,6 +156,42 @@ def test_term_gives_running_jobs_back_and_leaves_nothing(rig: Rig) -> None:
     assert rig.receipt(job)["outcome"] == "stopped"
     assert rig.is_clean(job)
     assert list((rig.node_dir / "receipts").iterdir()) == []
+
+
+def test_term_keeps_the_output_of_a_job_that_has_ended(rig: Rig) -> None:
+    rig.kill()
+    rig.settings["LERULI_NODE_DRAIN_SECONDS"] = "1"
+    rig.start()
+    job = rig.job("echo precious >result.txt")
+    assert rig.stage_in(job) == 0
+    # Within a second, so that the watcher has not noted its start.
+    rig.run_container(job).wait(timeout=20)
+    assert rig.stop() == 0
+    assert rig.containers() == []
+    rig.start()
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "ended"
+    assert rig.store.get(job.bucket, "result.txt") == b"precious\n"
+
+
+def test_a_full_disk_keeps_what_was_written(rig: Rig) -> None:
+    rig.kill()
+    rig.node_dir.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "x", str(rig.node_dir)], check=True)
+    try:
+        rig.start()
+        job = rig.job("echo precious >result.txt; cat /dev/zero >fill; sleep 2; exit 0")
+        assert rig.stage_in(job) == 0
+        container = rig.run_container(job)
+        assert (rig.node_dir / "ballast").exists()
+        container.wait(timeout=30)
+        assert rig.stage_out(job) == 0
+        assert rig.receipt(job)["outcome"] == "ended"
+        assert rig.store.get(job.bucket, "result.txt") == b"precious\n"
+        assert rig.is_clean(job)
+    finally:
+        rig.kill()
+        subprocess.run(["umount", str(rig.node_dir)], check=True)
 
 
 def test_term_waits_for_stage_out(rig: Rig) -> None:

@@ -21,7 +21,7 @@ from node_rig import Rig, Store, find_program, free_port, wait_for
 
 NOMAD = find_program("LERULI_QUEUE_NOMAD", "nomad")
 POOL = "group-of-tests"
-pytestmark = pytest.mark.skipif(NOMAD is None, reason="no nomad: set LERULI_QUEUE_NOMAD")
+assert NOMAD is not None, "no nomad: set LERULI_QUEUE_NOMAD, or run `make tools`"
 
 
 @dataclass

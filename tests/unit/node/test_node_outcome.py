@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,15 @@ import pytest
 from leruli_node.control import Hints, parse_times, read_hints
 from leruli_node.docker_engine import parse_time, parse_usage
 from leruli_node.outcome import ContainerFacts, decide
-from leruli_node.state import STAGED, AttemptId, AttemptState, AttemptStore, Lease
+from leruli_node.state import (
+    STAGED,
+    AttemptId,
+    AttemptState,
+    AttemptStore,
+    Decision,
+    Lease,
+    read_node,
+)
 
 LEASE = Lease("bucket", "psi4", "1.5", 1, 4000, 100.0)
 STATE = AttemptState(
@@ -23,6 +32,7 @@ STATE = AttemptState(
 LIMIT = dataclasses.replace(STATE, time_limit_at=101.0)
 STOPPED = dataclasses.replace(STATE, stopped_at=5.0)
 PROBLEM = dataclasses.replace(STATE, problem_outcome="image_broken", problem_message="why")
+STARTED = dataclasses.replace(STATE, started_at=0.0)
 OTHER_BOOT = dataclasses.replace(STATE, boot_id="earlier")
 
 
@@ -60,6 +70,9 @@ def ran(code: int, seconds: float = 10.0, **more: object) -> ContainerFacts:
         (STATE, ran(137), Hints(), False, "node_trouble"),
         (STATE, ran(255), Hints(), False, "node_trouble"),
         (STATE, ran(255), Hints(exit_code=255), False, "ended"),
+        # Started again after it had ended: the first run counts, if it is known to have been.
+        (STATE, ran(122), Hints(refused=True, exit_code=0), False, "node_trouble"),
+        (STARTED, ran(122), Hints(refused=True), False, "node_trouble"),
     ],
 )
 def test_outcome(
@@ -77,6 +90,22 @@ def test_outcome(
         assert decision.message is None
     else:
         assert decision.message
+
+
+@pytest.mark.parametrize("docker_says", [137, 255])
+def test_dockerd_was_away_at_a_good_end(docker_says: int) -> None:
+    decision = decide(STATE, ran(docker_says), Hints(exit_code=0), "boot")
+    assert (decision.outcome, decision.exitcode) == ("ended", 0)
+    oom = decide(STATE, ran(137, oom_killed=True), Hints(exit_code=0), "boot")
+    assert (oom.outcome, oom.exitcode) == ("out_of_memory", 137)
+
+
+def test_a_second_start_after_the_end_does_not_spoil_the_result() -> None:
+    decision = decide(STARTED, ran(122, 0.1), Hints(refused=True, exit_code=3), "boot")
+    assert (decision.outcome, decision.exitcode, decision.wallseconds) == ("ended", 3, None)
+    limit = dataclasses.replace(STARTED, time_limit_at=100.0)
+    hints = Hints(refused=True, terminated=True, exit_code=143)
+    assert decide(limit, ran(122, 0.1), hints, "boot").outcome == "time_limit"
 
 
 def test_messages() -> None:
@@ -162,6 +191,23 @@ def test_state_survives_the_process(tmp_path: Path) -> None:
     again.remove(STATE.id)
     assert AttemptStore(tmp_path).all() == []
     assert again.update(STATE.id, ran=True) is None
+
+
+def test_a_state_of_a_newer_agent_is_read(tmp_path: Path) -> None:
+    values = json.loads(dataclasses.replace(STATE, decision=Decision("ended")).to_bytes())
+    values["newer"] = values["lease"]["newer"] = values["decision"]["newer"] = 1
+    (tmp_path / "x.json").write_text(json.dumps(values))
+    assert AttemptStore(tmp_path).all() == [dataclasses.replace(STATE, decision=Decision("ended"))]
+    (tmp_path / "node.json").write_text('{"nodeid": "n", "newer": 1}')
+    assert read_node(tmp_path / "node.json").nodeid == "n"
+
+
+def test_what_a_broken_state_is_about_stays(tmp_path: Path) -> None:
+    (tmp_path / f"{STATE.id.id}.json").write_text("{")
+    store = AttemptStore(tmp_path)
+    assert store.all() == []
+    assert store.has(STATE.id.key)
+    assert not store.has(STATE.id.key + "2")
 
 
 def test_attempt_ids() -> None:

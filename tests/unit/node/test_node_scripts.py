@@ -19,6 +19,16 @@ from leruli_node.main_script import MAIN_SCRIPT, write_control
 
 STAGE = Path(leruli_node.__file__).parent / "stage.py"
 SHELLS = [s for s in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(s[0])]
+TOOLS = ("sh", "mkdir", "rm", "sleep", "setsid", "cat")
+
+
+def path_without_bash(folder: Path) -> dict[str, str]:
+    folder.mkdir()
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found
+        (folder / tool).symlink_to(found)
+    return {"PATH": str(folder)}
 
 
 def prepare(tmp_path: Path, script: str) -> list[Path]:
@@ -67,6 +77,27 @@ def test_waits_across_term(tmp_path: Path, shell: list[str]) -> None:
 def test_command_not_found_is_127(tmp_path: Path, shell: list[str]) -> None:
     _, _, main = prepare(tmp_path, "no-such-program-anywhere")
     assert subprocess.run([*shell, str(main)], check=False).returncode == 127
+
+
+@pytest.mark.parametrize(
+    ("shell", "with_bash"),
+    [(shell, with_bash) for shell in SHELLS for with_bash in sorted({True, shell == ["bash"]})],
+    ids=lambda value: str(value),
+)
+def test_a_job_that_ends_its_own_group(tmp_path: Path, shell: list[str], with_bash: bool) -> None:
+    rundir, control, main = prepare(
+        tmp_path, "trap 'trap \"\" TERM; kill 0; echo ended; exit 3' EXIT; sleep 50 & sleep 0.3"
+    )
+    environ = None if with_bash else path_without_bash(tmp_path / "bin")
+    program = [str(shutil.which(shell[0])), *shell[1:]]
+    process = subprocess.Popen(
+        [*program, str(main)], env=environ, start_new_session=True, stderr=subprocess.PIPE
+    )
+    assert process.wait(20) == 3
+    assert not (control / "terminated").exists()
+    assert (control / "exitcode").read_text() == "3\n"
+    assert (rundir / "joblog.txt").read_text() == "ended\n"
+    assert (rundir / "joberr.txt").read_text() == ""
 
 
 def environment() -> dict[str, str]:

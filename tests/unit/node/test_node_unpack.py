@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -90,6 +91,56 @@ def test_malicious_members(tmp_path: Path, bad: tarfile.TarInfo, why: str) -> No
     with pytest.raises(BrokenInput, match=why):
         do(pack(RUN, (bad, b"evil")), tmp_path / "r")
     assert not (tmp_path / "x").exists()
+
+
+def header(kind: bytes, size: int) -> bytes:
+    info = member("h", kind)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def block(kind: bytes, content: bytes) -> bytes:
+    return header(kind, len(content)) + content + b"\0" * (-len(content) % 512)
+
+
+def record(key: str, value: str) -> bytes:
+    text = f" {key}={value}\n"
+    length = len(text) + len(str(len(text)))
+    return f"{length + (len(str(length)) > len(str(len(text))))}{text}".encode()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(block(b"x", record("comment", "a")) * 2000, id="recursion"),
+        pytest.param(
+            block(b"x", record("GNU.sparse.map", "a,b")) + header(b"0", 0), id="sparse-map"
+        ),
+        pytest.param(block(b"x", record("GNU.sparse.size", "x")) + header(b"0", 0), id="size"),
+    ],
+)
+def test_malformed_headers(tmp_path: Path, raw: bytes) -> None:
+    with pytest.raises(BrokenInput, match="cannot be unpacked"):
+        do(gzip.compress(raw + header(b"0", 0) + b"\0" * 1024), tmp_path / "r", step=2**16)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(header(b"L", 2**21) + b"n" * 2**21, id="long-name"),
+        pytest.param(block(b"x", record("k", "v" * 2**19)) * 3, id="of-one-file"),
+        pytest.param((block(b"g", record("k", "v" * 2**18)) + header(b"5", 0)) * 5, id="global"),
+    ],
+)
+def test_headers_that_fill_the_memory(tmp_path: Path, raw: bytes) -> None:
+    with pytest.raises(BrokenInput, match="headers are too long"):
+        do(gzip.compress(raw + header(b"0", 0) + b"\0" * 1024), tmp_path / "r", step=2**16)
+
+
+def test_long_names_are_fine(tmp_path: Path) -> None:
+    name = "/".join(["n" * 100] * 20)
+    do(pack(*((member(f"{name}/{i}"), b"x") for i in range(90)), RUN), tmp_path / "r", files=200)
+    assert (tmp_path / "r" / name / "89").read_bytes() == b"x"
 
 
 def test_link_then_a_file_through_it(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
+import resource
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -10,8 +12,8 @@ import pytest
 
 from leruli_node.errors import Interrupted
 from leruli_node.images import etag_name, published_versions
-from leruli_node.object_store import NotThere, ObjectStore, StoreAway, Unstorable
-from leruli_node.upload import Skipped, Uploader, UploadFailed, shown, walk
+from leruli_node.object_store import LARGEST, NotThere, ObjectStore, StoreAway, Unstorable
+from leruli_node.upload import Skipped, Uploaded, Uploader, UploadFailed, shown, walk
 
 
 class MemoryStore(ObjectStore):
@@ -48,9 +50,13 @@ def make(tmp_path: Path) -> Path:
 
 
 def upload(
-    store: ObjectStore, top: Path | None, sentence: str | None = None, patience: float = 5.0
-):  # type: ignore[no-untyped-def]
-    return Uploader(store, 2, patience).upload("b", top, sentence, threading.Event())
+    store: ObjectStore,
+    top: Path | None,
+    sentence: str | None = None,
+    patience: float = 5.0,
+    max_bytes: int = 10**15,
+) -> Uploaded:
+    return Uploader(store, 2, patience, max_bytes).upload("b", top, sentence, threading.Event())
 
 
 def test_all_but_the_reserved(tmp_path: Path) -> None:
@@ -112,7 +118,7 @@ def test_stop(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(Interrupted):
-        Uploader(MemoryStore(), 2, 5.0).upload("b", make(tmp_path), None, stop)
+        Uploader(MemoryStore(), 2, 5.0, 10**9).upload("b", make(tmp_path), None, stop)
 
 
 def test_without_a_container(tmp_path: Path) -> None:
@@ -159,10 +165,125 @@ def test_the_etag_is_bound_to_code_and_version() -> None:
     assert len(names) == 8
 
 
-def test_joined_reads_again(tmp_path: Path) -> None:
-    from leruli_node.upload import _Joined
+def exhaust(held: list[int]) -> None:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
 
-    joined = _Joined(io.BytesIO(b"abc"), 3, b"de")
+
+def test_out_of_descriptors_is_not_unreadable(tmp_path: Path) -> None:
+    for number in range(30):
+        (make(tmp_path) if number == 0 else tmp_path / f"f{number}").touch()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many"):
+            exhaust(held)
+        os.close(held.pop())
+        os.close(held.pop())
+        free = threading.Timer(0.3, lambda: [os.close(one) for one in held[:20]])
+        free.start()
+        store = MemoryStore()
+        done = upload(store, tmp_path, patience=20.0)
+        free.join()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for one in held[20:]:
+            os.close(one)
+    assert (done.files, done.notes) == (32, [])
+
+
+def test_a_disk_that_fails_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, faults = os.open, [errno.EIO, errno.ENOMEM]
+
+    def failing(path: str, flags: int, *args: int, **more: int) -> int:
+        if path == "x" and faults:
+            raise OSError(faults.pop(), "the disk")
+        return real(path, flags, *args, **more)
+
+    monkeypatch.setattr(os, "open", failing)
+    store = MemoryStore()
+    assert upload(store, make(tmp_path)).notes == []
+    assert store.objects["d/x"] == b"x" * 5000
+    faults += [errno.EIO] * 1000
+    with pytest.raises(UploadFailed, match="disk"):
+        upload(store, tmp_path, patience=0.2)
+    faults[:] = [errno.EACCES, errno.EACCES]
+    assert upload(store, tmp_path).notes == ["not uploaded: 1 unreadable files: d/x"]
+
+
+def test_what_only_the_second_look_finds_unreadable_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, looks = os.open, []
+
+    def failing(path: str, flags: int, *args: int, **more: int) -> int:
+        if path == "x":
+            looks.append(path)
+            if len(looks) > 1:
+                raise OSError(errno.EACCES, "no")
+        return real(path, flags, *args, **more)
+
+    monkeypatch.setattr(os, "open", failing)
+    assert upload(MemoryStore(), make(tmp_path)).notes == ["not uploaded: 1 unreadable files: d/x"]
+
+
+def test_names_that_a_listing_cannot_carry(tmp_path: Path) -> None:
+    for name in ("a\x01", "b\n", "c\x7f", "d\uffff"):
+        (make(tmp_path) if name == "a\x01" else tmp_path).joinpath(name).touch()
+    store = MemoryStore()
+    (note,) = upload(store, tmp_path).notes
+    assert note.startswith("not uploaded: 4 files with control characters in their names: a\\x01")
+    assert set(store.objects) == {"run.tgz", "joblog.txt", "joberr.txt", "d/x"}
+
+
+def test_too_much_output_keeps_the_small_files(tmp_path: Path) -> None:
+    with (make(tmp_path) / "sparse").open("wb") as file:
+        file.truncate(LARGEST + 1)
+    (tmp_path / "small").write_bytes(b"s")
+    store = MemoryStore()
+    done = upload(store, tmp_path, max_bytes=5000)
+    assert set(store.objects) == {"run.tgz", "joblog.txt", "joberr.txt", "small"}
+    assert done.notes == [
+        "not uploaded: 1 files beyond the 0 MB of output of a job: d/x",
+        "not uploaded: 1 files of more than 625 GB: sparse",
+    ]
+    assert b"sparse" in store.objects["joberr.txt"]
+
+
+def test_parts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    store = ObjectStore("http://127.0.0.1:1", "a", "b")
+    monkeypatch.setattr(
+        store._client, "put_object", lambda *_, part_size, **__: sizes.append(part_size)
+    )
+    for size in (0, 200 * 2**30, LARGEST):
+        store.write("b", "n", io.BytesIO(), size)
+    assert sizes == [16 * 2**20, 21 * 2**20, 64 * 2**20]
+    with pytest.raises(Unstorable):
+        store.write("b", "n", io.BytesIO(), LARGEST + 1)
+
+
+def test_stop_is_heard_within_a_file(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    class Stopping(MemoryStore):
+        def write(self, bucket: str, name: str, data: BinaryIO, size: int) -> None:
+            if name == "x":
+                stop.set()
+            super().write(bucket, name, data, size)
+
+    (tmp_path / "x").write_bytes(b"x" * 5000)
+    store = Stopping()
+    with pytest.raises(Interrupted):
+        Uploader(store, 1, 5.0, 10**9).upload("b", tmp_path, None, stop)
+    assert "x" not in store.objects
+
+
+def test_joined_reads_again(tmp_path: Path) -> None:
+    from leruli_node.upload import _Source
+
+    joined = _Source(io.BytesIO(b"abc"), 3, b"de", threading.Event())
     for size in (1, 2, 3, 4, 5, 9):
         joined.seek(0)
         parts = []
