@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from leruli_queue.embedded.processes import start_time
 from leruli_queue.errors import SetupError
 
 
@@ -67,9 +68,11 @@ def stop_holder(path: Path, *, seconds: float) -> bool:
     pid = holder(path)
     if pid is None:
         return False
+    started = start_time(pid)
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
-    while holder(path) is not None:
+    # The lock is free a moment before the process is gone.
+    while holder(path) == pid or (started and start_time(pid) == started):
         if time.monotonic() > deadline:
             raise SetupError(
                 f"The stack (process {pid}) has not stopped after {seconds:.0f} s. "

@@ -91,7 +91,7 @@ class Part:
 def note_started(path: Path, parts: Sequence[Part]) -> None:
     """Write down which processes run, for :func:`end_left_overs`."""
     running = {
-        part.name: [part.process.pid, _start_time(part.process.pid), int(part.end_signal)]
+        part.name: [part.process.pid, start_time(part.process.pid), int(part.end_signal)]
         for part in parts
         if part.process is not None and part.is_alive
     }
@@ -108,13 +108,13 @@ def end_left_overs(path: Path) -> list[str]:
     ours = {
         name: (pid, end_signal)
         for name, (pid, started, end_signal) in noted.items()
-        if started and _start_time(pid) == started
+        if started and start_time(pid) == started
     }
     for pid, end_signal in reversed(ours.values()):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, end_signal)
     deadline = time.monotonic() + 20
-    while any(_start_time(noted[name][0]) == noted[name][1] for name in ours):
+    while any(start_time(noted[name][0]) == noted[name][1] for name in ours):
         if time.monotonic() > deadline:
             for pid, _ in ours.values():
                 with contextlib.suppress(ProcessLookupError):
@@ -125,8 +125,8 @@ def end_left_overs(path: Path) -> list[str]:
     return list(ours)
 
 
-def _start_time(pid: int) -> str:
-    """Return when a process started, in the kernel's ticks; empty if there is none."""
+def start_time(pid: int) -> str:
+    """Return when a process started, in the kernel's ticks; empty if it does not run."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
