@@ -157,7 +157,8 @@ def load_settings() -> Settings:
         return Settings(_secrets_dir=secrets_dir)
     except ValidationError as error:
         lines = [
-            f"  {PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            f"  {PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: "
+            f"{'it is not set' if fault['type'] == 'missing' else fault['msg']}"
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise SetupError(

@@ -230,10 +230,7 @@ def _refusal(status: int, detail: str, jobid: str | None) -> LeruliError:
             "group whether it is still valid."
         )
     if status == 412:
-        return AccessRefusedError(
-            f"Your group cannot run jobs yet: {detail} An admin sets the compute secret with "
-            "group-rotate-compute-secret."
-        )
+        return AccessRefusedError(f"Your group cannot run jobs yet: {detail}")
     if status >= 500:
         return ServiceError(f"The queue failed (HTTP {status}): {detail} Try again later.")
     return RefusedError(f"The queue refused: {detail}")

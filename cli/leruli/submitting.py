@@ -104,9 +104,10 @@ def stage(
     """
     inventory, command = prepared.inventory, prepared.command
     bucket, is_old = prepared.folder.claim_bucket()
-    if is_old:
-        resumed(bucket)
     store.make_bucket(bucket)
+    if is_old:
+        _refuse_if_it_ran(store, bucket)
+        resumed(bucket)
     if inventory.total_bytes <= _SMALL:
         packed = io.BytesIO()
         write_archive(inventory, command, packed, advance)
@@ -115,6 +116,15 @@ def stage(
         with store.writing(bucket, ARCHIVE, inventory.total_bytes) as sink:
             write_archive(inventory, command, sink, advance)
     return bucket
+
+
+def _refuse_if_it_ran(store: Store, bucket: str) -> None:
+    """Keep a bucket that holds results: submitted again, it would be answered with the old job."""
+    if any(item.name != ARCHIVE for item in store.list(bucket)):
+        raise RefusedError(
+            f"The bucket of this folder ({bucket}) holds the results of an earlier job. Nothing "
+            "was submitted. To submit the folder anew, delete leruli.bucket and leruli.job."
+        )
 
 
 def submit(

@@ -16,6 +16,14 @@ from leruli_queue.store.pool import DATABASE_AWAY
 
 log = structlog.get_logger(__name__)
 
+_NOT_AN_OBJECT = "it has to be a JSON object, sent with Content-Type: application/json"
+_MESSAGES = {
+    "missing": "it is missing",
+    "model_attributes_type": _NOT_AN_OBJECT,
+    "model_type": _NOT_AN_OBJECT,
+    "dict_type": _NOT_AN_OBJECT,
+}
+
 
 def sentence_of(faults: Iterable[Mapping[str, Any]]) -> str:
     """Say which fields of a body are wrong and why, without their values.
@@ -25,8 +33,11 @@ def sentence_of(faults: Iterable[Mapping[str, Any]]) -> str:
     sentences = []
     for fault in faults:
         where = ".".join(str(part) for part in fault["loc"] if part != "body")
-        message = str(fault["msg"]).removeprefix("Value error, ")
-        sentences.append(f"Parameter {where}: {message}" if where else f"The body: {message}")
+        message = _MESSAGES.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+        if fault["type"] == "json_invalid":
+            sentences.append(f"The body is not JSON (at character {where})")
+        else:
+            sentences.append(f"Parameter {where}: {message}" if where else f"The body: {message}")
     return "; ".join(sentences[:10])
 
 

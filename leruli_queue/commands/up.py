@@ -38,6 +38,9 @@ def command(data: Path, port: int | None, *, detach: bool, quiet: bool) -> None:
     """
     folders = Folders(data.absolute())
     programs = find_programs()
+    folders.make()
+    # Also checked where the lock is taken; here before the log of a running stack is emptied.
+    lock.refuse_if_held(folders.lock)
     if detach:
         port_option = [] if port is None else ["--port", str(port)]
         detached.start(["up", "--data", str(folders.data), *port_option], folders, quiet=quiet)

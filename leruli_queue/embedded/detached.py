@@ -30,7 +30,6 @@ def start(arguments: list[str], folders: Folders, *, quiet: bool) -> None:
     SetupError
         When it does not come up; with what it said.
     """
-    folders.make()
     log_path = folders.logs / "up.log"
     reading, writing = os.pipe()
     with log_path.open("wb") as log:

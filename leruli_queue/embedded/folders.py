@@ -93,9 +93,15 @@ class Folders:
         Raises
         ------
         SetupError
-            When the place for the sockets is taken by somebody else.
+            When they cannot be made, or the place for the sockets is taken by somebody else.
         """
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(
+                f"The data folder {self.data} cannot be made: {error.strerror}. "
+                "Choose another with --data."
+            ) from error
         for folder in (
             self.logs,
             self.objects,

@@ -26,12 +26,16 @@ def service_url(kept: Kept) -> str:
     return f"http://127.0.0.1:{kept.ports.service}"
 
 
-def prepare_database(folders: Folders, kept: Kept, settings: Settings) -> None:
-    """Migrate the database and make the group, unless an earlier start did."""
-    asyncio.run(_prepare(folders, kept, settings))
+def prepare_database(folders: Folders, kept: Kept, settings: Settings) -> list[str]:
+    """Migrate the database and make the group, unless an earlier start did.
+
+    Returns what the person who started the stack should know.
+    """
+    return asyncio.run(_prepare(folders, kept, settings))
 
 
-async def _prepare(folders: Folders, kept: Kept, settings: Settings) -> None:
+async def _prepare(folders: Folders, kept: Kept, settings: Settings) -> list[str]:
+    notes = []
     connection = await connect(settings)
     try:
         await migrate(connection)
@@ -47,10 +51,16 @@ async def _prepare(folders: Folders, kept: Kept, settings: Settings) -> None:
                     connection, group.id, group.group_token, name="user", is_admin=False
                 )
             if not await _compute_secret_is_current(connection, kept):
+                if kept.compute_secret:
+                    notes.append(
+                        "the compute secret was rotated, and a new one was made for this machine; "
+                        f"other machines need it too: {folders.admin_sh}"
+                    )
                 kept.compute_secret = await rotate_compute_secret(connection, group_id)
             kept.save(folders.secrets)
     finally:
         await connection.close()
+    return notes
 
 
 async def _group_of(connection: Connection, kept: Kept) -> int | None:

@@ -23,20 +23,35 @@ def hold(path: Path) -> Iterator[None]:
     SetupError
         When another stack has it.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SetupError(
-                f"A stack is up already with the data folder {path.parent} (process "
-                f"{file.read().strip()}). Stop it with `leruli-queue down --data {path.parent}`."
-            ) from None
+            raise _is_up(path, file.read().strip()) from None
         file.truncate()
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
         file.truncate(0)
+
+
+def refuse_if_held(path: Path) -> None:
+    """Refuse when a stack is up.
+
+    Raises
+    ------
+    SetupError
+    """
+    pid = holder(path)
+    if pid is not None:
+        raise _is_up(path, str(pid))
+
+
+def _is_up(path: Path, pid: str) -> SetupError:
+    return SetupError(
+        f"A stack is up already with the data folder {path.parent} (process {pid}). "
+        f"Stop it with `leruli-queue down --data {path.parent}`."
+    )
 
 
 def holder(path: Path) -> int | None:

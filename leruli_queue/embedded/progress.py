@@ -45,13 +45,15 @@ class Progress:
 
     def note(self, sentence: str) -> None:
         """Say something about the stack."""
-        self._console.print(f"leruli-queue: {sentence}")
+        # Never wrapped: it may hold a path that is going to be copied.
+        self._console.print(f"leruli-queue: {sentence}", soft_wrap=True)
 
     def _finish(self, name: str, state: str, began: float, where: str) -> None:
         took = f"{time.monotonic() - began:.1f} s"
         self._rows[-1] = (name, state, took, where)
         if self._live is None:
-            self._console.print(f"{name}: {state} after {took}{f', {where}' if where else ''}")
+            line = f"{name}: {state} after {took}{f', {where}' if where else ''}"
+            self._console.print(line, soft_wrap=True)
         self._refresh()
 
     def _refresh(self) -> None:

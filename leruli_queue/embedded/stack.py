@@ -49,7 +49,6 @@ class Stack:
             When a part does not come up. The parts that did are left to :meth:`stop`.
         """
         folders, programs = self._folders, self._programs
-        folders.make()
         for name in end_left_overs(folders.started):
             self._progress.note(f"ended {name}, left over by a stack that was killed")
         for note in programs.docker_notes:
@@ -63,7 +62,9 @@ class Stack:
             url = postgres.database_url(folders, kept)
             postgres.make_cluster(folders, kept, programs)
             self._launch(postgres.postgres_part(folders, programs), lambda: postgres.answers(url))
-            prepare_database(folders, kept, service.service_settings(folders, kept))
+            settings = service.service_settings(folders, kept)
+            for note in prepare_database(folders, kept, settings):
+                self._progress.note(note)
         with self._step("object store", object_store.url(kept)):
             object_store.write_users(folders, kept)
             object_store.remove_sockets(folders)

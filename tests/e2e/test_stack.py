@@ -100,12 +100,23 @@ def test_a_stack_that_was_killed_takes_its_parts_along_and_starts_again(
     assert own_stack.end(folder) == ("completed", None)
 
 
-def test_a_folder_has_one_stack(stack: StackOfTest) -> None:
+@pytest.mark.parametrize("options", [[], ["--detach"]])
+def test_a_folder_has_one_stack(stack: StackOfTest, options: list[str]) -> None:
+    log = (stack.data / "logs" / "up.log").read_text()
     second = subprocess.run(
-        [BIN / "leruli-queue", "up", "--data", stack.data], capture_output=True, text=True
+        [BIN / "leruli-queue", "up", "--data", stack.data, *options], capture_output=True, text=True
     )
     assert second.returncode == 3
-    assert "A stack is up already" in second.stderr
+    assert second.stderr.count("A stack is up already") == 1
+    assert (stack.data / "logs" / "up.log").read_text() == log
+
+
+def test_a_data_folder_that_cannot_be_made_is_said() -> None:
+    done = subprocess.run(
+        [BIN / "leruli-queue", "up", "--data", "/proc/nope"], capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    assert "The data folder /proc/nope cannot be made" in done.stderr
 
 
 def test_a_port_that_is_taken_is_said(stack: StackOfTest, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -92,6 +93,8 @@ def command(
     run by bash, so one quoted string can hold any shell syntax. If COMMAND has options of its own,
     put -- before it: leruli task-submit psi4 1.5 -- psi4 -n 4 input.dat
     """
+    if batch is not None:
+        _check_quotes(code, version)
     settings.require(settings.ALL)
     settings.service_settings(), settings.storage_settings()
     spec = JobSpec(code, version, join_command(words), cores, memory, minutes * 60)
@@ -100,6 +103,16 @@ def command(
         _submit_here(out, spec)
         return 0
     return _submit_batch(out, spec, batch)
+
+
+def _check_quotes(*image: str) -> None:
+    """Refuse a pattern that the shell replaced by folders: they stand where the image should."""
+    for word in image:
+        if Path(word).is_dir():
+            raise click.UsageError(
+                f"{word!r} is a folder, not an image. Put the pattern in quotes, such as "
+                "--batch 'case-*/', so that the shell leaves it alone."
+            )
 
 
 def _submit_here(out: Output, spec: JobSpec) -> None:

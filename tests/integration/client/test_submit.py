@@ -62,6 +62,24 @@ def test_defaults_are_those_of_the_published_client(leruli, water, service):
     assert (job["cores"], job["memorymb"], job["timelimit"]) == (1, 4000, 24 * 60 * 60)
 
 
+def test_a_bucket_with_results_is_not_submitted_again(leruli, water, service, store):
+    assert leruli("task-submit", "psi4", "1.5", "psi4", cwd=water).returncode == 0
+    (bucket,) = service.jobs
+    store.put(bucket, "joblog.txt", b"results")
+    before = archive(store, bucket).getnames()
+    (water / "leruli.job").unlink()
+    (water / "another input").touch()
+
+    again = leruli("task-submit", "psi4", "1.3.2", "psi4", cwd=water)
+
+    assert again.returncode == 1
+    assert "holds the results of an earlier job" in again.stderr
+    assert "delete leruli.bucket" in again.stderr
+    assert "interrupted" not in again.stderr
+    assert archive(store, bucket).getnames() == before
+    assert not (water / "leruli.job").exists()
+
+
 def test_json_and_second_submission(leruli, water, service):
     done = leruli("task-submit", "--json", "psi4", "1.5", "psi4", cwd=water)
     assert json.loads(done.stdout)["jobid"] == (water / "leruli.job").read_text().strip()

@@ -66,7 +66,7 @@ async def test_what_is_missing_is_said_with_its_own_exit_code() -> None:
     for command in ("serve", "dispatch", "migrate"):
         done = await leruli_queue(command, database=None)
         assert done.returncode == 3
-        assert "LERULI_QUEUE_DATABASE_URL: Field required" in done.stderr
+        assert "LERULI_QUEUE_DATABASE_URL: it is not set" in done.stderr
         assert "Traceback" not in done.stderr
     wrong = await leruli_queue("migrate", database="postgresql://u:hunter2@/x?host=/nowhere")
     assert wrong.returncode == 1

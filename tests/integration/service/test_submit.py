@@ -133,6 +133,18 @@ async def test_nonsense_is_refused_without_an_echo(service: httpx.AsyncClient) -
             assert "CANARY" not in answer.text
 
 
+async def test_what_is_wrong_with_a_body_is_said_in_words(service: httpx.AsyncClient) -> None:
+    async def detail(content: bytes, kind: str = "application/json") -> str:
+        headers = {"Content-Type": kind}
+        answer = await service.post("/v22_1/group-token", content=content, headers=headers)
+        return str(answer.json()["detail"])
+
+    assert await detail(b"not json") == "The body is not JSON (at character 0)"
+    assert await detail(b"{}") == "Parameter secret: it is missing"
+    assert "it has to be a JSON object" in await detail(b"7")
+    assert "it has to be a JSON object" in await detail(b"{}", "text/plain")
+
+
 @pytest.mark.parametrize("secret", ["CANARY", "lqa-canary", None, 7, ["CANARY"], "x" * 300])
 async def test_no_refusal_echoes_the_secret(
     service: httpx.AsyncClient, group: GroupOfTest, secret: object

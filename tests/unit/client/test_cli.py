@@ -118,3 +118,11 @@ def test_the_module_offers_what_the_published_one_did():
     assert issubclass(leruli.NotFoundError, ValueError)
     with pytest.raises(AttributeError):
         _ = leruli.task_nonsense
+
+
+def test_a_pattern_that_the_shell_replaced_is_recognised(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("u-1", "u-2", "u-3"):
+        (tmp_path / name).mkdir()
+    assert run(["task-submit", "--batch", "u-1", "u-2", "u-3", "xtb", "6.5.1", "ls"]) == 2
+    assert "'u-2' is a folder, not an image. Put the pattern in quotes" in capsys.readouterr().err
