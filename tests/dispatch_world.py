@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -52,3 +53,19 @@ async def children_of(gateway: NomadGateway, job_id: UUID) -> list[dict[str, Any
         for child in await gateway.list_children(PARENT_PREFIX)
         if (attempt := attempt_of_child(child["ID"])) and attempt.job_id == job_id
     ]
+
+
+async def until_dead(gateway: NomadGateway, job_id: UUID) -> None:
+    """Wait until Nomad has a child of the job as dead: it says so a moment after it was stopped."""
+    for _ in range(100):
+        if any(child["Status"] == "dead" for child in await children_of(gateway, job_id)):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("Nomad did not stop it")
+
+
+async def stop_child(gateway: NomadGateway, job_id: UUID) -> None:
+    """Stop the one child of a job, as an operator may."""
+    [child] = await children_of(gateway, job_id)
+    await gateway.stop_job(child["ID"])
+    await until_dead(gateway, job_id)

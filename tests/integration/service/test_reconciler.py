@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from dispatch_world import Dispatching, children_of, dispatching
+from dispatch_world import Dispatching, children_of, dispatching, stop_child, until_dead
 from service_world import GroupOfTest, make_jobs, make_node, make_user, state_of
 
 from leruli_queue.access.authenticate import Node
@@ -27,8 +27,7 @@ async def test_what_was_cancelled_is_stopped_in_nomad(
     await cancel_job(pool, await make_user(pool, group), job_id)
     assert await dispatcher.stopper.stop_once() == 1
     assert await dispatcher.stopper.stop_once() == 0
-    [child] = await children_of(dispatcher.gateway, job_id)
-    assert child["Status"] == "dead"
+    await until_dead(dispatcher.gateway, job_id)
 
 
 async def test_strays_in_nomad_are_stopped(
@@ -42,8 +41,7 @@ async def test_strays_in_nomad_are_stopped(
     meta = {"job": str(stray.job_id), "attempt": "1"}
     await dispatcher.gateway.dispatch(parent_id, meta, id_prefix=token, idempotency_token=token)
     await dispatcher.reconciler.compare()
-    [gone] = await children_of(dispatcher.gateway, stray.job_id)
-    assert gone["Status"] == "dead"
+    await until_dead(dispatcher.gateway, stray.job_id)
     [kept] = await children_of(dispatcher.gateway, job_id)
     assert kept["Status"] == "pending"
 
@@ -53,8 +51,7 @@ async def test_a_child_that_is_dead_without_an_allocation_is_dispatched_again(
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
     await dispatcher.feeder.feed_once()
-    [child] = await children_of(dispatcher.gateway, job_id)
-    await dispatcher.gateway.stop_job(child["ID"])  # as an operator may
+    await stop_child(dispatcher.gateway, job_id)
     await pool.execute("UPDATE attempts SET claimed_at = now() - interval '2 minutes'")
     await dispatcher.reconciler.compare()
     assert (await state_of(pool, job_id))[0] == "received"
@@ -70,7 +67,7 @@ async def test_what_started_and_is_gone_from_nomad_gets_the_time_for_its_receipt
     await pool.execute(
         "UPDATE attempts SET nomad_job_id = 'gone', claimed_at = now() - interval '2 minutes'"
     )
-    await dispatcher.gateway.stop_job((await children_of(dispatcher.gateway, job_id))[0]["ID"])
+    await stop_child(dispatcher.gateway, job_id)
     await dispatcher.reconciler.compare()
     assert (await state_of(pool, job_id))[0] == "running"
     assert await pool.fetchval("SELECT allocation_dead_at IS NOT NULL FROM attempts")
@@ -161,6 +158,7 @@ async def test_what_waits_for_nodes_that_are_gone_is_given_back(
     assert (await state_of(pool, job_id))[0] == "received"
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
     await dispatcher.stopper.stop_once()
+    await until_dead(dispatcher.gateway, job_id)
     await dispatcher.feeder.feed_once()
     assert [child["Status"] for child in await children_of(dispatcher.gateway, job_id)] in (
         ["dead", "pending"],
