@@ -105,27 +105,27 @@ class Feeder:
         found = await rows(
             queries.undispatched_attempts(self._pool, limit=self._settings.window_max)
         )
-        stale = [row for row in found if not _same_nodes(row, nodes)]
-        if stale:
-            # Nobody can tell whether Nomad has it for nodes that are gone: take it back. A start
-            # of this attempt will be refused, and the reconciler removes the child if there is one.
-            await give_up(
-                self._pool,
-                [
-                    Loss(
-                        AttemptId(row["job_id"], row["number"]),
-                        "the nodes of the group changed",
-                        counts=False,
-                        later=False,
-                    )
-                    for row in stale
-                ],
-                Retries.of(self._settings),
-            )
+        # Nobody can tell whether Nomad has these for nodes that are gone: taken back. The start of
+        # such an attempt will be refused, and the reconciler removes the child if there is one.
+        stale = [row for row in found if not row["started"] and not _same_nodes(row, nodes)]
+        await give_up(
+            self._pool,
+            [
+                Loss(
+                    AttemptId(row["job_id"], row["number"]),
+                    "the nodes of the group changed",
+                    counts=False,
+                    later=False,
+                    only_unstarted=True,
+                )
+                for row in stale
+            ],
+            Retries.of(self._settings),
+        )
         return [
             _claim(row, nodes[row["group_id"]], repeated=True)
             for row in found
-            if _same_nodes(row, nodes)
+            if row not in stale and row["group_id"] in nodes
         ]
 
     async def _claim(self, nodes: dict[int, GroupNodes]) -> list[Claim]:

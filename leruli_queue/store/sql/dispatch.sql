@@ -44,11 +44,11 @@ WITH picked AS (
 SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM claimed ORDER BY id;
 
 -- name: undispatched_attempts
--- Claimed, but whether Nomad has them was not committed.
-SELECT a.job_id, a.number, a.node_set, j.group_id, j.code, j.version, j.cores, j.memory_mb
+-- Claimed, but whether Nomad has them was not committed. One that was started is there for sure.
+SELECT a.job_id, a.number, a.node_set, j.started_at IS NOT NULL AS started, j.group_id, j.code, j.version, j.cores, j.memory_mb
 FROM attempts a JOIN jobs j ON j.id = a.job_id AND j.attempt = a.number
 WHERE a.ended_at IS NULL AND a.nomad_job_id IS NULL AND a.stop_requested_at IS NULL
-  AND j.state = 'submitted'
+  AND j.state IN ('submitted', 'running')
 ORDER BY a.job_id
 LIMIT :limit;
 

@@ -12,6 +12,7 @@ from service_world import GroupOfTest, claim_jobs, make_jobs, make_node, state_o
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch.nodes import usable_nodes
+from leruli_queue.jobs.attempts import AttemptId, start_attempt
 from leruli_queue.nomad.gateway import DispatchAnswer, NomadAwayError, NomadError, NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
@@ -73,6 +74,24 @@ async def test_killed_between_dispatch_and_commit(
         assert await second.feeder.feed_once() == 1
         assert await second.feeder.feed_once() == 0
     [child] = await children_of(gateway, job_id)
+    assert await pool.fetchval("SELECT nomad_job_id FROM attempts") == child["ID"]
+
+
+async def test_an_attempt_that_was_started_is_not_taken_back_for_new_nodes(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    async with dispatching(nomad_settings, pool, gateway) as first:
+        await first.feeder.feed_once()
+    [child] = await children_of(gateway, job_id)
+    # Killed before its commit; the attempt starts all the same, and another node joins.
+    await pool.execute("UPDATE attempts SET nomad_job_id = NULL")
+    await start_attempt(pool, node, AttemptId(job_id, 1), "start-key-1")
+    await make_node(pool, group)
+    async with dispatching(nomad_settings, pool, gateway) as second:
+        assert await second.feeder.feed_once() == 1
+    assert (await state_of(pool, job_id))[0] == "submitted"
+    assert await pool.fetchval("SELECT attempt FROM jobs") == 1
     assert await pool.fetchval("SELECT nomad_job_id FROM attempts") == child["ID"]
 
 
