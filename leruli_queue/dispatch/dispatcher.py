@@ -13,7 +13,7 @@ from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.stopper import Stopper
 from leruli_queue.dispatch.tracker import Tracker
-from leruli_queue.nomad.gateway import NomadAwayError, NomadError, NomadGateway
+from leruli_queue.nomad.gateway import NomadError, NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import DATABASE_AWAY, Pool
 
@@ -62,7 +62,7 @@ async def _keep_on(duty: Callable[[], Awaitable[None]]) -> None:
             await duty()
         except* LeadershipLostError:
             raise
-        except* (NomadError, NomadAwayError) as errors:
+        except* NomadError as errors:
             log.warning("waiting for Nomad", duty=name, why=_causes(errors))
         except* DATABASE_AWAY as errors:
             log.warning("waiting for the database", duty=name, why=_causes(errors))

@@ -31,7 +31,7 @@ class Progress:
         self._live = None
 
     @contextmanager
-    def step(self, name: str, where: str, *, verb: str) -> Iterator[None]:
+    def step(self, name: str, where: str, *, verb: str = "starting") -> Iterator[None]:
         """Show one step, and how long it took."""
         began = time.monotonic()
         self._rows.append((name, f"{verb} …", "", where))

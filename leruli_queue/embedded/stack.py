@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from leruli_queue.embedded import nomad_server, object_store, postgres, service
@@ -58,14 +57,14 @@ class Stack:
             self._progress.note(note)
         kept.save(folders.secrets)
 
-        with self._step("PostgreSQL", "on a unix socket"):
+        with self._progress.step("PostgreSQL", "on a unix socket"):
             url = postgres.database_url(folders, kept)
             postgres.make_cluster(folders, kept, programs)
             self._launch(postgres.postgres_part(folders, programs), lambda: postgres.answers(url))
             settings = service.service_settings(folders, kept)
             for note in prepare_database(folders, kept, settings):
                 self._progress.note(note)
-        with self._step("object store", object_store.url(kept)):
+        with self._progress.step("object store", object_store.url(kept)):
             object_store.write_users(folders, kept)
             object_store.remove_sockets(folders)
             self._launch(
@@ -77,18 +76,18 @@ class Stack:
                 lambda: object_store.answers(kept),
             )
             object_store.make_code_bucket(kept)
-        with self._step("Nomad server", nomad_server.address(kept)):
+        with self._progress.step("Nomad server", nomad_server.address(kept)):
             nomad_server.write_configuration(folders, kept)
             self._launch(
                 nomad_server.server_part(folders, programs), lambda: nomad_server.has_leader(kept)
             )
             nomad_server.prepare_access(kept)
             kept.save(folders.secrets)
-        with self._step("service", service_url(kept)):
+        with self._progress.step("service", service_url(kept)):
             self._launch(service.serve_part(folders, kept), lambda: service.is_ready(kept))
-        with self._step("dispatcher", ""):
+        with self._progress.step("dispatcher", ""):
             self._launch(service.dispatch_part(folders, kept), lambda: True)
-        with self._step("node", "this machine"):
+        with self._progress.step("node", "this machine"):
             self._launch(
                 service.node_part(folders, kept, programs), lambda: service.node_is_ready(kept)
             )
@@ -123,7 +122,7 @@ class Stack:
         """End everything, the last started first."""
         while self._running:
             part = self._running[-1].part
-            with self._step(part.name, "", verb="stopping"):
+            with self._progress.step(part.name, "", verb="stopping"):
                 part.stop()
             self._running.pop()
         self._folders.started.unlink(missing_ok=True)
@@ -134,8 +133,3 @@ class Stack:
         self._running.append(_Running(part, []))
         note_started(self._folders.started, [running.part for running in self._running])
         part.wait_until(ready, seconds=60)
-
-    @contextmanager
-    def _step(self, name: str, where: str, *, verb: str = "starting") -> Iterator[None]:
-        with self._progress.step(name, where, verb=verb):
-            yield

@@ -127,35 +127,36 @@ class StageOut:
 
     def give_back(self, attempt: AttemptId, message: str) -> None:
         """End an attempt without its output: the node is shut down and the job runs elsewhere."""
-        lock = self._store.work_lock(attempt)
-        if not lock.acquire(timeout=1.0):
-            return
-        try:
-            state = self._store.get(attempt)
+        with self._held_at_once(attempt) as state:
             if state is None:
                 return
             if not self._receipts.has(attempt):
                 decision = Decision("stopped", message=message)
                 self._receipts.spool(attempt, _receipt(state, decision, None))
             self.clean_up(attempt)
-        finally:
-            lock.release()
 
     def settle(self, attempt: AttemptId) -> None:
         """Keep how an attempt ended and remove its container; the next agent uploads its output."""
-        lock = self._store.work_lock(attempt)
-        if not lock.acquire(timeout=1.0):
-            return
-        try:
-            state = self._store.get(attempt)
+        with self._held_at_once(attempt) as state:
             if state is None:
                 return
-            if state.decision is None:
-                self._decide(attempt, state)
-            for container in self._containers(attempt):
-                self._engine.remove(container)
-        except (DockerAway, DockerRefused, Interrupted) as error:
-            log.warning("a container stays: %s", type(error).__name__, extra=_facts(attempt))
+            try:
+                if state.decision is None:
+                    self._decide(attempt, state)
+                for container in self._containers(attempt):
+                    self._engine.remove(container)
+            except (DockerAway, DockerRefused, Interrupted) as error:
+                log.warning("a container stays: %s", type(error).__name__, extra=_facts(attempt))
+
+    @contextmanager
+    def _held_at_once(self, attempt: AttemptId) -> Iterator[AttemptState | None]:
+        """Hold the attempt's lock and give its state; None if it is gone or being worked on."""
+        lock = self._store.work_lock(attempt)
+        if not lock.acquire(timeout=1.0):
+            yield None
+            return
+        try:
+            yield self._store.get(attempt)
         finally:
             lock.release()
 

@@ -6,7 +6,8 @@ WHERE EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = g.id AND j.state = 'receiv
 ORDER BY g.id;
 
 -- name: waiting_by_shape
--- What waits for a place in Nomad, by what it asks for.
+-- What waits for a place in Nomad, by what it asks for. (Both states are named because the index
+-- jobs_in_flight is on both: one alone would not use it.)
 SELECT group_id, cores, memory_mb, count(*) AS waiting
 FROM jobs
 WHERE state IN ('submitted', 'running') AND state = 'submitted' AND started_at IS NULL
