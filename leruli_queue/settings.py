@@ -47,12 +47,33 @@ class Settings(BaseSettings):
         description="Size of a request's body above which it is refused (413).",
     )
 
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        ["127.0.0.1"],
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed, separated "
+        "by commas.",
+    )
+    refusal_delay_s: float = Field(
+        5.0,
+        ge=0,
+        le=60,
+        description="Seconds that the answer to a wrong secret is held back at most, after several "
+        "from the same address or with the same key id.",
+    )
+    max_delayed_refusals: int = Field(
+        200,
+        ge=0,
+        description="Answers that one process holds back at the same time; more are 429 at once.",
+    )
+
     # Limits of a job
     max_bulk: int = Field(
         1000,
         ge=1,
         le=100_000,
         description="Jobs in one bulk/task-submit above which it is refused.",
+    )
+    max_bulk_secrets: int = Field(
+        10, ge=1, description="Different API secrets in one bulk/task-submit."
     )
     max_cores: int = Field(1024, ge=1, description="Cores that one job may ask for.")
     max_memory_mb: int = Field(
@@ -130,7 +151,7 @@ class Settings(BaseSettings):
         "info", description="Least severity that is logged."
     )
 
-    @field_validator("nomad_servers", mode="before")
+    @field_validator("nomad_servers", "trusted_proxies", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

@@ -1,19 +1,32 @@
 """Find out who a secret belongs to.
 
-Every refusal is a :class:`UserReportableError` with status 403 and a sentence that holds neither
-the secret nor a hint whether a similar one exists.
+Every refusal is a :class:`SecretRefusedError` with status 403 and a sentence that holds neither the
+secret nor a hint whether a similar one exists. What its owner may then do is decided in
+:mod:`leruli_queue.access.authorise`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from leruli_queue.access import sealing
+from leruli_queue.access.roles import Role, Whose
 from leruli_queue.access.secrets import MalformedSecretError, Secret, SecretType, parse
 from leruli_queue.errors import UserReportableError
+from leruli_queue.store.locks import SECRET_LOCKS
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
+
+
+class SecretRefusedError(UserReportableError):
+    """The secret is malformed, unknown, revoked, or its group is disabled."""
+
+    def __init__(self, sentence: str, key_id: str | None = None) -> None:
+        super().__init__(sentence, status=403)
+        # Null for what has not even the form of a secret.
+        self.key_id = key_id
 
 
 @dataclass(frozen=True)
@@ -22,12 +35,18 @@ class User:
 
     id: int
     name: str
-    is_admin: bool
+    role: Role
     group_id: int
-    group_key_id: str
     group_has_compute_secret: bool
+    # Which jobs the call that this user makes may touch.
+    whose: Whose
     _secret: Secret = field(repr=False)
     _group_token_sealed: bytes = field(repr=False)
+
+    @property
+    def owner_id(self) -> int | None:
+        """Whose jobs the user may touch: a user's id, or None for everybody's in the group."""
+        return None if self.whose is Whose.GROUP else self.id
 
     def group_token(self) -> str:
         """Return the group token, which only this user's secret can unseal."""
@@ -36,7 +55,7 @@ class User:
 
 @dataclass(frozen=True)
 class Group:
-    """A group that a machine proved it may compute for."""
+    """A group whose token, or whose token and compute secret, somebody holds."""
 
     id: int
     key_id: str
@@ -51,43 +70,62 @@ class Node:
     group_id: int
 
 
-async def authenticate_user(connection: Connection | Pool, text: str) -> User:
-    """Return the user of an API secret.
+async def authenticate_user(
+    connection: Connection | Pool, text: str, *, hold: bool = False
+) -> User:
+    """Return the user of an API secret, able to touch own jobs.
+
+    With ``hold`` the secret stays valid until the connection's transaction ends: whoever revokes it
+    waits for that.
 
     Raises
     ------
-    UserReportableError
-        403 when the secret is malformed, unknown or revoked.
+    SecretRefusedError
+        When the secret is malformed, unknown or revoked, or the group disabled.
     """
-    secret = _parse(text, SecretType.API, name="API secret")
+    secret = parse_secret(text, SecretType.API, name="API secret")
+    if hold:
+        # In a statement of its own: the next one then sees what was committed while it waited.
+        await queries.hold_secret(connection, lock=SECRET_LOCKS, key_id=secret.key_id)
     row = await queries.user_by_key_id(connection, key_id=secret.key_id)
     # The comparison also runs for an unknown key id, so that timing does not tell them apart.
     if not secret.matches(row and row["secret_hash"]):
-        raise _refused("This API secret is not known, or it was revoked. Ask an admin of the group")
+        raise SecretRefusedError(
+            "This API secret is not known, or it was revoked. Ask an admin of the group.",
+            secret.key_id,
+        )
+    _refuse_if_disabled(row, secret)
+    if row["used_long_ago"]:
+        await queries.touch_user(connection, user_id=row["id"])
     return User(
         id=row["id"],
         name=row["name"],
-        is_admin=row["role"] == "admin",
+        role=Role(row["role"]),
         group_id=row["group_id"],
-        group_key_id=row["token_key_id"],
         group_has_compute_secret=row["compute_epoch"] > 0,
+        whose=Whose.OWN,
         _secret=secret,
         _group_token_sealed=row["group_token_sealed"],
     )
 
 
-async def authenticate_admin(connection: Connection | Pool, text: str) -> User:
-    """Return the user of an API secret who must be an admin.
+async def authenticate_reader(connection: Connection | Pool, text: str) -> Group:
+    """Return the group of a group token.
 
     Raises
     ------
-    UserReportableError
-        403 when :func:`authenticate_user` refuses, or the user is not an admin.
+    SecretRefusedError
+        When the token is malformed or unknown, or the group disabled.
     """
-    user = await authenticate_user(connection, text)
-    if not user.is_admin:
-        raise _refused("This needs the API secret of an admin; ask an admin of the group")
-    return user
+    token = parse_secret(text, SecretType.GROUP, name="group token")
+    row = await queries.group_by_token_key_id(connection, key_id=token.key_id)
+    if not token.matches(row and row["token_hash"]):
+        raise SecretRefusedError(
+            "This group token is not known. A user of the group gets it by group-token.",
+            token.key_id,
+        )
+    _refuse_if_disabled(row, token)
+    return _group(row)
 
 
 async def authenticate_machine(
@@ -97,47 +135,69 @@ async def authenticate_machine(
 
     Raises
     ------
-    UserReportableError
-        403 when either is malformed or unknown, or they belong to different groups.
+    SecretRefusedError
+        When either is malformed or unknown, or they belong to different groups.
     """
-    token = _parse(group_token, SecretType.GROUP, name="group token")
-    compute = _parse(compute_secret, SecretType.COMPUTE, name="compute secret")
+    token = parse_secret(group_token, SecretType.GROUP, name="group token")
+    compute = parse_secret(compute_secret, SecretType.COMPUTE, name="compute secret")
     row = await queries.group_by_token_key_id(connection, key_id=token.key_id)
     token_ok = token.matches(row and row["token_hash"])
     compute_ok = compute.matches(row and row["compute_hash"])
     if not token_ok:
-        raise _refused("This group token is not known. Check it in node.env")
-    if not compute_ok:
-        raise _refused(
-            "This compute secret is not the group's current one; it may have been rotated. "
-            "Ask an admin of the group for the new one and put it into node.env"
+        raise SecretRefusedError(
+            "This group token is not known. Check it in node.env.", token.key_id
         )
-    return Group(id=row["id"], key_id=row["token_key_id"], epoch=row["compute_epoch"])
+    if not compute_ok:
+        raise SecretRefusedError(
+            "This compute secret is not the group's current one; it may have been rotated. "
+            "Ask an admin of the group for the new one and put it into node.env.",
+            compute.key_id,
+        )
+    _refuse_if_disabled(row, token)
+    return _group(row)
 
 
 async def authenticate_node(connection: Connection | Pool, text: str) -> Node:
-    """Return the node of a node token.
+    """Return the node of a node token; also of a disabled group, where it may end what it runs.
 
     Raises
     ------
-    UserReportableError
-        403 when the token is malformed or unknown, or ended by a later join.
+    SecretRefusedError
+        When the token is malformed or unknown, or ended by a later join.
     """
-    secret = _parse(text, SecretType.NODE, name="node token")
+    secret = parse_secret(text, SecretType.NODE, name="node token")
     row = await queries.node_by_key_id(connection, key_id=secret.key_id)
     if not secret.matches(row and row["token_hash"]):
-        raise _refused("This node token is not valid any more. The node has to join again")
+        raise SecretRefusedError(
+            "This node token is not valid any more. The node has to join again.", secret.key_id
+        )
     if row["seen_long_ago"]:
         await queries.touch_node(connection, node_id=row["id"])
     return Node(id=row["id"], group_id=row["group_id"])
 
 
-def _parse(text: str, kind: SecretType, *, name: str) -> Secret:
+def parse_secret(text: str, kind: SecretType, *, name: str) -> Secret:
+    """Take a secret apart before anything is looked up for it.
+
+    Raises
+    ------
+    SecretRefusedError
+        When it is not of this kind, or a character is wrong.
+    """
     try:
         return parse(text, kind)
     except MalformedSecretError as error:
-        raise _refused(f"This {name} cannot be right: {error}") from None
+        raise SecretRefusedError(f"This {name} cannot be right: {error}.") from None
 
 
-def _refused(sentence: str) -> UserReportableError:
-    return UserReportableError(f"{sentence}.", status=403)
+def _group(row: Any) -> Group:
+    return Group(id=row["id"], key_id=row["token_key_id"], epoch=row["compute_epoch"])
+
+
+def _refuse_if_disabled(row: Any, secret: Secret) -> None:
+    if row["disabled_at"] is not None:
+        raise SecretRefusedError(
+            "The group was disabled by the operator of this service. Its jobs and data are kept; "
+            "ask the operator.",
+            secret.key_id,
+        )

@@ -19,6 +19,8 @@ import hmac
 import re
 import secrets as random_source
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -36,7 +38,18 @@ class SecretType(Enum):
     COMPUTE = "lqc"  # one a group, rotated: lets a machine join as a node
     NODE = "lqn"  # one a node, made by node-join: runs attempts
 
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return _TITLES[self]
 
+
+_TITLES = {
+    SecretType.API: "API secret",
+    SecretType.GROUP: "group token",
+    SecretType.COMPUTE: "compute secret",
+    SecretType.NODE: "node token",
+}
 _PREFIXES = "|".join(kind.value for kind in SecretType)
 PATTERN = (
     rf"\b({_PREFIXES})-([a-z2-7]{{{_KEY_ID_LENGTH}}})"
@@ -95,17 +108,20 @@ def parse(text: str, *kinds: SecretType) -> Secret:
         raise MalformedSecretError("its checksum does not match: a character is wrong or missing")
     kind = SecretType(prefix)
     if kinds and kind not in kinds:
-        wanted = " or ".join(_NAMES[wanted_kind] for wanted_kind in kinds)
-        raise MalformedSecretError(f"it is {_NAMES[kind]}, where {wanted} is wanted")
+        wanted = " or ".join(_with_article(wanted_kind) for wanted_kind in kinds)
+        raise MalformedSecretError(f"it is {_with_article(kind)}, where {wanted} is wanted")
     return Secret(kind, key_id, text)
 
 
-_NAMES = {
-    SecretType.API: "an API secret",
-    SecretType.GROUP: "a group token",
-    SecretType.COMPUTE: "a compute secret",
-    SecretType.NODE: "a node token",
-}
+def find_secrets(text: str) -> Iterator[Secret]:
+    """Find the secrets in a text, for scanners: what has the form and the right checksum."""
+    for match in _PARSER.finditer(text):
+        with suppress(MalformedSecretError):
+            yield parse(match.group())
+
+
+def _with_article(kind: SecretType) -> str:
+    return f"{'an' if kind is SecretType.API else 'a'} {kind.title}"
 
 
 def _random_text(length: int) -> str:

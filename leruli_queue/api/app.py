@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from leruli_queue import __version__
+from leruli_queue.access.throttle import Throttle
 from leruli_queue.api.context import Context
 from leruli_queue.api.errors import install_error_handlers
+from leruli_queue.api.metrics import Metrics
 from leruli_queue.api.middleware import BodyLimit, RequestLog
 from leruli_queue.api.routes import VERSIONS, health, versioned_router
 from leruli_queue.logs import set_up_logs
@@ -23,6 +25,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service's ASGI application."""
     settings = settings or load_settings()
     set_up_logs(settings)
+    metrics = Metrics()
+    throttle = Throttle(
+        longest_s=settings.refusal_delay_s, most_waiting=settings.max_delayed_refusals
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -32,7 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 await migrate(connection)
             nomad = NomadGateway(settings)
             try:
-                app.state.context = Context(settings, pool, nomad)
+                app.state.context = Context(settings, pool, nomad, throttle, metrics)
                 yield
             finally:
                 nomad.close()
@@ -42,11 +48,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         summary="A job broker for research groups.",
         lifespan=lifespan,
+        # Their pages load scripts from elsewhere; /openapi.json is for everybody's own viewer.
+        docs_url=None,
+        redoc_url=None,
     )
     app.include_router(health.router)
     for prefix in VERSIONS:
         app.include_router(versioned_router(), prefix=prefix)
     install_error_handlers(app)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, metrics=metrics)
     return app

@@ -1,4 +1,4 @@
-"""What every route can ask for: settings, the pool of connections, Nomad."""
+"""What every route can ask for: settings, the pool of connections, Nomad, the throttle."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from leruli_queue.access.throttle import Throttle
+from leruli_queue.api.metrics import Metrics
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
@@ -19,11 +21,20 @@ class Context:
     settings: Settings
     pool: Pool
     nomad: NomadGateway
+    throttle: Throttle
+    metrics: Metrics
 
 
-def _context(request: Request) -> Context:
+def context_of(request: Request) -> Context:
+    """Return the parts that the request's service has."""
     context: Context = request.app.state.context
     return context
 
 
-ContextDep = Annotated[Context, Depends(_context)]
+def address_of(request: Request) -> str | None:
+    """Return the address that a request comes from, as far as the proxies are trusted with it."""
+    return request.client.host if request.client else None
+
+
+ContextDep = Annotated[Context, Depends(context_of)]
+AddressDep = Annotated[str | None, Depends(address_of)]

@@ -11,6 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from leruli_queue.access.authenticate import SecretRefusedError
+from leruli_queue.access.throttle import TooManyAttemptsError
+from leruli_queue.api.context import address_of, context_of
 from leruli_queue.errors import UserReportableError
 from leruli_queue.store.pool import DATABASE_AWAY
 
@@ -43,6 +46,14 @@ def sentence_of(faults: Iterable[Mapping[str, Any]]) -> str:
 
 def install_error_handlers(app: FastAPI) -> None:
     """Answer errors as ``{"detail": sentence}``."""
+
+    @app.exception_handler(SecretRefusedError)
+    async def secret_refused(request: Request, error: SecretRefusedError) -> JSONResponse:
+        try:
+            await context_of(request).throttle.hold_back(address_of(request), [error.key_id])
+        except TooManyAttemptsError as refusal:
+            return await reportable(request, refusal)
+        return await reportable(request, error)
 
     @app.exception_handler(UserReportableError)
     async def reportable(request: Request, error: UserReportableError) -> JSONResponse:

@@ -14,18 +14,21 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from leruli_queue.api.metrics import Metrics
+
 log = structlog.get_logger("leruli_queue.request")
 
 REQUEST_ID = "X-Request-ID"
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_QUIET = frozenset({"/livez", "/readyz"})
+_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 class RequestLog:
-    """Gives each request an id, which stands in all its log lines and in the answer."""
+    """Gives each request an id, which stands in all its log lines and in the answer; counts it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -48,13 +51,15 @@ class RequestLog:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
+                seconds = time.perf_counter() - began
+                self._metrics.count(scope["path"], status, seconds)
                 if scope["path"] not in _QUIET:
                     log.info(
                         "request",
                         method=scope["method"],
                         path=scope["path"],
                         status=status,
-                        milliseconds=round(1000 * (time.perf_counter() - began), 1),
+                        milliseconds=round(1000 * seconds, 1),
                     )
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from leruli_queue.jobs.bucket import Purpose
 from leruli_queue.jobs.intake import NewJob, split_code_version
 from leruli_queue.jobs.outcomes import Outcome
 from leruli_queue.jobs.states import JobState
@@ -78,6 +79,20 @@ class OneJob(WithSecret):
     """A call about one job."""
 
     jobid: str = Field(max_length=100)
+
+
+class TaskBucket(OneJob):
+    """Which bucket has a job's files, and what for it is asked."""
+
+    purpose: Purpose = Field(
+        Purpose.GET, description="For the group's audit, where the job is another user's."
+    )
+
+
+class BucketAnswer(BaseModel):
+    """The bucket of a job."""
+
+    bucketid: str
 
 
 class StatusAnswer(BaseModel):
@@ -188,6 +203,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, description in {
         403: "The secret is malformed, unknown, revoked, or not enough.",
         413: "The body is too large.",
+        429: "Too many wrong secrets were tried; try again after Retry-After seconds.",
         422: "The body is not as described; the sentence says where.",
         503: "The service is busy or a part of it is away; try again after Retry-After seconds.",
     }.items()

@@ -19,6 +19,11 @@ _COMMANDS = {
     "dispatch": "Move jobs between PostgreSQL and Nomad (one active, others stand by).",
     "migrate": "Bring the database's schema up to date.",
     "group-create": "Make a group with its first admin; prints the secrets once.",
+    "group-list": "List the groups with their users, nodes and jobs.",
+    "group-disable": "Let no secret of a group be accepted; what runs may end.",
+    "group-enable": "Undo group-disable.",
+    "group-create-admin": "Give a group an admin whose admins have lost their secrets.",
+    "secret-find": "Find secrets of Leruli Queue in files, for scanners.",
     "up": "Run the whole system on this machine.",
     "down": "Stop what `up` started.",
 }

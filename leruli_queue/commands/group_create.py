@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import asdict
 
 import click
 
-from leruli_queue.groups.create import NewGroup, create_group
-from leruli_queue.settings import load_settings
-from leruli_queue.store.migrate import migrate
-from leruli_queue.store.pool import open_pool
+from leruli_queue.commands._database import with_database
+from leruli_queue.groups.create import create_group
 
 
 @click.command("group-create")
@@ -24,7 +21,7 @@ def command(name: str, admin_name: str, *, as_json: bool) -> None:
     Prints the admin's API secret and the group token. The database holds only hashes of them:
     they are shown this once.
     """
-    group = asyncio.run(_create(name, admin_name))
+    group = with_database(lambda connection: create_group(connection, name, admin_name))
     if as_json:
         click.echo(json.dumps(asdict(group)))
         return
@@ -37,9 +34,3 @@ def command(name: str, admin_name: str, *, as_json: bool) -> None:
         f"Next, as that admin: set the compute secret with group-rotate-compute-secret, put it\n"
         f"and the group token into node.env of each machine. docs/api.md has the calls."
     )
-
-
-async def _create(name: str, admin_name: str) -> NewGroup:
-    async with open_pool(load_settings()) as pool, pool.acquire() as connection:
-        await migrate(connection)
-        return await create_group(connection, name, admin_name)

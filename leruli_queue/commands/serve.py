@@ -25,5 +25,7 @@ def command() -> None:
         log_config=None,  # structlog does it
         access_log=False,
         server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=10,
     )

@@ -8,6 +8,7 @@ import asyncpg
 
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.errors import UserReportableError
+from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.groups.names import check_name
 from leruli_queue.groups.users import create_user
 from leruli_queue.store.pool import Connection
@@ -44,6 +45,7 @@ async def create_group(connection: Connection, name: str, admin_name: str = "adm
             raise UserReportableError(
                 f"A group named {name!r} exists already. Choose another name.", status=409
             ) from None
+        await note_action(connection, group_id, Action.GROUP_CREATED, actor_id=None)
         admin_secret = await create_user(
             connection, group_id, token.text, name=admin_name, is_admin=True
         )

@@ -6,7 +6,13 @@ import re
 
 from leruli_queue.errors import UserReportableError
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@ -]{0,62}")
+NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9._@ -]{0,61}[A-Za-z0-9._@-])?"
+"""Fit for a terminal, a shell word in quotes, a cell of a spreadsheet; no two look the same."""
+
+OPERATOR = "operator of the service"
+"""Stands in the audit for whoever runs the service, so nobody else may be called so."""
+
+_NAME = re.compile(NAME_PATTERN)
 
 
 def check_name(what: str, name: str) -> None:
@@ -17,9 +23,14 @@ def check_name(what: str, name: str) -> None:
     UserReportableError
         422, with what is allowed.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or "  " in name:
         raise UserReportableError(
-            f"The name of the {what} has to begin with a letter or digit and may have up to 63 "
-            "letters, digits, blanks and the characters . _ @ -",
+            f"The name of the {what} may have up to 63 letters (a to z, A to Z), digits, single "
+            "blanks and the characters . _ @ - and has to begin with a letter or digit and not to "
+            "end in a blank.",
             status=422,
+        )
+    if name.lower() == OPERATOR:
+        raise UserReportableError(
+            f"No {what} may be called {OPERATOR!r}. Choose another name.", status=422
         )

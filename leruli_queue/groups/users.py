@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 import asyncpg
 
 from leruli_queue.access import sealing
+from leruli_queue.access.roles import Role
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.errors import UserReportableError
+from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.groups.names import check_name
-from leruli_queue.store.pool import Connection
-from leruli_queue.store.queries import queries
+from leruli_queue.store.locks import SECRET_LOCKS
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries, rows
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a group's admins see of a user."""
+
+    name: str
+    role: Role
+    created_at: datetime
+    # To the minute; null when the secret was never used.
+    last_used_at: datetime | None
+    revoked_at: datetime | None
 
 
 async def create_user(
-    connection: Connection, group_id: int, group_token: str, *, name: str, is_admin: bool
+    connection: Connection,
+    group_id: int,
+    group_token: str,
+    *,
+    name: str,
+    is_admin: bool,
+    by: int | None = None,
 ) -> str:
     """Make a user and return the API secret, which exists in the clear nowhere else.
+
+    Parameters
+    ----------
+    by
+        Id of the admin who does it, None for the operator of the service.
 
     Raises
     ------
@@ -23,19 +52,72 @@ async def create_user(
         422 for a name that is not allowed, 409 for one that is in use.
     """
     check_name("user", name)
+    role = Role.ADMIN if is_admin else Role.USER
     secret = make(SecretType.API)
-    try:
-        await queries.insert_user(
+    async with connection.transaction():
+        try:
+            await queries.insert_user(
+                connection,
+                group_id=group_id,
+                name=name,
+                role=role,
+                key_id=secret.key_id,
+                secret_hash=secret.hash,
+                group_token_sealed=sealing.seal(group_token, secret),
+            )
+        except asyncpg.UniqueViolationError:
+            raise UserReportableError(
+                f"The group has a user named {name!r} already. Choose another name.", status=409
+            ) from None
+        await note_action(
             connection,
-            group_id=group_id,
-            name=name,
-            role="admin" if is_admin else "user",
-            key_id=secret.key_id,
-            secret_hash=secret.hash,
-            group_token_sealed=sealing.seal(group_token, secret),
+            group_id,
+            Action.USER_CREATED,
+            actor_id=by,
+            subject=name,
+            detail=f"as {'an admin' if is_admin else 'a user'}",
         )
-    except asyncpg.UniqueViolationError:
-        raise UserReportableError(
-            f"The group has a user named {name!r} already. Choose another name.", status=409
-        ) from None
     return secret.text
+
+
+async def revoke_user(connection: Connection, group_id: int, name: str, *, by: int) -> datetime:
+    """End a user's secret and return when; the user's jobs go on, and stay the admins' to see.
+
+    When it returns (and the transaction is committed) nothing is under way any more that was begun
+    under the secret, in any copy of the service. The caller holds the administration of the group.
+
+    Raises
+    ------
+    UserReportableError
+        404 when nobody has the name, 409 when it is the last admin's.
+    """
+    row = await queries.user_by_name(connection, group_id=group_id, name=name)
+    if row is None:
+        raise UserReportableError(
+            "The group has no user of this name; group-list-users has the names.", status=404
+        )
+    if row["revoked_at"] is not None:
+        raise UserReportableError(
+            f"The user of this name was revoked at {row['revoked_at'].isoformat()} already.",
+            status=404,
+        )
+    is_last = await queries.count_admins(connection, group_id=group_id) == 1
+    if row["role"] == Role.ADMIN and is_last:
+        raise UserReportableError(
+            "This is the last admin of the group, which needs one. Make another admin first.",
+            status=409,
+        )
+    await queries.seize_secret(connection, lock=SECRET_LOCKS, key_id=row["key_id"])
+    revoked_at: datetime = await queries.revoke_user(connection, user_id=row["id"])
+    await note_action(connection, group_id, Action.USER_REVOKED, actor_id=by, subject=name)
+    return revoked_at
+
+
+async def list_users(
+    connection: Connection | Pool, group_id: int, *, with_revoked: bool
+) -> list[Member]:
+    """Return the users of a group by name, those that were revoked last."""
+    found = await rows(
+        queries.users_of_group(connection, group_id=group_id, with_revoked=with_revoked)
+    )
+    return [Member(**(dict(row) | {"role": Role(row["role"])})) for row in found]

@@ -83,6 +83,8 @@ async def _why_no_start(connection: Connection | Pool, node: Node, attempt: Atte
         return "There is no such attempt for this node."
     if not row["current_secret"]:
         return "This node joined with a compute secret that was rotated; it has to join again."
+    if row["group_is_disabled"]:
+        return "The group was disabled by the operator of the service."
     if row["has_left"]:
         return "This node has left; it has to join again."
     if row["attempt"] != attempt.number:

@@ -12,14 +12,17 @@ from __future__ import annotations
 from uuid import UUID
 
 from leruli_queue.access.authenticate import User
+from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.jobs.states import FINAL, JobState
 from leruli_queue.jobs.status import Status, UnknownJobError, job_status
-from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries
 
+_BEFORE_IT_RAN = "cancelled before it ran"
 
-async def cancel_job(connection: Connection | Pool, user: User, job_id: UUID) -> Status:
-    """Cancel one of the user's jobs (an admin: any of the group) and return its status.
+
+async def cancel_job(connection: Connection, user: User, job_id: UUID) -> Status:
+    """Cancel a job that the user may touch and return its status; noted when it is another's.
 
     Repeating it changes nothing; neither does cancelling a job that has ended.
 
@@ -28,18 +31,26 @@ async def cancel_job(connection: Connection | Pool, user: User, job_id: UUID) ->
     UnknownJobError
         For an unknown job and for other people's alike.
     """
-    state = await queries.cancel_job(
+    row = await queries.cancel_job(
         connection,
         job_id=job_id,
         group_id=user.group_id,
         user_id=user.id,
-        owner_id=None if user.is_admin else user.id,
-        reason="cancelled before it ran",
+        owner_id=user.owner_id,
+        reason=_BEFORE_IT_RAN,
     )
-    if state is not None:
-        if state == JobState.CANCELLED:
-            return Status(JobState.CANCELLED, "cancelled before it ran")
-        return Status(JobState(state), "cancellation was requested; it is being stopped")
+    if row is not None:
+        if row["user_id"] != user.id and row["is_first_request"]:
+            await note_action(
+                connection,
+                user.group_id,
+                Action.JOB_CANCELLED,
+                actor_id=user.id,
+                subject=str(job_id),
+            )
+        if row["state"] == JobState.CANCELLED:
+            return Status(JobState.CANCELLED, _BEFORE_IT_RAN)
+        return Status(JobState(row["state"]), "cancellation was requested; it is being stopped")
     status = await job_status(connection, user, job_id)
     if status.state not in FINAL:  # cannot be: what is not final can be cancelled
         raise UnknownJobError

@@ -10,7 +10,6 @@ import structlog
 
 from leruli_queue.access.authenticate import Group, Node
 from leruli_queue.access.secrets import SecretType, make
-from leruli_queue.errors import UserReportableError
 from leruli_queue.nodes.pools import pool_name
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
@@ -57,23 +56,20 @@ async def join_node(
 ) -> Admission:
     """Make a machine a node of the group, or let an earlier one come back.
 
-    The node's earlier token ends. The caller has authenticated the group.
-
-    Raises
-    ------
-    UserReportableError
-        409 when the earlier id is a node of another group.
+    The node's earlier token ends. An earlier id that is not one of the group's nodes gets a new
+    one, so that nobody learns whether another group has a node of that id. The caller has
+    authenticated the group.
     """
-    if earlier_id is not None:
-        owner = await queries.group_of_node(connection, node_id=earlier_id)
-        if owner not in (None, group.id):
-            raise _foreign_node()
     node_id = earlier_id or uuid4()
+    if earlier_id is not None and not await queries.group_has_node(
+        connection, node_id=earlier_id, group_id=group.id
+    ):
+        node_id = uuid4()
     pool = pool_name(group.key_id)
     # Nomad first: a node in the database that Nomad does not let in would never start anything.
     introduction = await cluster.admit_node(node_id, pool)
     token = make(SecretType.NODE)
-    known = await queries.upsert_node(
+    await queries.upsert_node(
         connection,
         id=node_id,
         group_id=group.id,
@@ -85,18 +81,8 @@ async def join_node(
         memory_mb=machine.memory_mb,
         agent_version=machine.agent_version,
     )
-    if known is None:  # another group's node took the id in between
-        raise _foreign_node()
     log.info("node joined", node=str(node_id), name=machine.name, cores=machine.cores)
     return Admission(node_id, token.text, pool, introduction)
-
-
-def _foreign_node() -> UserReportableError:
-    return UserReportableError(
-        "This node id belongs to a node of another group. Use an empty node folder "
-        "(LERULI_NODE_DIR) to join with a new one.",
-        status=409,
-    )
 
 
 async def leave_node(

@@ -8,3 +8,10 @@ MIGRATION_LOCK = 0x4C51_0001
 
 DISPATCHER_LOCK = 0x4C51_0002
 """Held, for as long as its connection lives, by the one active dispatcher."""
+
+# The following are families of locks: PostgreSQL takes a second number beside them.
+SECRET_LOCKS = 0x4C51_0003
+"""One a secret: held shared by whoever writes something under it, exclusively to revoke it."""
+
+ADMINISTRATION_LOCKS = 0x4C51_0004
+"""One a group: held by whoever changes its users or its compute secret."""

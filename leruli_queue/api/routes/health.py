@@ -1,13 +1,15 @@
-"""Whether the process is alive, and whether it can do its work."""
+"""Whether the process is alive, whether it can do its work, and what it has done."""
 
 from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 
+from leruli_queue.access.roles import Call
 from leruli_queue.api.context import ContextDep
+from leruli_queue.api.metrics import METRICS_TYPE
 from leruli_queue.store.migrate import is_current
 from leruli_queue.store.pool import DATABASE_AWAY
 
@@ -16,13 +18,13 @@ router = APIRouter(tags=["health"])
 _DATABASE_PATIENCE_S = 5.0
 
 
-@router.get("/livez")
+@router.get(f"/{Call.LIVEZ}")
 async def livez() -> dict[str, str]:
     """Answer as long as the process runs its event loop; a failure means: restart it."""
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"description": "Not ready: the database is away."}})
+@router.get(f"/{Call.READYZ}", responses={503: {"description": "Not ready: the database is away."}})
 async def readyz(context: ContextDep) -> JSONResponse:
     """Answer 200 while requests can be served; otherwise a balancer should use another copy."""
     try:
@@ -36,3 +38,9 @@ async def readyz(context: ContextDep) -> JSONResponse:
     if not current:
         return JSONResponse({"status": "the schema is not migrated"}, status_code=503)
     return JSONResponse({"status": "ready"})
+
+
+@router.get(f"/{Call.METRICS}", response_class=PlainTextResponse)
+async def metrics(context: ContextDep) -> Response:
+    """Answer the metrics of this process in Prometheus's text format; no group is named in them."""
+    return Response(context.metrics.text(), media_type=METRICS_TYPE)

@@ -7,7 +7,9 @@ from typing import Any
 import structlog
 from fastapi import APIRouter
 
-from leruli_queue.access.authenticate import Node, authenticate_machine, authenticate_node
+from leruli_queue.access.authenticate import Node
+from leruli_queue.access.authorise import authorise_machine, authorise_node
+from leruli_queue.access.roles import Call
 from leruli_queue.api.context import Context, ContextDep
 from leruli_queue.api.schemas import (
     PROBLEMS,
@@ -40,11 +42,14 @@ _STALE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/node-join", responses={409: {"model": Problem}})
+@router.post(f"/{Call.NODE_JOIN}")
 async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
     """Make the machine a node of the group that its two secrets belong to."""
-    group = await authenticate_machine(
-        context.pool, group_token=body.grouptoken, compute_secret=body.computesecret
+    group = await authorise_machine(
+        context.pool,
+        Call.NODE_JOIN,
+        group_token=body.grouptoken,
+        compute_secret=body.computesecret,
     )
     machine = Machine(body.name, body.cores, body.memorymb, body.agentversion)
     try:
@@ -66,10 +71,10 @@ async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
     )
 
 
-@router.post("/node-leave")
+@router.post(f"/{Call.NODE_LEAVE}")
 async def node_leave(body: WithNodeToken, context: ContextDep) -> NodeLeaveAnswer:
     """Take the node out of service; answers how many attempts are still on it."""
-    node = await _node(body, context)
+    node = await _node(Call.NODE_LEAVE, body, context)
     try:
         running = await leave_node(
             context.pool, context.nomad, node, context.settings.drain_deadline_s
@@ -79,10 +84,10 @@ async def node_leave(body: WithNodeToken, context: ContextDep) -> NodeLeaveAnswe
     return NodeLeaveAnswer(running=running)
 
 
-@router.post("/attempt-start", responses=_STALE)
+@router.post(f"/{Call.ATTEMPT_START}", responses=_STALE)
 async def attempt_start(body: AttemptStart, context: ContextDep) -> AttemptStartAnswer:
     """Give leave to start an attempt, once."""
-    node = await _node(body, context)
+    node = await _node(Call.ATTEMPT_START, body, context)
     leave = await start_attempt(context.pool, node, _attempt(body), body.startkey)
     return AttemptStartAnswer(
         bucketid=leave.bucket,
@@ -94,14 +99,15 @@ async def attempt_start(body: AttemptStart, context: ContextDep) -> AttemptStart
     )
 
 
-@router.post("/attempt-upload", responses=_STALE)
+@router.post(f"/{Call.ATTEMPT_UPLOAD}", responses=_STALE)
 async def attempt_upload(body: OneAttempt, context: ContextDep) -> Nothing:
     """Give leave to upload the output of an attempt."""
-    await allow_upload(context.pool, await _node(body, context), _attempt(body))
+    node = await _node(Call.ATTEMPT_UPLOAD, body, context)
+    await allow_upload(context.pool, node, _attempt(body))
     return Nothing()
 
 
-@router.post("/attempt-end", responses=_STALE)
+@router.post(f"/{Call.ATTEMPT_END}", responses=_STALE)
 async def attempt_end(body: AttemptEnd, context: ContextDep) -> Nothing:
     """Take the receipt of an attempt."""
     receipt = Receipt(
@@ -114,18 +120,14 @@ async def attempt_end(body: AttemptEnd, context: ContextDep) -> Nothing:
         uploaded_bytes=body.uploadedbytes,
         uploaded_files=body.uploadedfiles,
     )
-    await end_attempt(
-        context.pool,
-        await _node(body, context),
-        _attempt(body),
-        receipt,
-        Retries.of(context.settings),
-    )
+    node = await _node(Call.ATTEMPT_END, body, context)
+    retries = Retries.of(context.settings)
+    await end_attempt(context.pool, node, _attempt(body), receipt, retries)
     return Nothing()
 
 
-async def _node(body: WithNodeToken, context: Context) -> Node:
-    return await authenticate_node(context.pool, body.nodetoken)
+async def _node(call: Call, body: WithNodeToken, context: Context) -> Node:
+    return await authorise_node(context.pool, call, body.nodetoken)
 
 
 def _attempt(body: OneAttempt) -> AttemptId:

@@ -1,21 +1,35 @@
-"""Submit jobs, ask for their status, cancel them."""
+"""Submit jobs, ask where they and their files are, cancel them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import ValidationError
 
-from leruli_queue.access.authenticate import User, authenticate_user
-from leruli_queue.api.context import ContextDep
+from leruli_queue.access.authenticate import SecretRefusedError, User
+from leruli_queue.access.authorise import authorise_user
+from leruli_queue.access.roles import Call
+from leruli_queue.api.context import AddressDep, ContextDep
 from leruli_queue.api.errors import sentence_of
-from leruli_queue.api.schemas import PROBLEMS, BulkAnswer, OneJob, Problem, StatusAnswer, TaskSubmit
+from leruli_queue.api.schemas import (
+    PROBLEMS,
+    BucketAnswer,
+    BulkAnswer,
+    OneJob,
+    Problem,
+    StatusAnswer,
+    TaskBucket,
+    TaskSubmit,
+)
 from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.bucket import job_bucket
 from leruli_queue.jobs.cancel import cancel_job
 from leruli_queue.jobs.intake import NewJob, take_in
 from leruli_queue.jobs.status import Status, job_status, parse_job_id
 from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Connection
 
 router = APIRouter(tags=["tasks"], responses=PROBLEMS)
 
@@ -23,72 +37,112 @@ _CANNOT_RUN_YET = (
     "The group has no compute secret yet, so no machine could run this job. An admin of the group "
     "sets it with group-rotate-compute-secret."
 )
+_UNKNOWN_JOB: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "No such job, or not one that you may see."}
+}
 
 
-@router.post("/task-submit", responses={412: {"model": Problem, "description": _CANNOT_RUN_YET}})
+@router.post(
+    f"/{Call.TASK_SUBMIT}",
+    responses={412: {"model": Problem, "description": _CANNOT_RUN_YET}},
+)
 async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
     """Submit one job and answer its id. The same bucket again answers the same id."""
     job = _within_limits(body.new_job(), context.settings)
-    async with context.pool.acquire() as connection:
-        user = _able_to_submit(await authenticate_user(connection, body.secret))
-        [job_id] = await take_in(connection, [(user, job)])
+    async with context.pool.acquire() as connection, connection.transaction():
+        user = await authorise_user(connection, Call.TASK_SUBMIT, body.secret)
+        [job_id] = await take_in(connection, [(_able_to_submit(user), job)])
     return str(job_id)
 
 
-@router.post("/bulk/task-submit")
-async def bulk_task_submit(bodies: list[dict[str, Any]], context: ContextDep) -> list[BulkAnswer]:
+@router.post(f"/{Call.BULK_TASK_SUBMIT}")
+async def bulk_task_submit(
+    bodies: list[dict[str, Any]], context: ContextDep, address: AddressDep
+) -> list[BulkAnswer]:
     """Submit many jobs. The answers are in order; a refused job does not stop the others."""
-    if len(bodies) > context.settings.max_bulk:
+    settings = context.settings
+    if len(bodies) > settings.max_bulk:
         raise UserReportableError(
-            f"One post may hold {context.settings.max_bulk} jobs; this one has {len(bodies)}.",
-            status=422,
+            f"One post may hold {settings.max_bulk} jobs; this one has {len(bodies)}.", status=422
         )
     answers: dict[int, BulkAnswer] = {}
-    accepted: list[tuple[int, User, NewJob]] = []
-    users: dict[str, User | UserReportableError] = {}
-    async with context.pool.acquire() as connection:
-        for position, body in enumerate(bodies):
-            try:
-                parsed = TaskSubmit.model_validate(body)
-                job = _within_limits(parsed.new_job(), context.settings)
-            except ValidationError as error:
-                answers[position] = BulkAnswer(status=422, data=sentence_of(error.errors()))
-                continue
-            except UserReportableError as error:
-                answers[position] = BulkAnswer(status=error.status, data=error.message)
-                continue
-            if parsed.secret not in users:
-                try:
-                    user = await authenticate_user(connection, parsed.secret)
-                    users[parsed.secret] = _able_to_submit(user)
-                except UserReportableError as error:
-                    users[parsed.secret] = error
-            match users[parsed.secret]:
+    asked: dict[int, tuple[str, NewJob]] = {}
+    for position, body in enumerate(bodies):
+        try:
+            parsed = TaskSubmit.model_validate(body)
+            asked[position] = parsed.secret, _within_limits(parsed.new_job(), settings)
+        except ValidationError as error:
+            answers[position] = BulkAnswer(status=422, data=sentence_of(error.errors()))
+        except UserReportableError as error:
+            answers[position] = _refusal(error)
+    secrets = {secret for secret, _ in asked.values()}
+    if len(secrets) > settings.max_bulk_secrets:
+        raise UserReportableError(
+            f"The jobs of one post may have {settings.max_bulk_secrets} different secrets; these "
+            f"have {len(secrets)}.",
+            status=422,
+        )
+    async with context.pool.acquire() as connection, connection.transaction():
+        users = await _submitters(connection, secrets)
+        accepted = []
+        for position, (secret, job) in asked.items():
+            match users[secret]:
                 case UserReportableError() as refusal:
-                    answers[position] = BulkAnswer(status=refusal.status, data=refusal.message)
+                    answers[position] = _refusal(refusal)
                 case user:
                     accepted.append((position, user, job))
         if accepted:
             job_ids = await take_in(connection, [(user, job) for _, user, job in accepted])
             for (position, _, _), job_id in zip(accepted, job_ids, strict=True):
                 answers[position] = BulkAnswer(status=200, data=str(job_id))
+    wrong = [user.key_id for user in users.values() if isinstance(user, SecretRefusedError)]
+    if len(wrong) == len(users):
+        # With a right secret among them the jobs are in, and their ids must not be held back.
+        await context.throttle.hold_back(address, wrong)
     return [answers[position] for position in range(len(bodies))]
 
 
-@router.post("/task-status", responses={404: {"model": Problem}})
+@router.post(f"/{Call.TASK_STATUS}", responses=_UNKNOWN_JOB)
 async def task_status(body: OneJob, context: ContextDep) -> StatusAnswer:
     """Answer where a job is."""
     async with context.pool.acquire() as connection:
-        user = await authenticate_user(connection, body.secret)
+        user = await authorise_user(connection, Call.TASK_STATUS, body.secret)
         return _answer(await job_status(connection, user, parse_job_id(body.jobid)))
 
 
-@router.post("/task-cancel", responses={404: {"model": Problem}})
+@router.post(f"/{Call.TASK_CANCEL}", responses=_UNKNOWN_JOB)
 async def task_cancel(body: OneJob, context: ContextDep) -> StatusAnswer:
     """Cancel a job and answer where it is then."""
-    async with context.pool.acquire() as connection:
-        user = await authenticate_user(connection, body.secret)
+    async with context.pool.acquire() as connection, connection.transaction():
+        user = await authorise_user(connection, Call.TASK_CANCEL, body.secret)
         return _answer(await cancel_job(connection, user, parse_job_id(body.jobid)))
+
+
+@router.post(f"/{Call.TASK_BUCKET}", responses=_UNKNOWN_JOB)
+async def task_bucket(body: TaskBucket, context: ContextDep) -> BucketAnswer:
+    """Answer the bucket of a job; that an admin asked for another user's stands in the audit."""
+    async with context.pool.acquire() as connection, connection.transaction():
+        user = await authorise_user(connection, Call.TASK_BUCKET, body.secret)
+        job_id = parse_job_id(body.jobid)
+        return BucketAnswer(bucketid=await job_bucket(connection, user, job_id, body.purpose))
+
+
+async def _submitters(
+    connection: Connection, secrets: Iterable[str]
+) -> dict[str, User | UserReportableError]:
+    """Authorise each secret. In one order for everybody: none waits for another in a circle."""
+    users: dict[str, User | UserReportableError] = {}
+    for secret in sorted(secrets):
+        try:
+            user = await authorise_user(connection, Call.BULK_TASK_SUBMIT, secret)
+            users[secret] = _able_to_submit(user)
+        except UserReportableError as error:
+            users[secret] = error
+    return users
+
+
+def _refusal(error: UserReportableError) -> BulkAnswer:
+    return BulkAnswer(status=error.status, data=error.message)
 
 
 def _answer(status: Status) -> StatusAnswer:

@@ -1,14 +1,33 @@
 -- name: user_by_key_id^
 -- A user who is not revoked, with what of the group every request needs.
 SELECT u.id, u.name, u.role, u.secret_hash, u.group_token_sealed,
-       g.id AS group_id, g.token_key_id, g.compute_epoch
+       u.last_used_at IS NULL OR u.last_used_at < now() - interval '1 minute' AS used_long_ago,
+       g.id AS group_id, g.compute_epoch, g.disabled_at
 FROM users u JOIN groups g ON g.id = u.group_id
 WHERE u.key_id = :key_id AND u.revoked_at IS NULL;
 
 -- name: group_by_token_key_id^
-SELECT id, token_key_id, token_hash, compute_hash, compute_epoch
+SELECT id, token_key_id, token_hash, compute_hash, compute_epoch, disabled_at
 FROM groups WHERE token_key_id = :key_id;
 
 -- name: node_by_key_id^
 SELECT id, group_id, token_hash, last_seen_at < now() - interval '30 seconds' AS seen_long_ago
 FROM nodes WHERE key_id = :key_id;
+
+-- name: touch_user!
+-- The condition again: of many requests at once, one writes.
+UPDATE users SET last_used_at = now()
+WHERE id = :user_id
+  AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute');
+
+-- name: hold_secret$
+-- Until the transaction ends. Advisory, because PostgreSQL serves these in the order of asking: a
+-- row lock could be kept from whoever revokes for as long as others share it without a pause.
+SELECT pg_advisory_xact_lock_shared(:lock, hashtext(:key_id));
+
+-- name: seize_secret$
+-- Waits for all that is being written under the secret, and keeps more from beginning.
+SELECT pg_advisory_xact_lock(:lock, hashtext(:key_id));
+
+-- name: hold_administration$
+SELECT pg_advisory_xact_lock(:lock, :group_id);

@@ -3,11 +3,6 @@ INSERT INTO groups (name, token_key_id, token_hash)
 VALUES (:name, :token_key_id, :token_hash)
 RETURNING id;
 
--- name: insert_user$
-INSERT INTO users (group_id, name, role, key_id, secret_hash, group_token_sealed)
-VALUES (:group_id, :name, :role, :key_id, :secret_hash, :group_token_sealed)
-RETURNING id;
-
 -- name: rotate_compute_secret$
 -- The new epoch; nodes that joined in an older one get no leave to start from here on.
 UPDATE groups
@@ -17,3 +12,25 @@ RETURNING compute_epoch;
 
 -- name: group_names
 SELECT name FROM groups ORDER BY name;
+
+-- name: group_by_name^
+SELECT id, name, token_hash, disabled_at FROM groups WHERE name = :name;
+
+-- name: set_group_disabled$
+-- Null when it is so already.
+UPDATE groups SET disabled_at = CASE WHEN :disabled::bool THEN now() END
+WHERE id = :group_id AND (disabled_at IS NOT NULL) <> :disabled
+RETURNING id;
+
+-- name: group_overview
+-- For the operator: how large each group is and what it does. Counting is done by small indexes.
+SELECT g.name, g.created_at, g.disabled_at, g.compute_epoch > 0 AS has_compute_secret,
+       (SELECT count(*) FROM users u WHERE u.group_id = g.id AND u.revoked_at IS NULL) AS users,
+       (SELECT count(*) FROM nodes n
+        WHERE n.group_id = g.id AND n.left_at IS NULL AND n.epoch = g.compute_epoch AND n.alive)
+           AS nodes,
+       (SELECT count(*) FROM jobs j WHERE j.group_id = g.id AND j.state = 'received') AS waiting,
+       (SELECT count(*) FROM jobs j
+        WHERE j.group_id = g.id AND j.state IN ('submitted', 'running')) AS in_flight
+FROM groups g
+ORDER BY g.name;

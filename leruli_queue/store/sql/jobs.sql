@@ -25,25 +25,21 @@ FROM jobs
 JOIN unnest(:group_ids::int[], :buckets::text[]) AS t (group_id, bucket) USING (group_id, bucket);
 
 -- name: job_status^
--- user_id null: any job of the group. "fits": a node of the group is large enough.
-SELECT j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb, a.waiting_reason,
-       n.nodes, n.fits, n.largest_cores, n.largest_memory_mb
-FROM jobs j
-LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
-CROSS JOIN LATERAL (
-    SELECT count(*) AS nodes,
-           coalesce(bool_or(node.cores >= j.cores AND node.memory_mb >= j.memory_mb), false) AS fits,
-           max(node.cores) AS largest_cores, max(node.memory_mb) AS largest_memory_mb
-    FROM nodes node JOIN groups g ON g.id = node.group_id
-    WHERE j.state = 'received' AND node.group_id = j.group_id
-      AND node.left_at IS NULL AND node.alive AND node.epoch = g.compute_epoch
-) n
+-- owner_id null: any job of the group.
+SELECT j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb,
+       a.waiting_reason
+FROM jobs j LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
 WHERE j.id = :job_id AND j.group_id = :group_id
-  AND (:user_id::int IS NULL OR j.user_id = :user_id);
+  AND (:owner_id::int IS NULL OR j.user_id = :owner_id);
 
--- name: cancel_job$
--- The new state, or null when there is nothing to cancel. A job without leave to start is over
--- at once; one that may be running is only marked, and its receipt makes it cancelled.
+-- name: job_bucket^
+-- owner_id null: any job of the group.
+SELECT bucket, user_id FROM jobs
+WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_id = :owner_id);
+
+-- name: cancel_job^
+-- The new state and the owner, or no row when there is nothing to cancel. A job without leave to
+-- start is over at once; one that may be running is only marked, and its receipt makes it cancelled.
 WITH cancelled AS (
     UPDATE jobs
     SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,
@@ -53,11 +49,11 @@ WITH cancelled AS (
         cancelled_by = coalesce(cancelled_by, :user_id)
     WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_id = :owner_id)
       AND state IN ('received', 'submitted', 'running')
-    RETURNING id, attempt, state
+    RETURNING id, attempt, state, user_id, cancel_requested_at = now() AS is_first_request
 ), stopping AS (
     UPDATE attempts a
     SET stop_requested_at = coalesce(stop_requested_at, now())
     FROM cancelled c
     WHERE a.job_id = c.id AND a.number = c.attempt
 )
-SELECT state FROM cancelled;
+SELECT state, user_id, is_first_request FROM cancelled;

@@ -1,6 +1,5 @@
 -- name: upsert_node$
--- A node that joins (again): its earlier token ends with the new key id. Null when the id belongs
--- to another group.
+-- A node that joins (again): its earlier token ends with the new key id.
 INSERT INTO nodes (id, group_id, name, key_id, token_hash, epoch, cores, memory_mb, agent_version)
 VALUES (:id, :group_id, :name, :key_id, :token_hash, :epoch, :cores, :memory_mb, :agent_version)
 ON CONFLICT (id) DO UPDATE
@@ -11,8 +10,14 @@ SET name = excluded.name, key_id = excluded.key_id, token_hash = excluded.token_
 WHERE nodes.group_id = excluded.group_id
 RETURNING id;
 
--- name: group_of_node$
-SELECT group_id FROM nodes WHERE id = :node_id;
+-- name: group_has_node$
+SELECT EXISTS (SELECT 1 FROM nodes WHERE id = :node_id AND group_id = :group_id);
+
+-- name: living_capacity
+-- What sizes the usable nodes of a group that Nomad has as ready are of.
+SELECT DISTINCT n.cores, n.memory_mb
+FROM nodes n JOIN groups g ON g.id = n.group_id
+WHERE n.group_id = :group_id AND n.left_at IS NULL AND n.alive AND n.epoch = g.compute_epoch;
 
 -- name: node_leaves$
 -- Marks the node as leaving and counts the attempts that it started and did not end.
@@ -29,7 +34,7 @@ WHERE j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL;
 -- The nodes that may start jobs, by group.
 SELECT n.group_id, g.token_key_id, n.id, n.cores, n.memory_mb
 FROM nodes n JOIN groups g ON g.id = n.group_id
-WHERE n.left_at IS NULL AND n.epoch = g.compute_epoch
+WHERE n.left_at IS NULL AND n.epoch = g.compute_epoch AND g.disabled_at IS NULL
 ORDER BY n.group_id, n.id;
 
 -- name: note_nodes_alive!

@@ -79,7 +79,7 @@ async def test_a_start_and_a_cancellation_at_once_agree(pool: Pool, group: Group
     for _ in range(20):
         attempt = await submitted(pool, group)
         user_id = await pool.fetchval("SELECT user_id FROM jobs WHERE id = $1", attempt.job_id)
-        started, state = await asyncio.gather(
+        started, cancelled = await asyncio.gather(
             start_attempt(pool, node, attempt, KEY),
             queries.cancel_job(
                 pool,
@@ -92,9 +92,9 @@ async def test_a_start_and_a_cancellation_at_once_agree(pool: Pool, group: Group
             return_exceptions=True,
         )
         if isinstance(started, StaleAttemptError):
-            assert state == "cancelled"
+            assert cancelled["state"] == "cancelled"
         else:
-            assert state == "submitted"
+            assert cancelled["state"] == "submitted"
 
 
 async def test_a_node_that_left_gets_no_leave(pool: Pool, node: Node, attempt: AttemptId) -> None:
@@ -214,7 +214,8 @@ async def test_a_node_with_a_rotated_secret_gets_no_leave(
 ) -> None:
     running = await submitted(pool, group)
     await start_attempt(pool, node, running, KEY)
-    await rotate_compute_secret(pool, group.id)
+    async with pool.acquire() as connection:
+        await rotate_compute_secret(connection, group.id)
     with pytest.raises(StaleAttemptError, match="rotated"):
         await start_attempt(pool, node, attempt, KEY)
     await allow_upload(pool, node, running)  # what runs may still finish

@@ -24,7 +24,8 @@ async def test_what_was_cancelled_is_stopped_in_nomad(
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
     await dispatcher.feeder.feed_once()
-    await cancel_job(pool, await make_user(pool, group), job_id)
+    async with pool.acquire() as connection:
+        await cancel_job(connection, await make_user(pool, group), job_id)
     assert await dispatcher.stopper.stop_once() == 1
     assert await dispatcher.stopper.stop_once() == 0
     await until_dead(dispatcher.gateway, job_id)

@@ -1,0 +1,100 @@
+"""Whether the owner of a secret may make a call, by the table :data:`~.roles.RULES`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from leruli_queue.access.authenticate import (
+    Group,
+    Node,
+    User,
+    authenticate_machine,
+    authenticate_node,
+    authenticate_reader,
+    authenticate_user,
+)
+from leruli_queue.access.roles import RULES, Call, Effect, Role, Rule
+from leruli_queue.errors import UserReportableError
+from leruli_queue.store.locks import ADMINISTRATION_LOCKS
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries
+
+
+async def authorise_user(connection: Connection | Pool, call: Call, secret: str) -> User:
+    """Return the user of an API secret, if users of this role may make the call.
+
+    The user's ``owner_id`` then says whose jobs the call may touch. For a call that writes, the
+    connection has to be in the transaction that the writing is done in: until it ends, a revocation
+    of the secret waits (docs/locks.md).
+
+    Raises
+    ------
+    SecretRefusedError
+        When the secret is malformed, unknown or revoked, or the group disabled.
+    UserReportableError
+        403 when the user's role is not enough.
+    """
+    rule = RULES[call]
+    if rule.effect is Effect.READS:
+        return _allowed(await authenticate_user(connection, secret), rule)
+    if rule.effect is Effect.ADMINISTERS:
+        # Nobody but an admin of the group makes its admins wait.
+        admin = _allowed(await authenticate_user(connection, secret), rule)
+        await queries.hold_administration(
+            connection, lock=ADMINISTRATION_LOCKS, group_id=admin.group_id
+        )
+    return _allowed(await authenticate_user(connection, secret, hold=True), rule)
+
+
+async def authorise_reader(connection: Connection | Pool, call: Call, token: str) -> Group:
+    """Return the group of a group token, with which the call may be made.
+
+    Raises
+    ------
+    SecretRefusedError
+        When the token is malformed or unknown, or the group disabled.
+    """
+    _open_to(Role.READER, call)
+    return await authenticate_reader(connection, token)
+
+
+async def authorise_machine(
+    connection: Connection | Pool, call: Call, *, group_token: str, compute_secret: str
+) -> Group:
+    """Return the group that a machine proved to belong to, for a call that machines may make.
+
+    Raises
+    ------
+    SecretRefusedError
+        When either secret is malformed or unknown, or they belong to different groups.
+    """
+    _open_to(Role.MACHINE, call)
+    return await authenticate_machine(
+        connection, group_token=group_token, compute_secret=compute_secret
+    )
+
+
+async def authorise_node(connection: Connection | Pool, call: Call, token: str) -> Node:
+    """Return the node of a node token, for a call that nodes may make.
+
+    Raises
+    ------
+    SecretRefusedError
+        When the token is malformed or unknown, or ended by a later join.
+    """
+    _open_to(Role.NODE, call)
+    return await authenticate_node(connection, token)
+
+
+def _allowed(user: User, rule: Rule) -> User:
+    whose = rule.may.get(user.role)
+    if whose is None:
+        raise UserReportableError(
+            "This needs the API secret of an admin; ask an admin of the group.", status=403
+        )
+    return replace(user, whose=whose)
+
+
+def _open_to(role: Role, call: Call) -> None:
+    if role not in RULES[call].may:  # a defect of the route, which the table is there to find
+        raise PermissionError(f"{call} is not open to {role}")

@@ -1,0 +1,121 @@
+"""Who may call what, and on whose jobs: the one table.
+
+docs/security.md has the same table for people; a test compares the two, and another one walks every
+route of the service with every kind of secret and compares the answers with :data:`RULES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from types import MappingProxyType
+
+
+class Call(StrEnum):
+    """Every call that the service answers; the value is its path below the version."""
+
+    LIVEZ = "livez"
+    READYZ = "readyz"
+    METRICS = "metrics"
+    OPENAPI = "openapi.json"
+
+    TASK_SUBMIT = "task-submit"
+    BULK_TASK_SUBMIT = "bulk/task-submit"
+    TASK_STATUS = "task-status"
+    TASK_CANCEL = "task-cancel"
+    TASK_BUCKET = "task-bucket"
+
+    GROUP_TOKEN = "group-token"  # noqa: S105
+    GROUP_ACTIVITY = "group-activity"
+    GROUP_USAGE = "group-usage"
+    GROUP_LIST_USERS = "group-list-users"
+    GROUP_CREATE_USER = "group-create-user"
+    GROUP_REVOKE_USER = "group-revoke-user"
+    GROUP_ROTATE_COMPUTE_SECRET = "group-rotate-compute-secret"  # noqa: S105
+    GROUP_AUDIT = "group-audit"
+
+    NODE_JOIN = "node-join"
+    NODE_LEAVE = "node-leave"
+    ATTEMPT_START = "attempt-start"
+    ATTEMPT_UPLOAD = "attempt-upload"
+    ATTEMPT_END = "attempt-end"
+
+
+class Role(StrEnum):
+    """What a secret makes of whoever sends it; the value is its name in the documentation."""
+
+    ANYBODY = "anybody"  # no secret is asked for
+    READER = "group token"  # whoever was given the group token
+    USER = "user"
+    ADMIN = "admin"
+    MACHINE = "machine"  # holds the group token and the compute secret
+    NODE = "node"  # has joined, and holds its own token
+
+
+class Whose(StrEnum):
+    """Whose jobs a call may touch; the value is its name in the documentation."""
+
+    NOBODYS = "yes"  # the call is not about a job
+    OWN = "own jobs"
+    GROUP = "jobs of the group"
+
+
+class Effect(Enum):
+    """What a call does, and so how long its secret has to stay valid."""
+
+    READS = auto()
+    # A revocation waits for it, or it is refused: nothing is written after a revocation's answer.
+    WRITES = auto()
+    # As above; and in a group one such call at a time, so that no two admins can each decide on
+    # what the other is changing.
+    ADMINISTERS = auto()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of the table."""
+
+    # Where the secret stands in the body; empty where none is needed.
+    fields: tuple[str, ...]
+    may: Mapping[Role, Whose]
+    effect: Effect = Effect.READS
+
+
+_PUBLIC = Rule((), {Role.ANYBODY: Whose.NOBODYS})
+_USERS_OWN = {Role.USER: Whose.OWN, Role.ADMIN: Whose.OWN}
+_USERS = {Role.USER: Whose.OWN, Role.ADMIN: Whose.GROUP}
+_READERS = Rule(("grouptoken",), {Role.READER: Whose.GROUP})
+_ADMINS_READ = Rule(("adminsecret",), {Role.ADMIN: Whose.NOBODYS})
+_ADMINS_CHANGE = Rule(("adminsecret",), {Role.ADMIN: Whose.NOBODYS}, Effect.ADMINISTERS)
+_NODES = Rule(("nodetoken",), {Role.NODE: Whose.GROUP}, Effect.WRITES)
+
+RULES: Mapping[Call, Rule] = MappingProxyType(
+    {
+        Call.LIVEZ: _PUBLIC,
+        Call.READYZ: _PUBLIC,
+        Call.METRICS: _PUBLIC,
+        Call.OPENAPI: _PUBLIC,
+        Call.TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.WRITES),
+        Call.BULK_TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.WRITES),
+        Call.TASK_STATUS: Rule(("secret",), _USERS),
+        Call.TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
+        Call.TASK_BUCKET: Rule(("secret",), _USERS, Effect.WRITES),
+        Call.GROUP_TOKEN: Rule(("secret",), dict.fromkeys(_USERS, Whose.NOBODYS)),
+        Call.GROUP_ACTIVITY: _READERS,
+        Call.GROUP_USAGE: _READERS,
+        Call.GROUP_LIST_USERS: _ADMINS_READ,
+        Call.GROUP_CREATE_USER: _ADMINS_CHANGE,
+        Call.GROUP_REVOKE_USER: _ADMINS_CHANGE,
+        Call.GROUP_ROTATE_COMPUTE_SECRET: _ADMINS_CHANGE,
+        Call.GROUP_AUDIT: _ADMINS_READ,
+        Call.NODE_JOIN: Rule(
+            ("grouptoken", "computesecret"), {Role.MACHINE: Whose.NOBODYS}, Effect.WRITES
+        ),
+        Call.NODE_LEAVE: Rule(("nodetoken",), {Role.NODE: Whose.NOBODYS}, Effect.WRITES),
+        Call.ATTEMPT_START: _NODES,
+        Call.ATTEMPT_UPLOAD: _NODES,
+        Call.ATTEMPT_END: _NODES,
+    }
+)
+"""The table: for each call where its secret stands, and which roles may do it on whose jobs."""

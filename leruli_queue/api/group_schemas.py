@@ -1,0 +1,191 @@
+"""Bodies and answers of the calls about a group."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+
+from leruli_queue.access.roles import Role
+from leruli_queue.api.schemas import Body, SecretText, WithAdminSecret
+from leruli_queue.groups.audit import Action
+from leruli_queue.groups.names import NAME_PATTERN
+from leruli_queue.groups.usage import Dimension
+from leruli_queue.jobs.states import JobState
+
+MAX_PAGE = 1000
+"""Rows of one page of a list at most."""
+
+
+def _text_only(value: object) -> object:
+    if not isinstance(value, str | datetime | None):
+        raise ValueError("it has to be a text such as 2026-11-24T08:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# A time without a zone is UTC.
+Time = Annotated[datetime, AfterValidator(_in_utc), BeforeValidator(_text_only)]
+
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Rows of one page at most.")]
+
+# As a name that is looked for; what a new one may be is said by the refusal.
+Name = Annotated[str, Field(max_length=200)]
+
+
+class CreateUser(WithAdminSecret):
+    """A user to be made."""
+
+    name: Name = Field(description=f"Has to match {NAME_PATTERN}")
+    admin: bool = Field(False, description="Whether the user is an admin.")
+
+
+class RevokeUser(WithAdminSecret):
+    """A user whose secret is to end."""
+
+    name: Name
+
+
+class RevokeUserAnswer(BaseModel):
+    """The user is revoked: nothing that was begun under the secret is under way any more."""
+
+    name: str
+    revokedat: datetime
+
+
+class ListUsers(WithAdminSecret):
+    """Which users to list."""
+
+    revoked: bool = Field(False, description="Whether to list those who were revoked, too.")
+
+
+class ListedUser(BaseModel):
+    """A user, without the secret."""
+
+    name: str
+    role: Role
+    createdat: datetime
+    lastusedat: datetime | None = Field(description="To the minute.")
+    revokedat: datetime | None
+
+
+class ListUsersAnswer(BaseModel):
+    """The users of the group by name, those that were revoked last."""
+
+    users: list[ListedUser]
+
+
+class WithGroupToken(Body):
+    """A body that is authorised by a group token."""
+
+    grouptoken: SecretText = Field(description="Group token; a user gets it by group-token.")
+
+
+class Activity(WithGroupToken):
+    """Which jobs of the group to list."""
+
+    states: list[JobState] | None = Field(None, max_length=len(JobState))
+    user: Name | None = Field(None, description="Jobs of everybody who ever had this name.")
+    since: Time | None = Field(None, description="Received then or later.")
+    until: Time | None = Field(None, description="Received before.")
+    limit: Limit = 100
+    after: UUID | None = Field(None, description="The `next` of the page before.")
+
+
+class ActivityJob(BaseModel):
+    """A job, without its bucket."""
+
+    jobid: UUID
+    user: str
+    code: str
+    version: str
+    cores: int
+    memorymb: int
+    state: JobState
+    reason: str | None
+    exitcode: int | None
+    attempts: int
+    receivedat: datetime
+    submittedat: datetime | None
+    runningat: datetime | None
+    endedat: datetime | None
+
+
+class ActivityAnswer(BaseModel):
+    """A page of jobs, newest first."""
+
+    jobs: list[ActivityJob]
+    next: UUID | None = Field(description="Send it as `after` for the next page; null: no more.")
+
+
+class UsageFormat(StrEnum):
+    """How usage is answered."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+class Usage(WithGroupToken):
+    """What usage to sum up."""
+
+    by: list[Dimension] = Field(
+        list(Dimension), max_length=len(Dimension), description="What it is told apart by."
+    )
+    since: Time | None = Field(None, description="Jobs that ended then or later.")
+    until: Time | None = Field(None, description="Jobs that ended before.")
+    format: UsageFormat = UsageFormat.JSON
+
+
+class UsageAnswerRow(BaseModel):
+    """What the jobs that have ended used. What was not asked to be told apart is null."""
+
+    user: str | None
+    code: str | None
+    month: str | None = Field(description="YYYY-MM of the jobs' end, UTC.")
+    jobs: int
+    completed: int
+    failed: int
+    cancelled: int
+    corehours: float
+
+
+class UsageAnswer(BaseModel):
+    """Usage by month, user and code."""
+
+    rows: list[UsageAnswerRow]
+
+
+class Audit(WithAdminSecret):
+    """Which part of the audit to list."""
+
+    action: Action | None = None
+    since: Time | None = None
+    until: Time | None = None
+    limit: Limit = 100
+    after: int | None = Field(
+        None, ge=1, le=2**63 - 1, description="The `next` of the page before."
+    )
+
+
+class AuditEntry(BaseModel):
+    """Who did what when."""
+
+    id: int
+    at: datetime
+    actor: str = Field(description="A user's name, or `operator of the service`.")
+    action: Action
+    subject: str | None = Field(description="A user's name or a job's id.")
+    detail: str | None
+
+
+class AuditAnswer(BaseModel):
+    """A page of the audit, newest first."""
+
+    entries: list[AuditEntry]
+    next: int | None = Field(description="Send it as `after` for the next page; null: no more.")

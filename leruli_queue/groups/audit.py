@@ -1,0 +1,90 @@
+"""Who did what in a group, appended in the transaction of the deed and never changed.
+
+A trigger of the table refuses every change, also the service's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries, rows
+
+
+class Action(StrEnum):
+    """What is written down; the value is what the API answers."""
+
+    GROUP_CREATED = "group-created"
+    GROUP_DISABLED = "group-disabled"
+    GROUP_ENABLED = "group-enabled"
+    USER_CREATED = "user-created"
+    USER_REVOKED = "user-revoked"
+    COMPUTE_SECRET_ROTATED = "compute-secret-rotated"  # noqa: S105
+    # Of another user's job, by an admin. The files are in the group's own storage, which the
+    # service never sees: the last two say what the admin asked the name of the bucket for.
+    JOB_CANCELLED = "job-cancelled"
+    JOB_FETCHED = "job-fetched"
+    JOB_PURGED = "job-purged"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One deed. ``actor`` None stands for the operator of the service."""
+
+    id: int
+    at: datetime
+    actor: str | None
+    action: Action
+    subject: str | None
+    detail: str | None
+
+
+async def note_action(
+    connection: Connection,
+    group_id: int,
+    action: Action,
+    *,
+    actor_id: int | None,
+    subject: str | None = None,
+    detail: str | None = None,
+) -> None:
+    """Append a deed, in the transaction that does it: neither is there without the other."""
+    await queries.insert_audit_entry(
+        connection,
+        group_id=group_id,
+        actor_id=actor_id,
+        action=action,
+        subject=subject,
+        detail=detail,
+    )
+
+
+async def audit_page(
+    connection: Connection | Pool,
+    group_id: int,
+    *,
+    actions: Sequence[Action],
+    since: datetime | None,
+    until: datetime | None,
+    before_id: int | None,
+    limit: int,
+) -> list[Entry]:
+    """Return the newest entries of a group, or the newest before an entry's id.
+
+    ``since`` is included, ``until`` is not.
+    """
+    found = await rows(
+        queries.audit_page(
+            connection,
+            group_id=group_id,
+            actions=list(actions),
+            since=since,
+            until=until,
+            before_id=before_id,
+            limit=limit,
+        )
+    )
+    return [Entry(**(dict(row) | {"action": Action(row["action"])})) for row in found]

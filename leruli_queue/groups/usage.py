@@ -1,0 +1,87 @@
+"""What a group has used: jobs and core-hours, by user, code and month."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries, rows
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+class Dimension(StrEnum):
+    """What usage is told apart by."""
+
+    USER = "user"
+    CODE = "code"
+    MONTH = "month"
+
+
+@dataclass(frozen=True)
+class UsageRow:
+    """What jobs that have ended used. A dimension that was not asked for is None."""
+
+    user: str | None
+    code: str | None  # code:version
+    month: str | None  # YYYY-MM, UTC, of the job's end
+    jobs: int
+    completed: int
+    failed: int
+    cancelled: int
+    core_hours: float
+
+
+async def group_usage(
+    connection: Connection | Pool,
+    group_id: int,
+    by: Collection[Dimension],
+    since: datetime | None,
+    until: datetime | None,
+) -> list[UsageRow]:
+    """Sum up the jobs of a group that ended in a time (``since`` included, ``until`` not).
+
+    Core-hours are the cores that a job asked for times the wall time of all its attempts; the time
+    of an attempt that was lost with its node is not known and not counted. Users who had the same
+    name one after the other have a row each.
+    """
+    found = await rows(
+        queries.usage_of_group(
+            connection,
+            group_id=group_id,
+            by_user=Dimension.USER in by,
+            by_code=Dimension.CODE in by,
+            by_month=Dimension.MONTH in by,
+            since=since or _EPOCH,
+            until=until or _END_OF_TIME,
+        )
+    )
+    return [
+        UsageRow(
+            row["user_name"],
+            row["code"],
+            row["month"],
+            row["jobs"],
+            row["completed"],
+            row["failed"],
+            row["cancelled"],
+            row["core_hours"],
+        )
+        for row in found
+    ]
+
+
+def as_csv(columns: list[str], lines: Iterable[Iterable[Any]]) -> str:
+    """Write a table as RFC 4180 has it. No name that we allow begins like a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows(lines)
+    return text.getvalue()

@@ -1,0 +1,42 @@
+"""Which bucket a job's files are in."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from uuid import UUID
+
+from leruli_queue.access.authenticate import User
+from leruli_queue.groups.audit import Action, note_action
+from leruli_queue.jobs.status import UnknownJobError
+from leruli_queue.store.pool import Connection
+from leruli_queue.store.queries import queries
+
+
+class Purpose(StrEnum):
+    """What somebody wants a bucket for; the service has only their word for it."""
+
+    GET = "get"
+    PURGE = "purge"
+
+
+_ACTIONS = {Purpose.GET: Action.JOB_FETCHED, Purpose.PURGE: Action.JOB_PURGED}
+
+
+async def job_bucket(connection: Connection, user: User, job_id: UUID, purpose: Purpose) -> str:
+    """Return the bucket of a job that the user may touch; noted when it is another's.
+
+    Raises
+    ------
+    UnknownJobError
+        For an unknown job and for other people's alike.
+    """
+    row = await queries.job_bucket(
+        connection, job_id=job_id, group_id=user.group_id, owner_id=user.owner_id
+    )
+    if row is None:
+        raise UnknownJobError
+    if row["user_id"] != user.id:
+        await note_action(
+            connection, user.group_id, _ACTIONS[purpose], actor_id=user.id, subject=str(job_id)
+        )
+    return str(row["bucket"])

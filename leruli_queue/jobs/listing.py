@@ -1,0 +1,135 @@
+"""Pages of jobs, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from leruli_queue.jobs.reasons import living_capacity, reason_of
+from leruli_queue.jobs.states import JobState
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries, rows
+
+_FIRST = UUID(int=0)
+_AFTER_ALL = UUID(int=2**128 - 1)
+
+
+@dataclass(frozen=True)
+class ListedJob:
+    """A job as others of its group may see it: no bucket."""
+
+    id: UUID
+    user: str
+    name: str
+    code: str
+    version: str
+    cores: int
+    memory_mb: int
+    state: JobState
+    reason: str | None
+    exit_code: int | None
+    attempts: int
+    received_at: datetime
+    submitted_at: datetime | None
+    running_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which jobs, and where the page begins.
+
+    ``since`` (included) and ``until`` (not included) are about when a job was received.
+    """
+
+    states: tuple[JobState, ...] = tuple(JobState)
+    since: datetime | None = None
+    until: datetime | None = None
+    # The last job of the page before; only older ones are on this one.
+    after: UUID | None = None
+
+    def bounds(self) -> tuple[UUID, UUID]:
+        """Return the first id that is in, and the first that is not any more.
+
+        An id holds the millisecond in which its job was received, so that the times need no index.
+        """
+        lowest = _FIRST if self.since is None else _first_id_at(self.since)
+        above = _AFTER_ALL if self.until is None else _first_id_at(self.until)
+        return lowest, above if self.after is None else min(above, self.after)
+
+
+async def group_page(
+    connection: Connection | Pool, group_id: int, wanted: Filter, limit: int
+) -> list[ListedJob]:
+    """Return a page of the jobs of everybody in a group."""
+    from_id, before_id = wanted.bounds()
+    found = await rows(
+        queries.page_of_group(
+            connection,
+            group_id=group_id,
+            states=list(dict.fromkeys(wanted.states)),
+            from_id=from_id,
+            before_id=before_id,
+            limit=limit,
+        )
+    )
+    return await _listed(connection, group_id, [row["id"] for row in found])
+
+
+async def users_page(
+    connection: Connection | Pool,
+    group_id: int,
+    user_ids: Iterable[int],
+    wanted: Filter,
+    limit: int,
+) -> list[ListedJob]:
+    """Return a page of the jobs of some users of a group."""
+    from_id, before_id = wanted.bounds()
+    found = await rows(
+        queries.page_of_users(
+            connection,
+            user_ids=list(user_ids),
+            states=list(dict.fromkeys(wanted.states)),
+            from_id=from_id,
+            before_id=before_id,
+            limit=limit,
+        )
+    )
+    return await _listed(connection, group_id, [row["id"] for row in found])
+
+
+async def _listed(
+    connection: Connection | Pool, group_id: int, job_ids: list[UUID]
+) -> list[ListedJob]:
+    found = await rows(queries.listed_jobs(connection, ids=job_ids))
+    capacity = None
+    if any(row["state"] == JobState.RECEIVED for row in found):
+        capacity = await living_capacity(connection, group_id)
+    return [
+        ListedJob(
+            id=row["id"],
+            user=row["user_name"],
+            name=row["name"],
+            code=row["code"],
+            version=row["version"],
+            cores=row["cores"],
+            memory_mb=row["memory_mb"],
+            state=JobState(row["state"]),
+            reason=reason_of(row, capacity),
+            exit_code=row["exit_code"],
+            attempts=row["attempt"],
+            received_at=row["received_at"],
+            submitted_at=row["submitted_at"],
+            running_at=row["running_at"],
+            ended_at=row["ended_at"],
+        )
+        for row in found
+    ]
+
+
+def _first_id_at(time: datetime) -> UUID:
+    """Return the lowest id (UUID version 7) that a job received at a time can have."""
+    milliseconds = int(time.astimezone(UTC).timestamp() * 1000)
+    return UUID(int=max(0, min(milliseconds, 2**48 - 1)) << 80)

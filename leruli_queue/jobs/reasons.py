@@ -1,0 +1,60 @@
+"""Why a job is where it is, in a sentence for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from leruli_queue.jobs.states import FINAL, JobState
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries, rows
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The sizes of a group's living nodes: pairs of cores and memory in MB."""
+
+    sizes: tuple[tuple[int, int], ...]
+
+    def fits(self, cores: int, memory_mb: int) -> bool:
+        """Tell whether one node, when it is empty, is large enough."""
+        return any(size[0] >= cores and size[1] >= memory_mb for size in self.sizes)
+
+
+async def living_capacity(connection: Connection | Pool, group_id: int) -> Capacity:
+    """Return what the group's nodes can take at most."""
+    found = await rows(queries.living_capacity(connection, group_id=group_id))
+    return Capacity(tuple((row["cores"], row["memory_mb"]) for row in found))
+
+
+def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
+    """Return the sentence where the state does not say it all.
+
+    Parameters
+    ----------
+    job
+        A row with state, reason, cancel_requested_at, cores, memory_mb and waiting_reason.
+    capacity
+        Looked at for a job that is received; None where no job is.
+    """
+    state = JobState(job["state"])
+    if job["cancel_requested_at"] is not None and state not in FINAL:
+        return "cancellation was requested; it is being stopped"
+    if state is JobState.RECEIVED and capacity is not None:
+        if not capacity.sizes:
+            return "waiting for a node: no machine of the group is connected"
+        if not capacity.fits(job["cores"], job["memory_mb"]):
+            largest_cores = max(cores for cores, _ in capacity.sizes)
+            largest_memory = max(memory for _, memory in capacity.sizes)
+            return (
+                f"waiting for a node with {_size(job['cores'], job['memory_mb'])}; "
+                f"the largest has {_size(largest_cores, largest_memory)}"
+            )
+    if state is JobState.SUBMITTED and job["waiting_reason"]:
+        return str(job["waiting_reason"])
+    return None if job["reason"] is None else str(job["reason"])
+
+
+def _size(cores: int, memory_mb: int) -> str:
+    return f"{cores} core{'' if cores == 1 else 's'} and {memory_mb} MB"

@@ -1,0 +1,60 @@
+-- Pages of jobs, newest first. One index scan a state (and a user), each of a page at most, so that
+-- a page costs the same at any depth and with any filter.
+
+-- name: page_of_group
+SELECT found.id
+FROM unnest(:states::job_state[]) AS wanted (state)
+CROSS JOIN LATERAL (
+    SELECT j.id FROM jobs j
+    WHERE j.group_id = :group_id AND j.state = wanted.state
+      AND j.id >= :from_id AND j.id < :before_id
+    ORDER BY j.id DESC
+    LIMIT :limit
+) AS found
+ORDER BY found.id DESC
+LIMIT :limit;
+
+-- name: page_of_users
+SELECT found.id
+FROM unnest(:user_ids::int[]) AS owner (id)
+CROSS JOIN unnest(:states::job_state[]) AS wanted (state)
+CROSS JOIN LATERAL (
+    SELECT j.id FROM jobs j
+    WHERE j.user_id = owner.id AND j.state = wanted.state
+      AND j.id >= :from_id AND j.id < :before_id
+    ORDER BY j.id DESC
+    LIMIT :limit
+) AS found
+ORDER BY found.id DESC
+LIMIT :limit;
+
+-- name: listed_jobs
+SELECT j.id, u.name AS user_name, j.name, j.code, j.version, j.cores, j.memory_mb, j.state,
+       j.reason, j.cancel_requested_at, a.waiting_reason, j.exit_code, j.attempt,
+       j.received_at, j.submitted_at, j.running_at, j.ended_at
+FROM jobs j
+JOIN users u ON u.id = j.user_id
+LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+WHERE j.id = ANY(:ids::uuid[])
+ORDER BY j.id DESC;
+
+-- name: usage_of_group
+-- Ended jobs by what is asked for. A job's time is that of all its attempts of which a receipt came.
+SELECT CASE WHEN :by_user THEN u.name END AS user_name,
+       CASE WHEN :by_user THEN u.id END AS user_id,
+       CASE WHEN :by_code THEN j.code || ':' || j.version END AS code,
+       CASE WHEN :by_month THEN to_char(j.ended_at AT TIME ZONE 'UTC', 'YYYY-MM') END AS month,
+       count(*) AS jobs,
+       count(*) FILTER (WHERE j.state = 'completed') AS completed,
+       count(*) FILTER (WHERE j.state = 'failed') AS failed,
+       count(*) FILTER (WHERE j.state = 'cancelled') AS cancelled,
+       coalesce(sum(j.cores * used.wall_s), 0) / 3600 AS core_hours
+FROM jobs j
+JOIN users u ON u.id = j.user_id
+CROSS JOIN LATERAL (
+    SELECT sum(a.wall_s) AS wall_s FROM attempts a WHERE a.job_id = j.id
+) AS used
+WHERE j.group_id = :group_id AND j.ended_at IS NOT NULL
+  AND j.ended_at >= :since AND j.ended_at < :until
+GROUP BY 1, 2, 3, 4
+ORDER BY 4, 1, 2, 3;

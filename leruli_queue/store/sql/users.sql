@@ -1,0 +1,35 @@
+-- name: insert_user$
+INSERT INTO users (group_id, name, role, key_id, secret_hash, group_token_sealed)
+VALUES (:group_id, :name, :role, :key_id, :secret_hash, :group_token_sealed)
+RETURNING id;
+
+-- name: user_by_name^
+-- Whose name it is now, or who had it last.
+SELECT id, role, key_id, revoked_at
+FROM users
+WHERE group_id = :group_id AND name = :name
+ORDER BY revoked_at DESC NULLS FIRST
+LIMIT 1;
+
+-- name: users_named
+-- Everybody who ever had the name.
+SELECT id FROM users WHERE group_id = :group_id AND name = :name;
+
+-- name: count_admins$
+SELECT count(*) FROM users
+WHERE group_id = :group_id AND role = 'admin' AND revoked_at IS NULL;
+
+-- name: revoke_user$
+-- The time of the clock, not of the transaction's start: it waited for what was being written.
+UPDATE users SET revoked_at = clock_timestamp()
+WHERE id = :user_id AND revoked_at IS NULL
+RETURNING revoked_at;
+
+-- name: users_of_group
+SELECT name, role, created_at, last_used_at, revoked_at
+FROM users
+WHERE group_id = :group_id AND (:with_revoked OR revoked_at IS NULL)
+ORDER BY revoked_at IS NOT NULL, name, created_at;
+
+-- name: keys_of_group
+SELECT key_id FROM users WHERE group_id = :group_id AND revoked_at IS NULL;
