@@ -165,3 +165,17 @@ class StackOfTest:
         )
         answer.raise_for_status()
         return answer.json()
+
+
+def forget_images(stack: StackOfTest) -> None:
+    """Remove the images that a stack's jobs left in Docker."""
+    prefix = f"leruli.local/{stack.secrets['group_token'].split('-')[1]}"
+    listed = subprocess.run(
+        ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = [name for name in listed.stdout.split() if name.startswith(prefix)]
+    if ours:
+        subprocess.run(["docker", "rmi", *ours], check=True, capture_output=True)

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 
+from leruli_queue.access.secrets import redact, refuse_secrets
 from leruli_queue.jobs.bucket import Purpose
 from leruli_queue.jobs.intake import NewJob, split_code_version
 from leruli_queue.jobs.outcomes import Outcome
@@ -15,12 +23,15 @@ from leruli_queue.jobs.states import JobState
 # Longer than any secret of ours, so that the checksum's verdict reaches people who paste too much.
 SecretText = Annotated[str, StringConstraints(max_length=200)]
 
+# Everything that is stored or logged as it was sent, so that a secret in the wrong field is not.
+_Kept = AfterValidator(refuse_secrets)
+
 # An S3 bucket name.
 Bucket = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", max_length=63)
+    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", max_length=63), _Kept
 ]
 # For people only; what a terminal could take for a command is not in it.
-Label = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Label = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"), _Kept]
 _INT32 = 2**31 - 1
 _INT64 = 2**63 - 1
 
@@ -49,7 +60,9 @@ class TaskSubmit(WithSecret):
 
     bucketid: Bucket = Field(description="Bucket with run.tgz, made before this call.")
     name: Label = Field("default", description="Free text for people.")
-    codeversion: str = Field(max_length=200, description="Image to run in, `code:version`.")
+    codeversion: Annotated[str, _Kept] = Field(
+        max_length=200, description="Image to run in, `code:version`."
+    )
     cores: int = Field(1, ge=1, le=_INT32)
     memorymb: int = Field(4000, ge=16, le=_INT32, description="Memory limit in MB.")
     timelimit: int = Field(86400, ge=1, le=_INT32, description="Time limit in seconds.")
@@ -155,7 +168,9 @@ class OneAttempt(WithNodeToken):
 class AttemptStart(OneAttempt):
     """A node asks for leave to start an attempt."""
 
-    startkey: str = Field(pattern=r"^[A-Za-z0-9_-]{8,100}$", description="Random, one a start.")
+    startkey: Annotated[str, _Kept] = Field(
+        pattern=r"^[A-Za-z0-9_-]{8,100}$", description="Random, one a start."
+    )
 
 
 class AttemptStartAnswer(BaseModel):
@@ -184,8 +199,9 @@ class AttemptEnd(OneAttempt):
     @field_validator("message")
     @classmethod
     def _storable(cls, value: str | None) -> str | None:
-        # PostgreSQL's text takes every character but this one.
-        return value.replace("\x00", "") if value else value
+        # PostgreSQL's text takes every character but this one. And a receipt is made by a program,
+        # which could not take a secret out: to refuse it would be to lose how the job ended.
+        return redact(value.replace("\x00", "")) if value else value
 
 
 class Nothing(BaseModel):
