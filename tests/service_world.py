@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -114,6 +115,19 @@ async def claim_jobs(
 async def state_of(pool: Pool, job_id: UUID) -> tuple[str, str | None]:
     row = await pool.fetchrow("SELECT state, reason FROM jobs WHERE id = $1", job_id)
     return row["state"], row["reason"]
+
+
+async def until_waiting(pool: Pool, count: int) -> None:
+    """Wait until so many wait for an advisory lock."""
+    for _ in range(200):
+        waiting = await pool.fetchval(
+            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+            "WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()"
+        )
+        if waiting >= count:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("nobody waits")
 
 
 @asynccontextmanager

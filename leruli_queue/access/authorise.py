@@ -35,15 +35,18 @@ async def authorise_user(connection: Connection | Pool, call: Call, secret: str)
         403 when the user's role is not enough.
     """
     rule = RULES[call]
-    if rule.effect is Effect.READS:
-        return _allowed(await authenticate_user(connection, secret), rule)
     if rule.effect is Effect.ADMINISTERS:
         # Nobody but an admin of the group makes its admins wait.
         admin = _allowed(await authenticate_user(connection, secret), rule)
         await queries.hold_administration(
             connection, lock=ADMINISTRATION_LOCKS, group_id=admin.group_id
         )
-    return _allowed(await authenticate_user(connection, secret, hold=True), rule)
+    hold = rule.effect is not Effect.READS
+    user = _allowed(await authenticate_user(connection, secret, hold=hold), rule)
+    if user.used_long_ago:
+        # Last: whoever revokes this user changes the same row, and holds what we wait for above.
+        await queries.touch_user(connection, user_id=user.id)
+    return user
 
 
 async def authorise_reader(connection: Connection | Pool, call: Call, token: str) -> Group:
