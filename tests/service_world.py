@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -138,3 +141,20 @@ async def running_service(settings: Settings) -> AsyncIterator[httpx.AsyncClient
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             yield client
+
+
+async def leruli_queue(
+    *arguments: str, database: str | None, text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the operator's, with a text on its standard input."""
+    environment = {name: os.environ[name] for name in os.environ if "LERULI" not in name}
+    if database:
+        environment["LERULI_QUEUE_DATABASE_URL"] = database
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "leruli_queue", *arguments],
+        env=environment,
+        input=text,
+        capture_output=True,
+        text=True,
+    )
