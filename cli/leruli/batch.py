@@ -67,18 +67,26 @@ class BatchReport:
 
 
 def find_folders(pattern: str) -> list[str]:
-    """Return the folders of --batch: a file with one a line ("-": standard input), or a glob."""
+    """Return the folders of --batch: a file with one a line ("-": standard input), or a glob.
+
+    In a file, lines that begin with # are remarks.
+    """
     if pattern == "-":
-        return _unique(line.strip() for line in sys.stdin)
+        return _listed(sys.stdin)
     if Path(pattern).is_file():
         try:
             with Path(pattern).open(encoding="utf-8", errors="surrogateescape") as file:
-                return _unique(line.strip() for line in file)
+                return _listed(file)
         except OSError as error:
             raise NotFoundError(f"Cannot read {pattern}: {error.strerror}.") from error
     # Not Path.glob, which takes no absolute pattern.
     found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
     return _unique(name for name in found if Path(name).is_dir())
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    stripped = (line.strip() for line in lines)
+    return _unique(line for line in stripped if not line.startswith("#"))
 
 
 def _unique(directories: Iterable[str]) -> list[str]:

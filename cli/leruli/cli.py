@@ -11,8 +11,10 @@ import click
 from leruli import settings
 from leruli._version import __version__
 from leruli.commands import (
+    group,
     list_codes,
     publish_code,
+    task_bucket,
     task_cancel,
     task_get,
     task_purge,
@@ -31,7 +33,7 @@ Settings, from the environment:
 
 \b
 Exit codes:
-  0 done          1 refused or failed    2 wrong usage      3 a setting is missing
+  0 done          1 refused or failed    2 wrong usage      3 a setting is missing or wrong
   4 not found     5 queue unreachable    6 storage trouble  130 interrupted
 """
 
@@ -77,8 +79,10 @@ for verb in (
     task_get.command,
     task_cancel.command,
     task_purge.command,
+    task_bucket.command,
     publish_code.command,
     list_codes.command,
+    group.command,
 ):
     cli.add_command(verb)
 

@@ -25,6 +25,9 @@ class Call(StrEnum):
     TASK_STATUS = "task-status"
     TASK_CANCEL = "task-cancel"
     TASK_BUCKET = "task-bucket"
+    TASK_LIST = "task-list"
+    BULK_TASK_STATUS = "bulk/task-status"
+    BULK_TASK_CANCEL = "bulk/task-cancel"
 
     GROUP_TOKEN = "group-token"  # noqa: S105
     GROUP_ACTIVITY = "group-activity"
@@ -101,6 +104,9 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.TASK_STATUS: Rule(("secret",), _USERS),
         Call.TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
         Call.TASK_BUCKET: Rule(("secret",), _USERS, Effect.WRITES),
+        Call.TASK_LIST: Rule(("secret",), _USERS_OWN),
+        Call.BULK_TASK_STATUS: Rule(("secret",), _USERS),
+        Call.BULK_TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
         Call.GROUP_TOKEN: Rule(("secret",), dict.fromkeys(_USERS, Whose.NOBODYS)),
         Call.GROUP_ACTIVITY: _READERS,
         Call.GROUP_USAGE: _READERS,

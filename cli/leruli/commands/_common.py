@@ -45,7 +45,7 @@ def verb(*, interrupted: str) -> Callable[[Callable[..., int | None]], Callable[
                 out.error(f"Interrupted. {interrupted}", 130)
                 out.traceback(error)
                 return 130
-            except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
                 raise
             except Exception as error:
                 out.error(

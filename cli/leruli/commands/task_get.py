@@ -19,17 +19,24 @@ if TYPE_CHECKING:
 
 @click.command("task-get")
 @click.option("--all", "everything", is_flag=True, help="Fetch the archive of the input too.")
+@click.option("--job", metavar="JOBID", help="Of this job; an admin may name any of the group.")
 @click.argument("bucket", required=False)
 @verb(interrupted="What was fetched is complete. Run `leruli task-get` again for the rest.")
-def command(out: Output, everything: bool, bucket: str | None) -> int:
+def command(out: Output, everything: bool, job: str | None, bucket: str | None) -> int:
     """Fetch the results of a job into the current folder.
 
-    Of the current folder's job, or of BUCKET. Files of the same names are replaced.
+    Of the current folder's job, of JOBID, or of BUCKET. Files of the same names are replaced.
     """
+    if job is not None and bucket is not None:
+        raise click.UsageError("Give --job or BUCKET, not both.")
     storage_settings = settings.storage_settings()
-    # Only of the folder's own job is it known how far it is.
-    jobid = JobFolder(HERE).job() if bucket is None else None
-    bucket = bucket_here(bucket)
+    if job is not None:
+        jobid: str | None = job
+        bucket = _bucket_of(out, job)
+    else:
+        # Only of the folder's own job is it known how far it is.
+        jobid = JobFolder(HERE).job() if bucket is None else None
+        bucket = bucket_here(bucket)
 
     from leruli.fetching import fetch, select_results
     from leruli.storage import Store
@@ -59,6 +66,15 @@ def command(out: Output, everything: bool, bucket: str | None) -> int:
         },
     )
     return 1 if fetched.refused else 0
+
+
+def _bucket_of(out: Output, jobid: str) -> str:
+    service_settings = settings.service_settings()
+
+    from leruli.api import Service
+
+    with Service(service_settings, out.note) as service:
+        return service.bucket(jobid, "get")
 
 
 def _state(jobid: str | None) -> JobState | None:

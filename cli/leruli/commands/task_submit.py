@@ -120,11 +120,12 @@ def _submit_here(out: Output, spec: JobSpec) -> None:
 
     from leruli.api import Service
     from leruli.storage import Store
-    from leruli.submitting import submit
+    from leruli.submitting import check_image, submit
 
     total = prepared.inventory.total_bytes
     with Service(settings.service_settings(), out.note) as service:
         store = Store(settings.storage_settings())
+        check_image(store, service, spec)
         with progress("Uploading", total, visible=out.shows_progress) as advance:
             jobid, bucket = submit(store, service, prepared, spec, advance, _resumed(out))
     out.result(jobid, {"jobid": jobid, "bucket": bucket})
@@ -148,13 +149,15 @@ def _submit_batch(out: Output, spec: JobSpec, batch: str) -> int:
 
     from leruli.api import Service
     from leruli.storage import Store
+    from leruli.submitting import check_image
 
-    with (
-        Service(settings.service_settings(), out.note) as service,
-        progress("Submitting", len(folders), unit="folders", visible=out.shows_progress) as advance,
-    ):
+    with Service(settings.service_settings(), out.note) as service:
         store = Store(settings.storage_settings(), connections=STAGERS)
-        report = submit_batch(store, service, [Case(name, spec) for name in folders], advance)
+        check_image(store, service, spec)
+        with progress(
+            "Submitting", len(folders), unit="folders", visible=out.shows_progress
+        ) as advance:
+            report = submit_batch(store, service, [Case(name, spec) for name in folders], advance)
     _tell(out, report)
     return 1 if report.failed else 0
 

@@ -37,7 +37,20 @@ versity, fake = _sibling("versity"), _sibling("fake_service")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real S3 server."""
     with versity.running_versitygw(tmp_path_factory.mktemp("s3")) as server:
+        _publish(server)
         yield server
+
+
+def _publish(server: Any) -> None:
+    """Put what stands for the images that the tests submit with into the group's bucket."""
+    from leruli.settings import StorageSettings
+    from leruli.storage import Store
+
+    host = server.url.removeprefix("http://")
+    store = Store(StorageSettings(host, False, server.access, server.secret))
+    store.make_bucket(f"code-{fake.GROUP_TOKEN}")
+    for version in ("1.5", "1.3.2"):
+        store.put(f"code-{fake.GROUP_TOKEN}", f"psi4-{version}.tgz", b"an image")
 
 
 @pytest.fixture

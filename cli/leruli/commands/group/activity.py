@@ -1,0 +1,66 @@
+"""`leruli group activity`."""
+
+from __future__ import annotations
+
+import click
+
+from leruli.commands._common import verb
+from leruli.commands.group._options import paging, period
+from leruli.commands.group._secrets import reader
+from leruli.output import Output
+from leruli.tables import Column
+
+STATES = ("received", "submitted", "running", "completed", "failed", "cancelled")
+
+_COLUMNS = (
+    Column("job", "jobid"),
+    Column("user", "user"),
+    Column("code", "code"),
+    Column("version", "version"),
+    Column("cores", "cores", is_number=True),
+    Column("memory MB", "memorymb", is_number=True),
+    Column("state", "state"),
+    Column("received", "receivedat", is_time=True),
+    Column("running", "runningat", is_time=True),
+    Column("ended", "endedat", is_time=True),
+    Column("exit", "exitcode", is_number=True),
+    Column("attempts", "attempts", is_number=True),
+    Column("reason", "reason"),
+)
+
+
+@click.command("activity")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(STATES),
+    multiple=True,
+    help="Only jobs in this state; may be repeated.",
+)
+@click.option("--user", help="Only jobs of this user.")
+@period("was received")
+@paging(str)
+@verb(interrupted="Nothing was changed.")
+def command(
+    out: Output,
+    states: tuple[str, ...],
+    user: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    everything: bool,
+    after: str | None,
+) -> None:
+    """List the jobs of your group, the newest first: who, what, how far, since when."""
+    with reader(out) as group:
+        pages = group.activity(
+            None if everything else limit,
+            after,
+            states=list(states) or None,
+            user=user,
+            since=since,
+            until=until,
+        )
+        more = out.listing("jobs", _COLUMNS, pages)
+    if more is not None:
+        out.note(f"There are more: --all prints all, --after {more} goes on from here.")
