@@ -17,6 +17,8 @@ from leruli_queue.store.queries import queries
 JOBS = 60_000
 BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}
 
+LARGE = {"jobs", "attempts", "audit"}
+
 STATES = list(JobState)
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 IDS = [uuid4() for _ in range(1000)]
@@ -46,6 +48,14 @@ STATEMENTS: dict[str, dict[str, Any]] = {
         "before_id": LAST,
         "limit": 100,
     },
+    "audit_page": {
+        "group_id": 1,
+        "actions": ["job-cancelled"],
+        "since": None,
+        "until": None,
+        "before_id": None,
+        "limit": 100,
+    },
     "listed_jobs": {"ids": IDS[:100]},
 }
 
@@ -73,6 +83,12 @@ async def filled(pool: Pool, group: GroupOfTest) -> AsyncIterator[Connection]:
             "SELECT id, n, 'set' FROM jobs CROSS JOIN generate_series(1, 2) AS n"
         )
         await connection.execute("UPDATE jobs SET attempt = 2")
+        await connection.execute(
+            "INSERT INTO audit (group_id, action, subject) "
+            "SELECT $1, 'job-cancelled', n::text FROM generate_series(1, $2) AS n",
+            group.id,
+            JOBS,
+        )
         await connection.execute("ANALYZE")
         yield connection
 
@@ -88,14 +104,14 @@ async def test_no_statement_scans_all_jobs(filled: Connection) -> None:
     for name in STATEMENTS:
         for generic in (False, True):
             scans = await scans_of(filled, name, generic=generic)
-            assert "jobs" in {relation for relation, _ in scans}, name
+            assert scans, name
             if not {kind for _, kind in scans} <= BY_INDEX:
                 offenders[name, generic] = scans
     assert offenders == {}
 
 
 async def scans_of(connection: Connection, name: str, *, generic: bool) -> list[tuple[str, str]]:
-    """How a statement reads the two large tables.
+    """How a statement reads the large tables.
 
     `generic`: as PostgreSQL plans a prepared statement that it has seen a few times, without
     regard to the arguments.
@@ -114,5 +130,5 @@ async def scans_of(connection: Connection, name: str, *, generic: bool) -> list[
     return [
         (node["Relation Name"], node["Node Type"])
         for node in nodes(json.loads(text)[0]["Plan"])
-        if node.get("Relation Name") in ("jobs", "attempts") and "Scan" in node["Node Type"]
+        if node.get("Relation Name") in LARGE and "Scan" in node["Node Type"]
     ]
