@@ -37,6 +37,8 @@ class Call(StrEnum):
 
     NODE_JOIN = "node-join"
     NODE_LEAVE = "node-leave"
+    NODE_CERTIFICATE = "node-certificate"
+    NODE_REPORT = "node-report"
     ATTEMPT_START = "attempt-start"
     ATTEMPT_UPLOAD = "attempt-upload"
     ATTEMPT_END = "attempt-end"
@@ -113,6 +115,8 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
             ("grouptoken", "computesecret"), {Role.MACHINE: Whose.NOBODYS}, Effect.WRITES
         ),
         Call.NODE_LEAVE: Rule(("nodetoken",), {Role.NODE: Whose.NOBODYS}, Effect.WRITES),
+        Call.NODE_CERTIFICATE: Rule(("nodetoken",), {Role.NODE: Whose.NOBODYS}, Effect.WRITES),
+        Call.NODE_REPORT: _NODES,
         Call.ATTEMPT_START: _NODES,
         Call.ATTEMPT_UPLOAD: _NODES,
         Call.ATTEMPT_END: _NODES,
