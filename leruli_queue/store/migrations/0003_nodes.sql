@@ -9,7 +9,7 @@ ALTER TABLE nodes
     ADD COLUMN cluster       text NOT NULL DEFAULT 'default',
     -- Set by group-node-drain, cleared by group-node-resume: no new jobs, whatever the node does.
     ADD COLUMN drained_at    timestamptz,
-    -- Set by group-node-remove, for good: its token is refused, its id is never given again.
+    -- Set by group-node-remove, for good: it gets nothing any more, and its id is never given again.
     ADD COLUMN removed_at    timestamptz,
     -- From node-report.
     ADD COLUMN reported_at   timestamptz,
