@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -187,74 +186,6 @@ class NodeReportAnswer(BaseModel):
         description="Of the attempts it holds: not its to run any more. End them, upload nothing."
     )
     reportseconds: float = Field(description="Time until the next report.")
-
-
-class OfGroup(Body):
-    """A body that is authorised by the group token, or by an admin's API secret."""
-
-    grouptoken: SecretText | None = None
-    adminsecret: SecretText | None = None
-
-
-class ShownNode(BaseModel):
-    """A node, as people see it."""
-
-    nodeid: UUID
-    name: str
-    standing: Standing
-    eligible: bool = Field(description="Whether it can be given a job now.")
-    reason: str | None = Field(description="Why not, in a sentence.")
-    needsnewsecret: bool = Field(description="It joined with a compute secret that was rotated.")
-    cores: int
-    coresfree: int
-    memorymb: int
-    memoryfreemb: int
-    jobs: int = Field(description="Jobs that it has leave to run.")
-    images: list[str] = Field(description="Images of the group on it, `code:version`.")
-    diskfreemb: int | None
-    disktotalmb: int | None
-    agentversion: str
-    nomadversion: str | None
-    joinedat: datetime
-    lastseenat: datetime
-
-
-class GroupNodesAnswer(BaseModel):
-    """The nodes of a group, by name."""
-
-    nodes: list[ShownNode]
-
-
-class OneNode(WithAdminSecret):
-    """An admin names a node."""
-
-    node: Label = Field(description="Name or id of the node.")
-
-
-class DrainNode(OneNode):
-    """An admin takes a node out of service."""
-
-    deadline: float | None = Field(
-        None,
-        ge=0,
-        le=10**7,
-        allow_inf_nan=False,
-        description="Seconds after which what runs is stopped and goes back to the queue; without "
-        "it everything runs to its end.",
-    )
-
-
-class ChangedNode(BaseModel):
-    """The node that was meant, and how it is now."""
-
-    nodeid: UUID
-    name: str
-
-
-class RemovedNode(ChangedNode):
-    """The node that was removed."""
-
-    requeued: int = Field(description="Jobs that ran on it and went back to the queue.")
 
 
 class NodeLeaveAnswer(BaseModel):

@@ -1,7 +1,7 @@
 """What an admin does with a node: take it out of service, bring it back, remove it.
 
-The database is told first, and that is what counts: leave to start is refused from then on. Nomad
-is brought to the same mind by the dispatcher's fence; here it is only asked to end what runs.
+The database is told, and that is what counts: leave to start is refused from then on. The
+dispatcher's fence brings Nomad to the same mind, its stopper ends there what was given up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.retries import Retries
-from leruli_queue.nodes.join import NodeAdmission
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 
@@ -28,6 +27,8 @@ class NamedNode:
 
     id: UUID
     name: str
+    # Of the Nomad cluster that it joined.
+    cluster: str
 
 
 async def find_node(connection: Connection | Pool, group_id: int, name: str) -> NamedNode:
@@ -48,55 +49,41 @@ async def find_node(connection: Connection | Pool, group_id: int, name: str) -> 
         raise UserReportableError(
             f"{len(found)} nodes have this name; use the id of one: {ids}.", status=409
         )
-    return NamedNode(found[0]["id"], found[0]["name"])
+    return NamedNode(**found[0])
 
 
-async def drain_node(
-    connection: Connection | Pool, cluster: NodeAdmission, node: NamedNode, deadline_s: float | None
-) -> None:
-    """Give the node no more jobs until it is resumed, whatever it does; can be repeated.
-
-    Parameters
-    ----------
-    deadline_s
-        Seconds after which Nomad stops what still runs there; its jobs then go back to the queue.
-        None: what runs there runs to its end.
-    """
+async def drain_node(connection: Connection, node: NamedNode) -> None:
+    """Give the node no more jobs until it is resumed, whatever it does; can be repeated."""
     await queries.drain_node(connection, node_id=node.id)
-    log.info("node drained", node=str(node.id), deadline=deadline_s)
-    if deadline_s is not None:
-        await cluster.drain_node(node.id, deadline_s)
+    log.info("node drained", node=str(node.id))
 
 
-async def resume_node(
-    connection: Connection | Pool, cluster: NodeAdmission, node: NamedNode
-) -> None:
+async def resume_node(connection: Connection, node: NamedNode) -> None:
     """Let a drained node have jobs again; can be repeated."""
     await queries.resume_node(connection, node_id=node.id)
     log.info("node resumed", node=str(node.id))
-    await cluster.end_drain(node.id)
 
 
-async def remove_node(pool: Pool, group_id: int, node: NamedNode, retries: Retries) -> int:
-    """Remove a node for good and return how many of its jobs went back to the queue.
+async def remove_node(
+    connection: Connection, group_id: int, node: NamedNode, retries: Retries
+) -> int:
+    """Remove a node for good and return how many of its jobs were given up.
 
-    Its token is refused from now on, what runs on it is given up and stopped. The machine can
-    join again, with both of the group's secrets, as a new node.
+    It gets no jobs and no certificate any more, what runs on it is given up and stopped. The
+    machine can join again, with both of the group's secrets, as a new node. The caller has a
+    transaction.
     """
-    async with pool.acquire() as connection, connection.transaction():
-        await queries.remove_node(connection, node_id=node.id)
-        running = await rows(
-            queries.attempts_on_node(connection, group_id=group_id, node_id=node.id)
+    await queries.remove_node(connection, node_id=node.id)
+    running = await rows(queries.attempts_on_node(connection, group_id=group_id, node_id=node.id))
+    losses = [
+        Loss(
+            AttemptId(row["job_id"], row["number"]),
+            "its node was removed by an admin",
+            counts=False,
+            later=False,
         )
-        losses = [
-            Loss(
-                AttemptId(row["job_id"], row["number"]),
-                "its node was removed by an admin",
-                counts=False,
-                later=False,
-            )
-            for row in running
-        ]
-        await give_up(connection, losses, retries)
+        for row in running
+    ]
+    await give_up(connection, losses, retries)
     log.info("node removed", node=str(node.id), jobs=len(losses))
     return len(losses)

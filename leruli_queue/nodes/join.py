@@ -75,9 +75,9 @@ async def join_node(
 ) -> Admission:
     """Make a machine a node of the group, or let an earlier one come back.
 
-    The node's earlier token ends. An earlier id that is not one of the group's nodes, or of one that
-    an admin removed, gets a new one, so that nobody learns whether another group has a node of that
-    id. The caller has authenticated the group.
+    The node's earlier token ends. An earlier id that is not one of the group's nodes, or of one
+    that an admin removed, gets a new one, so that nobody learns whether another group has a node of
+    that id. The caller has authenticated the group.
 
     Raises
     ------

@@ -107,7 +107,7 @@ ORDER BY n.name, n.id;
 
 -- name: nodes_called
 -- The nodes of a group that an admin can mean by a name or an id.
-SELECT id, name FROM nodes
+SELECT id, name, cluster FROM nodes
 WHERE group_id = :group_id AND removed_at IS NULL AND (name = :name OR id::text = lower(:name))
 ORDER BY id;
 
