@@ -23,6 +23,7 @@ from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.groups.create import create_group
 from leruli_queue.groups.users import create_user
 from leruli_queue.jobs.intake import NewJob, take_in
+from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries, rows
@@ -69,6 +70,7 @@ async def make_node(
         pool,
         id=uuid4(),
         group_id=group.id,
+        cluster=DEFAULT,
         name="machine",
         key_id=token.key_id,
         token_hash=token.hash,
@@ -107,6 +109,7 @@ async def claim_jobs(
         queries.claim_jobs(
             pool,
             group_id=group.id,
+            cluster=DEFAULT,
             node_set=node_set,
             full_cores=[],
             full_memories=[],
