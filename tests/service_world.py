@@ -13,6 +13,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from leruli_queue.access.authenticate import Node, User, authenticate_user
 from leruli_queue.access.secrets import SecretType, make
@@ -64,6 +67,14 @@ async def make_node(
     pool: Pool, group: GroupOfTest, *, cores: int = 4, memory_mb: int = 8000
 ) -> Node:
     """A node as node-join leaves it in the database; Nomad does not know it."""
+    node, _ = await make_node_with_token(pool, group, cores=cores, memory_mb=memory_mb)
+    return node
+
+
+async def make_node_with_token(
+    pool: Pool, group: GroupOfTest, *, cores: int = 4, memory_mb: int = 8000
+) -> tuple[Node, str]:
+    """As :func:`make_node`, with the token by which the node authenticates."""
     token = make(SecretType.NODE)
     epoch = await pool.fetchval("SELECT compute_epoch FROM groups WHERE id = $1", group.id)
     node_id = await queries.upsert_node(
@@ -79,7 +90,14 @@ async def make_node(
         memory_mb=memory_mb,
         agent_version="test",
     )
-    return Node(node_id, group.id)
+    return Node(node_id, group.id), token.text
+
+
+def signing_request() -> str:
+    """What a node sends for its certificate, PEM."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    request = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
 async def make_user(pool: Pool, group: GroupOfTest) -> User:

@@ -11,7 +11,14 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from asyncpg.connection import LoggedQuery
-from service_world import GroupOfTest, make_group, make_jobs, make_node, running_service
+from service_world import (
+    GroupOfTest,
+    make_group,
+    make_jobs,
+    make_node,
+    running_service,
+    signing_request,
+)
 
 from leruli_queue.access.authorise import authorise_user
 from leruli_queue.access.roles import Call
@@ -115,7 +122,7 @@ async def test_a_foreign_node_id_is_as_good_as_an_unknown_one(
     theirs = await make_node(pool, other)
     ours = await make_node(pool, group)
     body = {"grouptoken": group.token, "computesecret": group.compute_secret}
-    body |= {"name": "machine", "cores": 1, "memorymb": 1000}
+    body |= {"name": "machine", "cores": 1, "memorymb": 1000, "csr": signing_request()}
     async with running_service(nomad_settings) as service:
 
         async def join_as(node_id: UUID) -> str:

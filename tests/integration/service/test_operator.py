@@ -14,6 +14,7 @@ from service_world import (
     make_group,
     make_jobs,
     make_node,
+    signing_request,
     state_of,
 )
 
@@ -28,6 +29,7 @@ from leruli_queue.jobs.attempts import (
 )
 from leruli_queue.jobs.outcomes import Outcome, Receipt
 from leruli_queue.jobs.retries import Retries
+from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
@@ -68,7 +70,7 @@ async def test_a_disabled_group_is_locked_out_and_can_be_enabled_again(
         ("group-list-users", {"adminsecret": group.admin_secret}),
         ("group-activity", {"grouptoken": group.token}),
         ("node-join", {"grouptoken": group.token, "computesecret": group.compute_secret,
-                       "name": "n", "cores": 1, "memorymb": 1000}),
+                       "name": "n", "cores": 1, "memorymb": 1000, "csr": signing_request()}),
     ]  # fmt: skip
     for call, body in calls:
         answer = await service.post(f"/v22_1/{call}", json=body)
@@ -101,7 +103,7 @@ async def test_jobs_of_a_disabled_group_wait_and_those_that_run_may_end(
     await claim_jobs(pool, group, 2)
     await start_attempt(pool, node, AttemptId(running, 1), "startkey")
     await leruli_queue("group-disable", "chemists", database=database)
-    assert await usable_nodes(pool) == {}  # so that nothing of it is dispatched
+    assert await usable_nodes(pool, DEFAULT) == {}  # so that nothing of it is dispatched
     with pytest.raises(StaleAttemptError, match="disabled"):
         await start_attempt(pool, node, AttemptId(claimed, 1), "startkey")
     await allow_upload(pool, node, AttemptId(running, 1))
