@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from leruli.connection import Connection, Notice
 from leruli.errors import LeruliError
+from leruli.paging import Page, pages
 from leruli.settings import ServiceSettings
 
 #: Jobs that the service takes in one bulk call at most.
@@ -82,8 +83,7 @@ class Service:
 
     def submit_bulk(self, jobs: Sequence[JobRequest]) -> list[str | LeruliError]:
         """Submit up to `BULK_LIMIT` jobs; returns for each its id or why it was not accepted."""
-        if len(jobs) > BULK_LIMIT:
-            raise ValueError(f"at most {BULK_LIMIT} jobs in a call, not {len(jobs)}")
+        _check_length(jobs)
         body = [job.payload(self._secret) for job in jobs]
         answer = self._connection.call("bulk/task-submit", body, patience=_PATIENCE_SUBMIT)
         if not isinstance(answer, list) or len(answer) != len(jobs):
@@ -97,6 +97,34 @@ class Service:
     def cancel(self, jobid: str) -> JobState:
         """Cancel a job; returns its state after that. Raises NotFoundError, RefusedError."""
         return self._state(self._connection.call("task-cancel", self._about(jobid), jobid=jobid))
+
+    def statuses(self, jobids: Sequence[str]) -> list[JobState | LeruliError]:
+        """Return the state of each of up to `BULK_LIMIT` jobs, or why it cannot be told."""
+        return self._bulk_states("bulk/task-status", jobids)
+
+    def cancel_many(self, jobids: Sequence[str]) -> list[JobState | LeruliError]:
+        """Cancel up to `BULK_LIMIT` jobs; returns the state of each after that, or why not."""
+        return self._bulk_states("bulk/task-cancel", jobids)
+
+    def cancel_waiting(self) -> Iterator[int]:
+        """Cancel all one's own jobs that wait in the queue; yields how many, step by step."""
+        body = {"secret": self._secret, "filter": {"states": ["received"]}}
+        while True:
+            answer = self._connection.call("bulk/task-cancel", body, patience=_PATIENCE_SUBMIT)
+            done = answer.get("cancelled") if isinstance(answer, dict) else None
+            if not isinstance(done, int):
+                raise self._connection.nonsense()
+            if done == 0:
+                return
+            yield done
+
+    def jobs(self, limit: int | None, after: str | None, **filters: Any) -> Iterator[Page]:
+        """Yield one's own jobs, the newest first, up to `limit`; None: to the end.
+
+        `filters` are states, since and until (ISO 8601, by when a job was received).
+        """
+        body = {"secret": self._secret, **filters}
+        return pages(self._connection, "task-list", body, "jobs", limit, after)
 
     def bucket(self, jobid: str, purpose: str = "get") -> str:
         """Return the bucket of a job: of one's own, for an admin of any of the group.
@@ -126,6 +154,21 @@ class Service:
         reason = answer.get("reason")
         return JobState(answer["status"], None if reason is None else str(reason))
 
+    def _bulk_states(self, path: str, jobids: Sequence[str]) -> list[JobState | LeruliError]:
+        _check_length(jobids)
+        body = {"secret": self._secret, "jobids": list(jobids)}
+        answer = self._connection.call(path, body, patience=_PATIENCE_SUBMIT)
+        if not isinstance(answer, list) or len(answer) != len(jobids):
+            raise self._connection.nonsense()
+        return [self._state_entry(jobid, entry) for jobid, entry in zip(jobids, answer)]
+
+    def _state_entry(self, jobid: str, entry: Any) -> JobState | LeruliError:
+        if not isinstance(entry, dict) or not isinstance(entry.get("status"), int):
+            raise self._connection.nonsense()
+        if entry["status"] == 200:
+            return self._state(entry.get("data"))
+        return self._connection.refusal(entry["status"], entry.get("data"), jobid=jobid)
+
     def _bulk_entry(self, entry: Any) -> str | LeruliError:
         if not isinstance(entry, dict) or not isinstance(entry.get("status"), int):
             raise self._connection.nonsense()
@@ -133,3 +176,8 @@ class Service:
         if entry["status"] == 200 and isinstance(data, str):
             return data
         return self._connection.refusal(entry["status"], data or entry.get("detail"))
+
+
+def _check_length(jobs: Sequence[Any]) -> None:
+    if len(jobs) > BULK_LIMIT:
+        raise ValueError(f"at most {BULK_LIMIT} jobs in a call, not {len(jobs)}")

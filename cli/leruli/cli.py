@@ -17,7 +17,9 @@ from leruli.commands import (
     task_bucket,
     task_cancel,
     task_get,
+    task_list,
     task_purge,
+    task_resubmit,
     task_status,
     task_submit,
 )
@@ -75,7 +77,9 @@ def cli(ctx: click.Context) -> None:
 
 for verb in (
     task_submit.command,
+    task_resubmit.command,
     task_status.command,
+    task_list.command,
     task_get.command,
     task_cancel.command,
     task_purge.command,

@@ -38,6 +38,9 @@ _NOT_DONE = frozenset({429, 503})
 # A proxy's: the service may have acted all the same.
 _PERHAPS_DONE = frozenset({502, 504})
 
+# What the service says of a path that it does not have.
+_NO_SUCH_CALL = "Not Found."
+
 #: Told a sentence whenever a call has to wait.
 Notice = Callable[[str], None]
 
@@ -104,6 +107,11 @@ class Connection:
     ) -> LeruliError:
         """Return the exception for a refusal, of a call or of one entry of a bulk call."""
         text = _sentence(detail) + remark
+        if status == 404 and text == _NO_SUCH_CALL:
+            return ServiceError(
+                f"The queue at {self.settings.base_url} does not know this call. It is of an older "
+                "version than this client, or LERULI_BASEURL names something else."
+            )
         if status == 404:
             return NotFoundError(
                 text

@@ -7,20 +7,11 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from leruli.connection import Connection, Notice
+from leruli.paging import Page, entries_of, pages
 from leruli.settings import ServiceSettings
-
-# Entries that the service gives in one page at most.
-_LARGEST_PAGE = 1000
-
-
-class Page(NamedTuple):
-    """Some entries of a listing, and where the next page begins."""
-
-    entries: list[dict[str, Any]]
-    next: Any  #: `after` of the next page; None on the last one
 
 
 class _Caller:
@@ -47,28 +38,6 @@ class _Caller:
             raise self._connection.nonsense()
         return answer
 
-    def _entries(self, answer: Any, name: str) -> list[dict[str, Any]]:
-        found = answer.get(name) if isinstance(answer, dict) else None
-        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-            raise self._connection.nonsense()
-        return found
-
-    def _pages(
-        self, path: str, name: str, filters: dict[str, Any], limit: int | None, after: Any
-    ) -> Iterator[Page]:
-        """Yield a listing page by page, up to `limit` entries; None: to the end."""
-        left = limit
-        while True:
-            size = _LARGEST_PAGE if left is None else min(left, _LARGEST_PAGE)
-            answer = self._connection.call(path, self._body(**filters, limit=size, after=after))
-            page = Page(self._entries(answer, name), answer.get("next"))
-            yield page
-            if left is not None:
-                left -= len(page.entries)
-            if page.next is None or (left is not None and left <= 0):
-                return
-            after = page.next
-
 
 class GroupAdmin(_Caller):
     """The group as an admin of it sees it."""
@@ -78,7 +47,7 @@ class GroupAdmin(_Caller):
     def users(self, *, revoked: bool) -> list[dict[str, Any]]:
         """Return the users: name, role, createdat, lastusedat, revokedat; `revoked`: those too."""
         answer = self._connection.call("group-list-users", self._body(revoked=revoked))
-        return self._entries(answer, "users")
+        return entries_of(self._connection, answer, "users")
 
     def create_user(self, name: str, *, admin: bool) -> str:
         """Make a user; returns the new API secret. Raises RefusedError."""
@@ -118,7 +87,9 @@ class GroupAdmin(_Caller):
 
         `filters` are action, since and until (ISO 8601).
         """
-        return self._pages("group-audit", "entries", filters, limit, after)
+        return pages(
+            self._connection, "group-audit", self._body(**filters), "entries", limit, after
+        )
 
 
 class GroupReader(_Caller):
@@ -131,14 +102,16 @@ class GroupReader(_Caller):
 
         `filters` are states, user, since and until (ISO 8601, by when a job was received).
         """
-        return self._pages("group-activity", "jobs", filters, limit, after)
+        return pages(
+            self._connection, "group-activity", self._body(**filters), "jobs", limit, after
+        )
 
     def usage(
         self, by: Sequence[str], since: str | None, until: str | None
     ) -> list[dict[str, Any]]:
         """Return jobs and core-hours by any of user, code and month, of jobs that have ended."""
         body = self._body(by=list(by), since=since, until=until, format="json")
-        return self._entries(self._connection.call("group-usage", body), "rows")
+        return entries_of(self._connection, self._connection.call("group-usage", body), "rows")
 
     def usage_csv(self, by: Sequence[str], since: str | None, until: str | None) -> str:
         """Return the same as a CSV table."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from leruli.redaction import redact
 from leruli.tables import Column, print_table
 
 if TYPE_CHECKING:
-    from leruli.group import Page
+    from leruli.paging import Page
 
 #: What --json prints: an object, or a list of them.
 Document = Any
@@ -39,6 +39,11 @@ class Output:
     def shows_progress(self) -> bool:
         """Whether a progress bar is welcome."""
         return not self.as_json and not self.quiet and sys.stderr.isatty()
+
+    @property
+    def remarks(self) -> Callable[[str], None] | None:
+        """What to tell remarks to; None if they are not welcome."""
+        return None if self.as_json or self.quiet else self.note
 
     def result(self, text: str, document: Mapping[str, Any] | Sequence[Any]) -> None:
         """Print what was asked for, as `text` or as a JSON `document`."""
@@ -60,11 +65,15 @@ class Output:
         self.note(advice)
 
     def table(
-        self, name: str, columns: Sequence[Column], entries: Sequence[Mapping[str, Any]]
+        self,
+        name: str,
+        columns: Sequence[Column],
+        entries: Sequence[Mapping[str, Any]],
+        more: Mapping[str, Any] | None = None,
     ) -> None:
-        """Print entries as a table, or as a document with a list of that name."""
+        """Print entries as a table, or as a document with a list of that name, and `more`."""
         if self.as_json:
-            self.result("", {name: entries})
+            self.result("", {name: entries, **(more or {})})
         else:
             print_table(columns, entries, printable, heading=not self.quiet)
 

@@ -1,14 +1,14 @@
-"""Where the secrets of `leruli group` come from, and asking before what cannot be undone."""
+"""Where the secrets of `leruli group` come from."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from leruli import settings
-from leruli.errors import RefusedError, SettingsError
+from leruli.commands._common import is_answered
+from leruli.errors import SettingsError
 from leruli.output import Output
 from leruli.redaction import remember
 from leruli.settings import ServiceSettings
@@ -24,7 +24,7 @@ def admin_settings() -> ServiceSettings:
     """
     secret = settings.admin_secret()
     if secret is None:
-        if not _is_answered():
+        if not is_answered():
             raise SettingsError(
                 "LERULI_ADMIN_SECRET is not set, and there is no terminal to ask on. Set it to "
                 "the API secret of an admin of your group."
@@ -46,20 +46,3 @@ def reader(out: Output) -> GroupReader:
         remember(token)
         found = settings.reader_settings(token)
     return GroupReader(found, out.note)
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone; `yes` says that it was asked before.
-
-    Raises RefusedError when the answer is no, click.UsageError when nobody is there to answer.
-    """
-    if yes:
-        return
-    if not _is_answered():
-        raise click.UsageError("There is no terminal to ask on whether this is meant: add --yes.")
-    if not click.confirm(question, err=True):
-        raise RefusedError("Nothing was done.")
-
-
-def _is_answered() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -5,38 +5,16 @@ from __future__ import annotations
 import click
 
 from leruli.commands._common import verb
-from leruli.commands.group._options import paging, period
+from leruli.commands._listing import JOB_COLUMNS, in_states, paging, period
 from leruli.commands.group._secrets import reader
 from leruli.output import Output
 from leruli.tables import Column
 
-STATES = ("received", "submitted", "running", "completed", "failed", "cancelled")
-
-_COLUMNS = (
-    Column("job", "jobid"),
-    Column("user", "user"),
-    Column("code", "code"),
-    Column("version", "version"),
-    Column("cores", "cores", is_number=True),
-    Column("memory MB", "memorymb", is_number=True),
-    Column("state", "state"),
-    Column("received", "receivedat", is_time=True),
-    Column("running", "runningat", is_time=True),
-    Column("ended", "endedat", is_time=True),
-    Column("exit", "exitcode", is_number=True),
-    Column("attempts", "attempts", is_number=True),
-    Column("reason", "reason"),
-)
+_COLUMNS = (Column("job", "jobid"), Column("user", "user"), *JOB_COLUMNS)
 
 
 @click.command("activity")
-@click.option(
-    "--state",
-    "states",
-    type=click.Choice(STATES),
-    multiple=True,
-    help="Only jobs in this state; may be repeated.",
-)
+@in_states
 @click.option("--user", help="Only jobs of this user.")
 @period("was received")
 @paging(str)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from leruli.commands._common import verb
-from leruli.commands.group._options import paging, period
+from leruli.commands._listing import paging, period
 from leruli.commands.group._secrets import admin_settings
 from leruli.output import Output
 from leruli.tables import Column

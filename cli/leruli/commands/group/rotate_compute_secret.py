@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from leruli.commands._common import verb
-from leruli.commands.group._secrets import admin_settings, confirm
+from leruli.commands._common import confirm, verb
+from leruli.commands.group._secrets import admin_settings
 from leruli.output import Output
 
 

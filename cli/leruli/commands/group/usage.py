@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from leruli.commands._common import verb
-from leruli.commands.group._options import period
+from leruli.commands._listing import period
 from leruli.commands.group._secrets import reader
 from leruli.output import Output
 from leruli.tables import Column

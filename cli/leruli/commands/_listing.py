@@ -1,4 +1,4 @@
-"""Options that several verbs of `leruli group` share."""
+"""What the verbs that list things share: options for a period, for pages, for states."""
 
 from __future__ import annotations
 
@@ -8,8 +8,38 @@ from typing import Any, TypeVar
 import click
 
 from leruli.moments import moment_utc
+from leruli.tables import Column
 
 _Body = TypeVar("_Body", bound=Callable[..., Any])
+
+
+STATES = ("received", "submitted", "running", "completed", "failed", "cancelled")
+
+#: What is shown of a job after whose it is.
+JOB_COLUMNS = (
+    Column("code", "code"),
+    Column("version", "version"),
+    Column("cores", "cores", is_number=True),
+    Column("memory MB", "memorymb", is_number=True),
+    Column("state", "state"),
+    Column("received", "receivedat", is_time=True),
+    Column("running", "runningat", is_time=True),
+    Column("ended", "endedat", is_time=True),
+    Column("exit", "exitcode", is_number=True),
+    Column("attempts", "attempts", is_number=True),
+    Column("reason", "reason"),
+)
+
+
+def in_states(body: _Body) -> _Body:
+    """Add --state."""
+    return click.option(
+        "--state",
+        "states",
+        type=click.Choice(STATES),
+        multiple=True,
+        help="Only jobs in this state; may be repeated.",
+    )(body)
 
 
 def _moment(value: str) -> str:
