@@ -100,7 +100,9 @@ class Settings(BaseSettings):
 
     # Nomad
     nomad_address: str = Field(
-        "http://127.0.0.1:4646", description="Address of Nomad's HTTP API (any server)."
+        "https://127.0.0.1:4646",
+        pattern="^https://",
+        description="Address of Nomad's HTTP API (any server); https, always.",
     )
     nomad_token: SecretStr | None = Field(
         None, description="ACL token for Nomad, with the policy in nomad_jobs/service.policy.hcl."
@@ -113,6 +115,38 @@ class Settings(BaseSettings):
         description="RPC addresses of the Nomad servers, as nodes reach them, separated by commas.",
     )
     nomad_timeout_s: float = Field(10.0, gt=0, description="Seconds that a call to Nomad may take.")
+    nomad_ca_file: Path = Field(
+        Path("/etc/leruli-queue/tls/ca.pem"),
+        description="Certificate of the authority that Nomad's servers and nodes trust "
+        "(`leruli-queue tls-init` makes this one and the next three).",
+    )
+    nomad_ca_key_file: Path = Field(
+        Path("/etc/leruli-queue/tls/ca-key.pem"),
+        description="Its key, with which `serve` signs the certificates of nodes.",
+    )
+    nomad_cert_file: Path = Field(
+        Path("/etc/leruli-queue/tls/broker.pem"),
+        description="Certificate with which the service calls Nomad.",
+    )
+    nomad_key_file: Path = Field(
+        Path("/etc/leruli-queue/tls/broker-key.pem"), description="Its key."
+    )
+    nomad_clusters_dir: Path | None = Field(
+        None,
+        description="Folder with one folder a further Nomad cluster, for groups that have one of "
+        "their own (docs/operations.md).",
+    )
+
+    # Nodes
+    node_certificate_s: float = Field(
+        86400.0,
+        ge=60,
+        le=30 * 86400,
+        description="Seconds for which a node's certificate is valid; it is renewed after a third.",
+    )
+    node_report_s: float = Field(
+        15.0, gt=0, le=60, description="Seconds between two reports of a node to the service."
+    )
 
     # Dispatcher
     window_min: int = Field(

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import httpx
 from canaries import is_ours
+from service_world import signing_request
 
 from leruli_queue.access.roles import RULES, Call
 
@@ -28,6 +29,8 @@ _RIGHT = {
     "name": "nobody",
     "cores": 1,
     "memorymb": 100,
+    "csr": signing_request(),
+    "node": "nobody",
 }
 _METHODS = ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD")
 
@@ -101,7 +104,7 @@ def wrong_requests(
                 yield _post(path, call, body | {name: next(values)})
                 for value in islice(ours, 2):
                     yield _post(path, call, authorised | {name: value})
-            value = next(values)
+            value = next(ours)
             for wrong in ([value], {value: value}, {"x": [value]}, f"\ud800{value}", f"{value}\0"):
                 yield _post(path, call, authorised | {name: wrong})
         yield from _wrong_as_a_whole(path, authorised, values, most_bytes)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from leruli_queue.dispatch.feeder import Feeder
+from leruli_queue.dispatch.fence import Fence
 from leruli_queue.dispatch.leadership import lead
 from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.reconciler import Reconciler
@@ -27,6 +28,7 @@ class Dispatching:
     feeder: Feeder
     stopper: Stopper
     reconciler: Reconciler
+    fence: Fence
     parents: Parents
     gateway: NomadGateway
 
@@ -37,10 +39,12 @@ async def dispatching(
 ) -> AsyncIterator[Dispatching]:
     async with lead(settings) as leadership:
         parents = Parents(pool, gateway, settings)
+        fence = Fence(pool, gateway)
         yield Dispatching(
             Feeder(settings, pool, leadership, gateway, parents),
             Stopper(pool, gateway),
-            Reconciler(settings, pool, gateway, parents),
+            Reconciler(settings, pool, gateway, parents, fence),
+            fence,
             parents,
             gateway,
         )

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -157,9 +158,12 @@ class StackOfTest:
 
     def nomad(self, path: str) -> Any:
         admin = read_exports(self.data / "admin.sh")
+        context = ssl.create_default_context(cafile=admin["NOMAD_CACERT"])
+        context.load_cert_chain(admin["NOMAD_CLIENT_CERT"], admin["NOMAD_CLIENT_KEY"])
         answer = httpx.get(
             f"{admin['NOMAD_ADDR']}{path}",
             headers={"X-Nomad-Token": admin["NOMAD_TOKEN"]},
+            verify=context,
             timeout=30,
             trust_env=False,
         )

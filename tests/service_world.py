@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +13,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from leruli_queue.access.authenticate import Node, User, authenticate_user
 from leruli_queue.access.secrets import SecretType, make
@@ -19,6 +26,7 @@ from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.groups.create import create_group
 from leruli_queue.groups.users import create_user
 from leruli_queue.jobs.intake import NewJob, take_in
+from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries, rows
@@ -59,12 +67,21 @@ async def make_node(
     pool: Pool, group: GroupOfTest, *, cores: int = 4, memory_mb: int = 8000
 ) -> Node:
     """A node as node-join leaves it in the database; Nomad does not know it."""
+    node, _ = await make_node_with_token(pool, group, cores=cores, memory_mb=memory_mb)
+    return node
+
+
+async def make_node_with_token(
+    pool: Pool, group: GroupOfTest, *, cores: int = 4, memory_mb: int = 8000
+) -> tuple[Node, str]:
+    """As :func:`make_node`, with the token by which the node authenticates."""
     token = make(SecretType.NODE)
     epoch = await pool.fetchval("SELECT compute_epoch FROM groups WHERE id = $1", group.id)
     node_id = await queries.upsert_node(
         pool,
         id=uuid4(),
         group_id=group.id,
+        cluster=DEFAULT,
         name="machine",
         key_id=token.key_id,
         token_hash=token.hash,
@@ -73,7 +90,14 @@ async def make_node(
         memory_mb=memory_mb,
         agent_version="test",
     )
-    return Node(node_id, group.id)
+    return Node(node_id, group.id), token.text
+
+
+def signing_request() -> str:
+    """What a node sends for its certificate, PEM."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    request = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
 async def make_user(pool: Pool, group: GroupOfTest) -> User:
@@ -103,6 +127,7 @@ async def claim_jobs(
         queries.claim_jobs(
             pool,
             group_id=group.id,
+            cluster=DEFAULT,
             node_set=node_set,
             full_cores=[],
             full_memories=[],
@@ -116,6 +141,19 @@ async def state_of(pool: Pool, job_id: UUID) -> tuple[str, str | None]:
     return row["state"], row["reason"]
 
 
+async def until_waiting(pool: Pool, count: int) -> None:
+    """Wait until so many wait for an advisory lock."""
+    for _ in range(200):
+        waiting = await pool.fetchval(
+            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+            "WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()"
+        )
+        if waiting >= count:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("nobody waits")
+
+
 @asynccontextmanager
 async def running_service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """The service's application, called without a network in between."""
@@ -124,3 +162,20 @@ async def running_service(settings: Settings) -> AsyncIterator[httpx.AsyncClient
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             yield client
+
+
+async def leruli_queue(
+    *arguments: str, database: str | None, text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of the operator's, with a text on its standard input."""
+    environment = {name: os.environ[name] for name in os.environ if "LERULI" not in name}
+    if database:
+        environment["LERULI_QUEUE_DATABASE_URL"] = database
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "leruli_queue", *arguments],
+        env=environment,
+        input=text,
+        capture_output=True,
+        text=True,
+    )

@@ -2,37 +2,33 @@
 
 Threads pack and upload; as soon as 50 folders are up they are submitted in one call, while the
 uploads go on. What fails for one folder is noted for that folder. What would fail for all of them
-(the storage or the service is away, the secret is refused) ends the batch.
+(the storage or the service is away, the secret is refused) ends the batch. How far it came stands
+in the journal, so that it can break off at any moment; see `leruli.journal`.
 """
 
 from __future__ import annotations
 
-import glob
-import itertools
-import os
-import sys
+import contextlib
+import functools
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from leruli.errors import (
     AccessRefusedError,
     AlreadySubmittedError,
     LeruliError,
-    NotFoundError,
     ServiceError,
     StorageError,
 )
-from leruli.interruption import StoppedError, StopSwitch
 from leruli.jobfolder import JobFolder
 from leruli.submitting import JobSpec, prepare, stage
+from leruli.workers import work_through
 
 if TYPE_CHECKING:
     from leruli.api import Service
+    from leruli.journal import Journal
     from leruli.storage import Store
 
 #: Threads that pack and upload. More would only wait for Python's lock.
@@ -40,9 +36,6 @@ STAGERS = 8
 
 # Jobs in one bulk call.
 _POST_SIZE = 50
-
-# Folders handed to the threads ahead of time, so that 100,000 folders are not 100,000 futures.
-_AHEAD = 4 * STAGERS
 
 # Failures of the storage in a row after which the rest is not tried.
 _STORAGE_FAILURES = STAGERS
@@ -63,27 +56,13 @@ class BatchReport:
     submitted: dict[str, str] = field(default_factory=dict)  #: folder: job id
     skipped: list[str] = field(default_factory=list)  #: submitted before
     failed: dict[str, str] = field(default_factory=dict)  #: folder: why, in a sentence
+    total: int = 0
     seconds: float = 0.0
 
-
-def find_folders(pattern: str) -> list[str]:
-    """Return the folders of --batch: a file with one a line ("-": standard input), or a glob."""
-    if pattern == "-":
-        return _unique(line.strip() for line in sys.stdin)
-    if Path(pattern).is_file():
-        try:
-            with Path(pattern).open(encoding="utf-8", errors="surrogateescape") as file:
-                return _unique(line.strip() for line in file)
-        except OSError as error:
-            raise NotFoundError(f"Cannot read {pattern}: {error.strerror}.") from error
-    # Not Path.glob, which takes no absolute pattern.
-    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-    return _unique(name for name in found if Path(name).is_dir())
-
-
-def _unique(directories: Iterable[str]) -> list[str]:
-    """Without blanks, and each folder once, however it is written."""
-    return list({os.path.realpath(name): name for name in directories if name}.values())
+    @property
+    def left(self) -> int:
+        """Folders that are neither submitted nor failed."""
+        return self.total - len(self.submitted) - len(self.skipped) - len(self.failed)
 
 
 def submit_batch(
@@ -91,11 +70,52 @@ def submit_batch(
     service: Service,
     cases: Sequence[Case],
     advance: Callable[[int], None] = lambda _: None,
+    journal: Journal | None = None,
+    report: BatchReport | None = None,
 ) -> BatchReport:
-    """Submit all cases; `advance` is told how many more folders are dealt with."""
+    """Submit all cases; `advance` is told how many more folders are dealt with.
+
+    `report` is filled as it goes, for whoever has to tell after Ctrl-C how far it came.
+    """
     started = time.monotonic()
-    report = BatchReport()
-    staged = _stage_all(store, cases)
+    report = BatchReport() if report is None else report
+    report.total = len(cases)
+    try:
+        if journal is not None:
+            _recover(journal, cases)
+        fatal = _submit_all(store, service, cases, advance, journal, report)
+        if fatal is not None:
+            _note_untried(cases, report, fatal)
+    finally:
+        report.seconds = time.monotonic() - started
+    return report
+
+
+def _recover(journal: Journal, cases: Sequence[Case]) -> None:
+    """Give folders back what the journal knows and they lost, when this process or machine died.
+
+    A folder without any trace of its job is another matter: somebody deleted leruli.bucket and
+    leruli.job to submit it anew.
+    """
+    for case in cases:
+        known = journal.record(case.directory)
+        # What is the matter with a folder is told when it is submitted.
+        with contextlib.suppress(LeruliError):
+            folder = JobFolder(case.directory)
+            if known.bucket is not None and folder.job() is None and folder.has_traces():
+                folder.restore(known.bucket, known.job)
+
+
+def _submit_all(
+    store: Store,
+    service: Service,
+    cases: Sequence[Case],
+    advance: Callable[[int], None],
+    journal: Journal | None,
+    report: BatchReport,
+) -> LeruliError | None:
+    """Submit until all are dealt with or something fails that meets all others too: that."""
+    staged = work_through(cases, functools.partial(_stage, store), STAGERS)
     group: list[_Staged] = []
     storage_failures = 0
     fatal: LeruliError | None = None
@@ -104,7 +124,7 @@ def submit_batch(
             storage_failures = 0
             group.append(outcome)
             if len(group) == _POST_SIZE:
-                fatal = _post(service, group, report)
+                fatal = _post(service, group, report, journal)
                 advance(len(group))
                 group = []
         elif isinstance(outcome, AlreadySubmittedError):
@@ -121,11 +141,8 @@ def submit_batch(
             break
     staged.close()
     if group and not isinstance(fatal, (ServiceError, AccessRefusedError)):
-        fatal = _post(service, group, report) or fatal
-    if fatal is not None:
-        _note_untried(cases, report, fatal)
-    report.seconds = time.monotonic() - started
-    return report
+        fatal = _post(service, group, report, journal) or fatal
+    return fatal
 
 
 @dataclass(frozen=True)
@@ -137,48 +154,19 @@ class _Staged:
     bucket: str
 
 
-def _stage_all(
-    store: Store, cases: Iterable[Case]
-) -> Generator[tuple[Case, _Staged | LeruliError], None, None]:
-    """Pack and upload all cases, several at once; yields each when it is done or has failed.
-
-    Closing the generator (an error or Ctrl-C in its user does) calls off what is under way.
-    """
-    done: SimpleQueue[tuple[Case, _Staged | LeruliError]] = SimpleQueue()
-    switch = StopSwitch(lambda _: None)
-
-    def work(case: Case) -> None:
-        try:
-            case.spec.check()
-            prepared = prepare(case.directory, case.spec.command)
-            bucket = stage(store, prepared, switch.advance)
-            done.put((case, _Staged(case, prepared.folder, bucket)))
-        except LeruliError as error:
-            done.put((case, error))
-        except StoppedError:
-            pass  # nobody waits for it any more
-        except Exception as error:  # a defect here must not leave the batch waiting for ever
-            done.put((case, LeruliError(f"Unexpected: {type(error).__name__}: {error}.")))
-
-    pool = ThreadPoolExecutor(STAGERS, "stage")
-    waiting = iter(cases)
-    under_way = 0
-    try:
-        while True:
-            for case in itertools.islice(waiting, _AHEAD - under_way):
-                pool.submit(work, case)
-                under_way += 1
-            if under_way == 0:
-                return
-            yield done.get()
-            under_way -= 1
-    finally:
-        switch.switch_off()
-        pool.shutdown(cancel_futures=True)
+def _stage(store: Store, case: Case, advance: Callable[[int], None]) -> _Staged:
+    """Pack and upload one folder."""
+    case.spec.check()
+    prepared = prepare(case.directory, case.spec.command)
+    return _Staged(case, prepared.folder, stage(store, prepared, advance))
 
 
-def _post(service: Service, group: list[_Staged], report: BatchReport) -> LeruliError | None:
+def _post(
+    service: Service, group: list[_Staged], report: BatchReport, journal: Journal | None
+) -> LeruliError | None:
     """Submit one group and note the outcome; returns what would meet every further job too."""
+    if journal is not None:
+        journal.claim((one.case.directory, one.bucket) for one in group)
     try:
         answers = service.submit_bulk([one.case.spec.request(one.bucket) for one in group])
     except LeruliError as error:
@@ -186,17 +174,21 @@ def _post(service: Service, group: list[_Staged], report: BatchReport) -> Leruli
             report.failed[one.case.directory] = str(error)
         return error if isinstance(error, (ServiceError, AccessRefusedError)) else None
     fatal = None
+    accepted = []
     for one, answer in zip(group, answers):
         directory = one.case.directory
         try:
             if isinstance(answer, LeruliError):
                 raise answer
+            accepted.append((directory, one.bucket, answer))
             one.folder.record_job(answer)
             report.submitted[directory] = answer
         except LeruliError as error:
             report.failed[directory] = str(error)
             if isinstance(error, AccessRefusedError):
                 fatal = error
+    if journal is not None:
+        journal.accept(accepted)
     return fatal
 
 

@@ -11,11 +11,15 @@ import click
 from leruli import settings
 from leruli._version import __version__
 from leruli.commands import (
+    group,
     list_codes,
     publish_code,
+    task_bucket,
     task_cancel,
     task_get,
+    task_list,
     task_purge,
+    task_resubmit,
     task_status,
     task_submit,
 )
@@ -31,7 +35,7 @@ Settings, from the environment:
 
 \b
 Exit codes:
-  0 done          1 refused or failed    2 wrong usage      3 a setting is missing
+  0 done          1 refused or failed    2 wrong usage      3 a setting is missing or wrong
   4 not found     5 queue unreachable    6 storage trouble  130 interrupted
 """
 
@@ -73,12 +77,16 @@ def cli(ctx: click.Context) -> None:
 
 for verb in (
     task_submit.command,
+    task_resubmit.command,
     task_status.command,
+    task_list.command,
     task_get.command,
     task_cancel.command,
     task_purge.command,
+    task_bucket.command,
     publish_code.command,
     list_codes.command,
+    group.command,
 ):
     cli.add_command(verb)
 

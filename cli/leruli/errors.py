@@ -5,6 +5,7 @@
     ├── RefusedError                  1       ValueError
     │   ├── AlreadySubmittedError     1
     │   └── AccessRefusedError        1
+    │       └── SecretRefusedError    3
     ├── SettingsError                 3
     ├── NotFoundError                 4       ValueError
     ├── ServiceError                  5
@@ -42,7 +43,13 @@ class AlreadySubmittedError(RefusedError):
 
 
 class AccessRefusedError(RefusedError):
-    """The service does not accept this secret, or no jobs of this group at all (yet)."""
+    """The service takes nothing of this kind from the caller, or no jobs of this group yet."""
+
+
+class SecretRefusedError(AccessRefusedError):
+    """The service does not accept the secret: it is mistyped, revoked, or not of the right kind."""
+
+    exit_code = 3
 
 
 class SettingsError(LeruliError):

@@ -44,6 +44,7 @@ def fetch(
     items: list[StoredObject],
     directory: str,
     advance: Callable[[int], None] = lambda _: None,
+    threads: int = _THREADS,
 ) -> Fetched:
     """Download `items` into `directory`, replacing files of the same names.
 
@@ -73,7 +74,7 @@ def fetch(
             return f"{error.strerror or error}."
         return None
 
-    pool = ThreadPoolExecutor(_THREADS)
+    pool = ThreadPoolExecutor(threads)
     try:
         for item, problem in zip(items, pool.map(fetch_one, items)):
             if problem is not None:

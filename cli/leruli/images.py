@@ -58,6 +58,33 @@ def list_codes(store: Store, group_token: str) -> list[PublishedCode]:
     return sorted(found, key=lambda one: (one.code, one.version))
 
 
+def find_code(store: Store, group_token: str, code: str, version: str) -> PublishedCode | None:
+    """Return the group's image of that name, None if it is not published."""
+    found = store.find(image_bucket(group_token), _object_name(code, version))
+    if found is None:
+        return None
+    return PublishedCode(code, version, found.size, found.modified)
+
+
+def check_published(store: Store, group_token: str, code: str, version: str) -> None:
+    """Raise NotFoundError, naming what there is, unless the group has published the image."""
+    if find_code(store, group_token, code, version) is not None:
+        return
+    there_is = list_codes(store, group_token)
+    versions = [one.version for one in there_is if one.code == code]
+    codes = sorted({one.code for one in there_is})
+    if versions:
+        others = f"Your group has {code} with {_enumerate('version', versions)}."
+    elif codes:
+        others = f"Your group has no {code} at all; it has {', '.join(codes)}."
+    else:
+        others = "Your group has published no image yet."
+    raise NotFoundError(
+        f"The image {code}:{version} is not published. {others} Nothing was submitted. "
+        f"`leruli publish-code {code} {version}` publishes it from a machine whose Docker has it."
+    )
+
+
 def local_image_size(code: str, version: str) -> int:
     """Bytes of an image in the local Docker, roughly those of its archive.
 
@@ -102,7 +129,7 @@ def publish_code(
     size = local_image_size(code, version)
     store.make_bucket(bucket)
     with (
-        store.writing(bucket, f"{code}-{version}{_SUFFIX}", size) as sink,
+        store.writing(bucket, _object_name(code, version), size) as sink,
         gzip.GzipFile("", "wb", _LEVEL, sink, mtime=0) as packed,
         tempfile.TemporaryFile() as complaints,
         _start(
@@ -120,6 +147,14 @@ def publish_code(
         if saving.wait() != 0:
             complaints.seek(0)
             raise _docker_failed(complaints.read().decode("utf-8", "replace"))
+
+
+def _object_name(code: str, version: str) -> str:
+    return f"{code}-{version}{_SUFFIX}"
+
+
+def _enumerate(noun: str, items: list[str]) -> str:
+    return f"{noun}{'' if len(items) == 1 else 's'} {', '.join(items)}"
 
 
 def _start(*arguments: str, stdout: int, stderr: object) -> subprocess.Popen[bytes]:
@@ -161,7 +196,7 @@ def _what_is_there(code: str) -> str:
     listed = _docker("image", "ls", "--format", "{{.Tag}}", code)
     tags = sorted({tag for tag in listed.stdout.split() if tag != "<none>"})
     if tags:
-        return f"It has {code} with {'tag' if len(tags) == 1 else 'tags'} {', '.join(tags)}."
+        return f"It has {code} with {_enumerate('tag', tags)}."
     return f"It has no image named {code} at all; `docker image ls` shows what it has."
 
 

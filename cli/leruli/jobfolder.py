@@ -21,6 +21,15 @@ from leruli.errors import AlreadySubmittedError, NotFoundError, RefusedError
 JOB_FILE = "leruli.job"
 BUCKET_FILE = "leruli.bucket"
 
+#: Journals of batches (leruli.journal) are called so, and a name after it.
+JOURNAL_PREFIX = "leruli.batch-"
+
+#: Names with a meaning of their own on the node; not allowed in a job folder.
+RESERVED = frozenset({"run.sh", "joblog.txt", "joberr.txt"})
+
+#: Where a folder keeps what its earlier jobs left, a folder a job.
+HISTORY = "leruli.history"
+
 #: Files being written carry this prefix until they are complete and renamed.
 PART_PREFIX = ".leruli-part-"
 
@@ -101,20 +110,64 @@ class JobFolder:
 
     def record_job(self, jobid: str) -> None:
         """Note the accepted job in the folder."""
-        path = self._path(JOB_FILE)
         try:
-            with replacing(path) as part:
-                _write(part, jobid)
+            self._replace(JOB_FILE, jobid)
+        except RefusedError as error:
+            raise RefusedError(
+                f"Job {jobid} was accepted, but: {error} Write the job id into it yourself, or "
+                "submit again: the same job will be answered."
+            ) from error
+
+    def restore(self, bucket: str, job: str | None) -> None:
+        """Write again what a crash took from the two files, which may be there and empty.
+
+        Does nothing in a folder that has another bucket by now. Raises RefusedError.
+        """
+        if self.bucket() is None:
+            self._replace(BUCKET_FILE, bucket)
+        if job is not None and self.bucket() == bucket:
+            self.record_job(job)
+
+    def set_aside(self) -> None:
+        """Make room for another job, keeping what the last one left in `HISTORY`, in its name.
+
+        That is the two files and what the queue itself makes; leruli.job is moved last, so that
+        this may break off anywhere and be done again. Raises RefusedError.
+        """
+        job = self.job()
+        if job is None:
+            return
+        target = self._path(HISTORY) / job
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            for name in (*sorted(RESERVED), BUCKET_FILE, JOB_FILE):
+                with contextlib.suppress(FileNotFoundError):
+                    self._path(name).replace(target / name)
         except OSError as error:
             raise RefusedError(
-                f"Job {jobid} was accepted, but {path} cannot be written: {error.strerror}. Write "
-                "the job id into it yourself, or submit again: the same job will be answered."
+                f"Cannot move what the last job left to {target}: {error.strerror}."
             ) from error
+
+    def was_set_aside(self) -> bool:
+        """Whether the folder had a job that made room for another one."""
+        return self.job() is None and self._path(HISTORY).is_dir()
+
+    def has_traces(self) -> bool:
+        """Whether one of the two files is there, be it empty."""
+        return any(os.path.lexists(self._path(name)) for name in (JOB_FILE, BUCKET_FILE))
 
     def forget_bucket(self, bucket: str) -> None:
         """Delete leruli.bucket if it names `bucket`."""
         if self._read(BUCKET_FILE) == bucket:
             self._path(BUCKET_FILE).unlink()
+
+    def _replace(self, name: str, line: str) -> None:
+        path = self._path(name)
+        try:
+            with replacing(path) as part:
+                _write(part, line)
+        except OSError as error:
+            raise RefusedError(f"Cannot write {path}: {error.strerror}.") from error
 
     def _path(self, name: str) -> Path:
         return Path(self.directory, name)

@@ -9,30 +9,41 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from leruli import settings
 from leruli.redaction import redact
+from leruli.tables import Column, print_table
+
+if TYPE_CHECKING:
+    from leruli.paging import Page
 
 #: What --json prints: an object, or a list of them.
 Document = Any
 
 
-@dataclass(frozen=True)
+@dataclass
 class Output:
     """How to print, chosen by the options of the command."""
 
     as_json: bool = False
     quiet: bool = False
+    #: Whether standard output holds the beginning of a JSON document, that of a listing.
+    _is_listing: bool = False
 
     @property
     def shows_progress(self) -> bool:
         """Whether a progress bar is welcome."""
         return not self.as_json and not self.quiet and sys.stderr.isatty()
+
+    @property
+    def remarks(self) -> Callable[[str], None] | None:
+        """What to tell remarks to; None if they are not welcome."""
+        return None if self.as_json or self.quiet else self.note
 
     def result(self, text: str, document: Mapping[str, Any] | Sequence[Any]) -> None:
         """Print what was asked for, as `text` or as a JSON `document`."""
@@ -40,6 +51,50 @@ class Output:
             click.echo(redact(json.dumps(document, indent=2)))
         elif text:
             click.echo(printable(text))
+
+    def secret(self, kind: str, secret: str, about: Mapping[str, Any], advice: str) -> None:
+        """Print a secret that is what was asked for, and what to do with it.
+
+        The one place where a secret is let through: `secret` itself, on standard output.
+        """
+        if self.as_json:
+            shown = json.loads(redact(json.dumps(about)))
+            click.echo(json.dumps({**shown, kind: secret}, indent=2))
+        else:
+            click.echo(secret)
+        self.note(advice)
+
+    def table(
+        self,
+        name: str,
+        columns: Sequence[Column],
+        entries: Sequence[Mapping[str, Any]],
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Print entries as a table, or as a document with a list of that name, and `more`."""
+        if self.as_json:
+            self.result("", {name: entries, **(more or {})})
+        else:
+            print_table(columns, entries, printable, heading=not self.quiet)
+
+    def listing(self, name: str, columns: Sequence[Column], pages: Iterable[Page]) -> Any:
+        """Print pages as they come; returns where the page after the last one begins, or None.
+
+        A JSON document that an error or Ctrl-C ends early is still one: see `error`.
+        """
+        after: Any = None
+        for number, page in enumerate(pages):
+            after = page.next
+            if self.as_json:
+                self._extend_listing(name, page.entries, is_first=number == 0)
+            elif page.entries or number == 0:
+                # On a terminal each page is a table with a heading of its own.
+                heading = not self.quiet and (number == 0 or sys.stdout.isatty())
+                print_table(columns, page.entries, printable, heading=heading)
+        if self._is_listing:
+            self._is_listing = False
+            click.echo(f'\n], "next": {redact(json.dumps(after))}}}')
+        return after
 
     def note(self, text: str) -> None:
         """Print a remark that a person may want and a script does not."""
@@ -51,11 +106,12 @@ class Output:
         click.echo(printable(text), err=True)
 
     def error(self, message: str, exit_code: int) -> None:
-        """Print an error sentence; with --json also as a document."""
+        """Print an error sentence; with --json also as a document, or as the end of a listing's."""
         click.echo(f"Error: {printable(message)}", err=True)
         if self.as_json:
             document = {"error": {"message": message, "exit_code": exit_code}}
-            click.echo(redact(json.dumps(document, indent=2)))
+            text = redact(json.dumps(document, indent=2))
+            click.echo("\n], " + text.lstrip("{") if self._is_listing else text)
 
     def traceback(self, error: BaseException) -> None:
         """Print where an error came from, if LERULI_DEBUG asks for it."""
@@ -63,6 +119,16 @@ class Output:
             error.__suppress_context__ = False
             lines = traceback.format_exception(type(error), error, error.__traceback__)
             click.echo(printable("".join(lines)), err=True)
+
+    def _extend_listing(
+        self, name: str, entries: Iterable[Mapping[str, Any]], *, is_first: bool
+    ) -> None:
+        if is_first:
+            self._is_listing = True
+            click.echo(f'{{"{name}": [', nl=False)
+        for number, entry in enumerate(entries):
+            comma = "" if is_first and number == 0 else ","
+            click.echo(f"{comma}\n  {redact(json.dumps(entry))}", nl=False)
 
 
 def printable(text: str) -> str:

@@ -19,10 +19,14 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from leruli.errors import RefusedError
-from leruli.jobfolder import BUCKET_FILE, JOB_FILE, PART_PREFIX
-
-#: Names with a meaning of their own on the node; not allowed in a job folder.
-RESERVED = frozenset({"run.sh", "joblog.txt", "joberr.txt"})
+from leruli.jobfolder import (
+    BUCKET_FILE,
+    HISTORY,
+    JOB_FILE,
+    JOURNAL_PREFIX,
+    PART_PREFIX,
+    RESERVED,
+)
 
 # Text compresses nearly as well as at 6, in half the time.
 _LEVEL = 4
@@ -30,7 +34,7 @@ _LEVEL = 4
 # Bytes moved at once.
 _BLOCK = 256 * 1024
 
-_OWN = frozenset({JOB_FILE, BUCKET_FILE})
+_OWN = frozenset({JOB_FILE, BUCKET_FILE, HISTORY})
 
 _KINDS = {
     stat.S_IFSOCK: "a socket",
@@ -184,7 +188,7 @@ def _walk(directory: str) -> Iterator[Entry]:
         with os.scandir(top.path) as listing:
             items = sorted(listing, key=lambda item: item.name, reverse=True)
         for item in items:
-            if item.name.startswith(PART_PREFIX) or (not top.prefix and item.name in _OWN):
+            if item.name.startswith(PART_PREFIX) or (not top.prefix and _is_own(item.name)):
                 continue
             if not top.prefix and item.name in RESERVED:
                 raise RefusedError(
@@ -199,6 +203,10 @@ def _walk(directory: str) -> Iterator[Entry]:
             if entry.is_folder:
                 stack.append(_Pending(item.path, entry.name + "/", (*top.trail, real)))
             stack.append(entry)
+
+
+def _is_own(name: str) -> bool:
+    return name in _OWN or name.startswith(JOURNAL_PREFIX)
 
 
 def _describe(item: os.DirEntry[str], name: str) -> Entry:

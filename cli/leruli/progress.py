@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
+
+# Seconds between two sentences about the progress.
+_TELL_EVERY = 30.0
+
+
+class _Teller:
+    """Tells how far something is, away from a terminal."""
+
+    def __init__(self, title: str, total: int, unit: str, notice: Callable[[str], None]) -> None:
+        self._title, self._total, self._unit, self._notice = title, total, unit, notice
+        self._done = 0
+        self._begun = self._told = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        self._done += done
+        now = time.monotonic()
+        if now - self._told < _TELL_EVERY:
+            return
+        self._told = now
+        rate = self._done / (now - self._begun)
+        rest = (self._total - self._done) / rate if rate > 0 else 0.0
+        self._notice(
+            f"{self._title}: {self._done} of {self._total} {self._unit}, {rate:.0f}/s, "
+            f"about {rest:.0f} s to go."
+        )
 
 
 @contextlib.contextmanager
 def progress(
-    title: str, total: int, *, unit: str = "bytes", visible: bool = True
+    title: str,
+    total: int,
+    *,
+    unit: str = "bytes",
+    visible: bool = True,
+    notice: Callable[[str], None] | None = None,
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar while the block runs; yields the function to call with each advance.
 
     `unit` is "bytes" or the plural of what is counted. The function may be called by several
-    threads. Not `visible`: it does nothing, and rich is not even imported.
+    threads. Not `visible`: `notice`, if there is one, is told in a sentence every half minute how
+    far it is, and rich is not even imported.
     """
     if not visible:
-        yield lambda _: None
+        yield (lambda _: None) if notice is None else _Teller(title, total, unit, notice)
         return
 
     from rich.console import Console

@@ -13,16 +13,31 @@ HIDDEN = "[hidden]"
 # another name for an image has "_" for "-".
 _TYPED_SECRET = re.compile(r"lq[agcn][-_][a-z2-7]{10}[-_][a-z2-7_-]*", re.IGNORECASE)
 
-_SECRET_SETTINGS = ("LERULI_API_SECRET", "LERULI_S3_SECRET", "LERULI_S3_ACCESS")
+_SECRET_SETTINGS = (
+    "LERULI_API_SECRET",
+    "LERULI_ADMIN_SECRET",
+    "LERULI_GROUP_TOKEN",
+    "LERULI_S3_ACCESS",
+    "LERULI_S3_SECRET",
+)
 
 # Shorter values are placeholders; blotting them out would only garble sentences.
 _SHORTEST = 8
 
+# Secrets that came from elsewhere: typed by a person, answered by the service.
+_remembered: set[str] = set()
+
+
+def remember(secret: str) -> None:
+    """Hide this secret too from now on, whatever it looks like."""
+    _remembered.add(secret)
+
 
 def redact(text: str) -> str:
-    """`text` with every secret known from the environment or recognisable by its form hidden."""
-    for name in _SECRET_SETTINGS:
-        value = os.environ.get(name, "").strip()
+    """`text` with every secret that is known, or recognisable by its form, hidden."""
+    known = {os.environ.get(name, "").strip() for name in _SECRET_SETTINGS} | _remembered
+    # The longest first: one may be the beginning of another.
+    for value in sorted(known, key=len, reverse=True):
         if len(value) >= _SHORTEST:
             text = text.replace(value, HIDDEN)
     return _TYPED_SECRET.sub(HIDDEN, text)

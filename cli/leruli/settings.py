@@ -4,6 +4,9 @@ LERULI_API_SECRET      who you are, for the queue
 LERULI_S3_SERVER       the group's object storage: http://host[:port] or https://host[:port]
 LERULI_S3_ACCESS       access key of the object storage
 LERULI_S3_SECRET       secret key of the object storage
+LERULI_ADMIN_SECRET    the API secret of an admin, for `leruli group`; asked for when it is not set
+LERULI_GROUP_TOKEN     the token of the group, to read its activity and usage; by default it is
+                       fetched with the API secret
 LERULI_BASEURL         the queue's service; default https://api.leruli.com
 LERULI_S3_REGION       region of the object storage; default: asked of the storage
 LERULI_RETRY_SECONDS   how long to go on trying when the service does not answer;
@@ -41,6 +44,8 @@ class ServiceSettings:
     secret: str = field(repr=False)
     #: Seconds to go on trying; None for the default of each call.
     patience: float | None = None
+    credential: str = "LERULI_API_SECRET"  #: what a refused secret is called
+    credential_advice: str = "Ask an admin of your group whether it is still valid."
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,40 @@ def explain_missing(absent: list[str]) -> str:
 def service_settings() -> ServiceSettings:
     """Read and check what is needed to talk to the service; raises SettingsError."""
     require(SERVICE)
-    base_url = (_get("LERULI_BASEURL") or DEFAULT_BASEURL).rstrip("/")
-    _split_url("LERULI_BASEURL", base_url)
-    return ServiceSettings(base_url, _get("LERULI_API_SECRET"), _patience())
+    return ServiceSettings(_base_url(), _get("LERULI_API_SECRET"), _patience())
+
+
+def admin_secret() -> str | None:
+    """Return the admin's secret, None if it has to be asked for."""
+    return _get("LERULI_ADMIN_SECRET") or None
+
+
+def admin_settings(secret: str) -> ServiceSettings:
+    """Read and check what is needed to talk to the service as an admin; raises SettingsError."""
+    return ServiceSettings(
+        _base_url(),
+        secret,
+        _patience(),
+        credential="LERULI_ADMIN_SECRET" if secret == admin_secret() else "the admin's secret",
+        credential_advice="It has to be the API secret of an admin of your group.",
+    )
+
+
+def group_settings() -> ServiceSettings | None:
+    """Read what is needed to read about the group; None if the token has to be fetched first."""
+    token = _get("LERULI_GROUP_TOKEN")
+    return reader_settings(token, "LERULI_GROUP_TOKEN") if token else None
+
+
+def reader_settings(token: str, name: str = "the group token") -> ServiceSettings:
+    """Return how to talk to the service with a group token; raises SettingsError."""
+    return ServiceSettings(
+        _base_url(),
+        token,
+        _patience(),
+        credential=name,
+        credential_advice="`leruli group token` prints the token of your group.",
+    )
 
 
 def storage_settings() -> StorageSettings:
@@ -109,6 +145,12 @@ def storage_settings() -> StorageSettings:
         secret=_get("LERULI_S3_SECRET"),
         region=_get("LERULI_S3_REGION") or None,
     )
+
+
+def _base_url() -> str:
+    base_url = (_get("LERULI_BASEURL") or DEFAULT_BASEURL).rstrip("/")
+    _split_url("LERULI_BASEURL", base_url)
+    return base_url
 
 
 def debugging() -> bool:

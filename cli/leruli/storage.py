@@ -96,6 +96,17 @@ class Store:
         with self._speaking(bucket):
             return self._minio.bucket_exists(bucket)
 
+    def find(self, bucket: str, name: str) -> StoredObject | None:
+        """Return an object of the bucket without its content; None if it or the bucket is not."""
+        with self._speaking(bucket):
+            try:
+                found = self._minio.stat_object(bucket, name)
+            except S3Error as error:
+                if error.code not in ("NoSuchKey", "NoSuchBucket"):
+                    raise
+                return None
+        return StoredObject(name, found.size or 0, found.last_modified)
+
     def put(self, bucket: str, name: str, content: bytes) -> None:
         """Store a small object in one request."""
         with self._speaking(bucket):

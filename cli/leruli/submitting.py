@@ -44,6 +44,11 @@ class JobSpec:
     memorymb: int = DEFAULT_MEMORY_MB
     timelimit: int = DEFAULT_TIME_S  #: seconds
 
+    @property
+    def image(self) -> str:
+        """The image to run in, as code:version."""
+        return f"{self.code}:{self.version}"
+
     def check(self) -> None:
         """Raise RefusedError for what the service would refuse after the upload."""
         for name, value in (("code", self.code), ("version", self.version)):
@@ -125,6 +130,17 @@ def _refuse_if_it_ran(store: Store, bucket: str) -> None:
             f"The bucket of this folder ({bucket}) holds the results of an earlier job. Nothing "
             "was submitted. To submit the folder anew, delete leruli.bucket and leruli.job."
         )
+
+
+def check_image(store: Store, service: Service, spec: JobSpec) -> None:
+    """Raise before anything is packed or sent if the job could only be refused or fail.
+
+    SecretRefusedError for a secret that is not accepted, NotFoundError for an image that is not
+    published.
+    """
+    from leruli.images import check_published
+
+    check_published(store, service.group_token(), spec.code, spec.version)
 
 
 def submit(

@@ -12,9 +12,9 @@ from typing import Any
 from leruli import settings
 from leruli.api import Service
 from leruli.batch import Case, submit_batch
-from leruli.errors import LeruliError
+from leruli.errors import LeruliError, NotFoundError
 from leruli.fetching import fetch, select_results
-from leruli.images import list_codes, local_image_size, publish_code
+from leruli.images import check_published, list_codes, local_image_size, publish_code
 from leruli.purging import purge
 from leruli.storage import Store
 from leruli.submitting import (
@@ -23,6 +23,7 @@ from leruli.submitting import (
     DEFAULT_TIME_S,
     Command,
     JobSpec,
+    check_image,
     join_command,
     prepare,
     submit,
@@ -51,8 +52,10 @@ def task_submit(
     spec = JobSpec(code, version, join_command(command), cores, memorymb, timeseconds)
     spec.check()
     prepared = prepare(directory, spec.command)
+    store = Store(settings.storage_settings())
     with Service(settings.service_settings()) as service:
-        jobid, _ = submit(Store(settings.storage_settings()), service, prepared, spec)
+        check_image(store, service, spec)
+        jobid, _ = submit(store, service, prepared, spec)
     return jobid
 
 
@@ -80,10 +83,30 @@ def task_submit_many(
             raise ValueError("the arguments of task_submit_many must all have the same length")
         directory, code, version, command, *limits = row
         cases.append(Case(directory, JobSpec(code, version, join_command(command), *limits)))
+    store = Store(settings.storage_settings())
     with Service(settings.service_settings()) as service:
-        report = submit_batch(Store(settings.storage_settings()), service, cases)
+        unpublished = _unpublished(store, service, [case.spec for case in cases])
+        runnable = [case for case in cases if case.spec.image not in unpublished]
+        report = submit_batch(store, service, runnable)
     before = dict.fromkeys(report.skipped, "Directory already submitted.")
-    return {**before, **report.failed}
+    absent = {
+        case.directory: unpublished[case.spec.image]
+        for case in cases
+        if case.spec.image in unpublished
+    }
+    return {**before, **absent, **report.failed}
+
+
+def _unpublished(store: Store, service: Service, specs: list[JobSpec]) -> dict[str, str]:
+    """Return the images that are not published and why not; each is looked for once."""
+    found: dict[str, str] = {}
+    token = service.group_token()
+    for spec in {spec.image: spec for spec in specs}.values():
+        try:
+            check_published(store, token, spec.code, spec.version)
+        except NotFoundError as error:
+            found[spec.image] = str(error)
+    return found
 
 
 def task_status(jobid: str) -> dict[str, str | None]:

@@ -40,6 +40,8 @@ class User:
     group_has_compute_secret: bool
     # Which jobs the call that this user makes may touch.
     whose: Whose
+    # Whether the time of the last use has to be noted again.
+    used_long_ago: bool
     _secret: Secret = field(repr=False)
     _group_token_sealed: bytes = field(repr=False)
 
@@ -95,8 +97,6 @@ async def authenticate_user(
             secret.key_id,
         )
     _refuse_if_disabled(row, secret)
-    if row["used_long_ago"]:
-        await queries.touch_user(connection, user_id=row["id"])
     return User(
         id=row["id"],
         name=row["name"],
@@ -104,6 +104,7 @@ async def authenticate_user(
         group_id=row["group_id"],
         group_has_compute_secret=row["compute_epoch"] > 0,
         whose=Whose.OWN,
+        used_long_ago=row["used_long_ago"],
         _secret=secret,
         _group_token_sealed=row["group_token_sealed"],
     )

@@ -14,6 +14,7 @@ from leruli_queue.access.authenticate import (
     authenticate_user,
 )
 from leruli_queue.access.roles import RULES, Call, Effect, Role, Rule
+from leruli_queue.access.secrets import SecretType, is_kind
 from leruli_queue.errors import UserReportableError
 from leruli_queue.store.locks import ADMINISTRATION_LOCKS
 from leruli_queue.store.pool import Connection, Pool
@@ -35,15 +36,18 @@ async def authorise_user(connection: Connection | Pool, call: Call, secret: str)
         403 when the user's role is not enough.
     """
     rule = RULES[call]
-    if rule.effect is Effect.READS:
-        return _allowed(await authenticate_user(connection, secret), rule)
     if rule.effect is Effect.ADMINISTERS:
         # Nobody but an admin of the group makes its admins wait.
         admin = _allowed(await authenticate_user(connection, secret), rule)
         await queries.hold_administration(
             connection, lock=ADMINISTRATION_LOCKS, group_id=admin.group_id
         )
-    return _allowed(await authenticate_user(connection, secret, hold=True), rule)
+    hold = rule.effect is not Effect.READS
+    user = _allowed(await authenticate_user(connection, secret, hold=hold), rule)
+    if user.used_long_ago:
+        # Last: whoever revokes this user changes the same row, and holds what we wait for above.
+        await queries.touch_user(connection, user_id=user.id)
+    return user
 
 
 async def authorise_reader(connection: Connection | Pool, call: Call, token: str) -> Group:
@@ -56,6 +60,23 @@ async def authorise_reader(connection: Connection | Pool, call: Call, token: str
     """
     _open_to(Role.READER, call)
     return await authenticate_reader(connection, token)
+
+
+async def authorise_reader_or_admin(
+    connection: Connection | Pool, call: Call, *, group_token: str | None, admin_secret: str | None
+) -> int:
+    """Return the id of the group that either secret is of, with which the call may be made.
+
+    Raises
+    ------
+    SecretRefusedError
+        When the secret is malformed, unknown or revoked, or the group disabled.
+    UserReportableError
+        403 when it is a user's who is no admin.
+    """
+    if admin_secret is not None and (group_token is None or is_kind(admin_secret, SecretType.API)):
+        return (await authorise_user(connection, call, admin_secret)).group_id
+    return (await authorise_reader(connection, call, group_token or "")).id
 
 
 async def authorise_machine(

@@ -25,6 +25,9 @@ class Call(StrEnum):
     TASK_STATUS = "task-status"
     TASK_CANCEL = "task-cancel"
     TASK_BUCKET = "task-bucket"
+    TASK_LIST = "task-list"
+    BULK_TASK_STATUS = "bulk/task-status"
+    BULK_TASK_CANCEL = "bulk/task-cancel"
 
     GROUP_TOKEN = "group-token"  # noqa: S105
     GROUP_ACTIVITY = "group-activity"
@@ -35,8 +38,15 @@ class Call(StrEnum):
     GROUP_ROTATE_COMPUTE_SECRET = "group-rotate-compute-secret"  # noqa: S105
     GROUP_AUDIT = "group-audit"
 
+    GROUP_NODES = "group-nodes"
+    GROUP_NODE_DRAIN = "group-node-drain"
+    GROUP_NODE_RESUME = "group-node-resume"
+    GROUP_NODE_REMOVE = "group-node-remove"
+
     NODE_JOIN = "node-join"
     NODE_LEAVE = "node-leave"
+    NODE_CERTIFICATE = "node-certificate"
+    NODE_REPORT = "node-report"
     ATTEMPT_START = "attempt-start"
     ATTEMPT_UPLOAD = "attempt-upload"
     ATTEMPT_END = "attempt-end"
@@ -76,7 +86,8 @@ class Effect(Enum):
 class Rule:
     """One row of the table."""
 
-    # Where the secret stands in the body; empty where none is needed.
+    # Where the secret stands in the body; empty where none is needed. Where readers and admins may
+    # make the call, either field is enough.
     fields: tuple[str, ...]
     may: Mapping[Role, Whose]
     effect: Effect = Effect.READS
@@ -101,6 +112,9 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.TASK_STATUS: Rule(("secret",), _USERS),
         Call.TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
         Call.TASK_BUCKET: Rule(("secret",), _USERS, Effect.WRITES),
+        Call.TASK_LIST: Rule(("secret",), _USERS_OWN),
+        Call.BULK_TASK_STATUS: Rule(("secret",), _USERS),
+        Call.BULK_TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
         Call.GROUP_TOKEN: Rule(("secret",), dict.fromkeys(_USERS, Whose.NOBODYS)),
         Call.GROUP_ACTIVITY: _READERS,
         Call.GROUP_USAGE: _READERS,
@@ -109,10 +123,18 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.GROUP_REVOKE_USER: _ADMINS_CHANGE,
         Call.GROUP_ROTATE_COMPUTE_SECRET: _ADMINS_CHANGE,
         Call.GROUP_AUDIT: _ADMINS_READ,
+        Call.GROUP_NODES: Rule(
+            ("grouptoken", "adminsecret"), {Role.READER: Whose.GROUP, Role.ADMIN: Whose.GROUP}
+        ),
+        Call.GROUP_NODE_DRAIN: _ADMINS_CHANGE,
+        Call.GROUP_NODE_RESUME: _ADMINS_CHANGE,
+        Call.GROUP_NODE_REMOVE: _ADMINS_CHANGE,
         Call.NODE_JOIN: Rule(
             ("grouptoken", "computesecret"), {Role.MACHINE: Whose.NOBODYS}, Effect.WRITES
         ),
         Call.NODE_LEAVE: Rule(("nodetoken",), {Role.NODE: Whose.NOBODYS}, Effect.WRITES),
+        Call.NODE_CERTIFICATE: Rule(("nodetoken",), {Role.NODE: Whose.NOBODYS}, Effect.WRITES),
+        Call.NODE_REPORT: _NODES,
         Call.ATTEMPT_START: _NODES,
         Call.ATTEMPT_UPLOAD: _NODES,
         Call.ATTEMPT_END: _NODES,

@@ -98,6 +98,11 @@ def make(kind: SecretType) -> Secret:
     return Secret(kind, key_id, f"{body}-{_checksum(body)}")
 
 
+def is_kind(text: str, kind: SecretType) -> bool:
+    """Tell whether a text claims to be a secret of this type; :func:`parse` checks it."""
+    return text.startswith(f"{kind.value}-")
+
+
 def parse(text: str, *kinds: SecretType) -> Secret:
     """Take a secret apart, accepting only the given types (all when none is given).
 

@@ -9,13 +9,12 @@ from fastapi import FastAPI
 
 from leruli_queue import __version__
 from leruli_queue.access.throttle import Throttle
-from leruli_queue.api.context import Context
+from leruli_queue.api.context import open_context
 from leruli_queue.api.errors import install_error_handlers
 from leruli_queue.api.metrics import Metrics
 from leruli_queue.api.middleware import BodyLimit, RequestLog
 from leruli_queue.api.routes import VERSIONS, health, versioned_router
 from leruli_queue.logs import set_up_logs
-from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings, load_settings
 from leruli_queue.store.migrate import migrate
 from leruli_queue.store.pool import open_pool, wait_for_database
@@ -36,12 +35,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with open_pool(settings) as pool:
             async with pool.acquire() as connection:
                 await migrate(connection)
-            nomad = NomadGateway(settings)
-            try:
-                app.state.context = Context(settings, pool, nomad, throttle, metrics)
+            with open_context(settings, pool, throttle, metrics) as context:
+                app.state.context = context
                 yield
-            finally:
-                nomad.close()
 
     app = FastAPI(
         title="Leruli Queue",

@@ -1,14 +1,21 @@
-"""What every route can ask for: settings, the pool of connections, Nomad, the throttle."""
+"""What every route can ask for: settings, the pool, the Nomad clusters, the throttle."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from leruli_queue.access.throttle import Throttle
 from leruli_queue.api.metrics import Metrics
+from leruli_queue.errors import UserReportableError
+from leruli_queue.nodes.certificates import NodeSigner, load_authority
+from leruli_queue.nodes.join import Gate
+from leruli_queue.nomad.clusters import Cluster, read_clusters
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
@@ -20,9 +27,54 @@ class Context:
 
     settings: Settings
     pool: Pool
-    nomad: NomadGateway
+    clusters: Mapping[str, Cluster]
+    gates: Mapping[str, Gate]
     throttle: Throttle
     metrics: Metrics
+
+    def gate(self, name: str) -> Gate:
+        """Return the gate of a cluster by its name in the database.
+
+        Raises
+        ------
+        UserReportableError
+            503 when the cluster is not in this service's settings.
+        """
+        if name not in self.gates:
+            raise UserReportableError(
+                f"The group's Nomad cluster {name!r} is not set up in this service. Whoever runs "
+                "the service has to add it (LERULI_QUEUE_NOMAD_CLUSTERS_DIR).",
+                status=503,
+                retry_after=60,
+            )
+        return self.gates[name]
+
+
+@contextmanager
+def open_context(
+    settings: Settings, pool: Pool, throttle: Throttle, metrics: Metrics
+) -> Iterator[Context]:
+    """Make the context of a service, with a line to each Nomad cluster, inside of the block.
+
+    Raises
+    ------
+    leruli_queue.errors.SetupError
+        When a cluster, a certificate or a key is not what it should be.
+    """
+    clusters = read_clusters(settings)
+    lifetime = timedelta(seconds=settings.node_certificate_s)
+    gates: dict[str, Gate] = {}
+    gateways: list[NomadGateway] = []
+    for name, cluster in clusters.items():
+        cluster.tls()  # better refused now than found out at each call
+        authority = load_authority(cluster.ca_file, cluster.ca_key_file)
+        gateways.append(NomadGateway(cluster))
+        gates[name] = Gate(name, gateways[-1], NodeSigner(authority, cluster.region, lifetime))
+    try:
+        yield Context(settings, pool, clusters, gates, throttle, metrics)
+    finally:
+        for gateway in gateways:
+            gateway.close()
 
 
 def context_of(request: Request) -> Context:

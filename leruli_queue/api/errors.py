@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ from leruli_queue.access.authenticate import SecretRefusedError
 from leruli_queue.access.throttle import TooManyAttemptsError
 from leruli_queue.api.context import address_of, context_of
 from leruli_queue.errors import UserReportableError
+from leruli_queue.nomad.gateway import NomadError
 from leruli_queue.store.pool import DATABASE_AWAY
 
 log = structlog.get_logger(__name__)
@@ -42,6 +44,20 @@ def sentence_of(faults: Iterable[Mapping[str, Any]]) -> str:
         else:
             sentences.append(f"Parameter {where}: {message}" if where else f"The body: {message}")
     return "; ".join(sentences[:10])
+
+
+@contextmanager
+def cluster_explained() -> Iterator[None]:
+    """Turn what Nomad fails in the block into an answer that says to try again."""
+    try:
+        yield
+    except NomadError as error:
+        log.error("Nomad failed a call", why=str(error))
+        raise UserReportableError(
+            "The cluster manager (Nomad) does not answer the service. Try again in a moment.",
+            status=503,
+            retry_after=5,
+        ) from error
 
 
 def install_error_handlers(app: FastAPI) -> None:

@@ -14,6 +14,7 @@ from leruli_queue.api.schemas import Body, SecretText, WithAdminSecret
 from leruli_queue.groups.audit import Action
 from leruli_queue.groups.names import NAME_PATTERN
 from leruli_queue.groups.usage import Dimension
+from leruli_queue.jobs.listing import ListedJob
 from leruli_queue.jobs.states import JobState
 
 MAX_PAGE = 1000
@@ -115,6 +116,26 @@ class ActivityJob(BaseModel):
     submittedat: datetime | None
     runningat: datetime | None
     endedat: datetime | None
+
+    @classmethod
+    def of(cls, job: ListedJob) -> ActivityJob:
+        """Return what is answered about a job of a page."""
+        return cls(
+            jobid=job.id,
+            user=job.user,
+            code=job.code,
+            version=job.version,
+            cores=job.cores,
+            memorymb=job.memory_mb,
+            state=job.state,
+            reason=job.reason,
+            exitcode=job.exit_code,
+            attempts=job.attempts,
+            receivedat=job.received_at,
+            submittedat=job.submitted_at,
+            runningat=job.running_at,
+            endedat=job.ended_at,
+        )
 
 
 class ActivityAnswer(BaseModel):

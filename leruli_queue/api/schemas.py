@@ -19,6 +19,7 @@ from leruli_queue.jobs.bucket import Purpose
 from leruli_queue.jobs.intake import NewJob, split_code_version
 from leruli_queue.jobs.outcomes import Outcome
 from leruli_queue.jobs.states import JobState
+from leruli_queue.nodes.standing import Standing
 
 # Longer than any secret of ours, so that the checksum's verdict reaches people who paste too much.
 SecretText = Annotated[str, StringConstraints(max_length=200)]
@@ -32,6 +33,8 @@ Bucket = Annotated[
 ]
 # For people only; what a terminal could take for a command is not in it.
 Label = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"), _Kept]
+# PKCS#10 in PEM, made with an elliptic key on the curve P-256 that stays on the node.
+SigningRequest = Annotated[str, StringConstraints(max_length=10_000)]
 _INT32 = 2**31 - 1
 _INT64 = 2**63 - 1
 
@@ -125,6 +128,7 @@ class NodeJoin(Body):
     cores: int = Field(ge=1, le=_INT32)
     memorymb: int = Field(ge=1, le=_INT32)
     agentversion: Label = ""
+    csr: SigningRequest
 
 
 class NomadAccess(BaseModel):
@@ -137,19 +141,64 @@ class NomadAccess(BaseModel):
     introtoken: str
 
 
+class NodeCertificateAnswer(BaseModel):
+    """A certificate for the node's Nomad client."""
+
+    ca: str = Field(description="Certificate of the cluster's authority, PEM.")
+    certificate: str = Field(description="For the key of the signing request, PEM.")
+    validseconds: float = Field(description="For how long; ask for the next after a third of it.")
+
+
 class NodeJoinAnswer(BaseModel):
     """What a machine needs to be a node."""
 
     nodeid: UUID
     nodetoken: str
     nomad: NomadAccess
+    tls: NodeCertificateAnswer
     imageprefix: str
+    reportseconds: float = Field(description="Time between two calls of node-report.")
 
 
 class WithNodeToken(Body):
     """A body that is authorised by a node token."""
 
     nodetoken: SecretText
+
+
+class NodeCertificate(WithNodeToken):
+    """A node asks for its next certificate."""
+
+    csr: SigningRequest
+
+
+class HeldAttempt(Body):
+    """An attempt that a node holds: it has leave to start it and has not ended it."""
+
+    jobid: UUID
+    attempt: int = Field(ge=1, le=_INT32)
+
+
+class NodeReport(WithNodeToken):
+    """What a node shows of itself."""
+
+    agentversion: Label = ""
+    nomadversion: Label = ""
+    images: list[Label] = Field(default=[], max_length=1000, description="`code:version` each.")
+    diskfreemb: int | None = Field(None, ge=0, le=_INT64)
+    disktotalmb: int | None = Field(None, ge=0, le=_INT64)
+    attempts: list[HeldAttempt] = Field(default=[], max_length=10_000)
+
+
+class NodeReportAnswer(BaseModel):
+    """What a node has to know."""
+
+    standing: Standing
+    reason: str | None = Field(description="Why it may not start jobs, in a sentence.")
+    drop: list[HeldAttempt] = Field(
+        description="Of the attempts it holds: not its to run any more. End them, upload nothing."
+    )
+    reportseconds: float = Field(description="Time until the next report.")
 
 
 class NodeLeaveAnswer(BaseModel):

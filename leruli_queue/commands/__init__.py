@@ -27,6 +27,7 @@ _COMMANDS = {
     "group-enable": "Undo group-disable.",
     "group-create-admin": "Give a group an admin whose admins have lost their secrets.",
     "secret-find": "Find secrets of Leruli Queue in files, for scanners.",
+    "tls-init": "Make the certificates of a Nomad cluster, or renew them.",
     "up": "Run the whole system on this machine.",
     "down": "Stop what `up` started.",
 }

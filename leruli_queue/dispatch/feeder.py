@@ -45,7 +45,7 @@ class Claim:
 
 
 class Feeder:
-    """Moves jobs from the backlog into Nomad."""
+    """Moves jobs from the backlog of a cluster's groups into its Nomad."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Feeder:
         self._pool = pool
         self._leadership = leadership
         self._gateway = gateway
+        self._cluster = gateway.cluster.name
         self._parents = parents
         self._windows: defaultdict[int, Window] = defaultdict(
             lambda: Window(settings.window_min, settings.window_max)
@@ -80,7 +81,7 @@ class Feeder:
             When there was something to dispatch and nothing could be. What one attempt meets does
             not stop the others; it stays claimed, and is dispatched again in a later round.
         """
-        nodes = await usable_nodes(self._pool)
+        nodes = await usable_nodes(self._pool, self._cluster)
         claims = [*await self._left_over(nodes), *await self._claim(nodes)]
         if not claims:
             return 0
@@ -103,7 +104,9 @@ class Feeder:
 
     async def _left_over(self, nodes: dict[int, GroupNodes]) -> list[Claim]:
         found = await rows(
-            queries.undispatched_attempts(self._pool, limit=self._settings.window_max)
+            queries.undispatched_attempts(
+                self._pool, cluster=self._cluster, limit=self._settings.window_max
+            )
         )
         # Nobody can tell whether Nomad has these for nodes that are gone: taken back. The start of
         # such an attempt will be refused, and the reconciler removes the child if there is one.
@@ -130,11 +133,11 @@ class Feeder:
 
     async def _claim(self, nodes: dict[int, GroupNodes]) -> list[Claim]:
         waiting: defaultdict[int, dict[tuple[int, int], int]] = defaultdict(dict)
-        async for row in queries.waiting_by_shape(self._pool):
+        async for row in queries.waiting_by_shape(self._pool, cluster=self._cluster):
             waiting[row["group_id"]][row["cores"], row["memory_mb"]] = row["waiting"]
         room = self._settings.window_max - sum(sum(shapes.values()) for shapes in waiting.values())
         claims: list[Claim] = []
-        for group in await rows(queries.groups_with_backlog(self._pool)):
+        for group in await rows(queries.groups_with_backlog(self._pool, cluster=self._cluster)):
             group_nodes = nodes.get(group["id"])
             if group_nodes is None:
                 continue
@@ -152,6 +155,7 @@ class Feeder:
                     queries.claim_jobs(
                         connection,
                         group_id=group["id"],
+                        cluster=self._cluster,
                         node_set=group_nodes.digest,
                         full_cores=[cores for cores, _ in full],
                         full_memories=[memory_mb for _, memory_mb in full],

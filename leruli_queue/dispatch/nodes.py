@@ -22,10 +22,10 @@ class GroupNodes:
     digest: str
 
 
-async def usable_nodes(pool: Pool) -> dict[int, GroupNodes]:
-    """Return the usable nodes by group id; a group without any is not in it."""
+async def usable_nodes(pool: Pool, cluster: str) -> dict[int, GroupNodes]:
+    """Return the usable nodes of a cluster by group id; a group without any is not in it."""
     by_group: dict[tuple[int, str], list[tuple[UUID, int, int]]] = defaultdict(list)
-    async for row in queries.usable_nodes(pool):
+    async for row in queries.usable_nodes(pool, cluster=cluster):
         node = (row["id"], row["cores"], row["memory_mb"])
         by_group[row["group_id"], row["token_key_id"]].append(node)
     return {

@@ -28,6 +28,7 @@ class Parents:
     def __init__(self, pool: Pool, gateway: NomadGateway, settings: Settings) -> None:
         self._pool = pool
         self._gateway = gateway
+        self._cluster = gateway.cluster.name
         self._settings = settings
         self._registered: dict[str, str] = {}  # parent id -> digest of its node set
         self._noted: dict[str, float] = {}  # parent id -> when its use was written down
@@ -42,11 +43,13 @@ class Parents:
                 >= _NOTE_USE_EVERY_S
             ):
                 # Before it is registered: a parent that nobody notes would never be deregistered.
-                await queries.use_parent(self._pool, id=parent_id, group_id=nodes.group_id)
+                await queries.use_parent(
+                    self._pool, id=parent_id, cluster=self._cluster, group_id=nodes.group_id
+                )
                 self._noted[parent_id] = time.monotonic()
             if self._registered.get(parent_id) != nodes.digest:
                 await self._gateway.ensure_pool(pool_name(spec.group_key_id))
-                job = await render_parent(self._gateway, self._settings, spec, nodes.node_ids)
+                job = await render_parent(self._gateway, spec, nodes.node_ids)
                 await self._gateway.register_job(job)
                 self._registered[parent_id] = nodes.digest
                 log.info("parent registered", parent=parent_id, nodes=len(nodes.node_ids))
@@ -58,12 +61,16 @@ class Parents:
 
     async def drop_idle(self) -> None:
         """Deregister the parents that no job has used for long."""
-        idle = await rows(queries.idle_parents(self._pool, idle_s=self._settings.parent_idle_s))
+        idle = await rows(
+            queries.idle_parents(
+                self._pool, cluster=self._cluster, idle_s=self._settings.parent_idle_s
+            )
+        )
         for row in idle:
             parent_id = row["id"]
             async with self._locks[parent_id]:
                 await self._gateway.stop_job(parent_id)
-                await queries.forget_parent(self._pool, id=parent_id)
+                await queries.forget_parent(self._pool, id=parent_id, cluster=self._cluster)
                 self.forget(parent_id)
                 self._noted.pop(parent_id, None)
             log.info("idle parent deregistered", parent=parent_id)

@@ -11,8 +11,10 @@ not started / not in Nomad for a minute, or dead   given up
 without any allocation
 waiting, for nodes that are not the group's now    given back: dispatched again for these nodes
 not in flight / alive in Nomad                     stopped there
-over in Nomad, no receipt for the grace time       given up
-on a node that is silent for too long              asked once more; then given up and stopped
+over in Nomad, no receipt for the grace time,      given up
+and its node does not say that it holds it
+on a node that is silent for too long, in Nomad    asked once more; then given up and stopped
+and towards us
 =================================================  ==========================================
 
 Nothing is given up on old knowledge alone: a dispatcher or a Nomad that was away for an hour has
@@ -26,6 +28,7 @@ from typing import Any
 
 import structlog
 
+from leruli_queue.dispatch.fence import Fence
 from leruli_queue.dispatch.nodes import usable_nodes
 from leruli_queue.dispatch.notes import note_observations
 from leruli_queue.dispatch.observations import observe
@@ -48,12 +51,19 @@ class Reconciler:
     """Keeps the database and Nomad of one mind."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, gateway: NomadGateway, parents: Parents
+        self,
+        settings: Settings,
+        pool: Pool,
+        gateway: NomadGateway,
+        parents: Parents,
+        fence: Fence,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._gateway = gateway
+        self._cluster = gateway.cluster.name
         self._parents = parents
+        self._fence = fence
         self._comparing = asyncio.Lock()
 
     async def run(self) -> None:
@@ -61,7 +71,7 @@ class Reconciler:
         clock = asyncio.get_running_loop()
         next_comparison = clock.time() + self._settings.reconcile_interval_s
         while True:
-            await self.note_living_nodes()
+            await self._fence.keep()
             await self.give_up_overdue()
             await self.give_back_misplaced()
             if clock.time() >= next_comparison:
@@ -70,13 +80,6 @@ class Reconciler:
                 next_comparison = clock.time() + self._settings.reconcile_interval_s
             await asyncio.sleep(_OVERDUE_EVERY_S)
 
-    async def note_living_nodes(self) -> None:
-        """Note which nodes Nomad has as ready: a dead one is no reason to dispatch a job."""
-        ready = [
-            node["ID"] for node in await self._gateway.list_nodes() if node["Status"] == "ready"
-        ]
-        await queries.note_nodes_alive(self._pool, ready=ready)
-
     async def compare(self) -> None:
         """Compare all that is in flight with Nomad's lists."""
         async with self._comparing:
@@ -84,7 +87,7 @@ class Reconciler:
             # list, and an attempt that the database does not know yet is looked up again below.
             in_flight = {
                 AttemptId(row["job_id"], row["number"]): row
-                for row in await rows(queries.attempts_in_flight(self._pool))
+                for row in await rows(queries.attempts_in_flight(self._pool, cluster=self._cluster))
             }
             children = await self._gateway.list_children(PARENT_PREFIX)
             allocations = await self._gateway.list_allocations(PARENT_PREFIX)
@@ -97,6 +100,7 @@ class Reconciler:
         found = await rows(
             queries.overdue_attempts(
                 self._pool,
+                cluster=self._cluster,
                 receipt_grace_s=self._settings.receipt_grace_s,
                 node_silence_s=self._settings.node_silence_s,
             )
@@ -128,9 +132,9 @@ class Reconciler:
 
     async def give_back_misplaced(self) -> None:
         """Take back what waits in Nomad for nodes that are not the group's nodes now."""
-        nodes = await usable_nodes(self._pool)
+        nodes = await usable_nodes(self._pool, self._cluster)
         losses = []
-        async for row in queries.attempts_without_a_place(self._pool):
+        async for row in queries.attempts_without_a_place(self._pool, cluster=self._cluster):
             group_nodes = nodes.get(row["group_id"])
             if group_nodes is None or group_nodes.digest != row["node_set"]:
                 losses.append(
@@ -169,7 +173,7 @@ class Reconciler:
         }
         current = {
             AttemptId(row["job_id"], row["number"])
-            for row in await rows(queries.attempts_in_flight(self._pool))
+            for row in await rows(queries.attempts_in_flight(self._pool, cluster=self._cluster))
         }
         for attempt in alive.keys() - current:
             log.warning("stray child stopped", job=str(attempt.job_id), attempt=attempt.number)

@@ -38,7 +38,9 @@ class Stopper:
         NomadError
             When one could not be stopped; it does not keep the others from it.
         """
-        found = await rows(queries.attempts_to_stop(self._pool, limit=_BATCH))
+        found = await rows(
+            queries.attempts_to_stop(self._pool, cluster=self._gateway.cluster.name, limit=_BATCH)
+        )
         places = asyncio.Semaphore(_AT_ONCE)
 
         async def stop(nomad_job_id: str, **attempt: object) -> None:

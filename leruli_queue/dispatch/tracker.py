@@ -17,9 +17,9 @@ from leruli_queue.dispatch.observations import Observation, observe
 from leruli_queue.dispatch.reasons import waiting_reason
 from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.jobs.attempts import AttemptId
+from leruli_queue.nomad.clusters import Cluster
 from leruli_queue.nomad.events import stream_events
 from leruli_queue.nomad.names import attempt_of_child
-from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
 
@@ -29,9 +29,9 @@ log = structlog.get_logger(__name__)
 class Tracker:
     """Writes down what the event stream tells."""
 
-    def __init__(self, settings: Settings, pool: Pool, reconciler: Reconciler) -> None:
-        self._settings = settings
+    def __init__(self, pool: Pool, cluster: Cluster, reconciler: Reconciler) -> None:
         self._pool = pool
+        self._cluster = cluster
         self._reconciler = reconciler
 
     async def run(self) -> None:
@@ -42,7 +42,7 @@ class Tracker:
         leruli_queue.nomad.gateway.NomadAwayError
             When it broke; run again.
         """
-        async for events in stream_events(self._settings):
+        async for events in stream_events(self._cluster):
             if events:
                 await self.note(events)
             else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leruli_queue.errors import SetupError
+from leruli_queue.nodes.tls_folder import TlsFolder
 
 # sockaddr_un holds 108 bytes, a closing zero included.
 _LONGEST_SOCKET = 107
@@ -41,6 +42,11 @@ class Folders:
     def nomad_server(self) -> Path:
         """The Nomad server's configuration and state; can be rebuilt from PostgreSQL."""
         return self.data / "nomad-server"
+
+    @property
+    def tls(self) -> TlsFolder:
+        """The certificates of Nomad's traffic; without them the nodes have to join again."""
+        return TlsFolder(self.data / "tls")
 
     @property
     def node(self) -> Path:

@@ -6,7 +6,7 @@ import asyncio
 from shlex import quote
 
 from leruli_queue.access.authenticate import authenticate_machine, authenticate_user
-from leruli_queue.embedded import object_store
+from leruli_queue.embedded import nomad_server, object_store
 from leruli_queue.embedded.folders import Folders, write_private
 from leruli_queue.embedded.kept import Kept
 from leruli_queue.errors import UserReportableError
@@ -100,8 +100,11 @@ def write_shell_files(folders: Folders, kept: Kept) -> None:
         "LERULI_ADMIN_SECRET": kept.admin_secret,
         "LERULI_GROUP_TOKEN": kept.group_token,
         "LERULI_COMPUTE_SECRET": kept.compute_secret,
-        "NOMAD_ADDR": f"http://127.0.0.1:{kept.ports.nomad_http}",
+        "NOMAD_ADDR": nomad_server.address(kept),
         "NOMAD_TOKEN": kept.nomad_management_token,
+        "NOMAD_CACERT": str(folders.tls.ca),
+        "NOMAD_CLIENT_CERT": str(folders.tls.broker),
+        "NOMAD_CLIENT_KEY": str(folders.tls.broker_key),
     }
     for path, variables in ((folders.env_sh, user), (folders.admin_sh, admin)):
         lines = [f"export {name}={quote(value)}\n" for name, value in variables.items()]

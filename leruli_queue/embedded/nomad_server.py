@@ -1,10 +1,14 @@
-"""A Nomad server for one stack: ACLs on, introduction strict. The node's client is the agent's."""
+"""A Nomad server for one stack: mutual TLS, ACLs on, introduction strict.
+
+The node's client is the agent's.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import ssl
 from importlib.resources import files
 from typing import Any
 
@@ -17,6 +21,8 @@ from leruli_queue.embedded.programs import Programs
 from leruli_queue.errors import SetupError
 
 NAMESPACE = "leruli"
+_REGION = "global"
+_CERTIFICATE_DAYS = 365
 _POLICY = "leruli-queue"
 _ADDRESS = "127.0.0.1"
 # Above it the dead children's rows grow without need, below it a slow tracker misses them.
@@ -25,15 +31,30 @@ _GC = "1h"
 
 def address(kept: Kept) -> str:
     """Return the address of Nomad's HTTP API."""
-    return f"http://{_ADDRESS}:{kept.ports.nomad_http}"
+    return f"https://{_ADDRESS}:{kept.ports.nomad_http}"
+
+
+def client(folders: Folders, kept: Kept, *, timeout: float = 10) -> httpx.Client:
+    """Return a client of Nomad's HTTP API with the management token."""
+    context = ssl.create_default_context(cafile=folders.tls.ca)
+    context.load_cert_chain(folders.tls.broker, folders.tls.broker_key)
+    return httpx.Client(
+        base_url=address(kept),
+        verify=context,
+        headers={"X-Nomad-Token": kept.nomad_management_token},
+        timeout=timeout,
+        trust_env=False,
+    )
 
 
 def write_configuration(folders: Folders, kept: Kept) -> None:
-    """Write the server's configuration.
+    """Write the server's configuration, and certificates for another year.
 
     Its state names its own address: when a port has changed since, it could not elect itself any
     more. PostgreSQL has all that matters, so that state is thrown away.
     """
+    tls = folders.tls
+    tls.renew(_REGION, (), days=_CERTIFICATE_DAYS)
     path = folders.nomad_server / "server.json"
     ports = kept.ports
     configuration = {
@@ -46,6 +67,15 @@ def write_configuration(folders: Folders, kept: Kept) -> None:
             "serf": f"{_ADDRESS}:{ports.nomad_serf}",
         },
         "acl": {"enabled": True},
+        "tls": {
+            "http": True,
+            "rpc": True,
+            "ca_file": str(tls.ca),
+            "cert_file": str(tls.server),
+            "key_file": str(tls.server_key),
+            "verify_server_hostname": True,
+            "verify_https_client": True,
+        },
         "server": {
             "enabled": True,
             "bootstrap_expect": 1,
@@ -77,40 +107,40 @@ def server_part(folders: Folders, programs: Programs) -> Part:
     )
 
 
-def has_leader(kept: Kept) -> bool:
+def has_leader(folders: Folders, kept: Kept) -> bool:
     """Tell whether the server is up and has elected itself."""
     try:
-        answer = httpx.get(f"{address(kept)}/v1/status/leader", timeout=2, trust_env=False)
+        with client(folders, kept, timeout=2) as http:
+            answer = http.get("/v1/status/leader")
     except httpx.HTTPError:
         return False
     return answer.is_success and bool(answer.json())
 
 
-def prepare_access(kept: Kept) -> None:
+def prepare_access(folders: Folders, kept: Kept) -> None:
     """Bootstrap the ACLs, make the namespace, the service's policy and token; can be repeated."""
-    with httpx.Client(base_url=address(kept), timeout=10, trust_env=False) as client:
-        answer = client.post(
+    with client(folders, kept) as http:
+        answer = http.post(
             "/v1/acl/bootstrap", json={"BootstrapSecret": kept.nomad_management_token}
         )
         if not answer.is_success and "already done" not in answer.text:
             raise SetupError(f"Nomad's ACLs cannot be set up: {answer.text.strip()}")
-        client.headers["X-Nomad-Token"] = kept.nomad_management_token
-        _post(client, f"/v1/namespace/{NAMESPACE}", {"Name": NAMESPACE})
+        _post(http, f"/v1/namespace/{NAMESPACE}", {"Name": NAMESPACE})
         rules = (files("leruli_queue.nomad") / "jobs" / "service.policy.hcl").read_text()
-        _post(client, f"/v1/acl/policy/{_POLICY}", {"Name": _POLICY, "Rules": rules})
-        if not _is_valid(client, kept.nomad_service_token):
+        _post(http, f"/v1/acl/policy/{_POLICY}", {"Name": _POLICY, "Rules": rules})
+        if not _is_valid(http, kept.nomad_service_token):
             token = {"Name": "service", "Type": "client", "Policies": [_POLICY]}
-            kept.nomad_service_token = _post(client, "/v1/acl/token", token).json()["SecretID"]
+            kept.nomad_service_token = _post(http, "/v1/acl/token", token).json()["SecretID"]
 
 
-def _is_valid(client: httpx.Client, token: str) -> bool:
+def _is_valid(http: httpx.Client, token: str) -> bool:
     if not token:
         return False
-    return client.get("/v1/acl/token/self", headers={"X-Nomad-Token": token}).is_success
+    return http.get("/v1/acl/token/self", headers={"X-Nomad-Token": token}).is_success
 
 
-def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Response:
-    answer = client.post(path, json=body)
+def _post(http: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Response:
+    answer = http.post(path, json=body)
     if not answer.is_success:
         raise SetupError(f"Nomad refused {path}: {answer.text.strip()}")
     return answer

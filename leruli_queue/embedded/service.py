@@ -29,6 +29,10 @@ def service_environment(folders: Folders, kept: Kept) -> dict[str, str]:
         "NOMAD_TOKEN": kept.nomad_service_token,
         "NOMAD_NAMESPACE": nomad_server.NAMESPACE,
         "NOMAD_SERVERS": f"127.0.0.1:{kept.ports.nomad_rpc}",
+        "NOMAD_CA_FILE": str(folders.tls.ca),
+        "NOMAD_CA_KEY_FILE": str(folders.tls.ca_key),
+        "NOMAD_CERT_FILE": str(folders.tls.broker),
+        "NOMAD_KEY_FILE": str(folders.tls.broker_key),
     }
     # Nobody but us leaves this stack's node; jobs that still run then go back to the queue.
     defaults = {f"{PREFIX}DRAIN_DEADLINE_S": "1"}
@@ -95,15 +99,11 @@ def is_ready(kept: Kept) -> bool:
         return False
 
 
-def node_is_ready(kept: Kept) -> bool:
+def node_is_ready(folders: Folders, kept: Kept) -> bool:
     """Tell whether Nomad has a node that can run containers."""
     try:
-        answer = httpx.get(
-            f"{nomad_server.address(kept)}/v1/nodes",
-            headers={"X-Nomad-Token": kept.nomad_management_token},
-            timeout=2,
-            trust_env=False,
-        )
+        with nomad_server.client(folders, kept, timeout=2) as http:
+            answer = http.get("/v1/nodes")
     except httpx.HTTPError:
         return False
     return answer.is_success and any(

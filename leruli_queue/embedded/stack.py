@@ -79,9 +79,10 @@ class Stack:
         with self._progress.step("Nomad server", nomad_server.address(kept)):
             nomad_server.write_configuration(folders, kept)
             self._launch(
-                nomad_server.server_part(folders, programs), lambda: nomad_server.has_leader(kept)
+                nomad_server.server_part(folders, programs),
+                lambda: nomad_server.has_leader(folders, kept),
             )
-            nomad_server.prepare_access(kept)
+            nomad_server.prepare_access(folders, kept)
             kept.save(folders.secrets)
         with self._progress.step("service", service_url(kept)):
             self._launch(service.serve_part(folders, kept), lambda: service.is_ready(kept))
@@ -89,7 +90,8 @@ class Stack:
             self._launch(service.dispatch_part(folders, kept), lambda: True)
         with self._progress.step("node", "this machine"):
             self._launch(
-                service.node_part(folders, kept, programs), lambda: service.node_is_ready(kept)
+                service.node_part(folders, kept, programs),
+                lambda: service.node_is_ready(folders, kept),
             )
         write_shell_files(folders, kept)
 

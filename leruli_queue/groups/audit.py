@@ -23,6 +23,9 @@ class Action(StrEnum):
     USER_CREATED = "user-created"
     USER_REVOKED = "user-revoked"
     COMPUTE_SECRET_ROTATED = "compute-secret-rotated"  # noqa: S105
+    NODE_DRAINED = "node-drained"
+    NODE_RESUMED = "node-resumed"
+    NODE_REMOVED = "node-removed"
     # Of another user's job, by an admin. The files are in the group's own storage, which the
     # service never sees: the last two say what the admin asked the name of the bucket for.
     JOB_CANCELLED = "job-cancelled"

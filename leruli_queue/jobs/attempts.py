@@ -85,6 +85,10 @@ async def _why_no_start(connection: Connection | Pool, node: Node, attempt: Atte
         return "This node joined with a compute secret that was rotated; it has to join again."
     if row["group_is_disabled"]:
         return "The group was disabled by the operator of the service."
+    if not row["current_cluster"]:
+        return "The group was given another Nomad cluster; this node has to join again."
+    if row["is_drained"]:
+        return "An admin of the group took this node out of service."
     if row["has_left"]:
         return "This node has left; it has to join again."
     if row["attempt"] != attempt.number:

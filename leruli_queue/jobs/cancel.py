@@ -18,7 +18,8 @@ from leruli_queue.jobs.status import Status, UnknownJobError, job_status
 from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries
 
-_BEFORE_IT_RAN = "cancelled before it ran"
+BEFORE_IT_RAN = "cancelled before it ran"
+"""The reason of a job that was cancelled without leave to start."""
 
 
 async def cancel_job(connection: Connection, user: User, job_id: UUID) -> Status:
@@ -37,7 +38,7 @@ async def cancel_job(connection: Connection, user: User, job_id: UUID) -> Status
         group_id=user.group_id,
         user_id=user.id,
         owner_id=user.owner_id,
-        reason=_BEFORE_IT_RAN,
+        reason=BEFORE_IT_RAN,
     )
     if row is not None:
         if row["user_id"] != user.id and row["is_first_request"]:
@@ -48,12 +49,22 @@ async def cancel_job(connection: Connection, user: User, job_id: UUID) -> Status
                 actor_id=user.id,
                 subject=str(job_id),
             )
-        if row["state"] == JobState.CANCELLED:
-            return Status(JobState.CANCELLED, _BEFORE_IT_RAN)
-        return Status(JobState(row["state"]), "cancellation was requested; it is being stopped")
+        return status_after_cancel(JobState(row["state"]))
     status = await job_status(connection, user, job_id)
     if status.state not in FINAL:  # cannot be: what is not final can be cancelled
         raise UnknownJobError
+    return status_of_ended(status)
+
+
+def status_after_cancel(state: JobState) -> Status:
+    """Say what became of a job that had not ended when it was cancelled."""
+    if state is JobState.CANCELLED:
+        return Status(state, BEFORE_IT_RAN)
+    return Status(state, "cancellation was requested; it is being stopped")
+
+
+def status_of_ended(status: Status) -> Status:
+    """Say why a job that has ended was not cancelled."""
     if status.state is JobState.CANCELLED:
         return status
     return Status(status.state, f"the job has {status.state.value} already")

@@ -10,7 +10,10 @@ import structlog
 
 from leruli_queue.access.authenticate import Group, Node
 from leruli_queue.access.secrets import SecretType, make
+from leruli_queue.errors import UserReportableError
+from leruli_queue.nodes.certificates import NodeSigner
 from leruli_queue.nodes.pools import pool_name
+from leruli_queue.nodes.standing import Standing, standing_of
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
 
@@ -21,10 +24,22 @@ class NodeAdmission(Protocol):
     """What joining needs of the cluster manager (``leruli_queue.nomad.gateway`` has it)."""
 
     async def admit_node(self, node_id: UUID, pool: str) -> str:
-        """Make sure of the pool, let the node take jobs, return a token to register with."""
+        """Make sure of the pool and return a token to register with."""
 
     async def drain_node(self, node_id: UUID, deadline_s: float) -> None:
         """Place nothing more on the node and stop what is left there after the deadline."""
+
+    async def end_drain(self, node_id: UUID) -> None:
+        """Let the node take jobs again, if it is known."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A cluster, as far as nodes are let into it."""
+
+    name: str
+    admission: NodeAdmission
+    signer: NodeSigner
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,8 @@ class Machine:
     cores: int
     memory_mb: int
     agent_version: str
+    # For a certificate; made with a key that does not leave the machine. PEM.
+    signing_request: str
 
 
 @dataclass(frozen=True)
@@ -45,34 +62,43 @@ class Admission:
     node_token: str
     pool: str
     introduction_token: str
+    # For its Nomad client, PEM.
+    certificate: str
 
 
 async def join_node(
     connection: Connection | Pool,
-    cluster: NodeAdmission,
+    gate: Gate,
     group: Group,
     machine: Machine,
     earlier_id: UUID | None,
 ) -> Admission:
     """Make a machine a node of the group, or let an earlier one come back.
 
-    The node's earlier token ends. An earlier id that is not one of the group's nodes gets a new
-    one, so that nobody learns whether another group has a node of that id. The caller has
-    authenticated the group.
+    The node's earlier token ends. An earlier id that is not one of the group's nodes, or of one
+    that an admin removed, gets a new one, so that nobody learns whether another group has a node of
+    that id. The caller has authenticated the group.
+
+    Raises
+    ------
+    UserReportableError
+        422 when the machine's signing request cannot be used.
     """
-    node_id = earlier_id or uuid4()
-    if earlier_id is not None and not await queries.group_has_node(
-        connection, node_id=earlier_id, group_id=group.id
-    ):
-        node_id = uuid4()
+    earlier = await queries.earlier_node(connection, node_id=earlier_id, group_id=group.id)
+    node_id = uuid4() if earlier is None else earlier["id"]
+    certificate = gate.signer.sign(machine.signing_request, node_id)
     pool = pool_name(group.key_id)
     # Nomad first: a node in the database that Nomad does not let in would never start anything.
-    introduction = await cluster.admit_node(node_id, pool)
+    introduction = await gate.admission.admit_node(node_id, pool)
+    if earlier is not None and not earlier["drained"]:
+        # One that left is draining or ineligible.
+        await gate.admission.end_drain(node_id)
     token = make(SecretType.NODE)
-    await queries.upsert_node(
+    known = await queries.upsert_node(
         connection,
         id=node_id,
         group_id=group.id,
+        cluster=gate.name,
         name=machine.name,
         key_id=token.key_id,
         token_hash=token.hash,
@@ -81,8 +107,10 @@ async def join_node(
         memory_mb=machine.memory_mb,
         agent_version=machine.agent_version,
     )
+    if known is None:  # removed by an admin in between
+        return await join_node(connection, gate, group, machine, None)
     log.info("node joined", node=str(node_id), name=machine.name, cores=machine.cores)
-    return Admission(node_id, token.text, pool, introduction)
+    return Admission(node_id, token.text, pool, introduction, certificate)
 
 
 async def leave_node(
@@ -98,3 +126,23 @@ async def leave_node(
     running: int = await queries.node_leaves(connection, node_id=node.id)
     await cluster.drain_node(node.id, deadline_s)
     return running
+
+
+async def renew_certificate(
+    connection: Connection | Pool, signer: NodeSigner, node: Node, request: str
+) -> str:
+    """Sign a new certificate for a node that may go on: of the current secret, and not removed.
+
+    Raises
+    ------
+    UserReportableError
+        403 when the node joined with a secret, or in a cluster, that is not the group's any more;
+        422 when the signing request cannot be used.
+    """
+    row = await queries.standing_of_node(connection, node_id=node.id)
+    standing = standing_of(row)
+    if standing.standing in (Standing.OUTDATED, Standing.REMOVED):
+        raise UserReportableError(
+            f"This node gets no new certificate: {standing.reason}.", status=403
+        )
+    return signer.sign(request, node.id)

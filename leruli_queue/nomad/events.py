@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import orjson
 
+from leruli_queue.nomad.clusters import Cluster
 from leruli_queue.nomad.gateway import NomadAwayError
-from leruli_queue.settings import Settings
 
 _HELLO_S = 2.0
 _SILENCE_S = 40.0
@@ -28,7 +28,7 @@ _FROM_NOW = 2**62
 _TOPICS = ("Allocation", "Evaluation")
 
 
-async def stream_events(settings: Settings) -> AsyncIterator[list[dict[str, Any]]]:
+async def stream_events(cluster: Cluster) -> AsyncIterator[list[dict[str, Any]]]:
     """Yield an empty list once connected, then the events of each line of the stream.
 
     Raises
@@ -36,18 +36,18 @@ async def stream_events(settings: Settings) -> AsyncIterator[list[dict[str, Any]
     NomadAwayError
         When the stream cannot be opened, was refused, or is dead. Connect again, then reconcile.
     """
-    token = settings.nomad_token
+    token = cluster.token
     headers = {"X-Nomad-Token": token.get_secret_value()} if token else {}
     parameters: list[tuple[str, str | int | float | bool | None]] = [
-        ("namespace", settings.nomad_namespace),
+        ("namespace", cluster.namespace),
         ("index", _FROM_NOW),
         *(("topic", topic) for topic in _TOPICS),
     ]
-    url = f"{settings.nomad_address}/v1/event/stream"
-    timeout = httpx.Timeout(settings.nomad_timeout_s, read=_SILENCE_S)
+    url = f"{cluster.address}/v1/event/stream"
+    timeout = httpx.Timeout(cluster.timeout_s, read=_SILENCE_S)
     try:
         async with (
-            httpx.AsyncClient(timeout=timeout, trust_env=False) as client,
+            httpx.AsyncClient(timeout=timeout, trust_env=False, verify=cluster.tls()) as client,
             client.stream("GET", url, params=parameters, headers=headers) as response,
         ):
             if response.status_code != httpx.codes.OK:

@@ -20,7 +20,7 @@ import requests
 from nomad.api import exceptions
 
 import nomad
-from leruli_queue.settings import Settings
+from leruli_queue.nomad.clusters import Cluster
 
 _T = TypeVar("_T")
 
@@ -57,24 +57,24 @@ class DispatchAnswer:
 
 
 class NomadGateway:
-    """Nomad, as the service and the dispatcher need it. Safe to share between tasks."""
+    """A Nomad cluster, as the service and the dispatcher need it. Safe to share between tasks."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.namespace = settings.nomad_namespace
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
         session = requests.Session()
         session.trust_env = False  # proxies and netrc are for the outside world
         adapter = requests.adapters.HTTPAdapter(pool_connections=_THREADS, pool_maxsize=_THREADS)
-        session.mount("http://", adapter)
         session.mount("https://", adapter)
         # Compressing for a reader on the same network costs the server more than it saves.
         session.headers["Accept-Encoding"] = "identity"
-        token = settings.nomad_token
         self._client = nomad.Nomad(
-            address=settings.nomad_address,
-            token=token.get_secret_value() if token else None,
-            namespace=settings.nomad_namespace,
-            timeout=settings.nomad_timeout_s,
-            verify=True,
+            address=cluster.address,
+            token=cluster.token.get_secret_value() if cluster.token else None,
+            namespace=cluster.namespace,
+            timeout=cluster.timeout_s,
+            # Read for each new connection, so that a renewed certificate is used without a restart.
+            verify=str(cluster.ca_file),
+            cert=(str(cluster.cert_file), str(cluster.key_file)),
             session=session,
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="nomad")
@@ -170,15 +170,8 @@ class NomadGateway:
         return found
 
     async def admit_node(self, node_id: UUID, pool: str) -> str:
-        """Make sure of the pool, let the node take jobs, return a token to register with."""
+        """Make sure of the pool and return a token to register with."""
         await self.ensure_pool(pool)
-        # A node that left is draining or ineligible; a new one is not there yet.
-        with suppress(NomadNotFoundError):
-            await self._call(
-                lambda: self._client.node.drain_node_with_spec(
-                    str(node_id), None, mark_eligible=True
-                )
-            )
         body = {"NodePool": pool, "NodeName": str(node_id), "TTL": _INTRODUCTION_TTL}
         answer = await self._call(
             lambda: self._client.acl.request(
@@ -187,11 +180,30 @@ class NomadGateway:
         )
         return str(answer["JWT"])
 
+    async def set_eligible(self, node_id: UUID, *, eligible: bool) -> None:
+        """Let Nomad place on the node or not; what runs there is left alone.
+
+        Raises
+        ------
+        NomadNotFoundError
+            When Nomad does not know the node.
+        """
+        await self._call(lambda: self._client.node.eligible_node(str(node_id), eligible=eligible))
+
     async def drain_node(self, node_id: UUID, deadline_s: float) -> None:
         """Place nothing more on the node and stop what is left there after the deadline."""
         spec = {"Deadline": int(deadline_s * 1e9) or -1, "IgnoreSystemJobs": False}
         with suppress(NomadNotFoundError):
             await self._call(lambda: self._client.node.drain_node_with_spec(str(node_id), spec))
+
+    async def end_drain(self, node_id: UUID) -> None:
+        """Let the node take jobs again, if it is known."""
+        with suppress(NomadNotFoundError):
+            await self._call(
+                lambda: self._client.node.drain_node_with_spec(
+                    str(node_id), None, mark_eligible=True
+                )
+            )
 
     async def _call(self, call: Callable[[], _T]) -> _T:
         loop = asyncio.get_running_loop()

@@ -14,7 +14,6 @@ from uuid import UUID
 from leruli_queue.nodes.pools import image_prefix, pool_name
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX
-from leruli_queue.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,15 @@ class ParentSpec:
 
 
 async def render_parent(
-    gateway: NomadGateway, settings: Settings, spec: ParentSpec, node_ids: Iterable[UUID]
+    gateway: NomadGateway, spec: ParentSpec, node_ids: Iterable[UUID]
 ) -> dict[str, Any]:
     """Return the parent as a job that Nomad takes, fenced to the given nodes."""
+    cluster = gateway.cluster
     values: dict[str, str | int] = {
         "id": spec.id,
-        "namespace": settings.nomad_namespace,
-        "region": settings.nomad_region,
-        "datacenter": settings.nomad_datacenter,
+        "namespace": cluster.namespace,
+        "region": cluster.region,
+        "datacenter": cluster.datacenter,
         "node_pool": pool_name(spec.group_key_id),
         "node_ids": ",".join(sorted(str(node_id) for node_id in node_ids)),
         "image": f"{image_prefix(spec.group_key_id)}/{spec.code}:{spec.version}",

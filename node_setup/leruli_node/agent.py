@@ -10,14 +10,16 @@ import time
 from types import FrameType
 
 from leruli_node import __version__, processes
+from leruli_node.certificate import NodeTls
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
-from leruli_node.errors import EXIT_UNAVAILABLE, AgentError, Interrupted
+from leruli_node.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, AgentError, Interrupted
 from leruli_node.folders import lock_root, make_ballast, make_folders, runtime_dir
 from leruli_node.images import Images, load_lock_folder
 from leruli_node.join import join
 from leruli_node.nomad_client import NomadClient, remove_allocations, write_config
 from leruli_node.object_store import ObjectStore
 from leruli_node.receipts import Receipts
+from leruli_node.reporter import Reporter, Subject, nomad_version
 from leruli_node.retry import Backoff
 from leruli_node.rundir_access import RundirAccess
 from leruli_node.server import StageServer
@@ -104,7 +106,20 @@ class Agent:
             self._store, self._engine, settings.grace_seconds, self._stage_out.finish
         )
         self._server = StageServer(self.folders.socket, self._stage_in, self._stage_out)
+        self._tls = NodeTls(self.folders.tls)
         self._nomad: NomadClient | None = None
+        self._reporter = Reporter(
+            self._api,
+            self._tls,
+            Subject(
+                settings.node_dir, self._store, self._engine, nomad_version(self._nomad_program)
+            ),
+            self._stage_out.drop,
+            self._reload_nomad,
+            self._expel,
+        )
+        # Why the service gives this node no job any more, once it said so.
+        self._expelled: str | None = None
 
     def run(self) -> int:
         """Run until TERM or INT; the process's exit code."""
@@ -125,6 +140,10 @@ class Agent:
         if not self._draining.is_set():
             self._draining.wait()
         self._shut_down()
+        if self._expelled is not None:
+            raise AgentError(
+                f"the service gives this node no jobs: {self._expelled}.", EXIT_REFUSED
+            )
         return 0
 
     def _start(self) -> None:
@@ -135,11 +154,11 @@ class Agent:
             self._server.start()
             self._watcher.start()
         self._wait_for_docker()
-        joined = join(self._settings, self._api, self._facts, self._draining)
+        joined = join(self._settings, self._api, self._facts, self._tls.request(), self._draining)
         first = self._facts.nodeid is None
         if not first and self._facts.nodeid != joined.nodeid:
             self._forget_all(str(self._facts.nodeid))
-        port = write_config(self._settings, self.folders, joined, self._facts.nomad_port)
+        port = write_config(self._settings, self.folders, self._tls, joined, self._facts.nomad_port)
         self._facts = NodeFacts(joined.nodeid, joined.imageprefix, port)
         write_node(self.folders.node_file, self._facts)
         self._know_node(self._facts)
@@ -147,14 +166,31 @@ class Agent:
             self._receipts.start()
             self._server.start()
             self._watcher.start()
+        # What was given to another node meanwhile ends here before Nomad brings new jobs.
+        self._reporter.period = joined.report_seconds
+        self._reporter.first(self._draining)
         self._nomad = NomadClient(self._nomad_program, self.folders)
         self._nomad.start()
+        self._reporter.start()
         threading.Thread(target=self._sweep_for_ever, name="sweep", daemon=True).start()
 
     def _know_node(self, facts: NodeFacts) -> None:
         self._stage_in.image_prefix = facts.imageprefix
         self._stage_out.nodeid = facts.nodeid
         self._watcher.nodeid = facts.nodeid
+        self._reporter.image_prefix = facts.imageprefix or ""
+
+    def _reload_nomad(self) -> None:
+        if self._nomad is not None:
+            self._nomad.reload()
+
+    def _expel(self, reason: str) -> None:
+        """The service gives this node no job any more: end once nothing runs here."""
+        if self._expelled is None:
+            self._expelled = reason
+            log.warning("ending when the %d attempts here are over", len(self._store.all()))
+        if not self._store.all():
+            self._draining.set()
 
     def _wait_for_docker(self) -> None:
         """Nomad started before Docker would fail the jobs that it takes up again."""
@@ -233,6 +269,7 @@ class Agent:
                 self._end_running()
             self._wait_idle(deadline)
         patience = 1.0 if self._hurry.is_set() else 15.0
+        self._reporter.stop()
         self._watcher.stop()
         self._stop.set()
         self._server.stop()

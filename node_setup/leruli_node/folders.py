@@ -31,6 +31,7 @@ class Folders:
     jobs: Path
     logs: Path
     nomad_data: Path
+    tls: Path
     socket: Path
 
     @property
@@ -61,12 +62,19 @@ def make_folders(root: Path) -> Folders:
         jobs=root / "jobs",
         logs=root / "logs",
         nomad_data=root / "nomad",
+        tls=root / "tls",
         socket=_socket_path(root),
     )
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o711)
         root.chmod(0o711)
-        for folder in (folders.attempts, folders.receipts, folders.jobs, folders.logs):
+        for folder in (
+            folders.attempts,
+            folders.receipts,
+            folders.jobs,
+            folders.logs,
+            folders.tls,
+        ):
             _private(folder)
         folders.nomad_data.mkdir(mode=0o711, exist_ok=True)
         _private(folders.socket.parent)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leruli_node import __version__
+from leruli_node.certificate import Certificate
 from leruli_node.errors import EXIT_REFUSED, AgentError
 from leruli_node.retry import Stop
 from leruli_node.service_api import Refused, Rejected, ServiceApi, Stale, wait_for_service
@@ -31,10 +32,16 @@ class Joined:
     datacenter: str
     pool: str
     introtoken: str
+    certificate: Certificate
+    report_seconds: float
 
 
-def join(settings: Settings, api: ServiceApi, earlier: NodeFacts, stop: Stop) -> Joined:
+def join(
+    settings: Settings, api: ServiceApi, earlier: NodeFacts, request: str, stop: Stop
+) -> Joined:
     """Join, waiting for the service as long as it takes.
+
+    `request` is the signing request for the certificate of Nomad's client.
 
     Raises AgentError when the service refuses this node, Interrupted when the agent is to stop.
     """
@@ -46,6 +53,7 @@ def join(settings: Settings, api: ServiceApi, earlier: NodeFacts, stop: Stop) ->
         "cores": settings.cores,
         "memorymb": settings.memory_mb,
         "agentversion": __version__,
+        "csr": request,
     }
     try:
         answer = wait_for_service(api, body, stop)
@@ -77,6 +85,8 @@ def _parse(answer: dict[str, Any]) -> Joined:
         datacenter=str(nomad["datacenter"]),
         pool=str(nomad["pool"]),
         introtoken=str(nomad["introtoken"]),
+        certificate=Certificate.parse(answer["tls"]),
+        report_seconds=float(answer["reportseconds"]),
     )
     if not _UUID.match(joined.nodeid) or not _PREFIX.match(joined.imageprefix):
         raise ValueError("node id or image prefix")

@@ -17,6 +17,7 @@ from typing import Any
 
 from leruli_node import launch, processes
 from leruli_node import stage as stage_script
+from leruli_node.certificate import NodeTls
 from leruli_node.folders import Folders, write_file
 from leruli_node.join import Joined
 from leruli_node.settings import Settings
@@ -30,7 +31,11 @@ _WELL = 60.0
 
 
 def client_config(
-    settings: Settings, folders: Folders, joined: Joined, ports: tuple[int, int, int]
+    settings: Settings,
+    folders: Folders,
+    tls: NodeTls,
+    joined: Joined,
+    ports: tuple[int, int, int],
 ) -> dict[str, Any]:
     """The client's configuration, to be written as JSON. It holds no secret.
 
@@ -63,6 +68,15 @@ def client_config(
         "server": {"enabled": False},
         "ui": {"enabled": False},
         "acl": {"enabled": True},
+        "tls": {
+            "http": True,
+            "rpc": True,
+            "ca_file": str(tls.ca_file),
+            "cert_file": str(tls.certificate_file),
+            "key_file": str(tls.key_file),
+            "verify_server_hostname": True,
+            "verify_https_client": True,
+        },
         "telemetry": {"publish_allocation_metrics": False, "publish_node_metrics": False},
         "client": {
             "enabled": True,
@@ -105,9 +119,13 @@ def client_config(
 
 
 def write_config(
-    settings: Settings, folders: Folders, joined: Joined, earlier_port: int | None
+    settings: Settings,
+    folders: Folders,
+    tls: NodeTls,
+    joined: Joined,
+    earlier_port: int | None,
 ) -> int:
-    """Write configuration, node id and introduction token where Nomad reads them.
+    """Write configuration, certificate, node id and introduction token where Nomad reads them.
 
     Returns the http port. The node id is written before Nomad's first start, so that the node has
     the id that the service knows; with another id than before everything of the old one is removed.
@@ -115,7 +133,7 @@ def write_config(
     port = settings.nomad_port or earlier_port or 0
     if not settings.nomad_port and not (port and _is_free(port)):
         port = free_port()
-    config = client_config(settings, folders, joined, (port, free_port(), free_port()))
+    config = client_config(settings, folders, tls, joined, (port, free_port(), free_port()))
     state = folders.nomad_data / "client"
     id_file = state / "client-id"
     if id_file.exists() and id_file.read_text(encoding="ascii").strip() != joined.nodeid:
@@ -124,6 +142,7 @@ def write_config(
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_file(id_file, joined.nodeid.encode())
     write_file(state / "intro_token.jwt", joined.introtoken.encode())
+    tls.keep_first(joined.certificate)
     write_file(folders.nomad_config, json.dumps(config, indent=1).encode())
     return port
 
@@ -195,6 +214,12 @@ class NomadClient:
         """Nomad's process id while it runs."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
+
+    def reload(self) -> None:
+        """Have Nomad read its certificate again; what it runs is not touched."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGHUP)
 
     def stop(self, patience: float) -> None:
         """End Nomad: TERM, after `patience` seconds KILL."""

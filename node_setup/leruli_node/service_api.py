@@ -1,4 +1,4 @@
-"""The five calls to the service, and what its refusals mean."""
+"""The calls to the service, and what its refusals mean."""
 
 from __future__ import annotations
 
@@ -63,12 +63,20 @@ class ServiceApi:
             self._token = token
 
     def join(self, body: dict[str, Any]) -> dict[str, Any]:
-        """node-join: {"nodeid", "nodetoken", "nomad": {…}, "imageprefix"}."""
+        """node-join: {"nodeid", "nodetoken", "nomad": {…}, "tls": {…}, "imageprefix", …}."""
         return self._post("node-join", body)
 
     def leave(self) -> int:
         """node-leave: how many attempts the service believes to be on this node."""
         return int(self._post("node-leave", self._with_token()).get("running", 0))
+
+    def report(self, body: dict[str, Any]) -> dict[str, Any]:
+        """node-report: {"standing", "reason", "drop": [{"jobid", "attempt"}], "reportseconds"}."""
+        return self._post("node-report", {**body, **self._with_token()})
+
+    def certificate(self, request: str) -> dict[str, Any]:
+        """node-certificate: {"ca", "certificate", "validseconds"}."""
+        return self._post("node-certificate", {**self._with_token(), "csr": request})
 
     def start(self, attempt: AttemptId, startkey: str) -> dict[str, Any]:
         """attempt-start; the same startkey can be sent again and gets the same answer."""

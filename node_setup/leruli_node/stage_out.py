@@ -135,6 +135,16 @@ class StageOut:
                 self._receipts.spool(attempt, _receipt(state, decision, None))
             self.clean_up(attempt)
 
+    def drop(self, attempt: AttemptId) -> None:
+        """End an attempt that was given to another node: nothing of it is uploaded.
+
+        One whose output is being uploaded is left to the renewal of its leave, which is refused.
+        """
+        self._abort_stage_in(attempt)
+        with self._held_at_once(attempt) as state:
+            if state is not None:
+                self.clean_up(attempt)
+
     def settle(self, attempt: AttemptId) -> None:
         """Keep how an attempt ended and remove its container; the next agent uploads its output."""
         with self._held_at_once(attempt) as state:

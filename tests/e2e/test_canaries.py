@@ -25,6 +25,7 @@ import pytest
 from canaries import Canaries, ProcessWatch, database_of, logs_of, nomad_of
 from canary_requests import send_all, wrong_requests
 from e2e_world import BIN, StackOfTest, forget_images, wait_for
+from service_world import signing_request
 
 _MOST_BYTES = 20_000
 _SETTINGS = {
@@ -34,6 +35,7 @@ _SETTINGS = {
     # Thousands of wrong secrets are tried here.
     "LERULI_QUEUE_REFUSAL_DELAY_S": "0",
 }
+_MACHINE: dict[str, object] = {"cores": 1, "memorymb": 100, "csr": signing_request()}
 # All that a container can see, in its own log.
 _SHOW_EVERYTHING = (
     "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'; "
@@ -71,13 +73,17 @@ class Day:
             assert self.canaries.found(text) == [], f"{call} shows a secret in its headers"
         return answer.json()
 
-    def job(self, name: str, command: str, *, image: str = "leruli-test:1") -> Path:
-        folder = self.folder / name
-        folder.mkdir()
-        self.stack.submit(folder, command, "--memory", "200", image=image)
-        bucket = (folder / "leruli.bucket").read_text().strip()
+    def note_bucket(self, name: str, bucket: str) -> str:
+        """The bucket of a job, that only its user is to see again."""
         self.canaries.add(f"bucket of {name}", bucket)
         self.buckets.append(f"bucket of {name}")
+        return bucket
+
+    def job(self, name: str, command: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir()
+        self.stack.submit(folder, command, "--memory", "200")
+        self.note_bucket(name, (folder / "leruli.bucket").read_text().strip())
         return folder
 
     def run(self, where: str, arguments: list[str], folder: Path, **environment: str) -> str:
@@ -128,7 +134,7 @@ def _live(day: Day, watch: ProcessWatch) -> None:
     right = _use_every_secret(day, kept)
 
     shows = day.job("shows", _SHOW_EVERYTHING)
-    missing = day.job("missing", "true", image="leruli-test:9")
+    missing = _submit_without_image(day, kept["user_secret"])
     stack.wait_for_state(shows, "running")
     day.seen["container"] = {"docker inspect": _inspect_containers(stack)}
     openapi = httpx.get(f"{stack.user['LERULI_BASEURL']}/openapi.json", trust_env=False)
@@ -161,12 +167,29 @@ def _live(day: Day, watch: ProcessWatch) -> None:
     day.seen["database"] = database_of(stack)
 
 
+def _submit_without_image(day: Day, secret: str) -> Path:
+    """A job whose image is missing: the client would not submit it."""
+    bucket = day.note_bucket("missing", str(uuid4()))
+    wanted = {"bucketid": bucket, "codeversion": "leruli-test:9", "memorymb": 200}
+    folder = day.folder / "missing"
+    folder.mkdir()
+    (folder / "leruli.job").write_text(day.ask("task-submit", secret=secret, **wanted))
+    return folder
+
+
 def _note_files(day: Day) -> None:
     """Secrets of Nomad's own that no settings hold."""
     state = day.stack.data / "node" / "nomad"
     found = {path.name: path for path in state.rglob("*") if path.is_file()}
     day.note("the node's introduction token", found["intro_token.jwt"].read_text().strip())
     day.note("the node's secret of Nomad", found["secret-id"].read_text().strip())
+    keys = {path for path in day.stack.data.rglob("*-key.pem") if path.is_file()}
+    assert {"ca-key.pem", "node-key.pem", "server-key.pem", "broker-key.pem"} <= {
+        path.name for path in keys
+    }
+    for path in keys:
+        # One line of it is enough.
+        day.canaries.add(f"{path.parent.name}/{path.name}", path.read_text().splitlines()[2])
 
 
 def _use_every_secret(day: Day, kept: Mapping[str, str]) -> dict[str, str]:
@@ -176,7 +199,7 @@ def _use_every_secret(day: Day, kept: Mapping[str, str]) -> dict[str, str]:
     day.ask("group-token", "group_token", secret=revoked)
     day.ask("group-revoke-user", name="brief", **admin)
     day.ask("group-list-users", revoked=True, **admin)
-    machine = {"grouptoken": kept["group_token"], "name": "second", "cores": 1, "memorymb": 100}
+    machine = {"grouptoken": kept["group_token"], "name": "second", **_MACHINE}
     joined = day.ask("node-join", "node", computesecret=kept["compute_secret"], **machine)
     day.note("node token", joined["nodetoken"])
     day.note("introduction token", joined["nomad"]["introtoken"])
@@ -214,9 +237,7 @@ def _break_the_database(day: Day, right: Mapping[str, str]) -> None:
     )
     renamed = stack.call("task-status", jobid=str(uuid4()), secret=right["secret"])
     stack.execute("ALTER TABLE groups RENAME COLUMN forced TO disabled_at")
-    bucket = str(uuid4())
-    day.canaries.add("bucket of forced", bucket)
-    day.buckets.append("bucket of forced")
+    bucket = day.note_bucket("forced", str(uuid4()))
     failed = [
         renamed,
         stack.call("task-submit", bucketid=bucket, name="forced", **wanted),
@@ -242,7 +263,7 @@ def _kill_amid_requests(day: Day, right: Mapping[str, str], part: str) -> set[in
         "task-status": {"jobid": str(uuid4()), "secret": right["secret"]},
         "group-token": {"secret": day.secrets["revoked"]},
         "group-list-users": {"adminsecret": right["adminsecret"]},
-        "node-join": {"name": "third", "cores": 1, "memorymb": 100, **both},
+        "node-join": {"name": "third", **_MACHINE, **both},
     }
     with ThreadPoolExecutor(len(bodies)) as threads:
         asked = {call: threads.submit(day.stack.call, call, **bodies[call]) for call in bodies}
@@ -286,6 +307,12 @@ def _use_the_client(day: Day, watch: ProcessWatch, done: Path, uploaded: Path) -
         ["task-purge"],
         ["publish-code", "leruli-test", "1"],
         ["list-codes"],
+        ["task-list"],
+        ["task-bucket"],
+        ["group", "users"],
+        # With a revoked secret: else it prints what it is there to print.
+        ["group", "token"],
+        ["group", "audit"],
     ]
     nowhere = "http://127.0.0.1:9"
     wrong: list[dict[str, str]] = [
@@ -298,7 +325,11 @@ def _use_the_client(day: Day, watch: ProcessWatch, done: Path, uploaded: Path) -
             "LERULI_S3_SERVER": f"http://x:{day.secrets['object_store_secret']}@127.0.0.1:9",
         },
     ]
-    debug = {"LERULI_DEBUG": "1", "LERULI_RETRY_SECONDS": "0"}
+    debug = {
+        "LERULI_DEBUG": "1",
+        "LERULI_RETRY_SECONDS": "0",
+        "LERULI_ADMIN_SECRET": day.secrets["admin_secret"],
+    }
     tries: list[tuple[list[str], Path, dict[str, str]]]
     tries = [(command, uploaded, {}) for command in (["task-status"], ["list-codes"])]
     tries += [(["task-get", "--json"], done, debug), (["task-cancel"], waiting, debug)]
@@ -364,7 +395,7 @@ def _rotate(day: Day, right: Mapping[str, str]) -> None:
     admin, user = right["adminsecret"], right["secret"]
     new = day.ask("group-rotate-compute-secret", "new", adminsecret=admin)
     day.note("rotated compute secret", new)
-    machine = {"grouptoken": right["grouptoken"], "name": "fourth", "cores": 1, "memorymb": 100}
+    machine = {"grouptoken": right["grouptoken"], "name": "fourth", **_MACHINE}
     old = stack.call("node-join", computesecret=right["computesecret"], **machine)
     assert old.status_code == 403
     day.answers.append(("node-join", old))

@@ -1,14 +1,15 @@
-"""What all verbs share: --json and --quiet, and the way an error is told."""
+"""What all verbs share: --json and --quiet, asking, and the way an error is told."""
 
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import click
 
-from leruli.errors import LeruliError, NotFoundError
+from leruli.errors import LeruliError, NotFoundError, RefusedError
 from leruli.jobfolder import JobFolder
 from leruli.output import Output
 
@@ -45,7 +46,7 @@ def verb(*, interrupted: str) -> Callable[[Callable[..., int | None]], Callable[
                 out.error(f"Interrupted. {interrupted}", 130)
                 out.traceback(error)
                 return 130
-            except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
                 raise
             except Exception as error:
                 out.error(
@@ -86,3 +87,21 @@ def bucket_here(bucket: str | None) -> str:
         "No bucket was given and there is no leruli.bucket in the current folder. Run this in the "
         "folder of the job, or give the bucket."
     )
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone; `yes` says that it was asked before.
+
+    Raises RefusedError when the answer is no, click.UsageError when nobody is there to answer.
+    """
+    if yes:
+        return
+    if not is_answered():
+        raise click.UsageError("There is no terminal to ask on whether this is meant: add --yes.")
+    if not click.confirm(question, err=True):
+        raise RefusedError("Nothing was done.")
+
+
+def is_answered() -> bool:
+    """Whether a person is there to answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()

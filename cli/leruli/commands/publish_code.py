@@ -23,12 +23,20 @@ def command(out: Output, code: str, version: str) -> None:
     service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
 
     from leruli.api import Service
-    from leruli.images import local_image_size, publish_code
+    from leruli.images import find_code, local_image_size, publish_code
     from leruli.storage import Store
 
     size = local_image_size(code, version)
     with Service(service_settings, out.note) as service:
         token = service.group_token()
+    store = Store(storage_settings)
+    replaced = find_code(store, token, code, version)
     with progress(f"Publishing {code}:{version}", size, visible=out.shows_progress) as advance:
-        publish_code(Store(storage_settings), token, code, version, advance)
-    out.result(f"Published {code}:{version}.", {"code": code, "version": version})
+        publish_code(store, token, code, version, advance)
+    text = f"Published {code}:{version}"
+    if replaced is not None:
+        since = (
+            f" of {replaced.published.astimezone():%Y-%m-%d %H:%M}" if replaced.published else ""
+        )
+        text += f"; it replaces the one{since}. Jobs that start from now on run the new one"
+    out.result(f"{text}.", {"code": code, "version": version, "replaced": replaced is not None})

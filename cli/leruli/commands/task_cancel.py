@@ -5,16 +5,33 @@ from __future__ import annotations
 import click
 
 from leruli import settings
-from leruli.commands._common import job_here, verb
+from leruli.commands._batches import batch_option, refuse_with_batch, tell
+from leruli.commands._common import confirm, job_here, verb
 from leruli.output import Output
+from leruli.settings import ServiceSettings
 
 
 @click.command("task-cancel")
+@batch_option
+@click.option("--all-waiting", is_flag=True, help="All your jobs that wait in the queue; asks.")
+@click.option("--yes", is_flag=True, help="Do not ask about --all-waiting.")
 @click.argument("jobid", required=False)
-@verb(interrupted="Look with `leruli task-status` whether the job was cancelled.")
-def command(out: Output, jobid: str | None) -> None:
-    """Cancel a job: JOBID, or the current folder's. Prints its state after that."""
+@verb(interrupted="Look with `leruli task-status` or `leruli task-list` what was cancelled.")
+def command(out: Output, batch: str | None, all_waiting: bool, yes: bool, jobid: str | None) -> int:
+    """Cancel a job: JOBID, or the current folder's. Prints its state after that.
+
+    With --batch, the jobs of many folders. With --all-waiting, all jobs of yours that are received:
+    those that are submitted or run already go on.
+    """
+    refuse_with_batch(batch, jobid=jobid, all_waiting=all_waiting or None)
+    if all_waiting and jobid is not None:
+        raise click.UsageError("Give --all-waiting or JOBID, not both.")
     service_settings = settings.service_settings()
+    if batch is not None:
+        return _many(out, service_settings, batch)
+    if all_waiting:
+        confirm("All your jobs that wait in the queue will be cancelled. Go on?", yes=yes)
+        return _all_waiting(out, service_settings)
     jobid = job_here(jobid)
 
     from leruli.api import Service
@@ -22,3 +39,33 @@ def command(out: Output, jobid: str | None) -> None:
     with Service(service_settings, out.note) as service:
         state = service.cancel(jobid)
     out.result(str(state), {"jobid": jobid, "status": state.status, "reason": state.reason})
+    return 0
+
+
+def _many(out: Output, service_settings: ServiceSettings, batch: str) -> int:
+    from leruli.api import Service
+    from leruli.folders import find_folders
+    from leruli.manyjobs import NOT_SUBMITTED, Tally, ask_for_folders
+
+    folders = find_folders(batch)
+    tally = Tally()
+    with Service(service_settings, out.note) as service:
+        for one in ask_for_folders(folders, service.cancel_many):
+            if one.problem is not None:
+                tally.failed[one.directory] = one.problem
+            elif one.state is None:
+                tally.skipped[one.directory] = NOT_SUBMITTED
+            elif one.is_over and one.state.status != "cancelled":
+                tally.skipped[one.directory] = f"{one.state.status} already"
+            else:
+                tally.done.append(one.directory)
+    return tell(out, "Cancelled", tally, {})
+
+
+def _all_waiting(out: Output, service_settings: ServiceSettings) -> int:
+    from leruli.api import Service
+
+    with Service(service_settings, out.note) as service:
+        count = sum(service.cancel_waiting())
+    out.result(f"Cancelled {count} {'job' if count == 1 else 'jobs'}.", {"cancelled": count})
+    return 0

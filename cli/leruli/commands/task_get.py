@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from leruli import settings
+from leruli.commands._batches import batch_option, refuse_with_batch, tell
 from leruli.commands._common import HERE, bucket_here, verb
 from leruli.errors import LeruliError, NotFoundError
 from leruli.jobfolder import JobFolder
@@ -18,18 +19,41 @@ if TYPE_CHECKING:
 
 
 @click.command("task-get")
+@batch_option
+@click.option("--again", is_flag=True, help="With --batch: also what was fetched before.")
 @click.option("--all", "everything", is_flag=True, help="Fetch the archive of the input too.")
+@click.option("--job", metavar="JOBID", help="Of this job; an admin may name any of the group.")
 @click.argument("bucket", required=False)
 @verb(interrupted="What was fetched is complete. Run `leruli task-get` again for the rest.")
-def command(out: Output, everything: bool, bucket: str | None) -> int:
+def command(
+    out: Output,
+    batch: str | None,
+    again: bool,
+    everything: bool,
+    job: str | None,
+    bucket: str | None,
+) -> int:
     """Fetch the results of a job into the current folder.
 
-    Of the current folder's job, or of BUCKET. Files of the same names are replaced.
+    Of the current folder's job, of JOBID, or of BUCKET. Files of the same names are replaced. With
+    --batch, those of many folders, each into its own, as far as their jobs are over and were not
+    fetched before.
     """
+    refuse_with_batch(batch, job=job, bucket=bucket)
+    if again and batch is None:
+        raise click.UsageError("--again goes with --batch.")
+    if batch is not None:
+        return _many(out, batch, everything=everything, again=again)
+    if job is not None and bucket is not None:
+        raise click.UsageError("Give --job or BUCKET, not both.")
     storage_settings = settings.storage_settings()
-    # Only of the folder's own job is it known how far it is.
-    jobid = JobFolder(HERE).job() if bucket is None else None
-    bucket = bucket_here(bucket)
+    if job is not None:
+        jobid: str | None = job
+        bucket = _bucket_of(out, job)
+    else:
+        # Only of the folder's own job is it known how far it is.
+        jobid = JobFolder(HERE).job() if bucket is None else None
+        bucket = bucket_here(bucket)
 
     from leruli.fetching import fetch, select_results
     from leruli.storage import Store
@@ -59,6 +83,49 @@ def command(out: Output, everything: bool, bucket: str | None) -> int:
         },
     )
     return 1 if fetched.refused else 0
+
+
+def _many(out: Output, batch: str, *, everything: bool, again: bool) -> int:
+    settings.require(settings.ALL)
+    service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
+
+    from leruli.api import Service
+    from leruli.folders import find_folders
+    from leruli.journal import Journal
+    from leruli.manyjobs import WORKERS, ask_for_folders, fetch_folders
+    from leruli.storage import Store
+
+    names = find_folders(batch)
+    with Journal.opened(batch) as journal:
+        with Service(service_settings, out.note) as service:
+            folders = list(ask_for_folders(names, service.statuses))
+        with progress(
+            "Fetching", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
+        ) as advance:
+            tally = fetch_folders(
+                Store(storage_settings, connections=WORKERS),
+                folders,
+                journal,
+                everything=everything,
+                again=again,
+                advance=advance,
+            )
+    return tell(
+        out,
+        "Fetched",
+        tally,
+        {"files": tally.files, "bytes": tally.total_bytes},
+        f" ({tally.files} files, {tally.total_bytes} bytes)",
+    )
+
+
+def _bucket_of(out: Output, jobid: str) -> str:
+    service_settings = settings.service_settings()
+
+    from leruli.api import Service
+
+    with Service(service_settings, out.note) as service:
+        return service.bucket(jobid, "get")
 
 
 def _state(jobid: str | None) -> JobState | None:

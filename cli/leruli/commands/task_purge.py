@@ -5,39 +5,53 @@ from __future__ import annotations
 import click
 
 from leruli import settings
+from leruli.commands._batches import batch_option, refuse_with_batch, tell
 from leruli.commands._common import HERE, bucket_here, job_here, verb
 from leruli.errors import NotFoundError, RefusedError
 from leruli.jobfolder import JobFolder
 from leruli.output import Output
+from leruli.progress import progress
 
 
 @click.command("task-purge")
+@batch_option
 @click.option("--force", is_flag=True, help="Purge whatever state the job is in.")
+@click.option("--job", metavar="JOBID", help="Of this job; an admin may name any of the group.")
 @click.argument("jobid", required=False)
 @click.argument("bucket", required=False)
 @verb(interrupted="Some files may be gone already. Run the command again to remove the rest.")
-def command(out: Output, force: bool, jobid: str | None, bucket: str | None) -> None:
+def command(
+    out: Output,
+    batch: str | None,
+    force: bool,
+    job: str | None,
+    jobid: str | None,
+    bucket: str | None,
+) -> int:
     """Delete a job's input and output from the object storage, for good.
 
-    Of the current folder's job, or of JOBID with BUCKET. Refused while the job is not over. What
-    was downloaded stays. Nothing is asked. task-prune is the same command.
+    Of the current folder's job, of --job JOBID, or of JOBID with BUCKET. Refused while the job is
+    not over. What was downloaded stays. Nothing is asked. task-prune is the same command. With
+    --batch, the jobs of many folders; one that completed is passed over until it was fetched.
     """
+    refuse_with_batch(batch, job=job, jobid=jobid)
+    if batch is not None:
+        return _many(out, batch, force=force)
     if (jobid is None) != (bucket is None):
-        raise click.UsageError("Give both JOBID and BUCKET, or neither.")
+        raise click.UsageError("Give both JOBID and BUCKET, or neither; or --job JOBID alone.")
+    if job is not None and jobid is not None:
+        raise click.UsageError("Give --job JOBID, or JOBID and BUCKET, not all of them.")
     storage_settings = settings.storage_settings()
-    bucket = bucket_here(bucket)
+    if job is not None:
+        bucket = _locate(out, job, force=force)
+    else:
+        bucket = bucket_here(bucket)
+        if not force:
+            _check(out, _job_to_check(jobid))
 
-    from leruli.purging import check_purgeable, purge
+    from leruli.purging import purge
     from leruli.storage import Store
 
-    if not force:
-        service_settings = settings.service_settings()
-        jobid = _job_to_check(jobid)
-
-        from leruli.api import Service
-
-        with Service(service_settings, out.note) as service:
-            check_purgeable(service, jobid)
     removed = purge(Store(storage_settings), bucket)
     # The job can still be asked about; what leruli.bucket led to is no more.
     JobFolder(HERE).forget_bucket(bucket)
@@ -45,6 +59,49 @@ def command(out: Output, force: bool, jobid: str | None, bucket: str | None) -> 
         f"Purged bucket {bucket}: {removed} {'object' if removed == 1 else 'objects'} deleted.",
         {"bucket": bucket, "deleted": removed},
     )
+    return 0
+
+
+def _many(out: Output, batch: str, *, force: bool) -> int:
+    settings.require(settings.ALL)
+    service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
+
+    from leruli.api import Service
+    from leruli.folders import find_folders
+    from leruli.manyjobs import WORKERS, ask_for_folders, purge_folders
+    from leruli.storage import Store
+
+    names = find_folders(batch)
+    with Service(service_settings, out.note) as service:
+        folders = list(ask_for_folders(names, service.statuses))
+    with progress(
+        "Purging", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
+    ) as advance:
+        store = Store(storage_settings, connections=WORKERS)
+        tally = purge_folders(store, folders, force=force, advance=advance)
+    return tell(out, "Purged", tally, {})
+
+
+def _check(out: Output, jobid: str) -> None:
+    service_settings = settings.service_settings()
+
+    from leruli.api import Service
+    from leruli.purging import check_purgeable
+
+    with Service(service_settings, out.note) as service:
+        check_purgeable(service, jobid)
+
+
+def _locate(out: Output, jobid: str, *, force: bool) -> str:
+    """Return the bucket of a job that may be purged, from the service."""
+    if not force:
+        _check(out, jobid)
+    service_settings = settings.service_settings()
+
+    from leruli.api import Service
+
+    with Service(service_settings, out.note) as service:
+        return service.bucket(jobid, "purge")
 
 
 def _job_to_check(jobid: str | None) -> str:

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 
 from leruli import settings
+from leruli.commands._batches import batch_option, refuse_with_batch
 from leruli.commands._common import job_here, verb
+from leruli.commands._listing import in_states
 from leruli.output import Output
+from leruli.tables import Column
+
+_COLUMNS = (
+    Column("folder", "folder"),
+    Column("job", "jobid"),
+    Column("state", "status"),
+    Column("reason", "reason"),
+)
 
 
 @click.command("task-status")
+@batch_option
+@in_states
 @click.argument("jobid", required=False)
 @verb(interrupted="Nothing was changed.")
-def command(out: Output, jobid: str | None) -> None:
+def command(out: Output, batch: str | None, states: tuple[str, ...], jobid: str | None) -> int:
     """Print the state of a job: of JOBID, or of the current folder's.
 
     received, submitted, running, completed, failed or cancelled, with the reason where there is
-    one. The exit code is 0 whenever the state could be read, whatever it is.
+    one. The exit code is 0 whenever the state could be read, whatever it is. With --batch, the
+    states of the jobs of many folders, and how many there are of each.
     """
+    refuse_with_batch(batch, jobid=jobid)
+    if states and batch is None:
+        raise click.UsageError("--state chooses among the folders of --batch.")
     service_settings = settings.service_settings()
+    if batch is not None:
+        return _many(out, service_settings, batch, states)
     jobid = job_here(jobid)
 
     from leruli.api import Service
@@ -26,3 +46,30 @@ def command(out: Output, jobid: str | None) -> None:
     with Service(service_settings, out.note) as service:
         state = service.status(jobid)
     out.result(str(state), {"jobid": jobid, "status": state.status, "reason": state.reason})
+    return 0
+
+
+def _many(
+    out: Output,
+    service_settings: settings.ServiceSettings,
+    batch: str,
+    states: tuple[str, ...],
+) -> int:
+    from leruli.api import Service
+    from leruli.folders import find_folders
+    from leruli.manyjobs import NOT_SUBMITTED, FolderJob, ask_for_folders
+
+    def entry(one: FolderJob) -> dict[str, str | None]:
+        status, reason = ("unknown" if one.problem else NOT_SUBMITTED), one.problem
+        if one.state is not None:
+            status, reason = one.state.status, one.state.reason
+        return {"folder": one.directory, "jobid": one.jobid, "status": status, "reason": reason}
+
+    folders = find_folders(batch)
+    with Service(service_settings, out.note) as service:
+        entries = [entry(one) for one in ask_for_folders(folders, service.statuses)]
+    counts = Counter(str(one["status"]) for one in entries)
+    shown = [one for one in entries if not states or one["status"] in states]
+    out.table("folders", _COLUMNS, shown, more={"counts": counts})
+    out.note(f"{len(entries)} folders: {', '.join(f'{n} {s}' for s, n in counts.most_common())}.")
+    return 1 if counts["unknown"] or counts[NOT_SUBMITTED] else 0

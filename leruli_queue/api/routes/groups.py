@@ -116,25 +116,7 @@ async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer
     wanted = Filter(states, body.since, body.until, body.after)
     jobs = await group_activity(context.pool, group.id, body.user, wanted, body.limit)
     return ActivityAnswer(
-        jobs=[
-            ActivityJob(
-                jobid=job.id,
-                user=job.user,
-                code=job.code,
-                version=job.version,
-                cores=job.cores,
-                memorymb=job.memory_mb,
-                state=job.state,
-                reason=job.reason,
-                exitcode=job.exit_code,
-                attempts=job.attempts,
-                receivedat=job.received_at,
-                submittedat=job.submitted_at,
-                runningat=job.running_at,
-                endedat=job.ended_at,
-            )
-            for job in jobs
-        ],
+        jobs=[ActivityJob.of(job) for job in jobs],
         next=jobs[-1].id if len(jobs) == body.limit else None,
     )
 

@@ -1,39 +1,42 @@
-"""What node agents ask: join, leave, and the three steps of an attempt."""
+"""What node agents ask: join, report, leave, and the three steps of an attempt."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from fastapi import APIRouter
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.access.authorise import authorise_machine, authorise_node
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import Context, ContextDep
+from leruli_queue.api.errors import cluster_explained
 from leruli_queue.api.schemas import (
     PROBLEMS,
     AttemptEnd,
     AttemptStart,
     AttemptStartAnswer,
+    HeldAttempt,
+    NodeCertificate,
+    NodeCertificateAnswer,
     NodeJoin,
     NodeJoinAnswer,
     NodeLeaveAnswer,
+    NodeReport,
+    NodeReportAnswer,
     NomadAccess,
     Nothing,
     OneAttempt,
     Problem,
     WithNodeToken,
 )
-from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.attempts import AttemptId, allow_upload, end_attempt, start_attempt
 from leruli_queue.jobs.outcomes import Receipt
 from leruli_queue.jobs.retries import Retries
-from leruli_queue.nodes.join import Machine, join_node, leave_node
+from leruli_queue.nodes.join import Gate, Machine, join_node, leave_node, renew_certificate
 from leruli_queue.nodes.pools import image_prefix
-from leruli_queue.nomad.gateway import NomadError
-
-log = structlog.get_logger(__name__)
+from leruli_queue.nodes.report import Report, take_report
+from leruli_queue.store.queries import queries
 
 router = APIRouter(tags=["nodes"], responses=PROBLEMS)
 
@@ -51,23 +54,24 @@ async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
         group_token=body.grouptoken,
         compute_secret=body.computesecret,
     )
-    machine = Machine(body.name, body.cores, body.memorymb, body.agentversion)
-    try:
-        admission = await join_node(context.pool, context.nomad, group, machine, body.nodeid)
-    except NomadError as error:
-        raise _cluster_away(error) from error
-    settings = context.settings
+    machine = Machine(body.name, body.cores, body.memorymb, body.agentversion, body.csr)
+    gate = context.gate(await queries.cluster_of_group(context.pool, group_id=group.id))
+    with cluster_explained():
+        admission = await join_node(context.pool, gate, group, machine, body.nodeid)
+    cluster = context.clusters[gate.name]
     return NodeJoinAnswer(
         nodeid=admission.node_id,
         nodetoken=admission.node_token,
         nomad=NomadAccess(
-            servers=settings.nomad_servers,
-            region=settings.nomad_region,
-            datacenter=settings.nomad_datacenter,
+            servers=list(cluster.servers),
+            region=cluster.region,
+            datacenter=cluster.datacenter,
             pool=admission.pool,
             introtoken=admission.introduction_token,
         ),
+        tls=_certificate(gate, admission.certificate),
         imageprefix=image_prefix(group.key_id),
+        reportseconds=context.settings.node_report_s,
     )
 
 
@@ -75,13 +79,44 @@ async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
 async def node_leave(body: WithNodeToken, context: ContextDep) -> NodeLeaveAnswer:
     """Take the node out of service; answers how many attempts are still on it."""
     node = await _node(Call.NODE_LEAVE, body, context)
-    try:
+    gate = await _gate_of(node, context)
+    with cluster_explained():
         running = await leave_node(
-            context.pool, context.nomad, node, context.settings.drain_deadline_s
+            context.pool, gate.admission, node, context.settings.drain_deadline_s
         )
-    except NomadError as error:
-        raise _cluster_away(error) from error
     return NodeLeaveAnswer(running=running)
+
+
+@router.post(f"/{Call.NODE_CERTIFICATE}")
+async def node_certificate(body: NodeCertificate, context: ContextDep) -> NodeCertificateAnswer:
+    """Sign the node's next certificate, unless its compute secret was rotated since it joined."""
+    node = await _node(Call.NODE_CERTIFICATE, body, context)
+    gate = await _gate_of(node, context)
+    return _certificate(gate, await renew_certificate(context.pool, gate.signer, node, body.csr))
+
+
+@router.post(f"/{Call.NODE_REPORT}")
+async def node_report(body: NodeReport, context: ContextDep) -> NodeReportAnswer:
+    """Take what a node shows of itself; answer how it stands and what it has to end."""
+    node = await _node(Call.NODE_REPORT, body, context)
+    reply = await take_report(
+        context.pool,
+        node.id,
+        Report(
+            agent_version=body.agentversion,
+            nomad_version=body.nomadversion,
+            images=body.images,
+            disk_free_mb=body.diskfreemb,
+            disk_total_mb=body.disktotalmb,
+            holds=[(held.jobid, held.attempt) for held in body.attempts],
+        ),
+    )
+    return NodeReportAnswer(
+        standing=reply.node.standing,
+        reason=reply.node.reason,
+        drop=[HeldAttempt(jobid=job_id, attempt=number) for job_id, number in reply.drop],
+        reportseconds=context.settings.node_report_s,
+    )
 
 
 @router.post(f"/{Call.ATTEMPT_START}", responses=_STALE)
@@ -134,10 +169,13 @@ def _attempt(body: OneAttempt) -> AttemptId:
     return AttemptId(body.jobid, body.attempt)
 
 
-def _cluster_away(error: NomadError) -> UserReportableError:
-    log.error("Nomad failed a call", why=str(error))
-    return UserReportableError(
-        "The cluster manager (Nomad) does not answer the service. Try again in a moment.",
-        status=503,
-        retry_after=5,
+async def _gate_of(node: Node, context: Context) -> Gate:
+    return context.gate(await queries.cluster_of_node(context.pool, node_id=node.id))
+
+
+def _certificate(gate: Gate, certificate: str) -> NodeCertificateAnswer:
+    return NodeCertificateAnswer(
+        ca=gate.signer.authority.pem,
+        certificate=certificate,
+        validseconds=gate.signer.lifetime.total_seconds(),
     )

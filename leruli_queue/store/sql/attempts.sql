@@ -6,9 +6,8 @@
 WITH leave AS (
     UPDATE jobs j
     SET node_id = :node_id, start_key = :start_key, started_at = coalesce(j.started_at, now())
-    FROM nodes n JOIN groups g ON g.id = n.group_id
-    WHERE n.id = :node_id AND n.group_id = j.group_id AND n.epoch = g.compute_epoch
-      AND n.left_at IS NULL AND g.disabled_at IS NULL
+    FROM usable_nodes n
+    WHERE n.id = :node_id AND n.group_id = j.group_id
       AND j.id = :job_id AND j.attempt = :number AND j.state = 'submitted'
       AND (j.started_at IS NULL OR (j.start_key = :start_key AND j.node_id = :node_id))
     RETURNING j.id, j.attempt, j.bucket, j.code, j.version, j.cores, j.memory_mb, j.time_limit_s
@@ -23,7 +22,8 @@ SELECT bucket, code, version, cores, memory_mb, time_limit_s FROM leave;
 -- name: why_no_start^
 -- What start_attempt looked at, for the sentence of its refusal.
 SELECT j.group_id = n.group_id AS same_group, n.epoch = g.compute_epoch AS current_secret,
-       n.left_at IS NOT NULL AS has_left, g.disabled_at IS NOT NULL AS group_is_disabled,
+       n.left_at IS NOT NULL AS has_left, n.drained_at IS NOT NULL AS is_drained,
+       n.cluster = g.cluster AS current_cluster, g.disabled_at IS NOT NULL AS group_is_disabled,
        j.attempt, j.state, j.started_at, j.cancel_requested_at
 FROM nodes n
 JOIN groups g ON g.id = n.group_id
@@ -51,7 +51,8 @@ RETURNING a.number;
 SELECT j.state, j.attempt, j.code, j.version, j.memory_mb, j.time_limit_s, j.lost_attempts,
        j.cancel_requested_at, a.node_id, a.upload_at,
        a.stop_requested_at IS NOT NULL
-         OR EXISTS (SELECT 1 FROM nodes n WHERE n.id = a.node_id AND n.left_at IS NOT NULL)
+         OR EXISTS (SELECT 1 FROM nodes n WHERE n.id = a.node_id
+                    AND (n.left_at IS NOT NULL OR n.drained_at IS NOT NULL))
          AS stop_expected
 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = :number
 WHERE j.id = :job_id

@@ -1,28 +1,32 @@
+-- name: clusters_in_use
+SELECT cluster, array_agg(name ORDER BY name) AS groups FROM groups GROUP BY cluster;
+
 -- name: groups_with_backlog
--- Groups that have jobs to dispatch.
+-- Groups of a cluster that have jobs to dispatch.
 SELECT g.id
 FROM groups g
-WHERE EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = g.id AND j.state = 'received')
+WHERE g.cluster = :cluster AND EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = g.id AND j.state = 'received')
 ORDER BY g.id;
 
 -- name: waiting_by_shape
 -- What waits for a place in Nomad, by what it asks for. (Both states are named because the index
 -- jobs_in_flight is on both: one alone would not use it.)
-SELECT group_id, cores, memory_mb, count(*) AS waiting
-FROM jobs
-WHERE state IN ('submitted', 'running') AND state = 'submitted' AND started_at IS NULL
-GROUP BY group_id, cores, memory_mb;
+SELECT j.group_id, j.cores, j.memory_mb, count(*) AS waiting
+FROM jobs j JOIN groups g ON g.id = j.group_id
+WHERE g.cluster = :cluster
+  AND j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
+GROUP BY j.group_id, j.cores, j.memory_mb;
 
 -- name: claim_jobs
 -- The oldest jobs of a group that a living node of it is large enough for become submitted, each
--- with a new attempt, but for those that ask for what enough jobs wait for already. Committed before Nomad hears of it: a crash in between leaves an attempt without
--- nomad_job_id, which is dispatched again under the same token.
+-- with a new attempt, but for those that ask for what enough jobs wait for already. Committed
+-- before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id, which is
+-- dispatched again under the same token.
 WITH picked AS (
     SELECT j.id FROM jobs j
     WHERE j.group_id = :group_id AND j.state = 'received'
-      AND EXISTS (SELECT 1 FROM nodes n JOIN groups g ON g.id = n.group_id
-                  WHERE n.group_id = j.group_id AND n.left_at IS NULL AND n.alive
-                    AND n.epoch = g.compute_epoch
+      AND EXISTS (SELECT 1 FROM usable_nodes n
+                  WHERE n.group_id = j.group_id AND n.cluster = :cluster AND n.alive
                     AND n.cores >= j.cores AND n.memory_mb >= j.memory_mb)
       AND (j.not_before IS NULL OR j.not_before <= now())
       AND NOT EXISTS (SELECT 1 FROM unnest(:full_cores::int[], :full_memories::int[])
@@ -39,16 +43,18 @@ WITH picked AS (
     WHERE j.id = p.id AND j.state = 'received'
     RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.memory_mb
 ), noted AS (
-    INSERT INTO attempts (job_id, number, node_set)
-    SELECT id, attempt, :node_set FROM claimed
+    INSERT INTO attempts (job_id, number, node_set, cluster)
+    SELECT id, attempt, :node_set, :cluster FROM claimed
 )
 SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM claimed ORDER BY id;
 
 -- name: undispatched_attempts
 -- Claimed, but whether Nomad has them was not committed. One that was started is there for sure.
-SELECT a.job_id, a.number, a.node_set, j.started_at IS NOT NULL AS started, j.group_id, j.code, j.version, j.cores, j.memory_mb
+SELECT a.job_id, a.number, a.node_set, j.started_at IS NOT NULL AS started, j.group_id, j.code,
+       j.version, j.cores, j.memory_mb
 FROM attempts a JOIN jobs j ON j.id = a.job_id AND j.attempt = a.number
-WHERE a.ended_at IS NULL AND a.nomad_job_id IS NULL AND a.stop_requested_at IS NULL
+WHERE a.cluster = :cluster
+  AND a.ended_at IS NULL AND a.nomad_job_id IS NULL AND a.stop_requested_at IS NULL
   AND j.state IN ('submitted', 'running')
 ORDER BY a.job_id
 LIMIT :limit;
@@ -59,15 +65,15 @@ UPDATE attempts SET nomad_job_id = :nomad_job_id
 WHERE job_id = :job_id AND number = :number AND nomad_job_id IS NULL;
 
 -- name: use_parent!
-INSERT INTO nomad_parents (id, group_id) VALUES (:id, :group_id)
-ON CONFLICT (id) DO UPDATE SET last_used_at = now();
+INSERT INTO nomad_parents (id, cluster, group_id) VALUES (:id, :cluster, :group_id)
+ON CONFLICT (id, cluster) DO UPDATE SET last_used_at = now();
 
 -- name: idle_parents
 SELECT id FROM nomad_parents
-WHERE last_used_at < now() - make_interval(secs => :idle_s);
+WHERE cluster = :cluster AND last_used_at < now() - make_interval(secs => :idle_s);
 
 -- name: forget_parent!
-DELETE FROM nomad_parents WHERE id = :id;
+DELETE FROM nomad_parents WHERE id = :id AND cluster = :cluster;
 
 -- name: note_running!
 -- From Nomad's events: the commands of these attempts run.
@@ -116,14 +122,14 @@ WHERE a.job_id = s.job_id AND a.number = s.number AND a.allocation_id IS NULL
 SELECT a.job_id, a.number, a.nomad_job_id, j.started_at,
        a.claimed_at < now() - make_interval(secs => 60) AS old
 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
-WHERE j.state IN ('submitted', 'running');
+WHERE j.state IN ('submitted', 'running') AND a.cluster = :cluster;
 
 -- name: attempts_without_a_place
 -- Dispatched, and not placed on any node yet.
 SELECT j.group_id, a.job_id, a.number, a.node_set
 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
 WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
-  AND a.allocation_id IS NULL AND a.nomad_job_id IS NOT NULL;
+  AND a.allocation_id IS NULL AND a.nomad_job_id IS NOT NULL AND a.cluster = :cluster;
 
 -- name: note_gone!
 -- Not in Nomad any more: if a receipt is under way, it has the usual time to come.
@@ -132,22 +138,31 @@ FROM unnest(:job_ids::uuid[], :numbers::int[]) AS s (job_id, number)
 WHERE a.job_id = s.job_id AND a.number = s.number;
 
 -- name: overdue_attempts
--- Over in Nomad without a receipt for the whole grace, or on a node that is silent for too long
--- (unless it uploads all the same: then it is only Nomad that does not hear it).
+-- Over in Nomad without a receipt for the whole grace, or on a node that is silent there for too
+-- long. Not so while the node itself tells us otherwise: it uploads, or reports that it holds the
+-- attempt. Then it is only Nomad that does not hear it, or another node told Nomad a lie. Its word
+-- is good for as long as the job may take: a node ends what is over its time limit.
 SELECT a.job_id, a.number, a.allocation_id, a.silent_since IS NOT NULL AS silent,
        j.started_at IS NOT NULL AS started
 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
-WHERE j.state IN ('submitted', 'running') AND a.ended_at IS NULL
+WHERE j.state IN ('submitted', 'running') AND a.ended_at IS NULL AND a.cluster = :cluster
   AND (a.allocation_dead_at < now() - make_interval(secs => :receipt_grace_s)
        OR (a.allocation_dead_at IS NOT NULL AND j.started_at IS NULL)
-       OR (a.silent_since < now() - make_interval(secs => :node_silence_s)
-           AND (a.upload_at IS NULL
-                OR a.upload_at < now() - make_interval(secs => :node_silence_s))));
+       OR a.silent_since < now() - make_interval(secs => :node_silence_s))
+  AND (a.upload_at IS NULL OR a.upload_at < now() - make_interval(secs => :node_silence_s))
+  AND NOT EXISTS (
+      SELECT 1 FROM nodes n
+      WHERE n.id = a.node_id AND n.removed_at IS NULL
+        AND n.reported_at > now() - make_interval(secs => :node_silence_s)
+        AND a.job_id || 'x' || a.number = ANY(n.holds)
+        AND now() < coalesce(a.running_at, a.started_at)
+                    + make_interval(secs => j.time_limit_s + :receipt_grace_s));
 
 -- name: attempts_to_stop
 SELECT job_id, number, nomad_job_id
 FROM attempts
 WHERE stop_requested_at IS NOT NULL AND stopped_at IS NULL AND nomad_job_id IS NOT NULL
+  AND cluster = :cluster
 LIMIT :limit;
 
 -- name: note_stopped!

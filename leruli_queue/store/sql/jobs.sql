@@ -57,3 +57,81 @@ WITH cancelled AS (
     WHERE a.job_id = c.id AND a.number = c.attempt
 )
 SELECT state, user_id, is_first_request FROM cancelled;
+
+-- name: job_statuses
+-- As job_status, of many jobs. Not a join, for which PostgreSQL would read all attempts.
+SELECT j.id, j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb,
+       (SELECT a.waiting_reason FROM attempts a
+        WHERE a.job_id = j.id AND a.number = j.attempt) AS waiting_reason
+FROM jobs j
+WHERE j.id = ANY(:job_ids::uuid[]) AND j.group_id = :group_id
+  AND (:owner_id::int IS NULL OR j.user_id = :owner_id);
+
+-- name: cancel_jobs
+-- As cancel_job, of many jobs. They are locked in the order of their ids, so that two calls with
+-- the same jobs wait for each other and do not deadlock.
+WITH picked AS (
+    SELECT id FROM jobs
+    WHERE id = ANY(:job_ids::uuid[]) AND group_id = :group_id
+      AND (:owner_id::int IS NULL OR user_id = :owner_id)
+      AND state IN ('received', 'submitted', 'running')
+    ORDER BY id
+    FOR UPDATE
+), cancelled AS (
+    UPDATE jobs j
+    SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,
+        reason = CASE WHEN started_at IS NULL THEN :reason ELSE reason END,
+        ended_at = CASE WHEN started_at IS NULL THEN now() END,
+        cancel_requested_at = coalesce(cancel_requested_at, now()),
+        cancelled_by = coalesce(cancelled_by, :user_id)
+    WHERE j.id = ANY(ARRAY(SELECT id FROM picked))
+      AND j.state IN ('received', 'submitted', 'running')
+    RETURNING j.id, j.attempt, j.state, j.user_id,
+              j.cancel_requested_at = now() AS is_first_request
+), stopping AS (
+    UPDATE attempts a
+    SET stop_requested_at = coalesce(stop_requested_at, now())
+    FROM cancelled c
+    WHERE a.job_id = c.id AND a.number = c.attempt
+), noted AS (
+    INSERT INTO audit (group_id, actor_id, action, subject)
+    SELECT :group_id, :user_id, :action::audit_action, id::text
+    FROM cancelled
+    WHERE user_id <> :user_id AND is_first_request
+    ORDER BY id
+)
+SELECT id, state FROM cancelled;
+
+-- name: cancel_own_jobs^
+-- A user's jobs in some states, as cancel_jobs; how many are over and how many are only marked.
+-- Those that were marked before are passed over, so that repeating it comes to an end. The ids go
+-- through an array: of a join PostgreSQL expects so many rows that it would read the whole table.
+WITH picked AS (
+    SELECT found.id
+    FROM unnest(:states::job_state[]) AS wanted (state)
+    CROSS JOIN LATERAL (
+        SELECT j.id FROM jobs j
+        WHERE j.user_id = :user_id AND j.state = wanted.state AND j.cancel_requested_at IS NULL
+        ORDER BY j.id
+        LIMIT :limit
+        FOR UPDATE
+    ) AS found
+), cancelled AS (
+    UPDATE jobs j
+    SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,
+        reason = CASE WHEN started_at IS NULL THEN :reason ELSE reason END,
+        ended_at = CASE WHEN started_at IS NULL THEN now() END,
+        cancel_requested_at = now(),
+        cancelled_by = :user_id
+    WHERE j.id = ANY(ARRAY(SELECT id FROM picked))
+      AND j.state IN ('received', 'submitted', 'running')
+    RETURNING j.id, j.attempt, j.state
+), stopping AS (
+    UPDATE attempts a
+    SET stop_requested_at = coalesce(stop_requested_at, now())
+    FROM cancelled c
+    WHERE a.job_id = c.id AND a.number = c.attempt
+)
+SELECT count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
+       count(*) FILTER (WHERE state <> 'cancelled') AS stopping
+FROM cancelled;

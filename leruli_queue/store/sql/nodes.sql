@@ -1,23 +1,32 @@
 -- name: upsert_node$
--- A node that joins (again): its earlier token ends with the new key id.
-INSERT INTO nodes (id, group_id, name, key_id, token_hash, epoch, cores, memory_mb, agent_version)
-VALUES (:id, :group_id, :name, :key_id, :token_hash, :epoch, :cores, :memory_mb, :agent_version)
+-- A node that joins (again): its earlier token ends with the new key id. Null when the id belongs
+-- to another group, or to a node that an admin removed.
+INSERT INTO nodes (id, group_id, cluster, name, key_id, token_hash, epoch, cores, memory_mb,
+                   agent_version)
+VALUES (:id, :group_id, :cluster, :name, :key_id, :token_hash, :epoch, :cores, :memory_mb,
+        :agent_version)
 ON CONFLICT (id) DO UPDATE
-SET name = excluded.name, key_id = excluded.key_id, token_hash = excluded.token_hash,
+SET cluster = excluded.cluster, name = excluded.name, key_id = excluded.key_id, token_hash = excluded.token_hash,
     epoch = excluded.epoch, cores = excluded.cores, memory_mb = excluded.memory_mb,
     agent_version = excluded.agent_version, joined_at = now(), last_seen_at = now(), left_at = NULL,
-    alive = true
-WHERE nodes.group_id = excluded.group_id
+    alive = true, nomad_trouble = NULL
+WHERE nodes.group_id = excluded.group_id AND nodes.removed_at IS NULL
 RETURNING id;
 
--- name: group_has_node$
-SELECT EXISTS (SELECT 1 FROM nodes WHERE id = :node_id AND group_id = :group_id);
+-- name: earlier_node^
+-- The node that comes back; none when the id is not one of the group's, or was removed.
+SELECT id, drained_at IS NOT NULL AS drained FROM nodes
+WHERE id = :node_id AND group_id = :group_id AND removed_at IS NULL;
 
 -- name: living_capacity
 -- What sizes the usable nodes of a group that Nomad has as ready are of.
-SELECT DISTINCT n.cores, n.memory_mb
-FROM nodes n JOIN groups g ON g.id = n.group_id
-WHERE n.group_id = :group_id AND n.left_at IS NULL AND n.alive AND n.epoch = g.compute_epoch;
+SELECT DISTINCT cores, memory_mb FROM usable_nodes WHERE group_id = :group_id AND alive;
+
+-- name: cluster_of_group$
+SELECT cluster FROM groups WHERE id = :group_id;
+
+-- name: cluster_of_node$
+SELECT cluster FROM nodes WHERE id = :node_id;
 
 -- name: node_leaves$
 -- Marks the node as leaving and counts the attempts that it started and did not end.
@@ -31,17 +40,89 @@ FROM jobs j JOIN leaving l ON l.group_id = j.group_id AND l.id = j.node_id
 WHERE j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL;
 
 -- name: usable_nodes
--- The nodes that may start jobs, by group.
-SELECT n.group_id, g.token_key_id, n.id, n.cores, n.memory_mb
-FROM nodes n JOIN groups g ON g.id = n.group_id
-WHERE n.left_at IS NULL AND n.epoch = g.compute_epoch AND g.disabled_at IS NULL
-ORDER BY n.group_id, n.id;
+-- The nodes of a cluster that may start jobs, by group.
+SELECT group_id, token_key_id, id, cores, memory_mb
+FROM usable_nodes
+WHERE cluster = :cluster
+ORDER BY group_id, id;
 
--- name: note_nodes_alive!
--- From Nomad's list of nodes. One that has just joined gets the time to register there.
-UPDATE nodes SET alive = (id = ANY(:ready::uuid[]))
-WHERE left_at IS NULL AND alive <> (id = ANY(:ready::uuid[]))
-  AND (id = ANY(:ready::uuid[]) OR joined_at < now() - interval '1 minute');
+-- name: nodes_of_cluster
+-- Who may be a node of which pool, for the comparison with what Nomad has.
+SELECT n.id, g.token_key_id, n.joined_at < now() - interval '1 minute' AS old,
+       EXISTS (SELECT 1 FROM usable_nodes u WHERE u.id = n.id) AS usable
+FROM nodes n JOIN groups g ON g.id = n.group_id
+WHERE n.cluster = :cluster AND n.removed_at IS NULL;
+
+-- name: note_nodes!
+-- How Nomad has the nodes: whether they can take jobs, and what is wrong if not.
+UPDATE nodes n SET alive = s.alive, nomad_trouble = s.trouble
+FROM unnest(:ids::uuid[], :alives::bool[], :troubles::text[]) AS s (id, alive, trouble)
+WHERE n.id = s.id
+  AND (n.alive <> s.alive OR n.nomad_trouble IS DISTINCT FROM s.trouble);
 
 -- name: touch_node!
 UPDATE nodes SET last_seen_at = now() WHERE id = :node_id;
+
+-- name: note_report!
+UPDATE nodes
+SET last_seen_at = now(), reported_at = now(), agent_version = :agent_version,
+    nomad_version = :nomad_version, images = :images, disk_free_mb = :disk_free_mb,
+    disk_total_mb = :disk_total_mb, holds = :holds
+WHERE id = :node_id;
+
+-- name: attempts_not_held
+-- Those of the given attempts that are not this node's to run (any more).
+SELECT s.job_id, s.number
+FROM unnest(:job_ids::uuid[], :numbers::int[]) AS s (job_id, number)
+WHERE NOT EXISTS (
+    SELECT 1 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+    WHERE j.id = s.job_id AND j.attempt = s.number AND j.node_id = :node_id
+      AND j.started_at IS NOT NULL AND j.state IN ('submitted', 'running')
+      AND a.ended_at IS NULL);
+
+-- name: standing_of_node^
+-- What decides whether a node may start jobs.
+SELECT n.id, n.left_at, n.drained_at, n.removed_at, n.nomad_trouble, n.alive,
+       n.epoch = g.compute_epoch AS current_secret, n.cluster = g.cluster AS current_cluster
+FROM nodes n JOIN groups g ON g.id = n.group_id
+WHERE n.id = :node_id;
+
+-- name: nodes_of_group
+-- Everything that group-nodes shows; removed ones are history.
+SELECT n.id, n.name, n.cores, n.memory_mb, n.images, n.disk_free_mb, n.disk_total_mb,
+       n.agent_version, n.nomad_version, n.joined_at, n.last_seen_at, n.left_at, n.drained_at,
+       n.removed_at, n.nomad_trouble, n.alive,
+       n.epoch = g.compute_epoch AS current_secret, n.cluster = g.cluster AS current_cluster,
+       coalesce(r.jobs, 0) AS jobs, coalesce(r.cores, 0) AS cores_used,
+       coalesce(r.memory_mb, 0) AS memory_used_mb
+FROM nodes n JOIN groups g ON g.id = n.group_id
+LEFT JOIN (
+    SELECT node_id, count(*) AS jobs, sum(cores) AS cores, sum(memory_mb) AS memory_mb
+    FROM jobs
+    WHERE group_id = :group_id AND state IN ('submitted', 'running') AND started_at IS NOT NULL
+    GROUP BY node_id
+) r ON r.node_id = n.id
+WHERE n.group_id = :group_id AND n.removed_at IS NULL
+ORDER BY n.name, n.id;
+
+-- name: nodes_called
+-- The nodes of a group that an admin can mean by a name or an id.
+SELECT id, name, cluster FROM nodes
+WHERE group_id = :group_id AND removed_at IS NULL AND (name = :name OR id::text = lower(:name))
+ORDER BY id;
+
+-- name: drain_node!
+UPDATE nodes SET drained_at = coalesce(drained_at, now()) WHERE id = :node_id;
+
+-- name: resume_node!
+UPDATE nodes SET drained_at = NULL WHERE id = :node_id;
+
+-- name: remove_node!
+UPDATE nodes SET removed_at = coalesce(removed_at, now()) WHERE id = :node_id;
+
+-- name: attempts_on_node
+-- What a node has leave to run, to be given up when it is removed.
+SELECT j.id AS job_id, j.attempt AS number
+FROM jobs j
+WHERE j.group_id = :group_id AND j.node_id = :node_id AND j.started_at IS NOT NULL
+  AND j.state IN ('submitted', 'running');

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from queue_world import QueueOfTest, running_queue
+from service_world import GroupOfTest
 
 HERE = Path(__file__).parent
 CLI = HERE.parents[2] / "cli"
@@ -30,6 +33,10 @@ def _sibling(name: str) -> ModuleType:
     return sys.modules[qualified]
 
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+_numbers = itertools.count(1)
+
 versity, fake = _sibling("versity"), _sibling("fake_service")
 
 
@@ -37,7 +44,56 @@ versity, fake = _sibling("versity"), _sibling("fake_service")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real S3 server."""
     with versity.running_versitygw(tmp_path_factory.mktemp("s3")) as server:
+        _publish(server, fake.GROUP_TOKEN)
         yield server
+
+
+def _publish(server: Any, token: str) -> None:
+    """Put what stands for the images that the tests submit with into a group's bucket."""
+    from leruli.settings import StorageSettings
+    from leruli.storage import Store
+
+    host = server.url.removeprefix("http://")
+    store = Store(StorageSettings(host, False, server.access, server.secret))
+    store.make_bucket(f"code-{token}")
+    for version in ("1.5", "1.3.2"):
+        store.put(f"code-{token}", f"psi4-{version}.tgz", b"an image")
+
+
+@pytest.fixture(scope="session")
+def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueOfTest]:
+    """A real PostgreSQL and a real copy of the service."""
+    with running_queue(tmp_path_factory.mktemp("queue")) as running:
+        yield running
+
+
+@pytest.fixture
+def group(queue: QueueOfTest, s3: Any) -> GroupOfTest:
+    """A group in the real service, whose images are published."""
+    made = queue.make_group(f"group-{next(_numbers)}")
+    _publish(s3, made.token)
+    return made
+
+
+@pytest.fixture
+def real(
+    queue: QueueOfTest,
+    group: GroupOfTest,
+    s3: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Run:
+    """Run the client, as the user ada, against the real service and the real storage."""
+    values = {
+        "LERULI_BASEURL": queue.url,
+        "LERULI_API_SECRET": group.user_secret,
+        "LERULI_S3_SERVER": s3.url,
+        "LERULI_S3_ACCESS": s3.access,
+        "LERULI_S3_SECRET": s3.secret,
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return _runner(tmp_path)
 
 
 @pytest.fixture
@@ -71,23 +127,23 @@ def environment(s3: Any, service: Any, monkeypatch: pytest.MonkeyPatch) -> dict[
 
 
 @pytest.fixture
-def store(environment: dict[str, str]) -> Any:
+def store(s3: Any) -> Any:
     """The storage as the client sees it."""
-    from leruli.settings import storage_settings
+    from leruli.settings import StorageSettings
     from leruli.storage import Store
 
-    return Store(storage_settings())
-
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+    return Store(StorageSettings(s3.url.removeprefix("http://"), False, s3.access, s3.secret))
 
 
 @pytest.fixture
 def leruli(environment: dict[str, str], tmp_path: Path) -> Run:
     """Run the client in a folder (by default the test's own) and wait for it."""
+    return _runner(tmp_path)
 
+
+def _runner(folder: Path) -> Run:
     def run(
-        *arguments: str, cwd: Path = tmp_path, **settings: str
+        *arguments: str, cwd: Path = folder, **settings: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "leruli", *arguments],

@@ -36,12 +36,16 @@ class FakeService:
     calls: list[str] = field(default_factory=list)  #: paths, in order
     bulk_sizes: list[int] = field(default_factory=list)
     refuse: Callable[[dict[str, Any]], tuple[int, str] | None] = lambda _: None
+    #: What a path answers instead of what the fake would: status and document, from the body.
+    scripted: dict[str, Callable[[Any], tuple[int, Any]]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
         """Status and document for a call."""
         with self.lock:
             self.calls.append(path)
+            if path in self.scripted:
+                return self.scripted[path](body)
             if path == "bulk/task-submit":
                 self.bulk_sizes.append(len(body))
                 entries = [self._submit(job) for job in body]
@@ -84,8 +88,11 @@ def serve(service: FakeService) -> ThreadingHTTPServer:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             path = self.path.removeprefix("/v22_1/")
-            with service.lock:
-                fault = service.faults.popleft() if service.faults else None
+            fault = None
+            # A submission begins with the look for the image; faults are meant for what follows.
+            if path != "group-token":
+                with service.lock:
+                    fault = service.faults.popleft() if service.faults else None
             if fault is not None and fault[0] != 0:
                 with service.lock:
                     service.calls.append(path)

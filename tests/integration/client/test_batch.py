@@ -48,7 +48,9 @@ def test_a_second_run_skips_what_was_submitted(leruli, cases, service):
 
 
 def test_a_file_of_folders(leruli, cases, service):
-    (cases / "list").write_text("case-001\n\n  case-002  \n./case-001\nabsent\n")
+    (cases / "list").write_text(
+        "# the good ones\ncase-001\n\n  case-002  \n./case-001\n  # case-003\nabsent\n"
+    )
 
     done = submit(leruli, "--batch", "list", "--json")
 
@@ -86,6 +88,15 @@ def test_each_refusal_is_told(leruli, cases, service):
 
 def test_a_bad_secret_ends_the_batch(leruli, cases, service):
     done = submit(leruli, "--batch", "case-*", "--json", LERULI_API_SECRET="lqa-wrong")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["exit_code"] == 3
+    assert service.calls == ["group-token"]
+    assert not list(cases.glob("*/leruli.bucket"))
+
+
+def test_a_secret_revoked_meanwhile_ends_the_batch(leruli, cases, service):
+    service.refuse = lambda job: (403, "The secret was revoked.")
+    done = submit(leruli, "--batch", "case-*", "--json")
 
     report = json.loads(done.stdout)
     assert done.returncode == 1
@@ -95,8 +106,9 @@ def test_a_bad_secret_ends_the_batch(leruli, cases, service):
 
 
 def test_a_service_that_is_away_ends_the_batch_and_a_rerun_goes_on(leruli, cases, service):
-    away = {"LERULI_BASEURL": "http://127.0.0.1:1", "LERULI_RETRY_SECONDS": "0"}
-    done = submit(leruli, "--batch", "case-*", "--json", **away)
+    service.faults.extend([(503, {})] * 3)
+    done = submit(leruli, "--batch", "case-*", "--json", LERULI_RETRY_SECONDS="0")
+    service.faults.clear()
     assert done.returncode == 1
     assert len(json.loads(done.stdout)["failed"]) == 120
     staged = {path.read_text().strip() for path in cases.glob("*/leruli.bucket")}

@@ -34,6 +34,8 @@ def test_publish_and_list(leruli, image, store, prefix):
     code, version = image
     done = leruli(f"{prefix}publish-code", code, version)
     assert (done.returncode, done.stderr) == (0, "")
+    # The second prefix publishes the same image again.
+    assert ("it replaces the one of 20" in done.stdout) == (prefix == "task-")
 
     done = leruli(f"{prefix}list-codes")
     assert f"{code}:{version}" in done.stdout.splitlines()

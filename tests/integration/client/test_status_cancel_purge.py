@@ -84,8 +84,8 @@ def test_purge_never_takes_the_images(leruli, water, service, job, store):
 
 
 def test_purge_after_an_interrupted_submission(leruli, water, service):
-    away = {"LERULI_BASEURL": "http://127.0.0.1:1", "LERULI_RETRY_SECONDS": "0"}
-    leruli("task-submit", "psi4", "1.5", "psi4", cwd=water, **away)
+    service.faults.append((503, {}))
+    leruli("task-submit", "psi4", "1.5", "psi4", cwd=water, LERULI_RETRY_SECONDS="0")
     done = leruli("task-purge", cwd=water)
     assert done.returncode == 1
     assert "--force" in done.stderr

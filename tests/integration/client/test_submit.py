@@ -111,7 +111,7 @@ def test_a_lost_answer_gives_one_job(leruli, water, service, lost_answer):
     done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
 
     assert done.returncode == 0, done.stderr
-    assert service.calls == ["task-submit", "task-submit"]
+    assert service.calls == ["group-token", "task-submit", "task-submit"]
     (job,) = service.jobs.values()
     assert done.stdout.strip() == job["id"]
 
@@ -133,18 +133,14 @@ def test_retrying_ends(leruli, water, service):
     done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
 
     assert done.returncode == 5
-    assert service.calls == ["task-submit"]
+    assert service.calls == ["group-token", "task-submit"]
     assert (water / "leruli.bucket").exists()
     assert not (water / "leruli.job").exists()
 
 
 def test_a_rerun_goes_on_with_the_same_bucket(leruli, water, service):
-    done = leruli(
-        *("task-submit", "psi4", "1.5", "psi4"),
-        cwd=water,
-        LERULI_BASEURL="http://127.0.0.1:1",
-        LERULI_RETRY_SECONDS="0",
-    )
+    service.faults.append((503, {}))
+    done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water, LERULI_RETRY_SECONDS="0")
     assert done.returncode == 5
     bucket = (water / "leruli.bucket").read_text().strip()
 
@@ -165,6 +161,33 @@ def test_a_refusal_says_why(leruli, water, service):
     done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
     assert done.returncode == 1
     assert "Your group cannot run jobs yet: There is no compute secret yet." in done.stderr
+
+
+def test_a_wrong_secret_is_noticed_before_anything_is_sent(leruli, water, service, s3):
+    buckets = set(s3.root.iterdir())
+    wrong = "lqa-wrongwrong-wrongwrongwrongwrongwrongww-2345672"
+
+    done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water, LERULI_API_SECRET=wrong)
+
+    assert done.returncode == 3
+    assert "did not accept LERULI_API_SECRET" in done.stderr
+    assert wrong not in done.stderr
+    assert not (water / "leruli.bucket").exists()
+    assert set(s3.root.iterdir()) == buckets
+
+
+@pytest.mark.parametrize("batch", [(), ("--batch", ".")], ids=["one", "batch"])
+def test_an_image_that_is_not_published_is_refused_before_anything_is_sent(
+    leruli, water, service, batch
+):
+    done = leruli("task-submit", *batch, "psi4", "1.6", "psi4", cwd=water)
+    assert done.returncode == 4
+    assert "psi4:1.6 is not published" in done.stderr
+    assert "1.3.2, 1.5" in done.stderr
+    done = leruli("task-submit", *batch, "orca", "5", "orca", cwd=water)
+    assert "no orca at all; it has " in done.stderr
+    assert not (water / "leruli.bucket").exists()
+    assert set(service.calls) == {"group-token"}
 
 
 def test_wrong_keys_and_absent_storage(leruli, water, environment):
@@ -222,7 +245,7 @@ def test_ctrl_c_during_the_upload(environment, water, service, store, batch):
     bucket = bucket_file.read_text().strip()
     assert store.list(bucket) == []
     assert _parts(store, bucket) == []
-    assert service.calls == []
+    assert service.calls == ["group-token"]
 
 
 def _parts(store, bucket):

@@ -9,14 +9,24 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from leruli_queue.nodes.certificates import Authority, make_authority
 
 
 class FakeService:
     """One process-wide fake; `url` is for LERULI_BASEURL."""
 
-    def __init__(self, servers: list[str] | None = None) -> None:
+    def __init__(
+        self, servers: list[str] | None = None, authority: Authority | None = None
+    ) -> None:
+        self.authority = authority or make_authority()
+        self.certificate_seconds = 86400.0
+        self.standing: tuple[str, str | None] = ("usable", None)
+        # So long that a test that does not ask for reports sees the first one only.
+        self.report_seconds = 3600.0
         self.prefix = f"leruli.test/{uuid.uuid4().hex[:10]}"
         self.compute_secret = "lqc-" + uuid.uuid4().hex
         self.nomad = {
@@ -91,12 +101,26 @@ class FakeService:
                 "nodeid": body["nodeid"] or self.nodeid,
                 "nodetoken": token,
                 "nomad": self.nomad,
+                "tls": self._certificate(body),
                 "imageprefix": self.prefix,
+                "reportseconds": self.report_seconds,
             }
         if body["nodetoken"] not in self.tokens:
             return 403, {"detail": "the node token is not valid"}
         if name == "node-leave":
             return 200, {"running": 0}
+        if name == "node-certificate":
+            return 200, self._certificate(body)
+        if name == "node-report":
+            standing, reason = self.standing
+            held = {(one["jobid"], one["attempt"]) for one in body["attempts"]}
+            drop = [{"jobid": job, "attempt": number} for job, number in held & self.stale]
+            return 200, {
+                "standing": standing,
+                "reason": reason,
+                "drop": drop,
+                "reportseconds": self.report_seconds,
+            }
         key = (body["jobid"], body["attempt"])
         if key in self.stale or key not in self.leases:
             return 409, {"detail": "this attempt is not the current one", "drop": True}
@@ -110,3 +134,12 @@ class FakeService:
             self.receipts.setdefault(key, body)
             return 200, {}
         return 404, {"detail": "no such call"}
+
+    def _certificate(self, body: dict[str, Any]) -> dict[str, Any]:
+        lifetime = timedelta(seconds=self.certificate_seconds)
+        node_id = uuid.UUID(self.nodeid)
+        return {
+            "ca": self.authority.pem,
+            "certificate": self.authority.sign_node(body["csr"], node_id, "global", lifetime),
+            "validseconds": self.certificate_seconds,
+        }

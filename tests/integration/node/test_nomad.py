@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -19,6 +20,9 @@ import pytest
 from node_fake_service import FakeService
 from node_rig import Rig, Store, find_program, free_port, wait_for
 
+from leruli_queue.nodes.certificates import load_authority
+from leruli_queue.nodes.tls_folder import TlsFolder
+
 NOMAD = find_program("LERULI_QUEUE_NOMAD", "nomad")
 POOL = "group-of-tests"
 assert NOMAD is not None, "no nomad: set LERULI_QUEUE_NOMAD, or run `make tools`"
@@ -28,6 +32,7 @@ assert NOMAD is not None, "no nomad: set LERULI_QUEUE_NOMAD, or run `make tools`
 class Server:
     http: str
     rpc: str
+    tls: TlsFolder
     token: str = ""
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -37,7 +42,9 @@ class Server:
             data=None if body is None else json.dumps(body).encode(),
             headers={"X-Nomad-Token": self.token} if self.token else {},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        context = ssl.create_default_context(cafile=self.tls.ca)
+        context.load_cert_chain(self.tls.broker, self.tls.broker_key)
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:  # noqa: S310
             text = answer.read()
         return json.loads(text) if text.strip() else None
 
@@ -52,6 +59,8 @@ class Server:
 def running_server(folder: Path) -> Iterator[Server]:
     folder.mkdir()
     http, rpc, serf = free_port(), free_port(), free_port()
+    tls = TlsFolder(folder / "tls")
+    tls.renew("global", (), days=1)
     (folder / "server.hcl").write_text(f"""
         data_dir = "{folder}/data"
         bind_addr = "127.0.0.1"
@@ -67,6 +76,15 @@ def running_server(folder: Path) -> Iterator[Server]:
         }}
         disable_update_check = true
         acl {{ enabled = true }}
+        tls {{
+          http = true
+          rpc = true
+          ca_file = "{tls.ca}"
+          cert_file = "{tls.server}"
+          key_file = "{tls.server_key}"
+          verify_server_hostname = true
+          verify_https_client = true
+        }}
         server {{
           enabled = true
           bootstrap_expect = 1
@@ -78,7 +96,7 @@ def running_server(folder: Path) -> Iterator[Server]:
         process = subprocess.Popen(
             [NOMAD, "agent", f"-config={folder}/server.hcl"], stdout=log, stderr=log
         )
-    server = Server(f"http://127.0.0.1:{http}", f"127.0.0.1:{rpc}")
+    server = Server(f"https://127.0.0.1:{http}", f"127.0.0.1:{rpc}", tls)
 
     def bootstrapped() -> bool:
         try:
@@ -109,7 +127,7 @@ def nomad_rig(
     assert NOMAD
     token = "lqg-" + uuid.uuid4().hex[:26]
     node_store.client.make_bucket(f"code-{token}")
-    service = FakeService([server.rpc])
+    service = FakeService([server.rpc], load_authority(server.tls.ca, server.tls.ca_key))
     wanted = {"NodePool": POOL, "NodeName": service.nodeid, "TTL": "5m"}
 
     def introduce() -> Any:

@@ -22,6 +22,7 @@ from leruli_queue.embedded import nomad_server, postgres
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.kept import Kept, choose_ports
 from leruli_queue.embedded.programs import Programs, find_programs
+from leruli_queue.nomad.clusters import DEFAULT, read_clusters
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.migrate import migrate
@@ -40,6 +41,7 @@ def folders() -> Iterator[Folders]:
     with tempfile.TemporaryDirectory(prefix="leruli-it-") as folder:
         made = Folders(Path(folder))
         made.make()
+        made.tls.renew("global", (), days=1)
         yield made
 
 
@@ -91,13 +93,17 @@ async def empty_database_url(server_url: str) -> str:
 
 
 @pytest.fixture
-async def settings(empty_database_url: str) -> Settings:
+async def settings(empty_database_url: str, folders: Folders) -> Settings:
     """Settings of a service with a migrated database."""
     made = Settings(
         database_url=empty_database_url,
         log_format="json",
         # Nothing listens there; a test that needs Nomad asks for it.
-        nomad_address="http://127.0.0.1:1",
+        nomad_address="https://127.0.0.1:1",
+        nomad_ca_file=folders.tls.ca,
+        nomad_ca_key_file=folders.tls.ca_key,
+        nomad_cert_file=folders.tls.broker,
+        nomad_key_file=folders.tls.broker_key,
         feed_interval_s=0.05,
     )
     connection = await asyncpg.connect(empty_database_url)
@@ -146,8 +152,8 @@ def nomad(folders: Folders, programs: Programs) -> Iterator[NomadOfTest]:
     part = nomad_server.server_part(folders, programs)
     part.start()
     try:
-        part.wait_until(lambda: nomad_server.has_leader(kept), seconds=60)
-        nomad_server.prepare_access(kept)
+        part.wait_until(lambda: nomad_server.has_leader(folders, kept), seconds=60)
+        nomad_server.prepare_access(folders, kept)
         yield NomadOfTest(kept)
     finally:
         part.stop()
@@ -160,7 +166,7 @@ def nomad_settings(nomad: NomadOfTest, settings: Settings) -> Settings:
 
 @pytest.fixture
 def gateway(nomad_settings: Settings) -> Iterator[NomadGateway]:
-    made = NomadGateway(nomad_settings)
+    made = NomadGateway(read_clusters(nomad_settings)[DEFAULT])
     yield made
     made.close()
 

@@ -339,6 +339,11 @@ async def test_giving_up(
     assert await state_of(pool, attempt.job_id) == expected
 
 
+async def note_alive(pool: Pool, node: Node, *, alive: bool) -> None:
+    trouble = None if alive else "Nomad does not hear it"
+    await queries.note_nodes(pool, ids=[node.id], alives=[alive], troubles=[trouble])
+
+
 async def test_only_jobs_that_fit_a_living_node_are_claimed_oldest_first(
     pool: Pool, group: GroupOfTest
 ) -> None:
@@ -353,10 +358,9 @@ async def test_only_jobs_that_fit_a_living_node_are_claimed_oldest_first(
     await queries.node_leaves(pool, node_id=node.id)
     assert await claim(10) == []
     large = await make_node(pool, group, cores=8)
-    await pool.execute("UPDATE nodes SET joined_at = now() - interval '1 hour'")
-    await queries.note_nodes_alive(pool, ready=[])
+    await note_alive(pool, large, alive=False)
     assert await claim(10) == []
-    await queries.note_nodes_alive(pool, ready=[large.id])
+    await note_alive(pool, large, alive=True)
     assert await claim(10) == [*big, *small[2:]]
 
 

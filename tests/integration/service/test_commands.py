@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import traceback
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 from pydantic import SecretStr
-from service_world import PostgresOfTest, running_service
+from service_world import PostgresOfTest, leruli_queue, running_service
 
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.errors import SetupError
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool, connect
-
-
-async def leruli_queue(*arguments: str, database: str | None) -> subprocess.CompletedProcess[str]:
-    environment = {name: os.environ[name] for name in os.environ if "LERULI" not in name}
-    if database:
-        environment["LERULI_QUEUE_DATABASE_URL"] = database
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "leruli_queue", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
 
 
 async def test_a_group_is_made_and_its_secrets_are_shown_once(

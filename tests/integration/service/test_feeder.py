@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from service_world import GroupOfTest, claim_jobs, make_jobs, make_node, state_o
 from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch.nodes import usable_nodes
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
+from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.nomad.gateway import DispatchAnswer, NomadAwayError, NomadError, NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
@@ -56,7 +58,7 @@ async def test_killed_between_claim_and_dispatch(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
-    digest = (await usable_nodes(pool))[group.id].digest
+    digest = (await usable_nodes(pool, DEFAULT))[group.id].digest
     await claim_jobs(pool, group, 1, node_set=digest)
     assert await dispatcher.feeder.feed_once() == 1
     assert len(await children_of(dispatcher.gateway, job_id)) == 1
@@ -147,7 +149,7 @@ async def test_a_false_id_is_not_believed(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
-    digest = (await usable_nodes(pool))[group.id].digest
+    digest = (await usable_nodes(pool, DEFAULT))[group.id].digest
     await claim_jobs(pool, group, 1, node_set=digest)  # by a dispatcher whose call is under way
     racing: Any = TellsPhantom(gateway)
     async with dispatching(nomad_settings, pool, racing) as active:
@@ -176,9 +178,7 @@ async def test_no_refusal_of_nomad_fails_a_job(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
     jobs = await make_jobs(pool, group, 20)
-    locked_out = NomadGateway(
-        nomad_settings.model_copy(update={"nomad_token": SecretStr(str(uuid4()))})
-    )
+    locked_out = NomadGateway(replace(gateway.cluster, token=SecretStr(str(uuid4()))))
     async with dispatching(nomad_settings, pool, locked_out) as active:
         for _ in range(10):
             with pytest.raises(NomadError, match="403"):

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from service_world import GroupOfTest, make_group, running_service
 
+from leruli_queue.access.roles import RULES
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.api.schemas import AttemptEnd
 from leruli_queue.settings import Settings
@@ -117,11 +118,7 @@ async def test_without_a_compute_secret_nothing_is_accepted(
     assert (await service.post("/v22_1/task-submit", json=job(group))).status_code == 200
 
 
-CALLS = [
-    "task-submit", "bulk/task-submit", "task-status", "task-cancel", "group-token",
-    "group-rotate-compute-secret", "node-join", "node-leave", "attempt-start", "attempt-upload",
-    "attempt-end",
-]  # fmt: skip
+CALLS = [call for call, rule in RULES.items() if rule.fields]
 NONSENSE = [b"", b"{", b"7", b'"CANARY"', b'[{"secret": "CANARY"}, 7]', b'{"secret": ["CANARY"]}']
 
 
@@ -226,8 +223,9 @@ async def test_a_secret_where_it_would_be_kept_is_refused(
 @pytest.mark.parametrize(
     ("call", "body"),
     [
-        ("node-join", {"name": "{}", "cores": 1, "memorymb": 100}),
-        ("node-join", {"name": "x", "agentversion": "{}", "cores": 1, "memorymb": 100}),
+        ("node-join", {"name": "{}", "cores": 1, "memorymb": 100, "csr": ""}),
+        ("node-join", {"name": "x", "agentversion": "{}", "cores": 1, "memorymb": 100, "csr": ""}),
+        ("node-report", {"nomadversion": "{}"}),
         ("attempt-start", {"jobid": str(UUID(int=1)), "attempt": 1, "startkey": "{}"}),
         ("group-create-user", {"name": "{}"}),
     ],

@@ -6,8 +6,14 @@ import time
 import httpx
 import pytest
 
-from leruli import api
-from leruli.errors import AccessRefusedError, NotFoundError, RefusedError, ServiceError
+from leruli import api, connection
+from leruli.errors import (
+    AccessRefusedError,
+    NotFoundError,
+    RefusedError,
+    SecretRefusedError,
+    ServiceError,
+)
 from leruli.settings import ServiceSettings
 
 JOB = api.JobRequest("bucket", "psi4", "1.5", 1, 4000, 60)
@@ -15,7 +21,7 @@ JOB = api.JobRequest("bucket", "psi4", "1.5", 1, 4000, 60)
 
 def service(handler, patience=0.0):
     made = api.Service(ServiceSettings("http://queue.test", "secret", patience))
-    made._client = httpx.Client(
+    made._connection._client = httpx.Client(
         base_url="http://queue.test/v22_1/", transport=httpx.MockTransport(handler)
     )
     return made
@@ -65,7 +71,7 @@ def test_bulk_answers_are_told_apart():
     entries = [(200, "id"), (403, "no"), (412, "no"), (422, "cores: too many")]
     made = answering(200, [{"status": status, "data": data} for status, data in entries])
     answers = made.submit_bulk([JOB] * 4)
-    kinds = [str, AccessRefusedError, AccessRefusedError, RefusedError]
+    kinds = [str, SecretRefusedError, AccessRefusedError, RefusedError]
     assert [type(answer) for answer in answers] == kinds
     with pytest.raises(ServiceError):
         made.submit_bulk([JOB] * 3)
@@ -94,6 +100,37 @@ def test_connection_errors_are_tried_again_until_patience_ends():
         service(handler, patience=0).submit(JOB)
 
 
+@pytest.mark.parametrize(
+    ("first", "calls_made"),
+    [
+        (httpx.ConnectError("refused"), 2),
+        (httpx.Response(503, json={"detail": "later"}), 2),
+        (httpx.Response(429, json={"detail": "later"}), 2),
+        (httpx.ReadTimeout("no answer"), 1),
+        (httpx.RemoteProtocolError("cut off"), 1),
+        (httpx.Response(502, html="bad gateway"), 1),
+    ],
+)
+def test_what_may_not_be_done_twice_is_repeated_only_while_it_was_not_done(first, calls_made):
+    calls = []
+
+    def handler(request):
+        calls.append(request)
+        if len(calls) > 1:
+            return httpx.Response(200, json="done")
+        if isinstance(first, Exception):
+            raise first
+        return first
+
+    line = service(handler, patience=5)._connection
+    if calls_made == 2:
+        assert line.call("path", {}, unclear="Look.") == "done"
+    else:
+        with pytest.raises(ServiceError, match=r"Look\.$"):
+            line.call("path", {}, unclear="Look.")
+    assert len(calls) == calls_made
+
+
 def test_untrusted_certificates_are_not_tried_again():
     def handler(request):
         raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
@@ -106,7 +143,7 @@ def test_untrusted_certificates_are_not_tried_again():
 
 def test_retry_after_as_number_and_date():
     def after(value):
-        return api._retry_after(httpx.Response(503, headers={"Retry-After": value}))
+        return connection._retry_after(httpx.Response(503, headers={"Retry-After": value}))
 
     assert after("7") == 7
     assert 55 < after(email.utils.formatdate(time.time() + 60, usegmt=True)) <= 60

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from leruli_queue.access.roles import RULES, Role
+from leruli_queue.access.secrets import PATTERN
+from leruli_queue.groups.audit import Action
 from leruli_queue.jobs.outcomes import Outcome
 from leruli_queue.jobs.states import TRANSITIONS
 from leruli_queue.settings import PREFIX, Settings
@@ -28,6 +31,32 @@ def test_every_transition_is_documented_and_no_other() -> None:
 def test_every_outcome_is_documented() -> None:
     documented = {row[0].strip("`") for row in table_rows("attempts.md")}
     assert {outcome.value for outcome in Outcome} <= documented
+
+
+def test_every_right_is_documented_and_no_other() -> None:
+    documented = {row[0].strip("`"): row[1:] for row in table_rows("security.md")}
+    assert documented == {
+        call: [
+            ", ".join(f"`{field}`" for field in rule.fields),
+            *(rule.may.get(role, "") for role in Role),
+        ]
+        for call, rule in RULES.items()
+    }
+
+
+def test_the_expression_for_scanners_is_the_one_that_is_used() -> None:
+    text = (DOCS / "security.md").read_text(encoding="utf-8")
+    assert f"\n    {PATTERN}\n" in text
+
+
+def test_every_call_is_described() -> None:
+    described = (DOCS / "api.md").read_text(encoding="utf-8") + (DOCS / "operations.md").read_text()
+    assert [call for call in RULES if call not in described] == []
+
+
+def test_every_audited_action_is_documented() -> None:
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert [action for action in Action if f"`{action}`" not in text] == []
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

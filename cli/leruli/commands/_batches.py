@@ -1,0 +1,63 @@
+"""What the verbs that work on the jobs of many folders share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from leruli.commands._submission import tell_failures
+from leruli.output import Output
+
+if TYPE_CHECKING:
+    from leruli.manyjobs import Tally
+
+_Body = TypeVar("_Body", bound=Callable[..., Any])
+
+
+def batch_option(body: _Body) -> _Body:
+    """Add --batch."""
+    return click.option(
+        "--batch",
+        metavar="PATTERN|FILE",
+        help="Of the jobs of many folders: a pattern in quotes such as 'case-*/', or a file with "
+        "one folder a line (- for standard input).",
+    )(body)
+
+
+def refuse_with_batch(batch: str | None, **others: object) -> None:
+    """Raise click.UsageError when --batch stands beside what names one job."""
+    for name, value in others.items():
+        if batch is not None and value is not None:
+            raise click.UsageError(f"Give --batch or {name.upper()}, not both.")
+
+
+def tell_skipped(out: Output, skipped: Mapping[str, str]) -> None:
+    """Remark how many folders were passed over, and why."""
+    if skipped:
+        out.note(f"Skipped {_counted(skipped)}.")
+
+
+def tell(out: Output, verb: str, tally: Tally, more: Mapping[str, Any], detail: str = "") -> int:
+    """Print what became of each folder, summed up; returns the exit code.
+
+    `verb` is such as "Fetched"; `more` is added to the document and `detail` to the text.
+    """
+    tell_failures(out, f"Not {verb.lower()}", tally.failed)
+    parts = [f"{verb} {len(tally.done)}{detail}"]
+    if tally.skipped:
+        parts.append(f"skipped {_counted(tally.skipped)}")
+    if tally.failed:
+        parts.append(f"{len(tally.failed)} failed")
+    out.result(
+        "; ".join(parts) + ".",
+        {verb.lower(): tally.done, "skipped": tally.skipped, "failed": tally.failed, **more},
+    )
+    return 1 if tally.failed else 0
+
+
+def _counted(reasons: Mapping[str, str]) -> str:
+    counts = Counter(reasons.values())
+    return f"{len(reasons)} ({', '.join(f'{n} {why}' for why, n in counts.most_common())})"

@@ -1,0 +1,32 @@
+"""`leruli group users`."""
+
+from __future__ import annotations
+
+import click
+
+from leruli.commands._common import verb
+from leruli.commands.group._secrets import admin_settings
+from leruli.output import Output
+from leruli.tables import Column
+
+_COLUMNS = (
+    Column("name", "name"),
+    Column("role", "role"),
+    Column("created", "createdat", is_time=True),
+    Column("last used", "lastusedat", is_time=True),
+)
+_REVOKED = Column("revoked", "revokedat", is_time=True)
+
+
+@click.command("users")
+@click.option("--revoked", is_flag=True, help="List those too whose secret was revoked.")
+@verb(interrupted="Nothing was changed.")
+def command(out: Output, revoked: bool) -> None:
+    """List the users of your group. Needs the secret of an admin."""
+    settings = admin_settings()
+
+    from leruli.group import GroupAdmin
+
+    with GroupAdmin(settings, out.note) as admin:
+        users = admin.users(revoked=revoked)
+    out.table("users", (*_COLUMNS, _REVOKED) if revoked else _COLUMNS, users)

@@ -1,0 +1,242 @@
+"""One HTTP connection to the queue's service: calls, patience, and what answers mean.
+
+The sole importer of httpx. Most calls may be repeated without harm (a submission is known by its
+bucket), so each is tried again, with growing pauses, when the connection fails or the service asks
+for patience. A call that may not be repeated says so with `unclear`: it is tried again only while
+it is certain that the service did not act on it.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from leruli._version import __version__
+from leruli.errors import (
+    AccessRefusedError,
+    LeruliError,
+    NotFoundError,
+    RefusedError,
+    SecretRefusedError,
+    ServiceError,
+)
+from leruli.settings import ServiceSettings
+from leruli.trust import tls_context
+
+_PATIENCE = 20.0  # seconds
+_LONGEST_PAUSE = 15.0
+
+# The service was not reached, or says that it did nothing yet.
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOT_DONE = frozenset({429, 503})
+# A proxy's: the service may have acted all the same.
+_PERHAPS_DONE = frozenset({502, 504})
+
+# What the service says of a path that it does not have.
+_NO_SUCH_CALL = "Not Found."
+
+#: Told a sentence whenever a call has to wait.
+Notice = Callable[[str], None]
+
+
+class Connection:
+    """A connection to the service, for use by several threads at once."""
+
+    def __init__(self, settings: ServiceSettings, notice: Notice = lambda _: None) -> None:
+        self.settings = settings
+        self._notice = notice
+        try:
+            self._client = httpx.Client(
+                base_url=settings.base_url + "/v22_1/",
+                timeout=httpx.Timeout(60.0, connect=10.0),
+                verify=tls_context(secure=settings.base_url.lower().startswith("https")),
+                headers={"User-Agent": f"leruli/{__version__}"},
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            # A proxy named in the environment that httpx cannot use.
+            raise ServiceError(
+                f"Cannot set up a connection to {settings.base_url}: {error}. Check LERULI_BASEURL "
+                "and the proxy settings in your environment."
+            ) from None
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._client.close()
+
+    def call(
+        self,
+        path: str,
+        body: Any,
+        *,
+        patience: float = _PATIENCE,
+        jobid: str | None = None,
+        unclear: str | None = None,
+    ) -> Any:
+        """Return the document that the service answers.
+
+        `patience` is how many seconds to go on trying, unless a setting says otherwise; `jobid`
+        the job that a 404 is about. `unclear` makes this a call that is not repeated once it may
+        have been done, and says what to do then.
+
+        Raises SecretRefusedError (403), NotFoundError (404), AccessRefusedError (412),
+        RefusedError (other 4xx) and ServiceError.
+        """
+        response = self._post(path, body, patience, unclear)
+        answer = _document(response)
+        if response.status_code == 200 and answer is not None:
+            return answer
+        raise self._refusal(response, answer, jobid)
+
+    def call_for_text(self, path: str, body: Any) -> str:
+        """Return an answer that is no JSON document, such as a CSV table; raises as `call` does."""
+        response = self._post(path, body, _PATIENCE, None)
+        if response.status_code == 200 and response.headers.get("content-type", "").startswith(
+            "text/csv"
+        ):
+            return response.text
+        raise self._refusal(response, _document(response), None)
+
+    def refusal(
+        self, status: int, detail: Any, *, jobid: str | None = None, remark: str = ""
+    ) -> LeruliError:
+        """Return the exception for a refusal, of a call or of one entry of a bulk call."""
+        text = _sentence(detail) + remark
+        if status == 404 and text == _NO_SUCH_CALL:
+            return ServiceError(
+                f"The queue at {self.settings.base_url} does not know this call. It is of an older "
+                "version than this client, or LERULI_BASEURL names something else."
+            )
+        if status == 404:
+            return NotFoundError(
+                text
+                if jobid is None
+                else f"There is no job {jobid} in your group, or it is not yours. Check the id "
+                "(leruli.job holds the one of its folder)."
+            )
+        if status == 403:
+            return SecretRefusedError(
+                f"The queue did not accept {self.settings.credential} for this: {text} "
+                f"{self.settings.credential_advice}"
+            )
+        if status == 412:
+            return AccessRefusedError(f"Your group cannot run jobs yet: {text}")
+        if status >= 500:
+            return ServiceError(f"The queue failed (HTTP {status}): {text} Try again later.")
+        return RefusedError(f"The queue refused: {text}")
+
+    def nonsense(self, status: int | None = None) -> ServiceError:
+        """Return the exception for an answer that this service would not give."""
+        code = f" (HTTP {status})" if status is not None else ""
+        return ServiceError(
+            f"{self.settings.base_url} answered with something that is not from Leruli Queue"
+            f"{code}. Check LERULI_BASEURL and whether a proxy stands in between."
+        )
+
+    def _refusal(self, response: httpx.Response, answer: Any, jobid: str | None) -> LeruliError:
+        status = response.status_code
+        detail = answer.get("detail") if isinstance(answer, dict) else None
+        if detail is None:
+            # Not this service's way to say no: a proxy in between, or a wrong address.
+            return self.nonsense(status)
+        remark = ""
+        request_id = response.headers.get("x-request-id")
+        if request_id and status >= 500:
+            remark = f" (Quote request {request_id} when you ask for help.)"
+        return self.refusal(status, detail, jobid=jobid, remark=remark)
+
+    def _post(self, path: str, body: Any, patience: float, unclear: str | None) -> httpx.Response:
+        """POST until an answer other than "busy" comes or `patience` (seconds) is used up."""
+        if self.settings.patience is not None:
+            patience = self.settings.patience
+        deadline = time.monotonic() + patience
+        attempt = 0
+        while True:
+            # Jitter, so that a thousand clients do not come back at the same moment.
+            pause = min(0.5 * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.75, 1.25)  # noqa: S311
+            try:
+                response = self._client.post(path, json=body)
+            except httpx.TransportError as error:
+                if _is_certificate_trouble(error):
+                    raise self._untrusted(error) from None
+                trouble = f"did not answer ({_cause(error)})"
+                if unclear is not None and not isinstance(error, _NOT_SENT):
+                    raise self._unclear(trouble, unclear) from None
+            else:
+                status = response.status_code
+                if status not in _NOT_DONE and status not in _PERHAPS_DONE:
+                    return response
+                trouble = f"is busy or restarting (HTTP {status})"
+                if unclear is not None and status in _PERHAPS_DONE:
+                    raise self._unclear(trouble, unclear)
+                pause = max(pause, _retry_after(response))
+            if time.monotonic() + pause > deadline:
+                raise ServiceError(
+                    f"The queue at {self.settings.base_url} {trouble}, in {attempt + 1} "
+                    f"{'try' if attempt == 0 else 'tries'}. Try again later; if it lasts, check "
+                    "LERULI_BASEURL and your network."
+                ) from None
+            self._notice(f"The queue {trouble}; trying again in {pause:.0f} s.")
+            time.sleep(pause)
+            attempt += 1
+
+    def _unclear(self, trouble: str, unclear: str) -> ServiceError:
+        return ServiceError(f"The queue at {self.settings.base_url} {trouble}. {unclear}")
+
+    def _untrusted(self, error: Exception) -> ServiceError:
+        return ServiceError(
+            f"The certificate of {self.settings.base_url} is not trusted: {error}. If your "
+            "organisation has a certificate authority of its own, name its file in SSL_CERT_FILE."
+        )
+
+
+def _document(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _sentence(detail: Any) -> str:
+    """`detail` of an answer as one sentence; the form that FastAPI gives it is a list."""
+    if isinstance(detail, list):
+        parts = []
+        for item in detail:
+            if isinstance(item, dict):
+                where = ".".join(str(part) for part in item.get("loc", ()) if part != "body")
+                parts.append(f"{where}: {item.get('msg', 'not valid')}")
+        text = "; ".join(parts)
+    else:
+        text = str(detail or "").strip()
+    text = text or "it gave no reason"
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that the service asks to wait (a number or a date), 0 if it does not say."""
+    text = response.headers.get("retry-after", "").strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _is_certificate_trouble(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _cause(error: httpx.TransportError) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "timeout"
+    return str(error) or type(error).__name__

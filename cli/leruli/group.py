@@ -1,0 +1,119 @@
+"""What a group's admins and readers ask of the queue: users, secrets, activity, usage, audit.
+
+Admins are known by the API secret of an admin, readers by the group token, which can change
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from leruli.connection import Connection, Notice
+from leruli.paging import Page, entries_of, pages
+from leruli.settings import ServiceSettings
+
+
+class _Caller:
+    """One of the two kinds; closes its connection as a context manager."""
+
+    _secret_field: str
+
+    def __init__(self, settings: ServiceSettings, notice: Notice = lambda _: None) -> None:
+        """`notice` is told, in a sentence, whenever a call has to wait."""
+        self._connection = Connection(settings, notice)
+        self._secret = settings.secret
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def _body(self, **fields: Any) -> dict[str, Any]:
+        return {self._secret_field: self._secret, **fields}
+
+    def _text(self, answer: Any) -> str:
+        if not isinstance(answer, str):
+            raise self._connection.nonsense()
+        return answer
+
+
+class GroupAdmin(_Caller):
+    """The group as an admin of it sees it."""
+
+    _secret_field = "adminsecret"  # noqa: S105
+
+    def users(self, *, revoked: bool) -> list[dict[str, Any]]:
+        """Return the users: name, role, createdat, lastusedat, revokedat; `revoked`: those too."""
+        answer = self._connection.call("group-list-users", self._body(revoked=revoked))
+        return entries_of(self._connection, answer, "users")
+
+    def create_user(self, name: str, *, admin: bool) -> str:
+        """Make a user; returns the new API secret. Raises RefusedError."""
+        return self._text(
+            self._connection.call(
+                "group-create-user",
+                self._body(name=name, admin=admin),
+                unclear=f"Whether {name} was made is not known, and a secret that was made is lost "
+                f"with the answer. Look with `leruli group users`; if {name} is there, revoke it "
+                "with `leruli group revoke-user` and make it again.",
+            )
+        )
+
+    def revoke_user(self, name: str) -> str:
+        """End a user's secret; returns when (ISO 8601). Raises NotFoundError, RefusedError."""
+        answer = self._connection.call(
+            "group-revoke-user",
+            self._body(name=name),
+            unclear=f"Whether {name} was revoked is not known: look with `leruli group users "
+            "--revoked`.",
+        )
+        return self._text(answer.get("revokedat") if isinstance(answer, dict) else None)
+
+    def rotate_compute_secret(self) -> str:
+        """Make the first or the next compute secret; returns it. The old one ends at once."""
+        return self._text(
+            self._connection.call(
+                "group-rotate-compute-secret",
+                self._body(),
+                unclear="Whether there is a new compute secret is not known; if there is, it is "
+                "lost with the answer. Run the command again: the secret that it prints counts.",
+            )
+        )
+
+    def audit(self, limit: int | None, after: int | None, **filters: Any) -> Iterator[Page]:
+        """Yield what was done with users, secrets and others' jobs, newest first.
+
+        `filters` are action, since and until (ISO 8601).
+        """
+        return pages(
+            self._connection, "group-audit", self._body(**filters), "entries", limit, after
+        )
+
+
+class GroupReader(_Caller):
+    """The group as the holder of its token sees it."""
+
+    _secret_field = "grouptoken"  # noqa: S105
+
+    def activity(self, limit: int | None, after: str | None, **filters: Any) -> Iterator[Page]:
+        """Yield the jobs of the group, newest first.
+
+        `filters` are states, user, since and until (ISO 8601, by when a job was received).
+        """
+        return pages(
+            self._connection, "group-activity", self._body(**filters), "jobs", limit, after
+        )
+
+    def usage(
+        self, by: Sequence[str], since: str | None, until: str | None
+    ) -> list[dict[str, Any]]:
+        """Return jobs and core-hours by any of user, code and month, of jobs that have ended."""
+        body = self._body(by=list(by), since=since, until=until, format="json")
+        return entries_of(self._connection, self._connection.call("group-usage", body), "rows")
+
+    def usage_csv(self, by: Sequence[str], since: str | None, until: str | None) -> str:
+        """Return the same as a CSV table."""
+        body = self._body(by=list(by), since=since, until=until, format="csv")
+        return self._connection.call_for_text("group-usage", body)

@@ -1,0 +1,202 @@
+"""The jobs of many folders: where they are, cancel them, fetch and purge what they left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leruli.api import BULK_LIMIT, JobState
+from leruli.errors import LeruliError
+from leruli.fetching import Fetched, fetch, select_results
+from leruli.jobfolder import JobFolder
+from leruli.purging import purge
+from leruli.workers import work_through
+
+if TYPE_CHECKING:
+    from leruli.journal import Journal
+    from leruli.storage import Store
+
+#: Threads that fetch or purge.
+WORKERS = 8
+
+# What every job that was run leaves, and task-get brings into its folder.
+_LOG = "joblog.txt"
+
+#: Said of a folder without a job.
+NOT_SUBMITTED = "not submitted"
+
+#: A bulk call: job ids to a state each, or why there is none.
+Ask = Callable[[Sequence[str]], "list[JobState | LeruliError]"]
+
+
+@dataclass(frozen=True)
+class FolderJob:
+    """A folder, its job and its bucket as far as it knows them, and where the job is."""
+
+    directory: str
+    jobid: str | None = None
+    bucket: str | None = None
+    state: JobState | None = None
+    problem: str | None = None  #: why there is no state, in a sentence
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job is known to be over."""
+        return self.state is not None and self.state.is_final
+
+
+@dataclass
+class Tally:
+    """What became of each folder."""
+
+    done: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)  #: folder: why, in a few words
+    failed: dict[str, str] = field(default_factory=dict)  #: folder: why, in a sentence
+
+
+@dataclass
+class FetchTally(Tally):
+    """What became of each folder, and how much came."""
+
+    files: int = 0
+    total_bytes: int = 0
+
+
+def ask_for_folders(
+    directories: Sequence[str], ask: Ask, advance: Callable[[int], None] = lambda _: None
+) -> Iterator[FolderJob]:
+    """Yield every folder with the state of its job, in order; a thousand are asked for at once."""
+    for start in range(0, len(directories), BULK_LIMIT):
+        some = [_read(name) for name in directories[start : start + BULK_LIMIT]]
+        jobids = [one.jobid for one in some if one.jobid is not None]
+        states = dict(zip(jobids, ask(jobids))) if jobids else {}
+        for one in some:
+            if one.jobid is None:
+                yield one
+            else:
+                yield _with_state(one, states[one.jobid])
+        advance(len(some))
+
+
+def fetch_folders(
+    store: Store,
+    folders: Sequence[FolderJob],
+    journal: Journal,
+    *,
+    everything: bool = False,
+    again: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> FetchTally:
+    """Fetch the results of all jobs that are over, but for those that were fetched before.
+
+    With `again` these too; `everything` fetches the archive of the input as well.
+    """
+    tally = FetchTally()
+
+    def why_not(one: FolderJob) -> str | None:
+        if one.bucket is None:
+            return "purged"
+        if journal.record(one.directory).fetched_job == one.jobid and not again:
+            return "fetched before"
+        return None
+
+    def work(one: FolderJob, proceed: Callable[[int], None]) -> Fetched:
+        bucket = str(one.bucket)
+        items = select_results(store, bucket, everything=everything)
+        return fetch(store, bucket, items, one.directory, proceed, threads=1)
+
+    for one, outcome in work_through(_choose(folders, tally, why_not, advance), work, WORKERS):
+        advance(1)
+        if isinstance(outcome, LeruliError):
+            tally.failed[one.directory] = str(outcome)
+            continue
+        tally.files += len(outcome.files)
+        tally.total_bytes += outcome.total_bytes
+        if outcome.refused:
+            tally.failed[one.directory] = " ".join(
+                f"{name} was not fetched: {why}" for name, why in outcome.refused.items()
+            )
+        else:
+            tally.done.append(one.directory)
+            journal.note_fetched(one.directory, str(one.jobid))
+    return tally
+
+
+def purge_folders(
+    store: Store,
+    folders: Sequence[FolderJob],
+    *,
+    force: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Tally:
+    """Purge the buckets of all jobs that are over.
+
+    Not of one that completed while its log is not in the folder: its results were not fetched. With
+    `force` all buckets are purged, whatever state their jobs are in.
+    """
+    tally = Tally()
+
+    def why_not(one: FolderJob) -> str | None:
+        if one.bucket is None:
+            return "purged before"
+        if force or one.state is None or one.state.status != "completed":
+            return None
+        return None if Path(one.directory, _LOG).exists() else "completed, but not fetched"
+
+    def work(one: FolderJob, proceed: Callable[[int], None]) -> None:
+        proceed(0)
+        purge(store, str(one.bucket))
+        JobFolder(one.directory).forget_bucket(str(one.bucket))
+
+    chosen = _choose(folders, tally, why_not, advance, force=force)
+    for one, outcome in work_through(chosen, work, WORKERS):
+        advance(1)
+        if isinstance(outcome, LeruliError):
+            tally.failed[one.directory] = str(outcome)
+        else:
+            tally.done.append(one.directory)
+    return tally
+
+
+def _choose(
+    folders: Sequence[FolderJob],
+    tally: Tally,
+    why_not: Callable[[FolderJob], str | None],
+    advance: Callable[[int], None],
+    *,
+    force: bool = False,
+) -> Iterator[FolderJob]:
+    """Yield the folders to work on; the others are noted in the tally."""
+    for one in folders:
+        if force and one.bucket is not None:
+            yield one
+            continue
+        why: str | None = None
+        if one.problem is not None:
+            tally.failed[one.directory] = one.problem
+        elif one.state is None:
+            why = NOT_SUBMITTED
+        else:
+            why = why_not(one) if one.state.is_final else one.state.status
+            if why is None:
+                yield one
+                continue
+        if why is not None:
+            tally.skipped[one.directory] = why
+        advance(1)
+
+
+def _read(directory: str) -> FolderJob:
+    folder = JobFolder(directory)
+    try:
+        return FolderJob(directory, folder.job(), folder.bucket())
+    except LeruliError as error:
+        return FolderJob(directory, problem=str(error))
+
+
+def _with_state(one: FolderJob, state: JobState | LeruliError) -> FolderJob:
+    if isinstance(state, LeruliError):
+        return FolderJob(one.directory, one.jobid, one.bucket, problem=str(state))
+    return FolderJob(one.directory, one.jobid, one.bucket, state=state)

@@ -1,0 +1,36 @@
+"""Moments as people write them, and as the service does."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+
+_AGO = re.compile(r"(\d{1,6})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_moment(text: str) -> datetime:
+    """Return the moment of an ISO 8601 date or time; raises ValueError.
+
+    Without a zone it is one of this machine's zone; a date alone is its beginning.
+    """
+    # Before Python 3.11 fromisoformat knows no Z.
+    if text.endswith(("Z", "z")):
+        text = text[:-1] + "+00:00"
+    return datetime.fromisoformat(text).astimezone()
+
+
+def moment_utc(text: str) -> str:
+    """Return, as ISO 8601 in UTC, a moment that `parse_moment` takes or an age such as 90m or 7d.
+
+    Raises ValueError.
+    """
+    ago = _AGO.fullmatch(text.strip())
+    try:
+        if ago:
+            moment = datetime.now(timezone.utc) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        else:
+            moment = parse_moment(text.strip()).astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError(f"{text} is too far away") from None
+    return moment.isoformat(timespec="microseconds")

@@ -1,0 +1,69 @@
+"""Bodies and answers of the calls about many jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from leruli_queue.api.group_schemas import Limit, Time
+from leruli_queue.api.schemas import Body, StatusAnswer, WithSecret
+from leruli_queue.jobs.states import FINAL, JobState
+
+JobIds = list[Annotated[str, StringConstraints(max_length=100)]]
+
+
+class BulkStatus(WithSecret):
+    """Jobs to ask for."""
+
+    jobids: JobIds = Field(description="At most LERULI_QUEUE_MAX_BULK.")
+
+
+class StatusEntry(BaseModel):
+    """The answer about one of many jobs."""
+
+    status: int = Field(description="200; 404 for no such job, or not one that you may see.")
+    data: StatusAnswer | str = Field(description="Where the job is, or a sentence.")
+
+
+class CancelFilter(Body):
+    """Which of the user's own jobs."""
+
+    states: list[JobState] = Field(min_length=1, max_length=len(JobState))
+
+    @model_validator(mode="after")
+    def _can_be_cancelled(self) -> CancelFilter:
+        if FINAL.intersection(self.states):
+            raise ValueError("only jobs that are received, submitted or running can be cancelled")
+        return self
+
+
+class BulkCancel(WithSecret):
+    """Jobs to cancel: these, or all own ones in some states."""
+
+    jobids: JobIds | None = Field(None, description="At most LERULI_QUEUE_MAX_BULK.")
+    filter: CancelFilter | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> BulkCancel:
+        if (self.jobids is None) == (self.filter is None):
+            raise ValueError("give either jobids or filter")
+        return self
+
+
+class CancelledAnswer(BaseModel):
+    """What a cancellation by a filter did; repeat the call until both are 0."""
+
+    cancelled: int = Field(description="Jobs that are over, as they had not begun.")
+    stopping: int = Field(description="Jobs that are being stopped.")
+
+
+class TaskList(WithSecret):
+    """Which of the user's own jobs to list."""
+
+    states: list[JobState] | None = Field(None, max_length=len(JobState))
+    since: Time | None = Field(None, description="Received then or later.")
+    until: Time | None = Field(None, description="Received before.")
+    limit: Limit = 100
+    after: UUID | None = Field(None, description="The `next` of the page before.")

@@ -1,0 +1,85 @@
+"""Bodies and answers of the calls about the nodes of a group."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, Field, model_validator
+
+from leruli_queue.api.schemas import Body, Label, SecretText, WithAdminSecret
+from leruli_queue.nodes.standing import Standing
+
+
+class OfGroup(Body):
+    """A body that is authorised by the group token, or by an admin's API secret."""
+
+    grouptoken: SecretText | None = None
+    adminsecret: SecretText | None = None
+
+    @model_validator(mode="after")
+    def _has_a_secret(self) -> OfGroup:
+        if self.grouptoken is None and self.adminsecret is None:
+            raise ValueError("it needs grouptoken, or the adminsecret of an admin")
+        return self
+
+
+class ShownNode(BaseModel):
+    """A node, as people see it."""
+
+    nodeid: UUID
+    name: str
+    standing: Standing
+    eligible: bool = Field(description="Whether it can be given a job now.")
+    reason: str | None = Field(description="Why not, in a sentence.")
+    needsnewsecret: bool = Field(description="It joined with a compute secret that was rotated.")
+    cores: int
+    coresfree: int
+    memorymb: int
+    memoryfreemb: int
+    jobs: int = Field(description="Jobs that it has leave to run.")
+    images: list[str] = Field(description="Images of the group on it, `code:version`.")
+    diskfreemb: int | None
+    disktotalmb: int | None
+    agentversion: str
+    nomadversion: str | None
+    joinedat: datetime
+    lastseenat: datetime
+
+
+class GroupNodesAnswer(BaseModel):
+    """The nodes of a group, by name."""
+
+    nodes: list[ShownNode]
+
+
+class OneNode(WithAdminSecret):
+    """An admin names a node."""
+
+    node: Label = Field(description="Name or id of the node.")
+
+
+class DrainNode(OneNode):
+    """An admin takes a node out of service."""
+
+    deadline: float | None = Field(
+        None,
+        ge=0,
+        le=10**7,
+        allow_inf_nan=False,
+        description="Seconds after which what runs is stopped and goes back to the queue; without "
+        "it everything runs to its end.",
+    )
+
+
+class ChangedNode(BaseModel):
+    """The node that was meant, and how it is now."""
+
+    nodeid: UUID
+    name: str
+
+
+class RemovedNode(ChangedNode):
+    """The node that was removed."""
+
+    requeued: int = Field(description="Jobs that ran on it and went back to the queue.")

@@ -1,0 +1,105 @@
+"""Many jobs at once: where they are, cancel them, list one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from leruli_queue.access.authorise import authorise_user
+from leruli_queue.access.roles import Call
+from leruli_queue.api.bulk_schemas import (
+    BulkCancel,
+    BulkStatus,
+    CancelledAnswer,
+    StatusEntry,
+    TaskList,
+)
+from leruli_queue.api.context import ContextDep
+from leruli_queue.api.group_schemas import ActivityAnswer, ActivityJob
+from leruli_queue.api.schemas import PROBLEMS, StatusAnswer
+from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.listing import Filter, users_page
+from leruli_queue.jobs.many import cancel_jobs, cancel_own, job_statuses
+from leruli_queue.jobs.states import JobState
+from leruli_queue.jobs.status import Status, UnknownJobError, parse_job_id
+from leruli_queue.settings import Settings
+
+router = APIRouter(tags=["tasks"], responses=PROBLEMS)
+
+_UNKNOWN = UnknownJobError()
+
+
+@router.post(f"/{Call.BULK_TASK_STATUS}")
+async def bulk_task_status(body: BulkStatus, context: ContextDep) -> list[StatusEntry]:
+    """Answer where each of many jobs is, in order."""
+    job_ids = _parsed(body.jobids, context.settings)
+    async with context.pool.acquire() as connection:
+        user = await authorise_user(connection, Call.BULK_TASK_STATUS, body.secret)
+        found = await job_statuses(connection, user, _known(job_ids))
+    return _entries(job_ids, found)
+
+
+@router.post(f"/{Call.BULK_TASK_CANCEL}")
+async def bulk_task_cancel(
+    body: BulkCancel, context: ContextDep
+) -> list[StatusEntry] | CancelledAnswer:
+    """Cancel many jobs.
+
+    With `jobids`, answer where each is then, in order; with `filter`, how many were cancelled.
+    """
+    job_ids = _parsed(body.jobids or [], context.settings)
+    async with context.pool.acquire() as connection, connection.transaction():
+        user = await authorise_user(connection, Call.BULK_TASK_CANCEL, body.secret)
+        if body.filter is not None:
+            done = await cancel_own(connection, user, body.filter.states)
+            return CancelledAnswer(cancelled=done.cancelled, stopping=done.stopping)
+        found = await cancel_jobs(connection, user, _known(job_ids))
+    return _entries(job_ids, found)
+
+
+@router.post(f"/{Call.TASK_LIST}")
+async def task_list(body: TaskList, context: ContextDep) -> ActivityAnswer:
+    """List the user's own jobs, newest first."""
+    states = tuple(JobState) if body.states is None else tuple(body.states)
+    wanted = Filter(states, body.since, body.until, body.after)
+    async with context.pool.acquire() as connection:
+        user = await authorise_user(connection, Call.TASK_LIST, body.secret)
+        jobs = await users_page(connection, user.group_id, [user.id], wanted, body.limit)
+    return ActivityAnswer(
+        jobs=[ActivityJob.of(job) for job in jobs],
+        next=jobs[-1].id if len(jobs) == body.limit else None,
+    )
+
+
+def _parsed(texts: Sequence[str], settings: Settings) -> list[UUID | None]:
+    """Read job ids; None for a text that cannot be one, which no job has."""
+    if len(texts) > settings.max_bulk:
+        raise UserReportableError(
+            f"One post may hold {settings.max_bulk} job ids; this one has {len(texts)}.",
+            status=422,
+        )
+    job_ids: list[UUID | None] = []
+    for text in texts:
+        try:
+            job_ids.append(parse_job_id(text))
+        except UnknownJobError:
+            job_ids.append(None)
+    return job_ids
+
+
+def _known(job_ids: Sequence[UUID | None]) -> set[UUID]:
+    return {job_id for job_id in job_ids if job_id is not None}
+
+
+def _entries(job_ids: Sequence[UUID | None], found: Mapping[UUID, Status]) -> list[StatusEntry]:
+    entries = []
+    for job_id in job_ids:
+        status = None if job_id is None else found.get(job_id)
+        if status is None:
+            entries.append(StatusEntry(status=_UNKNOWN.status, data=_UNKNOWN.message))
+        else:
+            answer = StatusAnswer(status=status.state, reason=status.reason)
+            entries.append(StatusEntry(status=200, data=answer))
+    return entries

@@ -1,0 +1,123 @@
+"""The nodes of a group: seen by its members, taken out of service and back by its admins."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from leruli_queue.access.authenticate import User
+from leruli_queue.access.authorise import authorise_reader_or_admin, authorise_user
+from leruli_queue.access.roles import Call
+from leruli_queue.api.context import ContextDep
+from leruli_queue.api.errors import cluster_explained
+from leruli_queue.api.node_schemas import (
+    ChangedNode,
+    DrainNode,
+    GroupNodesAnswer,
+    OfGroup,
+    OneNode,
+    RemovedNode,
+    ShownNode,
+)
+from leruli_queue.api.schemas import PROBLEMS, Problem
+from leruli_queue.groups.audit import Action, note_action
+from leruli_queue.jobs.retries import Retries
+from leruli_queue.nodes.administer import (
+    NamedNode,
+    drain_node,
+    find_node,
+    remove_node,
+    resume_node,
+)
+from leruli_queue.nodes.overview import NodeOverview, list_nodes
+from leruli_queue.nodes.standing import Standing
+from leruli_queue.store.pool import Connection
+
+_ONE_NODE = PROBLEMS | {
+    404: {"model": Problem, "description": "The group has no such node."},
+    409: {"model": Problem, "description": "Several nodes have the name; use an id."},
+}
+router = APIRouter(tags=["nodes"])
+
+
+@router.post(f"/{Call.GROUP_NODES}", responses=PROBLEMS)
+async def group_nodes(body: OfGroup, context: ContextDep) -> GroupNodesAnswer:
+    """Show the nodes of the group, and why one gets no jobs."""
+    group_id = await authorise_reader_or_admin(
+        context.pool,
+        Call.GROUP_NODES,
+        group_token=body.grouptoken,
+        admin_secret=body.adminsecret,
+    )
+    return GroupNodesAnswer(nodes=[_shown(n) for n in await list_nodes(context.pool, group_id)])
+
+
+@router.post(f"/{Call.GROUP_NODE_DRAIN}", responses=_ONE_NODE)
+async def group_node_drain(body: DrainNode, context: ContextDep) -> ChangedNode:
+    """Give a node no more jobs until it is resumed; what runs on it may end."""
+    async with context.pool.acquire() as connection, connection.transaction():
+        admin = await authorise_user(connection, Call.GROUP_NODE_DRAIN, body.adminsecret)
+        node = await find_node(connection, admin.group_id, body.node)
+        await drain_node(connection, node)
+        await _note(connection, admin, Action.NODE_DRAINED, node)
+    if body.deadline is not None:
+        with cluster_explained():
+            await context.gate(node.cluster).admission.drain_node(node.id, body.deadline)
+    return ChangedNode(nodeid=node.id, name=node.name)
+
+
+@router.post(f"/{Call.GROUP_NODE_RESUME}", responses=_ONE_NODE)
+async def group_node_resume(body: OneNode, context: ContextDep) -> ChangedNode:
+    """Let a drained node have jobs again."""
+    async with context.pool.acquire() as connection, connection.transaction():
+        admin = await authorise_user(connection, Call.GROUP_NODE_RESUME, body.adminsecret)
+        node = await find_node(connection, admin.group_id, body.node)
+        await resume_node(connection, node)
+        await _note(connection, admin, Action.NODE_RESUMED, node)
+    with cluster_explained():
+        await context.gate(node.cluster).admission.end_drain(node.id)
+    return ChangedNode(nodeid=node.id, name=node.name)
+
+
+@router.post(f"/{Call.GROUP_NODE_REMOVE}", responses=_ONE_NODE)
+async def group_node_remove(body: OneNode, context: ContextDep) -> RemovedNode:
+    """Remove a node for good; what runs on it is stopped and runs elsewhere."""
+    async with context.pool.acquire() as connection, connection.transaction():
+        admin = await authorise_user(connection, Call.GROUP_NODE_REMOVE, body.adminsecret)
+        node = await find_node(connection, admin.group_id, body.node)
+        requeued = await remove_node(connection, admin.group_id, node, Retries.of(context.settings))
+        await _note(connection, admin, Action.NODE_REMOVED, node)
+    return RemovedNode(nodeid=node.id, name=node.name, requeued=requeued)
+
+
+async def _note(connection: Connection, admin: User, action: Action, node: NamedNode) -> None:
+    await note_action(
+        connection,
+        admin.group_id,
+        action,
+        actor_id=admin.id,
+        subject=node.name,
+        detail=str(node.id),
+    )
+
+
+def _shown(node: NodeOverview) -> ShownNode:
+    return ShownNode(
+        nodeid=node.id,
+        name=node.name,
+        standing=node.node.standing,
+        eligible=node.node.standing is Standing.USABLE,
+        reason=node.node.reason,
+        needsnewsecret=node.node.needs_new_secret,
+        cores=node.cores,
+        coresfree=max(0, node.cores - node.cores_used),
+        memorymb=node.memory_mb,
+        memoryfreemb=max(0, node.memory_mb - node.memory_used_mb),
+        jobs=node.jobs,
+        images=list(node.images),
+        diskfreemb=node.disk_free_mb,
+        disktotalmb=node.disk_total_mb,
+        agentversion=node.agent_version,
+        nomadversion=node.nomad_version,
+        joinedat=node.joined_at,
+        lastseenat=node.last_seen_at,
+    )

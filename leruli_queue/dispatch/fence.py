@@ -1,0 +1,119 @@
+"""The fence: who may be placed on is the database's word, and Nomad is held to it.
+
+A node chooses its pool, name and meta itself, and a machine that was once let in can register
+under further ids. None of that gets it a job: parents name the ids of their group's usable nodes,
+and leave to start is given to the node token. The fence is the second line. It looks at all nodes
+of the cluster every few seconds:
+
+=============================================  ==============================================
+node in Nomad                                  done
+=============================================  ==============================================
+usable, in its group's pool                    made eligible, where it is not
+of an older compute secret, left, drained,     made ineligible; what runs on it runs on
+of another cluster
+in a pool that is not its group's              made ineligible, and noted
+unknown, or removed                            made ineligible
+=============================================  ==============================================
+
+Nothing is ever purged: Nomad forgets a purged node's ineligibility, and the node would come back
+eligible and without any token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from leruli_queue.nodes.pools import pool_name
+from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
+from leruli_queue.store.pool import Pool
+from leruli_queue.store.queries import queries, rows
+
+log = structlog.get_logger(__name__)
+
+FOREIGN_POOL = (
+    "its Nomad client registered in another node pool than its group's: its configuration was "
+    "changed by hand"
+)
+_DOCKER_AWAY = "Docker on it does not answer"
+_NOT_HEARD = "Nomad does not hear it"
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    eligible: bool
+    # Ready for jobs, and what is wrong if not; for the database.
+    alive: bool
+    trouble: str | None
+
+
+class Fence:
+    """Keeps the nodes of one cluster as the database wants them."""
+
+    def __init__(self, pool: Pool, gateway: NomadGateway) -> None:
+        self._pool = pool
+        self._gateway = gateway
+
+    async def keep(self) -> None:
+        """Compare all nodes of the cluster with the database, once."""
+        # Nomad first: a node that joins in between is in the database before it can register.
+        listed = {UUID(node["ID"]): node for node in await self._gateway.list_nodes()}
+        known = {
+            row["id"]: row
+            for row in await rows(
+                queries.nodes_of_cluster(self._pool, cluster=self._gateway.cluster.name)
+            )
+        }
+        verdicts = {
+            node_id: _judge(known.get(node_id), listed.get(node_id))
+            for node_id in listed.keys() | known.keys()
+        }
+        # One that has just joined gets the time to register.
+        noted = {
+            node_id: verdict
+            for node_id, verdict in verdicts.items()
+            if node_id in known and (verdict.alive or known[node_id]["old"])
+        }
+        await queries.note_nodes(
+            self._pool,
+            ids=list(noted),
+            alives=[verdict.alive for verdict in noted.values()],
+            troubles=[verdict.trouble for verdict in noted.values()],
+        )
+        for node_id, node in listed.items():
+            is_eligible = node["SchedulingEligibility"] == "eligible"
+            # A drain ends ineligible by itself; what it still has to do must not be called off.
+            if verdicts[node_id].eligible != is_eligible and not node["Drain"]:
+                await self._set(node_id, node, eligible=verdicts[node_id].eligible)
+
+    async def _set(self, node_id: UUID, node: dict[str, Any], *, eligible: bool) -> None:
+        try:
+            await self._gateway.set_eligible(node_id, eligible=eligible)
+        except NomadNotFoundError:
+            return
+        log.log(
+            20 if eligible else 30,
+            "node made eligible" if eligible else "node made ineligible",
+            node=str(node_id),
+            pool=node["NodePool"],
+            cluster=self._gateway.cluster.name,
+        )
+
+
+def _judge(known: Any, node: dict[str, Any] | None) -> _Verdict:
+    if known is None:
+        return _Verdict(eligible=False, alive=False, trouble=None)
+    if node is None or node["Status"] != "ready":
+        eligible = known["usable"] and (
+            node is None or node["NodePool"] == pool_name(known["token_key_id"])
+        )
+        return _Verdict(eligible=eligible, alive=False, trouble=_NOT_HEARD)
+    if node["NodePool"] != pool_name(known["token_key_id"]):
+        return _Verdict(eligible=False, alive=False, trouble=FOREIGN_POOL)
+    docker = node["Drivers"].get("docker", {})
+    # A client that has just started has not looked for Docker yet.
+    trouble = _DOCKER_AWAY if docker and not docker.get("Healthy") else None
+    return _Verdict(eligible=known["usable"], alive=trouble is None, trouble=trouble)

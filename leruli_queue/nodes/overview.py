@@ -1,0 +1,60 @@
+"""The nodes of a group, as people see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from leruli_queue.nodes.standing import NodeStanding, standing_of
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries, rows
+
+
+@dataclass(frozen=True)
+class NodeOverview:
+    """One node. "Used" is what its started jobs asked for, whatever they use."""
+
+    id: UUID
+    name: str
+    node: NodeStanding
+    cores: int
+    cores_used: int
+    memory_mb: int
+    memory_used_mb: int
+    jobs: int
+    images: Sequence[str]
+    disk_free_mb: int | None
+    disk_total_mb: int | None
+    agent_version: str
+    nomad_version: str | None
+    joined_at: datetime
+    last_seen_at: datetime
+
+
+async def list_nodes(connection: Connection | Pool, group_id: int) -> list[NodeOverview]:
+    """Return the group's nodes by name, but for those that were removed."""
+    found = await rows(queries.nodes_of_group(connection, group_id=group_id))
+    return [_overview(row) for row in found]
+
+
+def _overview(row: Any) -> NodeOverview:
+    same = (
+        "id",
+        "name",
+        "cores",
+        "cores_used",
+        "memory_mb",
+        "memory_used_mb",
+        "jobs",
+        "images",
+        "disk_free_mb",
+        "disk_total_mb",
+        "agent_version",
+        "nomad_version",
+        "joined_at",
+        "last_seen_at",
+    )
+    return NodeOverview(node=standing_of(row), **{name: row[name] for name in same})

@@ -1,0 +1,62 @@
+"""How a node stands: whether it may start jobs, and if not, why, in a sentence for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Standing(Enum):
+    """What a node may do; the value is what node-report and group-nodes answer."""
+
+    USABLE = "usable"  # may start jobs
+    TROUBLED = "troubled"  # may, but cannot now
+    LEFT = "left"  # was shut down
+    DRAINED = "drained"  # an admin took it out of service
+    OUTDATED = "outdated"  # joined with a secret, or in a cluster, that is not the group's now
+    REMOVED = "removed"  # an admin removed it
+
+
+@dataclass(frozen=True)
+class NodeStanding:
+    """A node's standing and what there is to say about it."""
+
+    standing: Standing
+    reason: str | None
+    needs_new_secret: bool
+
+
+def standing_of(row: Mapping[str, Any]) -> NodeStanding:
+    """Judge a node by what the database knows; the first that holds.
+
+    Parameters
+    ----------
+    row
+        The columns ``left_at``, ``drained_at``, ``removed_at``, ``current_secret``,
+        ``current_cluster``, ``nomad_trouble`` and ``alive``.
+    """
+    outdated = not row["current_secret"]
+    if row["removed_at"] is not None:
+        standing, reason = Standing.REMOVED, "an admin of the group removed it"
+    elif outdated:
+        standing, reason = (
+            Standing.OUTDATED,
+            "it joined with a compute secret that was rotated; put the new one into its node.env "
+            "and start it again",
+        )
+    elif not row["current_cluster"]:
+        standing, reason = (
+            Standing.OUTDATED,
+            "the group was given another Nomad cluster; start it again",
+        )
+    elif row["drained_at"] is not None:
+        standing, reason = Standing.DRAINED, "an admin of the group took it out of service"
+    elif row["left_at"] is not None:
+        standing, reason = Standing.LEFT, "it was shut down"
+    elif row["nomad_trouble"] is not None or not row["alive"]:
+        standing, reason = Standing.TROUBLED, row["nomad_trouble"] or "Nomad does not hear it"
+    else:
+        return NodeStanding(Standing.USABLE, None, needs_new_secret=False)
+    return NodeStanding(standing, reason, needs_new_secret=outdated)

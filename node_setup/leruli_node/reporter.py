@@ -1,0 +1,162 @@
+"""Telling the service about this node every few seconds, and doing what it says in turn.
+
+The report is how the service knows that attempts are alive which Nomad does not hear of, and the
+reply is how this node learns that it may not go on: an attempt was given to another node, the
+compute secret was rotated, an admin removed the node. The certificate is renewed from here too.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leruli_node import __version__
+from leruli_node.certificate import Certificate, NodeTls
+from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node.retry import Backoff, Stop
+from leruli_node.service_api import Refused, ServiceApi, ServiceError
+from leruli_node.state import AttemptId, AttemptStore
+
+log = logging.getLogger(__name__)
+
+_MOST_IMAGES = 1000
+# Standings with which this node gets no job any more, whatever it does.
+_ENDED = ("outdated", "removed")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is reported on."""
+
+    folder: Path
+    store: AttemptStore
+    engine: DockerEngine
+    nomad_version: str
+
+
+class Reporter:
+    """One thread that reports, and renews the certificate when it is due.
+
+    `drop` ends an attempt without its output. `reload` has Nomad read its certificate. `expel` is
+    called with a sentence when this node gets no job any more; more than once.
+    """
+
+    def __init__(
+        self,
+        api: ServiceApi,
+        tls: NodeTls,
+        subject: Subject,
+        drop: Callable[[AttemptId], None],
+        reload: Callable[[], None],
+        expel: Callable[[str], None],
+    ) -> None:
+        self._api = api
+        self._tls = tls
+        self._subject = subject
+        self._drop = drop
+        self._reload = reload
+        self._expel = expel
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._told: str | None = None
+        self.period = 15.0
+        self.image_prefix = ""
+
+    def first(self, stop: Stop) -> None:
+        """Report before Nomad is started, so that what was given up ends before new jobs come.
+
+        Waits for the service as long as it takes. Raises Interrupted when the agent is to stop.
+        """
+        self._api.patiently(self.report, Backoff(stop))
+
+    def start(self) -> None:
+        """Go on reporting."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Report no longer."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2.0)
+
+    def report(self) -> None:
+        """Report once and do what the reply says. Raises Unreachable."""
+        try:
+            reply = self._api.report(self._body())
+        except Refused as error:
+            self._expel(str(error).rstrip("."))
+            return
+        self.period = max(0.1, float(reply.get("reportseconds", self.period)))
+        for one in reply.get("drop", []):
+            attempt = AttemptId.parse(str(one["jobid"]), str(one["attempt"]))
+            log.warning("given up by the service; ending it", extra={"attempt": attempt.key})
+            self._drop(attempt)
+        standing, reason = reply.get("standing"), str(reply.get("reason") or "")
+        if reason != self._told:
+            self._told = reason
+            if reason:
+                log.warning("this node gets no jobs: %s", reason)
+        if standing in _ENDED:
+            self._expel(reason)
+
+    def renew(self) -> None:
+        """Have the next certificate signed, and Nomad read it. Raises ServiceError."""
+        certificate = Certificate.parse(self._api.certificate(self._tls.request()))
+        self._tls.keep(certificate)
+        self._reload()
+        log.info("certificate renewed", extra={"validseconds": certificate.valid_seconds})
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.period):
+            steps: list[tuple[str, Callable[[], None]]] = [("report", self.report)]
+            if self._tls.is_due():
+                steps.append(("certificate", self.renew))
+            for name, step in steps:
+                try:
+                    step()
+                except ServiceError as error:
+                    log.warning("%s: %s", name, error)
+                except Exception:
+                    # A report that failed must not be the last one.
+                    log.exception("the %s failed unexpectedly", name)
+
+    def _body(self) -> dict[str, Any]:
+        subject = self._subject
+        disk = shutil.disk_usage(subject.folder)
+        held = [state.id for state in subject.store.all() if state.lease is not None]
+        return {
+            "agentversion": __version__,
+            "nomadversion": subject.nomad_version,
+            "images": self._images(),
+            "diskfreemb": disk.free // 2**20,
+            "disktotalmb": disk.total // 2**20,
+            "attempts": [{"jobid": one.job, "attempt": one.attempt} for one in held],
+        }
+
+    def _images(self) -> list[str]:
+        if not self.image_prefix:
+            return []
+        prefix = f"{self.image_prefix}/"
+        try:
+            names = self._subject.engine.image_names(prefix)
+        except (DockerAway, DockerRefused):
+            return []
+        return sorted(name[len(prefix) :] for name in names)[:_MOST_IMAGES]
+
+
+def nomad_version(program: Path) -> str:
+    """What `nomad version` says, without its name; empty when it cannot be asked."""
+    try:
+        done = subprocess.run(
+            [str(program), "version"], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    words = done.stdout.split()
+    return words[1][:100] if len(words) > 1 else ""

@@ -1,0 +1,196 @@
+"""Nothing is accepted under a secret after its revocation was answered, by no copy."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+from service_world import GroupOfTest, make_group, running_service, until_waiting
+
+from leruli_queue.groups.disabling import disable_group
+from leruli_queue.groups.users import create_user
+from leruli_queue.settings import Settings
+from leruli_queue.store.locks import SECRET_LOCKS
+from leruli_queue.store.pool import Pool
+
+
+@pytest.fixture
+async def copies(settings: Settings) -> AsyncIterator[list[httpx.AsyncClient]]:
+    """Two copies of the service on one database."""
+    quick = settings.model_copy(update={"refusal_delay_s": 0})
+    async with running_service(quick) as one, running_service(quick) as other:
+        yield [one, other]
+
+
+def job(secret: str) -> dict[str, object]:
+    return {"secret": secret, "bucketid": str(uuid4()), "codeversion": "psi4:1.5"}
+
+
+async def submit_until_refused(
+    service: httpx.AsyncClient, secret: str, *, in_bulk: bool
+) -> list[tuple[float, str]]:
+    """When each submit that was accepted was sent, and its bucket."""
+    accepted = []
+    while True:
+        body = job(secret)
+        sent = time.monotonic()
+        if in_bulk:
+            answer = await service.post("/v22_1/bulk/task-submit", json=[body])
+            status = answer.json()[0]["status"]
+        else:
+            answer = await service.post("/v22_1/task-submit", json=body)
+            status = answer.status_code
+        if status == 403:
+            return accepted
+        assert status == 200, answer.text
+        accepted.append((sent, str(body["bucketid"])))
+
+
+async def test_no_submit_is_accepted_after_the_answer_to_the_revocation(
+    copies: list[httpx.AsyncClient], group: GroupOfTest, pool: Pool
+) -> None:
+    """Eight users who submit without a pause, and eight revocations."""
+    async with pool.acquire() as connection:
+        secrets = {
+            f"user {number}": await create_user(
+                connection, group.id, group.token, name=f"user {number}", is_admin=False
+            )
+            for number in range(8)
+        }
+
+    async def revoke(number: int, name: str) -> tuple[float, int]:
+        await asyncio.sleep(0.1 + 0.05 * number)
+        answer = await copies[number % 2].post(
+            "/v22_1/group-revoke-user", json={"adminsecret": group.admin_secret, "name": name}
+        )
+        assert answer.status_code == 200, answer.text
+        answered = time.monotonic()
+        jobs = await pool.fetchval(
+            "SELECT count(*) FROM jobs j JOIN users u ON u.id = j.user_id WHERE u.name = $1", name
+        )
+        return answered, jobs
+
+    submissions = [
+        submit_until_refused(copies[number % 2], secret, in_bulk=number % 4 < 2)
+        for secret in secrets.values()
+        for number in range(2)
+    ]
+    results = await asyncio.gather(
+        asyncio.gather(*submissions),
+        asyncio.gather(*(revoke(number, name) for number, name in enumerate(secrets))),
+    )
+    for index, (name, (answered, jobs)) in enumerate(zip(secrets, results[1], strict=True)):
+        accepted = results[0][2 * index] + results[0][2 * index + 1]
+        assert accepted, "nothing was submitted before the revocation: it shows nothing"
+        assert all(sent < answered for sent, _ in accepted)
+        # What was there at the answer is all that ever came.
+        assert jobs == len(accepted)
+        assert jobs == await pool.fetchval(
+            "SELECT count(*) FROM jobs j JOIN users u ON u.id = j.user_id WHERE u.name = $1", name
+        )
+
+
+async def test_a_request_that_waits_while_its_secret_is_revoked_is_refused(
+    copies: list[httpx.AsyncClient], group: GroupOfTest, settings: Settings, pool: Pool
+) -> None:
+    body = {"adminsecret": group.admin_secret, "name": "ada"}
+    async with writing_as_ada(settings):
+        revoking = asyncio.create_task(copies[0].post("/v22_1/group-revoke-user", json=body))
+        await until_waiting(pool, 1)
+        submitting = asyncio.create_task(
+            copies[1].post("/v22_1/task-submit", json=job(group.user_secret))
+        )
+        await until_waiting(pool, 2)
+    assert (await revoking).status_code == 200
+    assert (await submitting).status_code == 403
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == 0
+
+
+async def test_a_group_that_is_disabled_accepts_nothing_more(
+    copies: list[httpx.AsyncClient], group: GroupOfTest, pool: Pool
+) -> None:
+    async def disable() -> int:
+        await asyncio.sleep(0.2)
+        async with pool.acquire() as connection:
+            assert await disable_group(connection, "chemists")
+            jobs: int = await connection.fetchval("SELECT count(*) FROM jobs")
+            return jobs
+
+    *accepted, jobs = await asyncio.gather(
+        submit_until_refused(copies[0], group.user_secret, in_bulk=True),
+        submit_until_refused(copies[1], group.admin_secret, in_bulk=False),
+        disable(),
+    )
+    assert jobs == sum(len(each) for each in accepted) > 0
+
+
+async def test_disabling_a_group_waits_for_what_is_being_written(
+    settings: Settings, group: GroupOfTest, pool: Pool
+) -> None:
+    assert group
+
+    async def disable() -> None:
+        async with pool.acquire() as connection:
+            await disable_group(connection, "chemists")
+
+    async with writing_as_ada(settings):
+        disabling = asyncio.create_task(disable())
+        await until_waiting(pool, 1)
+        # Nobody else has to wait for that: it is disabled already.
+        assert await pool.fetchval("SELECT disabled_at FROM groups")
+        assert not disabling.done()
+    await disabling
+
+
+async def test_a_flood_of_submits_does_not_put_a_revocation_off(
+    copies: list[httpx.AsyncClient], group: GroupOfTest
+) -> None:
+    """A row lock would let the sharers go first for as long as they overlap."""
+    flood = [
+        asyncio.create_task(
+            submit_until_refused(copies[number % 2], group.user_secret, in_bulk=False)
+        )
+        for number in range(16)
+    ]
+    await asyncio.sleep(0.3)
+    body = {"adminsecret": group.admin_secret, "name": "ada"}
+    answer = await asyncio.wait_for(copies[0].post("/v22_1/group-revoke-user", json=body), 30)
+    assert answer.status_code == 200
+    assert all(await asyncio.wait_for(asyncio.gather(*flood), 30))
+
+
+async def test_two_posts_with_the_secrets_of_two_groups_do_not_block_each_other(
+    copies: list[httpx.AsyncClient], group: GroupOfTest, pool: Pool
+) -> None:
+    other = await make_group(pool, "physicists")
+    secrets = [group.user_secret, other.user_secret]
+    posts = [
+        [job(secret) for secret in order] for order in (secrets, secrets[::-1]) for _ in range(10)
+    ]
+    answers = await asyncio.gather(
+        *(
+            copies[number % 2].post("/v22_1/bulk/task-submit", json=post)
+            for number, post in enumerate(posts)
+        )
+    )
+    assert {entry["status"] for answer in answers for entry in answer.json()} == {200}
+
+
+@asynccontextmanager
+async def writing_as_ada(settings: Settings) -> AsyncIterator[None]:
+    """Somebody writes under ada's secret for as long as the block lasts."""
+    writer = await asyncpg.connect(settings.database_url.get_secret_value())
+    async with writer.transaction():
+        await writer.execute(
+            "SELECT pg_advisory_xact_lock_shared($1, hashtext(key_id)) FROM users"
+            " WHERE name = 'ada'",
+            SECRET_LOCKS,
+        )
+        yield
+    await writer.close()

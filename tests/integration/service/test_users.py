@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from service_world import GroupOfTest, make_group, make_jobs, running_service, until_waiting
+
+from leruli_queue.settings import Settings
+from leruli_queue.store.locks import ADMINISTRATION_LOCKS
+from leruli_queue.store.pool import Pool
+from leruli_queue.store.queries import queries
+
+
+async def post(service: httpx.AsyncClient, call: str, **body: Any) -> httpx.Response:
+    return await service.post(f"/v22_1/{call}", json=body)
+
+
+async def create(
+    service: httpx.AsyncClient, group: GroupOfTest, name: str, *, admin: bool = False
+) -> str:
+    answer = await post(
+        service, "group-create-user", adminsecret=group.admin_secret, name=name, admin=admin
+    )
+    assert answer.status_code == 200, answer.text
+    secret: str = answer.json()
+    return secret
+
+
+async def revoke(service: httpx.AsyncClient, admin_secret: str, name: str) -> httpx.Response:
+    return await post(service, "group-revoke-user", adminsecret=admin_secret, name=name)
+
+
+async def names(service: httpx.AsyncClient, group: GroupOfTest, **more: Any) -> list[str]:
+    answer = await post(service, "group-list-users", adminsecret=group.admin_secret, **more)
+    return [user["name"] for user in answer.json()["users"]]
+
+
+async def test_a_created_user_can_work_and_read_the_group_token(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    secret = await create(service, group, "grace")
+    assert secret.startswith("lqa-")
+    assert (await post(service, "group-token", secret=secret)).json() == group.token
+    job = {"secret": secret, "bucketid": str(uuid4()), "codeversion": "psi4:1.5"}
+    assert (await post(service, "task-submit", **job)).status_code == 200
+    # A new user is a regular one unless it is said otherwise.
+    assert (await post(service, "group-list-users", adminsecret=secret)).status_code == 403
+    admin = await create(service, group, "joan", admin=True)
+    assert (await post(service, "group-list-users", adminsecret=admin)).status_code == 200
+
+
+async def test_the_list_shows_everything_but_secrets(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    secret = await create(service, group, "grace")
+    answer = await post(service, "group-list-users", adminsecret=group.admin_secret)
+    users = {user["name"]: user for user in answer.json()["users"]}
+    assert {name: user["role"] for name, user in users.items()} == {
+        "ada": "user", "admin": "admin", "grace": "user"
+    }  # fmt: skip
+    assert users["grace"]["lastusedat"] is None
+    assert users["admin"]["lastusedat"] >= users["admin"]["createdat"]
+    for text in (secret, group.admin_secret, group.token):
+        assert text not in answer.text
+        assert text.split("-")[1] not in answer.text
+    await post(service, "group-token", secret=secret)
+    answer = await post(service, "group-list-users", adminsecret=group.admin_secret)
+    assert {user["name"]: user for user in answer.json()["users"]}["grace"]["lastusedat"]
+
+
+async def test_a_revoked_user_is_out_and_the_jobs_stay(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    assert (await revoke(service, group.admin_secret, "ada")).json()["name"] == "ada"
+    asked = {"jobid": str(job_id)}
+    refused = await post(service, "task-status", secret=group.user_secret, **asked)
+    assert refused.status_code == 403
+    assert "revoked" in refused.json()["detail"]
+    # The job goes on, and is the admins'.
+    status = await post(service, "task-status", secret=group.admin_secret, **asked)
+    assert status.json()["status"] == "received"
+    bucket = await post(service, "task-bucket", secret=group.admin_secret, **asked)
+    assert bucket.json()["bucketid"]
+    assert await names(service, group) == ["admin"]
+    assert await names(service, group, revoked=True) == ["admin", "ada"]
+
+
+async def test_the_name_of_a_revoked_user_is_given_to_a_new_one(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    await revoke(service, group.admin_secret, "ada")
+    secret = await create(service, group, "ada")
+    answer = await post(service, "task-status", secret=secret, jobid=str(job_id))
+    assert answer.status_code == 404
+    assert (
+        await post(service, "task-status", secret=group.user_secret, jobid=str(job_id))
+    ).status_code == 403
+    activity = await post(service, "group-activity", grouptoken=group.token, user="ada")
+    assert [job["jobid"] for job in activity.json()["jobs"]] == [str(job_id)]
+
+
+async def test_revoking_says_why_not(service: httpx.AsyncClient, group: GroupOfTest) -> None:
+    nobody = await revoke(service, group.admin_secret, "nobody")
+    assert nobody.status_code == 404
+    assert "group-list-users" in nobody.json()["detail"]
+    await revoke(service, group.admin_secret, "ada")
+    again = await revoke(service, group.admin_secret, "ada")
+    assert again.status_code == 404
+    assert "was revoked at 20" in again.json()["detail"]
+    last = await revoke(service, group.admin_secret, "admin")
+    assert last.status_code == 409
+    assert "last admin" in last.json()["detail"]
+    assert await names(service, group) == ["admin"]
+
+
+async def test_an_admin_may_leave_when_there_is_another(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    second = await create(service, group, "joan", admin=True)
+    assert (await revoke(service, group.admin_secret, "admin")).status_code == 200
+    assert (await revoke(service, group.admin_secret, "joan")).status_code == 403
+    assert (await revoke(service, second, "joan")).status_code == 409
+
+
+async def test_of_two_admins_that_revoke_each_other_one_stays(
+    settings: Settings, service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    second = await create(service, group, "joan", admin=True)
+    async with running_service(settings) as copy, pool.acquire() as connection:
+        async with connection.transaction():
+            # Both have authenticated when the first of them is let in.
+            await queries.hold_administration(
+                connection, lock=ADMINISTRATION_LOCKS, group_id=group.id
+            )
+            revoking = asyncio.gather(
+                revoke(service, group.admin_secret, "joan"), revoke(copy, second, "admin")
+            )
+            await until_waiting(pool, 2)
+        answers = await revoking
+    assert sorted(answer.status_code for answer in answers) == [200, 403]
+    left = await pool.fetch(
+        "SELECT name FROM users WHERE role = 'admin' AND revoked_at IS NULL AND group_id = $1",
+        group.id,
+    )
+    assert len(left) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ada", "ada ", "a  b", "-ada", "ada;", "ada\n", "a" * 64, "Ädä", "=cmd", "a\u202eb"],
+)
+async def test_a_name_that_is_not_allowed_is_refused_with_what_is(
+    service: httpx.AsyncClient, group: GroupOfTest, name: str
+) -> None:
+    answer = await post(
+        service, "group-create-user", adminsecret=group.admin_secret, name=name, admin=False
+    )
+    assert answer.status_code == 422
+    assert "up to 63 letters" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 63, "Ada Lovelace", "ada@example.org", "laptop-2_x"])
+async def test_a_name_that_is_allowed_is_taken_once(
+    service: httpx.AsyncClient, group: GroupOfTest, name: str
+) -> None:
+    await create(service, group, name)
+    answer = await post(service, "group-create-user", adminsecret=group.admin_secret, name=name)
+    assert answer.status_code == 409
+    assert name in answer.json()["detail"]
+
+
+async def test_nobody_is_called_like_the_operator(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    answer = await post(
+        service,
+        "group-create-user",
+        adminsecret=group.admin_secret,
+        name="Operator of the service",
+    )
+    assert answer.status_code == 422
+
+
+async def test_the_same_name_in_two_groups_is_two_users(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    other = await make_group(pool, "physicists")
+    assert (await revoke(service, other.admin_secret, "ada")).status_code == 200
+    assert (await post(service, "group-token", secret=group.user_secret)).status_code == 200

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from service_world import GroupOfTest, running_service
+
+from leruli_queue.access.secrets import SecretType, _checksum, make
+from leruli_queue.settings import Settings
+
+
+@pytest.fixture
+async def service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    quick = settings.model_copy(update={"refusal_delay_s": 0.5, "max_delayed_refusals": 3})
+    async with running_service(quick) as client:
+        yield client
+
+
+async def token_of(service: httpx.AsyncClient, secret: str) -> httpx.Response:
+    return await service.post("/v22_1/group-token", json={"secret": secret})
+
+
+def wrong_with_the_key_of(secret: str) -> str:
+    """What somebody makes who has seen the key id, and knows the checksum's rule."""
+    kind, key_id, *_ = secret.split("-")
+    body = f"{kind}-{key_id}-{'a' * 26}"
+    return f"{body}-{_checksum(body)}"
+
+
+async def test_wrong_secrets_are_slowed_and_the_right_one_is_not(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    wrong = wrong_with_the_key_of(group.user_secret)
+    for _ in range(9):
+        assert (await token_of(service, wrong)).status_code == 403
+    began = time.monotonic()
+    assert (await token_of(service, wrong)).status_code == 403
+    slow = time.monotonic() - began
+    assert slow >= 0.5
+    # The same address, the same key id: nobody can lock another out.
+    began = time.monotonic()
+    assert (await token_of(service, group.user_secret)).status_code == 200
+    assert time.monotonic() - began < slow / 2
+
+
+async def test_while_many_wait_more_are_refused_at_once_and_the_right_one_is_answered(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    for _ in range(10):
+        await token_of(service, make(SecretType.API).text)
+    flood = [asyncio.create_task(token_of(service, make(SecretType.API).text)) for _ in range(20)]
+    for answered in itertools.islice(asyncio.as_completed(flood), 17):
+        await answered
+    assert not all(task.done() for task in flood)
+    assert (await token_of(service, group.user_secret)).status_code == 200
+    answers = await asyncio.gather(*flood)
+    statuses = [answer.status_code for answer in answers]
+    assert sorted(set(statuses)) == [403, 429]
+    assert statuses.count(403) == 3
+    busy = next(answer for answer in answers if answer.status_code == 429)
+    assert busy.headers["Retry-After"] == "1"
+
+
+async def test_secrets_in_a_bulk_post_are_counted_and_limited(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    def post(secrets: list[str]) -> list[dict[str, Any]]:
+        return [
+            {"secret": secret, "bucketid": str(uuid4()), "codeversion": "psi4:1.5"}
+            for secret in secrets
+        ]
+
+    many = await service.post(
+        "/v22_1/bulk/task-submit", json=post([make(SecretType.API).text for _ in range(11)])
+    )
+    assert many.status_code == 422
+    assert "10 different secrets" in many.json()["detail"]
+    began = time.monotonic()
+    wrong = [make(SecretType.API).text for _ in range(10)]
+    answer = await service.post("/v22_1/bulk/task-submit", json=post(wrong))
+    assert {entry["status"] for entry in answer.json()} == {403}
+    assert time.monotonic() - began >= 0.5
+    mixed = await service.post("/v22_1/bulk/task-submit", json=post([wrong[0], group.user_secret]))
+    assert [entry["status"] for entry in mixed.json()] == [403, 200]
+
+
+async def test_a_typing_error_is_told_before_anything_is_looked_up(
+    settings: Settings, group: GroupOfTest
+) -> None:
+    async with running_service(settings) as service:
+        pool = service_pool(service)
+        mistyped = group.user_secret[:-1] + ("a" if group.user_secret[-1] != "a" else "b")
+        await pool.close()  # whatever would be looked up now fails
+        answer = await token_of(service, mistyped)
+        assert answer.status_code == 403
+        assert "checksum" in answer.json()["detail"]
+        assert (await token_of(service, group.user_secret)).status_code == 503
+
+
+def service_pool(service: httpx.AsyncClient) -> Any:
+    transport: Any = service._transport
+    return transport.app.state.context.pool
+
+
+async def test_the_address_behind_a_trusted_proxy_is_what_counts(settings: Settings) -> None:
+    # uvicorn puts the proxy's word into the scope; here it is shown that we read it from there.
+    quick = settings.model_copy(update={"refusal_delay_s": 0.3})
+    async with running_service(quick) as service:
+        app: Any = service._transport.app  # type: ignore[attr-defined]
+        for number in range(12):
+            transport = httpx.ASGITransport(app, client=(f"10.0.0.{number}", 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as other:
+                began = time.monotonic()
+                assert (await token_of(other, "nonsense")).status_code == 403
+                assert time.monotonic() - began < 0.3

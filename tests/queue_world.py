@@ -1,0 +1,114 @@
+"""A real PostgreSQL and a real copy of the service, as a process, for tests of its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+from service_world import GroupOfTest, PostgresOfTest, make_group
+
+from leruli_queue.embedded import postgres
+from leruli_queue.embedded.folders import Folders
+from leruli_queue.embedded.kept import Kept
+from leruli_queue.embedded.programs import find_programs
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import open_pool
+
+
+@dataclass
+class QueueOfTest:
+    """The service and its database. The dispatcher does not run: jobs stay where tests put them."""
+
+    url: str
+    database_url: str
+    port: int
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the service and wait until it answers."""
+        self._process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "leruli-queue"), "serve"],
+            env={
+                **os.environ,
+                "LERULI_QUEUE_DATABASE_URL": self.database_url,
+                "LERULI_QUEUE_LISTEN_PORT": str(self.port),
+                "LERULI_QUEUE_NOMAD_ADDRESS": "http://127.0.0.1:1",
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx.get(f"{self.url}/livez", timeout=5, trust_env=False).raise_for_status()
+            except httpx.HTTPError:
+                assert time.monotonic() < deadline, "the service does not start"
+                time.sleep(0.1)
+            else:
+                return
+
+    def kill(self) -> None:
+        """End the service as a crash of its machine would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def make_group(self, name: str) -> GroupOfTest:
+        """Make a group with an admin, a user called ada, and a compute secret."""
+
+        async def make() -> GroupOfTest:
+            async with open_pool(Settings(database_url=self.database_url)) as pool:
+                return await make_group(pool, name)
+
+        return asyncio.run(make())
+
+    def sql(self, statement: str, *values: object) -> list[Any]:
+        """Look at the database, or put a job where the dispatcher would."""
+
+        async def run() -> list[Any]:
+            connection = await asyncpg.connect(self.database_url)
+            try:
+                return await connection.fetch(statement, *values)
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_queue(folder: Path) -> Iterator[QueueOfTest]:
+    """Run the two; everything is in `folder`."""
+    folders = Folders(folder)
+    folders.make()
+    kept, programs = Kept(), find_programs()
+    postgres.make_cluster(folders, kept, programs)
+    server = PostgresOfTest(
+        postgres.postgres_part(folders, programs), postgres.database_url(folders, kept)
+    )
+    server.start()
+    port = _free_port()
+    queue = QueueOfTest(f"http://127.0.0.1:{port}", server.url, port)
+    try:
+        queue.start()
+        yield queue
+    finally:
+        queue.kill()
+        server.part.stop()
