@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from e2e_world import StackOfTest
+import httpx
+from e2e_world import BIN, StackOfTest
 
 # Of the node agent's own node token nothing is known but its form.
 _FORM = re.compile(r"lq[agcn]-[a-z2-7]{10}-[a-z2-7]{4}", re.IGNORECASE)
@@ -53,6 +57,64 @@ class Canaries:
         if not names and not allowed and (match := _FORM.search(text)):
             names.append(f"a secret that nobody planted, {match.group()[:14]}")
         return names
+
+
+@dataclass
+class Day:
+    """What was seen of a stack, by the place where it was seen."""
+
+    stack: StackOfTest
+    folder: Path
+    canaries: Canaries = field(default_factory=Canaries)
+    secrets: dict[str, str] = field(default_factory=dict)
+    buckets: list[str] = field(default_factory=list)
+    answers: list[tuple[str, httpx.Response]] = field(default_factory=list)
+    seen: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def note(self, name: str, value: str) -> str:
+        """A secret that is not to be seen again."""
+        self.canaries.add(name, value)
+        self.secrets[name] = value
+        return value
+
+    def ask(self, call: str, shows: str | None = None, /, **body: object) -> Any:
+        """Make a call that is right; it may show the secret that it is there to show."""
+        answer = self.stack.call(call, **body)
+        assert answer.status_code == 200, answer.text
+        if shows is None:
+            self.answers.append((call, answer))
+        else:
+            text = json.dumps(dict(answer.headers))
+            assert self.canaries.found(text) == [], f"{call} shows a secret in its headers"
+        return answer.json()
+
+    def note_bucket(self, name: str, bucket: str) -> str:
+        """The bucket of a job, that only its user is to see again."""
+        self.canaries.add(f"bucket of {name}", bucket)
+        self.buckets.append(f"bucket of {name}")
+        return bucket
+
+    def job(self, name: str, command: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir()
+        self.stack.submit(folder, command, "--memory", "200")
+        self.note_bucket(name, (folder / "leruli.bucket").read_text().strip())
+        return folder
+
+    def run(self, where: str, arguments: list[str], folder: Path, **environment: str) -> str:
+        """Run a command line and keep what it prints."""
+        done = subprocess.run(
+            [str(BIN / arguments[0]), *arguments[1:]],
+            cwd=folder,
+            env=self.stack.user | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        key = f"{arguments} {sorted(environment)} in {folder.name}, exit code {done.returncode}"
+        self.seen.setdefault(where, {})[key] = done.stdout + done.stderr
+        return done.stdout
 
 
 class ProcessWatch:

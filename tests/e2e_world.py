@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -94,6 +95,17 @@ class StackOfTest:
         code, version = image.split(":")
         done = self.leruli(folder, "task-submit", *options, code, version, command)
         assert done.returncode == 0, done.stderr
+
+    def submit_unpublished(self, folder: Path, image: str) -> str:
+        """Submit a job that the client would refuse for its image; returns its bucket."""
+        bucket = str(uuid4())
+        secret = self.user["LERULI_API_SECRET"]
+        answer = self.call(
+            "task-submit", secret=secret, bucketid=bucket, codeversion=image, memorymb=200
+        )
+        assert answer.status_code == 200, answer.text
+        (folder / "leruli.job").write_text(answer.json())
+        return bucket
 
     def call(self, path: str, **body: object) -> httpx.Response:
         return httpx.post(

@@ -14,17 +14,15 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from canaries import Canaries, ProcessWatch, database_of, logs_of, nomad_of
+from canaries import Day, ProcessWatch, database_of, logs_of, nomad_of
 from canary_requests import send_all, wrong_requests
-from e2e_world import BIN, StackOfTest, forget_images, wait_for
+from e2e_world import StackOfTest, forget_images, wait_for
 from service_world import signing_request
 
 _MOST_BYTES = 20_000
@@ -42,64 +40,6 @@ _SHOW_EVERYTHING = (
     "find /leruli /rundir /alloc /local /secrets /tmp -type f -print -exec cat {} +; "
     "sleep 3; exit 3"
 )
-
-
-@dataclass
-class Day:
-    """What was seen of a stack, by the place where it was seen."""
-
-    stack: StackOfTest
-    folder: Path
-    canaries: Canaries = field(default_factory=Canaries)
-    secrets: dict[str, str] = field(default_factory=dict)
-    buckets: list[str] = field(default_factory=list)
-    answers: list[tuple[str, httpx.Response]] = field(default_factory=list)
-    seen: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def note(self, name: str, value: str) -> str:
-        """A secret that is not to be seen again."""
-        self.canaries.add(name, value)
-        self.secrets[name] = value
-        return value
-
-    def ask(self, call: str, shows: str | None = None, /, **body: object) -> Any:
-        """Make a call that is right; it may show the secret that it is there to show."""
-        answer = self.stack.call(call, **body)
-        assert answer.status_code == 200, answer.text
-        if shows is None:
-            self.answers.append((call, answer))
-        else:
-            text = json.dumps(dict(answer.headers))
-            assert self.canaries.found(text) == [], f"{call} shows a secret in its headers"
-        return answer.json()
-
-    def note_bucket(self, name: str, bucket: str) -> str:
-        """The bucket of a job, that only its user is to see again."""
-        self.canaries.add(f"bucket of {name}", bucket)
-        self.buckets.append(f"bucket of {name}")
-        return bucket
-
-    def job(self, name: str, command: str) -> Path:
-        folder = self.folder / name
-        folder.mkdir()
-        self.stack.submit(folder, command, "--memory", "200")
-        self.note_bucket(name, (folder / "leruli.bucket").read_text().strip())
-        return folder
-
-    def run(self, where: str, arguments: list[str], folder: Path, **environment: str) -> str:
-        """Run a command line and keep what it prints."""
-        done = subprocess.run(
-            [str(BIN / arguments[0]), *arguments[1:]],
-            cwd=folder,
-            env=self.stack.user | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        key = f"{arguments} {sorted(environment)} in {folder.name}, exit code {done.returncode}"
-        self.seen.setdefault(where, {})[key] = done.stdout + done.stderr
-        return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +74,9 @@ def _live(day: Day, watch: ProcessWatch) -> None:
     right = _use_every_secret(day, kept)
 
     shows = day.job("shows", _SHOW_EVERYTHING)
-    missing = _submit_without_image(day, kept["user_secret"])
+    missing = day.folder / "missing"
+    missing.mkdir()
+    day.note_bucket("missing", stack.submit_unpublished(missing, "leruli-test:9"))
     stack.wait_for_state(shows, "running")
     day.seen["container"] = {"docker inspect": _inspect_containers(stack)}
     openapi = httpx.get(f"{stack.user['LERULI_BASEURL']}/openapi.json", trust_env=False)
@@ -165,16 +107,6 @@ def _live(day: Day, watch: ProcessWatch) -> None:
     day.seen["logs"] = logs_of(stack)
     day.seen["Nomad"] = nomad_of(stack)
     day.seen["database"] = database_of(stack)
-
-
-def _submit_without_image(day: Day, secret: str) -> Path:
-    """A job whose image is missing: the client would not submit it."""
-    bucket = day.note_bucket("missing", str(uuid4()))
-    wanted = {"bucketid": bucket, "codeversion": "leruli-test:9", "memorymb": 200}
-    folder = day.folder / "missing"
-    folder.mkdir()
-    (folder / "leruli.job").write_text(day.ask("task-submit", secret=secret, **wanted))
-    return folder
 
 
 def _note_files(day: Day) -> None:

@@ -69,7 +69,7 @@ def test_out_of_memory_is_recognised(stack: StackOfTest, folder: Path) -> None:
 
 
 def test_an_unknown_image_says_which_there_are(stack: StackOfTest, folder: Path) -> None:
-    stack.submit(folder, "true", image="leruli-test:9")
+    stack.submit_unpublished(folder, "leruli-test:9")
     state, reason = stack.end(folder)
     assert state == "failed"
     assert reason is not None
