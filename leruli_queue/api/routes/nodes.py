@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 from fastapi import APIRouter
 
@@ -12,7 +10,6 @@ from leruli_queue.access.authorise import authorise_machine, authorise_node
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import Context, ContextDep
 from leruli_queue.api.schemas import (
-    PROBLEMS,
     AttemptEnd,
     AttemptStart,
     AttemptStartAnswer,
@@ -22,8 +19,8 @@ from leruli_queue.api.schemas import (
     NomadAccess,
     Nothing,
     OneAttempt,
-    Problem,
     WithNodeToken,
+    problems,
 )
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.attempts import AttemptId, allow_upload, end_attempt, start_attempt
@@ -35,11 +32,9 @@ from leruli_queue.nomad.gateway import NomadError
 
 log = structlog.get_logger(__name__)
 
-router = APIRouter(tags=["nodes"], responses=PROBLEMS)
+router = APIRouter(tags=["nodes"], responses=problems())
 
-_STALE: dict[int | str, dict[str, Any]] = {
-    409: {"model": Problem, "description": "Not (any more) this node's to run: drop it."}
-}
+_STALE = problems({409: "Not (any more) this node's to run: drop it."})
 
 
 @router.post(f"/{Call.NODE_JOIN}")
