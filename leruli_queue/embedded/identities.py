@@ -6,7 +6,7 @@ import asyncio
 from shlex import quote
 
 from leruli_queue.access.authenticate import authenticate_machine, authenticate_user
-from leruli_queue.embedded import object_store
+from leruli_queue.embedded import nomad_server, object_store
 from leruli_queue.embedded.folders import Folders, write_private
 from leruli_queue.embedded.kept import Kept
 from leruli_queue.errors import UserReportableError
@@ -23,7 +23,7 @@ _GROUP = "local"
 
 def service_url(kept: Kept) -> str:
     """Return the address of the service."""
-    return f"http://127.0.0.1:{kept.ports.service}"
+    return f"http://{kept.address}:{kept.ports.service}"
 
 
 def prepare_database(folders: Folders, kept: Kept, settings: Settings) -> list[str]:
@@ -100,7 +100,7 @@ def write_shell_files(folders: Folders, kept: Kept) -> None:
         "LERULI_ADMIN_SECRET": kept.admin_secret,
         "LERULI_GROUP_TOKEN": kept.group_token,
         "LERULI_COMPUTE_SECRET": kept.compute_secret,
-        "NOMAD_ADDR": f"http://127.0.0.1:{kept.ports.nomad_http}",
+        "NOMAD_ADDR": nomad_server.address(kept),
         "NOMAD_TOKEN": kept.nomad_management_token,
     }
     for path, variables in ((folders.env_sh, user), (folders.admin_sh, admin)):

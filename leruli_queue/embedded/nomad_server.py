@@ -18,14 +18,13 @@ from leruli_queue.errors import SetupError
 
 NAMESPACE = "leruli"
 _POLICY = "leruli-queue"
-_ADDRESS = "127.0.0.1"
 # Above it the dead children's rows grow without need, below it a slow tracker misses them.
 _GC = "1h"
 
 
 def address(kept: Kept) -> str:
     """Return the address of Nomad's HTTP API."""
-    return f"http://{_ADDRESS}:{kept.ports.nomad_http}"
+    return f"http://{kept.address}:{kept.ports.nomad_http}"
 
 
 def write_configuration(folders: Folders, kept: Kept) -> None:
@@ -38,12 +37,12 @@ def write_configuration(folders: Folders, kept: Kept) -> None:
     ports = kept.ports
     configuration = {
         "data_dir": str(folders.nomad_server / "state"),
-        "bind_addr": _ADDRESS,
+        "bind_addr": kept.address,
         "ports": {"http": ports.nomad_http, "rpc": ports.nomad_rpc, "serf": ports.nomad_serf},
         "advertise": {
-            "http": f"{_ADDRESS}:{ports.nomad_http}",
-            "rpc": f"{_ADDRESS}:{ports.nomad_rpc}",
-            "serf": f"{_ADDRESS}:{ports.nomad_serf}",
+            "http": f"{kept.address}:{ports.nomad_http}",
+            "rpc": f"{kept.address}:{ports.nomad_rpc}",
+            "serf": f"{kept.address}:{ports.nomad_serf}",
         },
         "acl": {"enabled": True},
         "server": {
