@@ -1,7 +1,7 @@
 # Every command that a person needs. `make` alone lists them.
 # Each target installs what it lacks; setup/ has the scripts, one duty each.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format pins tools images dist clean
+.PHONY: help demo test test-nodes lint format pins tools images dist clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,6 +11,9 @@ demo: ## start everything on this machine and run the manual's calculation throu
 
 test: ## run all tests (PYTEST_ARGS='-k word -x' narrows them)
 	@setup/test.sh $(PYTEST_ARGS)
+
+test-nodes: ## make nodes of this machine by the package and run jobs on them (as root)
+	@setup/test_nodes.sh $(PYTEST_ARGS)
 
 lint: ## ruff, mypy, import-linter and shellcheck
 	@setup/packages.sh lint
