@@ -33,6 +33,7 @@ check_all() {
     check_package
     check_user
     check_python
+    check_agent
     check_docker_packages
     check_rootful_docker
     check_subordinate_ids
@@ -101,6 +102,21 @@ check_python() {
     else
         missing "no CPython 3.9 to 3.13${LERULI_NODE_PYTHON:+ (LERULI_NODE_PYTHON=$LERULI_NODE_PYTHON)}" \
             "$(install_command python3)"
+    fi
+}
+
+# What an agent is installed from: the package and the Python.
+made_from() { { cat "$HERE/SHA256SUMS" && "$PYTHON" -I -c 'import sys; print(sys.version)'; } | sha256sum; }
+is_current() { [[ "$(made_from)" == "$(cat "$AGENT/made-from" 2>/dev/null)" ]]; }
+
+check_agent() {
+    # Running jobs are staged out by the files that are there: they must not change below them.
+    if [[ -n "${PYTHON:-}" && -e "$NODE_DIR/agent.lock" ]] && ! is_current &&
+        ! flock --nonblock "$NODE_DIR/agent.lock" true; then
+        local stop
+        stop="kill $(cat "$NODE_DIR/agent.lock")    # or Ctrl-C where run.sh runs"
+        if has_systemd; then stop='systemctl stop leruli-node'; fi
+        missing "an older node agent runs: drain it before it is replaced" "$stop"
     fi
 }
 
@@ -286,13 +302,13 @@ docker_data() {
 check_disk() {
     local folder=$1 free
     while [[ ! -e "$folder" ]]; do folder="$(dirname "$folder")"; done
-    free="$(df --output=avail -B 1G "$folder" | tail -n 1 | tr -d ' ')"
-    if ((free < 1)); then
+    free="$(df --output=avail -B 1M "$folder" | tail -n 1 | tr -d ' ')"
+    if ((free < 1000)); then
         missing "the disk for $2 ($1) is full. $3"
-    elif ((free < ${LERULI_NODE_MIN_GB:-20})); then
-        warn "only $free GB are free for $2 ($1). $3"
+    elif ((free < ${LERULI_NODE_MIN_GB:-20} * 1000)); then
+        warn "only $((free / 1000)) GB are free for $2 ($1). $3"
     else
-        ok "$free GB free for $2"
+        ok "$((free / 1000)) GB free for $2"
     fi
 }
 

@@ -49,12 +49,9 @@ if [[ $mode == start-docker ]]; then
     exit 0
 fi
 
-# What the agent was installed from: the package and the Python.
-made_from() { { cat "$HERE/SHA256SUMS" && "$PYTHON" -I -c 'import sys; print(sys.version)'; } | sha256sum; }
-
 install_agent() {
     local pip wheels="$HERE/wheels"
-    if [[ "$(made_from)" == "$(cat "$AGENT/made-from" 2>/dev/null)" ]]; then
+    if is_current; then
         note "the node agent is installed and current"
         return
     fi

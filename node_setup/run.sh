@@ -96,10 +96,12 @@ become_agent() {
         --pdeathsig TERM "$@"
 }
 
-# Without systemd nobody else makes the folder for the user's sockets.
-make_runtime_folder() {
+# Without systemd nobody else does this after a restart of the machine: the folder for the user's
+# sockets, and the rights of the device, which get-started.sh had a person set.
+prepare_machine() {
     local folder
     if has_systemd; then return; fi
+    if [[ -c /dev/net/tun ]]; then chmod 666 /dev/net/tun; fi
     folder="/run/user/$(id -u "$RUN_AS")"
     if [[ ! -d "$folder" ]]; then
         install -d -m 755 /run/user
@@ -149,7 +151,7 @@ run() {
     program="$(home_of "$RUN_AS")/$AGENT_FOLDER/venv/bin/leruli-node"
     [[ -x "$program" ]] || die 69 "the node agent is not installed for $RUN_AS." \
         "Run: su - $RUN_AS -c 'bash $HERE/get-started.sh'"
-    make_runtime_folder
+    prepare_machine
     say "starting Docker, as $RUN_AS"
     # Before Nomad: it would fail the jobs that it takes up again while Docker is away.
     start_docker || die 69 "Docker did not start; see above."

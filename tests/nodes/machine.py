@@ -15,6 +15,7 @@ from hosts import Host
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "dist/nomadrun.tar"
 README = ROOT / "node_setup/README.md"
+GET_STARTED = "/opt/nomadrun/get-started.sh"
 RUN = "/opt/nomadrun/run.sh"
 _PID = "/run/run.sh.pid"
 _MISSING = 3
@@ -39,6 +40,9 @@ def root_commands(said: str) -> list[str]:
     return [line.removeprefix("    ") for line in lines]
 
 
+_FIRST_OF_LERULI = [user for user, _ in readme_blocks()].index("leruli")
+
+
 class Machine:
     """One host and what an operator does on it."""
 
@@ -52,18 +56,29 @@ class Machine:
 
     def follow_readme(self, **settings: str) -> None:
         """Do word by word what the README says, up to run.sh, which is left running."""
-        shutil.copy(PACKAGE, self.host.folder / "tmp/nomadrun.tar")
-        for user, block in readme_blocks():
+        self.unpack()
+        for user, block in readme_blocks()[_FIRST_OF_LERULI:]:
             if block.endswith(RUN):
                 self.write_settings(**settings)
                 self.start()
             elif user == "leruli":
                 self.get_started(block)
             else:
-                self.host.shell(f"cd /tmp\n{block}")
+                self.host.shell(block)
+
+    def unpack(self) -> None:
+        """The README up to get-started.sh: the user, the folder, the package."""
+        shutil.copy(PACKAGE, self.host.folder / "tmp/nomadrun.tar")
+        for _, block in readme_blocks()[:_FIRST_OF_LERULI]:
+            self.host.shell(f"cd /tmp\n{block}")
         (self.host.folder / "tmp/nomadrun.tar").unlink()
 
-    def get_started(self, block: str = "bash /opt/nomadrun/get-started.sh") -> list[str]:
+    def check(self, option: str = "--check", **env: str) -> subprocess.CompletedProcess[str]:
+        """get-started.sh with an option."""
+        words = [*(f"{name}={value}" for name, value in env.items()), "bash", GET_STARTED, option]
+        return self.host.run("env", *words, user="leruli", check=False)
+
+    def get_started(self, block: str = f"bash {GET_STARTED}") -> list[str]:
         """Run it, then what it asks root for, until nothing is missing; what root was asked for."""
         asked: list[str] = []
         while True:

@@ -87,8 +87,6 @@ def test_power_off_and_on(node: Machine, stack: StackOfTest, folder: Path) -> No
     """/run is new, Docker's notes in it are gone, and process numbers begin anew."""
     node.host.power_off()
     node.host.start()
-    # What udev does where there is one.
-    node.host.shell("chmod 666 /dev/net/tun")
     node.start()
     node.wait_until_ready()
     stack.submit(folder, "echo done")
