@@ -140,8 +140,8 @@ last_words() {
     esac
 }
 
-# joined_before: such a node waits for a service that is away; a new one says so and ends.
-joined_before() { [[ -s "${LERULI_NODE_DIR:-/data/leruli/nomad}/node.json" ]]; }
+# connected_before: such a node waits for a service that is away; a new one says so and ends.
+connected_before() { [[ -e "${LERULI_NODE_DIR:-/data/leruli/nomad}/nomad/client/state.db" ]]; }
 
 run() {
     local program rc agent='' keeper='' signalled earlier=0
@@ -158,7 +158,7 @@ run() {
     say "connecting to ${LERULI_BASEURL:-https://api.leruli.com}"
     rc=0
     (become_agent "$program" check) || rc=$?
-    if ((rc == 75)) && joined_before; then
+    if ((rc == 75)) && connected_before; then
         note "this node was connected before: it starts all the same and waits"
     elif ((rc)); then
         last_words "$rc"

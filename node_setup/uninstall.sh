@@ -116,10 +116,16 @@ rm -rf "$XDG_RUNTIME_DIR"/{docker,docker.pid,docker.sock,dockerd-rootless,leruli
 USER
 }
 
+# remove_agent: also the key that dockerd makes itself, and folders that are empty then.
 remove_agent() {
-    # shellcheck disable=SC2016  # expanded by the user's shell
-    as_user "$RUN_AS" bash -c 'rm -rf -- "$1"; cd && rmdir --ignore-fail-on-non-empty -p .config/systemd/user .local/share 2>/dev/null || true' \
-        bash "$HOME_OF_USER/$AGENT_FOLDER"
+    as_user "$RUN_AS" bash -s "$AGENT_FOLDER" <<'USER'
+cd
+rm -rf -- "$1" .config/docker/key.json
+for folder in .config/systemd/user .config/docker .local/share; do
+    rmdir --ignore-fail-on-non-empty -p "$folder" 2>/dev/null
+done
+true
+USER
 }
 
 # What containers wrote belongs to subordinate ids, which only a user namespace of the user reaches.

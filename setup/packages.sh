@@ -58,6 +58,8 @@ for need in "$@"; do
         have newuidmap || want uidmap
         have iptables || want iptables
         have ip || want iproute2
+        # Its systemd-analyze judges the units that are written.
+        have systemd-analyze || want systemd
         ;;
     lint)
         have shellcheck || want shellcheck

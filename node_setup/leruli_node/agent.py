@@ -21,6 +21,7 @@ from leruli_node.receipts import Receipts
 from leruli_node.retry import Backoff
 from leruli_node.rundir_access import RundirAccess
 from leruli_node.server import StageServer
+from leruli_node.servers import check_servers
 from leruli_node.service_api import ServiceApi, ServiceError
 from leruli_node.settings import Settings
 from leruli_node.stage_in import StageIn
@@ -147,6 +148,7 @@ class Agent:
             self._receipts.start()
             self._server.start()
             self._watcher.start()
+        check_servers(joined.servers, self.folders)
         self._nomad = NomadClient(self._nomad_program, self.folders)
         self._nomad.start()
         threading.Thread(target=self._sweep_for_ever, name="sweep", daemon=True).start()

@@ -14,8 +14,8 @@ from leruli_node.errors import AgentError
 from leruli_node.settings import read_settings
 
 _EPILOG = """exit codes: 0 ended by a signal; 2 usage; 69 Docker or Nomad unsuitable; 73 another
-agent uses the folder; 75 (check) service or store cannot be reached; 77 the service refuses this
-node; 78 settings missing or wrong"""
+agent uses the folder; 75 something cannot be reached; 77 the service refuses this node; 78 settings
+missing or wrong"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -154,6 +154,10 @@ class Machine:
         """What run.sh and the agent wrote so far."""
         return self.log.read_text() if self.log.exists() else ""
 
+    def wait_to_say(self, sentence: str, seconds: float = 30) -> None:
+        """Wait until run.sh or the agent wrote that."""
+        wait_for(lambda: sentence in self.said(), seconds=seconds, what=sentence)
+
     def signal(self, name: str) -> None:
         """Send run.sh a signal."""
         self.host.shell(f"kill -{name} $(cat {_PID})")

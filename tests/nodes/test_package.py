@@ -55,7 +55,7 @@ def test_no_secret_where_others_see_it(node: Machine, stack: StackOfTest) -> Non
 def test_docker_that_dies_is_started_again(node: Machine, stack: StackOfTest, folder: Path) -> None:
     """Without systemd run.sh is who does that."""
     node.host.shell("kill -KILL $(cat /run/user/2013/docker.pid)")
-    wait_for(lambda: "starting it again" in node.said(), seconds=20, what="run.sh noticed")
+    node.wait_to_say("starting it again")
     stack.submit(folder, "echo done")
     assert stack.end(folder) == ("completed", None)
 
