@@ -18,18 +18,20 @@ from packaging.requirements import Requirement
 
 # glibc 2.28: older than what the nomad of the package needs.
 _PLATFORMS = ("manylinux_2_28", "manylinux2014", "manylinux1")
+# A marker can tell 3.11.2 (Debian 12) from 3.11.3: the oldest that a distribution has, and any newer.
+_PATCHES = ("2", "99")
 
 
 def pins_for(text: str, version: str, machine: str) -> str:
-    """The pins, with their hashes, that hold for this Python; without their markers."""
+    """The pins, with their hashes, that hold for this Python (3.11.2); without their markers."""
     environment = {
         "implementation_name": "cpython",
         "os_name": "posix",
         "platform_machine": machine,
         "platform_python_implementation": "CPython",
         "platform_system": "Linux",
-        "python_full_version": f"{version}.0",
-        "python_version": version,
+        "python_full_version": version,
+        "python_version": version.rpartition(".")[0],
         "sys_platform": "linux",
     }
     kept = []
@@ -43,7 +45,7 @@ def pins_for(text: str, version: str, machine: str) -> str:
 
 def fetch(pins: str, folder: Path, version: str, machine: str) -> None:
     """Fetch the wheels of these pins; pip's own output says what fails."""
-    abi = f"cp{version.replace('.', '')}"
+    abi = "cp" + "".join(version.split(".")[:2])
     wanted = ["--python-version", version, "--implementation", "cp"]
     for name in (abi, "abi3", "none"):
         wanted += ["--abi", name]
@@ -67,7 +69,12 @@ def main(arguments: list[str]) -> None:
     requirements, folder, machine, *versions = arguments
     text = Path(requirements).read_text(encoding="utf-8")
     for version in versions:
-        fetch(pins_for(text, version, machine), Path(folder), version, machine)
+        done = ""
+        for patch in _PATCHES:
+            pins = pins_for(text, f"{version}.{patch}", machine)
+            if pins != done:
+                fetch(pins, Path(folder), f"{version}.{patch}", machine)
+            done = pins
 
 
 if __name__ == "__main__":
