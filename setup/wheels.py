@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 # glibc 2.28: older than what the nomad of the package needs.
 _PLATFORMS = ("manylinux_2_28", "manylinux2014", "manylinux1")
-# A marker can tell 3.11.2 (Debian 12) from 3.11.3: the oldest that a distribution has, and any newer.
+# Markers tell 3.11.2 (Debian 12) from 3.11.3: the oldest that a distribution has, and any newer.
 _PATCHES = ("2", "99")
 
 

@@ -21,22 +21,15 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "nomadrun/wheels"
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
-def test_the_wheels_are_enough(wheels: Path, tmp_path: Path, version: str) -> None:
+# The oldest patch release that a distribution has, and what Debian and Ubuntu have.
+@pytest.mark.parametrize("version", ["3.9.2", "3.10.12", "3.11.2", "3.12.3", "3.13.5"])
+def test_the_wheels_are_enough(wheels: Path, version: str) -> None:
     """By uv, which judges markers and tags for a Python that need not be here."""
     (agent,) = wheels.glob("leruli_node-*.whl")
     install = [Path(sys.executable).parent / "uv", "pip", "install", "--quiet", "--no-config"]
-    install += ["--offline", "--no-cache", "--no-index", "--find-links", wheels]
-    install += [
-        "--python-version",
-        version,
-        "--python-platform",
-        f"{platform.machine()}-manylinux_2_34",
-    ]
-    install += ["--target", tmp_path, "--only-binary", ":all:"]
+    install += ["--offline", "--no-cache", "--no-index", "--find-links", wheels, "--dry-run"]
+    install += ["--python-version", version, "--only-binary", ":all:"]
+    install += ["--python-platform", f"{platform.machine()}-manylinux_2_34", "--reinstall"]
     subprocess.run([*install, "--require-hashes", "-r", wheels / "node.txt"], check=True)
-    # Its dependencies are all there: nothing is resolved anew.
-    before = {path.name for path in tmp_path.iterdir()}
-    subprocess.run([*install, agent], check=True)
-    added = {path.name for path in tmp_path.iterdir()} - before
-    assert {name for name in added if not name.startswith("leruli_node")} <= {"bin", ".lock"}
+    # What the agent itself asks for is among them.
+    subprocess.run([*install, "--constraint", wheels / "node.txt", agent], check=True)
