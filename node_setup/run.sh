@@ -111,9 +111,10 @@ prepare_machine() {
 
 start_docker() { as_user "$RUN_AS" bash "$HERE/get-started.sh" --start-docker; }
 
-# keep_docker: without systemd nobody else starts Docker again. Ends with this script.
+# keep_docker: without systemd nobody else starts Docker again. Ends with this script ($$), also when
+# that is killed.
 keep_docker() {
-    while sleep 5; do
+    while sleep 5 && kill -0 $$; do
         if ! lives "/run/user/$(id -u "$RUN_AS")/docker.pid"; then
             note "Docker has ended; starting it again"
             start_docker || true

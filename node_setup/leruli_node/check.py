@@ -7,8 +7,8 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from leruli_node.errors import EXIT_REFUSED, EXIT_UNREACHABLE, AgentError, describe
-from leruli_node.object_store import NotThere, ObjectStore, StoreAway
+from leruli_node.errors import EXIT_REFUSED, EXIT_SETTINGS, EXIT_UNREACHABLE, AgentError, describe
+from leruli_node.object_store import NotThere, ObjectStore, StoreAway, Unstorable
 from leruli_node.settings import Settings
 
 # Seconds. S3 refuses what was signed by a clock that is 15 minutes off.
@@ -69,6 +69,8 @@ def _check_store(settings: Settings) -> list[str]:
     except NotThere as missing:
         if missing.bucket:
             return [good, "the group has no images yet: `leruli publish-code` makes them known"]
+    except Unstorable:
+        raise AgentError("LERULI_GROUP_TOKEN is not a group token.", EXIT_SETTINGS) from None
     except StoreAway as error:
         raise AgentError(
             f"the object store at {settings.s3_server} does not let this node in ({error}). "

@@ -42,6 +42,8 @@ def test_nothing_of_it_runs_as_root_but_run_sh(node: Machine) -> None:
     # Process 1 of the host is the harness's.
     assert all("host_init.py" in line for line in left), left
     theirs = " ".join(node.host.processes("leruli"))
+    agent = "grep NoNewPrivs /proc/$(cat /data/leruli/nomad/agent.lock)/status"
+    assert node.host.shell(agent).stdout.split() == ["NoNewPrivs:", "1"]
     for program in ("leruli-node run", "nomad agent", "dockerd", "rootlesskit"):
         assert program in theirs
 
@@ -83,6 +85,23 @@ def test_term_lets_short_jobs_end_and_gives_long_ones_back(
     assert stack.end(long)[0] == "cancelled"
 
 
+def test_run_sh_killed_drains_and_leaves_nothing_of_root(node: Machine) -> None:
+    node.signal("KILL")
+    wait_for(
+        lambda: "leruli-node" not in " ".join(node.host.processes()),
+        seconds=30,
+        what="the agent has ended",
+    )
+    node.wait_to_say('"message": "ended"}')
+    wait_for(
+        lambda: RUN not in " ".join(node.host.processes("root")),
+        seconds=10,
+        what="what kept Docker has ended",
+    )
+    node.start()
+    node.wait_until_ready()
+
+
 def test_power_off_and_on(node: Machine, stack: StackOfTest, folder: Path) -> None:
     """/run is new, Docker's notes in it are gone, and process numbers begin anew."""
     node.host.power_off()
@@ -114,6 +133,32 @@ def test_ctrl_c_in_a_terminal_drains(node: Machine) -> None:
     assert said.count("shutting down") == 1
     assert "left the service" in said
     assert "this node has left" in said
+    node.start()
+    node.wait_until_ready()
+
+
+def test_uninstall_asks(node: Machine) -> None:
+    alone = node.host.shell("setsid -w bash /opt/nomadrun/uninstall.sh", check=False)
+    assert alone.returncode == 1
+    assert "nobody answers; use --yes" in alone.stderr
+    asked = node.host.shell(
+        "echo no | script -qec 'bash /opt/nomadrun/uninstall.sh' /dev/null", check=False
+    )
+    assert asked.returncode == 1
+    assert "Go on? (yes/no)" in asked.stdout
+    assert "nothing was changed" in asked.stdout
+    assert node.is_ready()
+
+
+def test_uninstall_stops_where_results_are_not_uploaded(node: Machine) -> None:
+    node.stop()
+    # Stands in for a receipt that the service has not taken.
+    receipt = "/data/leruli/nomad/receipts/left.json"
+    node.host.shell(f"echo '{{}}' >{receipt}", user="leruli")
+    done = node.host.shell("bash /opt/nomadrun/uninstall.sh --yes", check=False)
+    assert done.returncode == 3
+    assert "1 result(s) or receipt(s) of jobs are not with the service yet" in done.stderr
+    node.host.shell(f"rm {receipt}", user="leruli")
     node.start()
     node.wait_until_ready()
 
