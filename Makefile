@@ -1,16 +1,19 @@
 # Every command that a person needs. `make` alone lists them.
 # Each target installs what it lacks; setup/ has the scripts, one duty each.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format pins tools images clean
+.PHONY: help demo test test-nodes lint format pins tools images dist clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## start everything on this machine and run the manual's calculation through it
 	@setup/demo.sh
 
 test: ## run all tests (PYTEST_ARGS='-k word -x' narrows them)
 	@setup/test.sh $(PYTEST_ARGS)
+
+test-nodes: ## make nodes of this machine by the package and run jobs on them (as root)
+	@setup/test_nodes.sh $(PYTEST_ARGS)
 
 lint: ## ruff, mypy, import-linter and shellcheck
 	@setup/packages.sh lint
@@ -33,6 +36,9 @@ tools: ## find or build nomad and versitygw and link them into .venv/bin
 images: ## make the Docker images of images/*.recipe that Docker lacks
 	@setup/packages.sh docker images
 	@images/build.sh $(basename $(notdir $(wildcard images/*.recipe)))
+
+dist: ## build dist/nomadrun.tar, what makes a machine a node
+	@setup/dist.sh
 
 clean: ## remove .venv and what builds and tests left in the tree (not .demo, not the cache)
 	rm -rf .venv .venv.lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the system packages that the given needs lack: setup/packages.sh NEED…
-# with NEED one of python, docker, images, lint, cc, go. On Debian and Ubuntu by apt, as root or with
+# with NEED one of python, docker, images, nodes, lint, cc, go. On Debian and Ubuntu by apt, as root or with
 # sudo; elsewhere it says what to install and stops.
 #
 # Reads from the environment: what setup/lib.sh does, LERULI_QUEUE_PYTHON (see setup/python.sh).
@@ -51,6 +51,15 @@ for need in "$@"; do
     images)
         have mmdebstrap || want mmdebstrap
         if ((EUID != 0)) && ! have newuidmap; then want uidmap; fi
+        ;;
+    nodes)
+        have rootlesskit || want rootlesskit
+        have slirp4netns || want slirp4netns
+        have newuidmap || want uidmap
+        have iptables || want iptables
+        have ip || want iproute2
+        # Its systemd-analyze judges the units that are written.
+        have systemd-analyze || want systemd
         ;;
     lint)
         have shellcheck || want shellcheck

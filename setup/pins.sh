@@ -36,6 +36,8 @@ all() {
     pins all 3.11 --extra embedded pyproject.toml cli/pyproject.toml requirements/dev.in -
     pins client 3.9 cli/pyproject.toml
     pins node 3.9 node_setup/pyproject.toml
+    # One pip for all of a node's Pythons, not a newer one for the newer of them.
+    pins node-installer 3.9 --fork-strategy fewest requirements/node-installer.in
     pins published-client 3.11 requirements/published-client.in
 }
 step "pinning the Python packages" all

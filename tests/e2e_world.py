@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,10 @@ class StackOfTest:
 
     data: Path
     settings: Mapping[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
 
     def up(self) -> None:
-        self._leruli_queue("up", "--detach", "--data", str(self.data))
+        self._leruli_queue("up", "--detach", "--data", str(self.data), *self.options)
 
     def down(self) -> None:
         self._leruli_queue("down", "--data", str(self.data))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from leruli_queue.api.group_schemas import Limit, Time
-from leruli_queue.api.schemas import Body, StatusAnswer, WithSecret
-from leruli_queue.jobs.states import FINAL, JobState
+from leruli_queue.api.schemas import Body, StatusAnswer, WithSecret, given
+from leruli_queue.jobs.states import JobState
 
 JobIds = list[Annotated[str, StringConstraints(max_length=100)]]
 
@@ -27,20 +27,26 @@ class StatusEntry(BaseModel):
     data: StatusAnswer | str = Field(description="Where the job is, or a sentence.")
 
 
+Cancellable = Literal[JobState.RECEIVED, JobState.SUBMITTED, JobState.RUNNING]
+
+
 class CancelFilter(Body):
     """Which of the user's own jobs."""
 
-    states: list[JobState] = Field(min_length=1, max_length=len(JobState))
-
-    @model_validator(mode="after")
-    def _can_be_cancelled(self) -> CancelFilter:
-        if FINAL.intersection(self.states):
-            raise ValueError("only jobs that are received, submitted or running can be cancelled")
-        return self
+    states: list[Cancellable] = Field(min_length=1, max_length=len(JobState))
 
 
 class BulkCancel(WithSecret):
     """Jobs to cancel: these, or all own ones in some states."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                given("jobids", type_="array", but_not="filter"),
+                given("filter", type_="object", but_not="jobids"),
+            ]
+        }
+    )
 
     jobids: JobIds | None = Field(None, description="At most LERULI_QUEUE_MAX_BULK.")
     filter: CancelFilter | None = None

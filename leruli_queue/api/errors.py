@@ -22,6 +22,10 @@ from leruli_queue.store.pool import DATABASE_AWAY
 log = structlog.get_logger(__name__)
 
 _NOT_AN_OBJECT = "it has to be a JSON object, sent with Content-Type: application/json"
+_UNREADABLE = (
+    "The body cannot be read: it has to be JSON in UTF-8, without thousands of brackets in each "
+    "other or of digits in one number."
+)
 _MESSAGES = {
     "missing": "it is missing",
     "model_attributes_type": _NOT_AN_OBJECT,
@@ -82,6 +86,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # FastAPI's for what Python's reader of JSON gives up on
+            return _problem(request, 422, _UNREADABLE)
         return _problem(request, error.status_code, f"{error.detail}.", error.headers)
 
     async def database_away(request: Request, error: Exception) -> JSONResponse:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, field_validator
 
 from leruli_queue.access.roles import Role
-from leruli_queue.api.schemas import Body, SecretText, WithAdminSecret
+from leruli_queue.api.schemas import A_NUMBER, MAX_WHOLE, Body, Label, SecretText, WithAdminSecret
 from leruli_queue.groups.audit import Action
-from leruli_queue.groups.names import NAME_PATTERN
+from leruli_queue.groups.names import NAME_PATTERN, check_name
 from leruli_queue.groups.usage import Dimension
 from leruli_queue.jobs.listing import ListedJob
 from leruli_queue.jobs.states import JobState
@@ -21,36 +22,50 @@ MAX_PAGE = 1000
 """Rows of one page of a list at most."""
 
 
-def _text_only(value: object) -> object:
-    if not isinstance(value, str | datetime | None):
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def _begins_with_a_date(value: object) -> object:
+    # Pydantic would take "2026" for seconds since 1970.
+    if value is not None and not (isinstance(value, str) and _DATE.match(value)):
         raise ValueError("it has to be a text such as 2026-11-24T08:00:00Z")
     return value
 
 
 def _in_utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it has to be in the years 1 to 9999, UTC") from None
 
 
 # A time without a zone is UTC.
-Time = Annotated[datetime, AfterValidator(_in_utc), BeforeValidator(_text_only)]
+Time = Annotated[datetime, AfterValidator(_in_utc), BeforeValidator(_begins_with_a_date)]
 
-Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Rows of one page at most.")]
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Rows of one page at most."), A_NUMBER]
 
-# As a name that is looked for; what a new one may be is said by the refusal.
-Name = Annotated[str, Field(max_length=200)]
+_NAME_SCHEMA: dict[str, Any] = {"pattern": f"^{NAME_PATTERN}$", "not": {"pattern": "  "}}
 
 
 class CreateUser(WithAdminSecret):
     """A user to be made."""
 
-    name: Name = Field(description=f"Has to match {NAME_PATTERN}")
-    admin: bool = Field(False, description="Whether the user is an admin.")
+    name: str = Field(max_length=200, json_schema_extra=_NAME_SCHEMA)
+    admin: StrictBool = Field(False, description="Whether the user is an admin.")
+
+    @field_validator("name")
+    @classmethod
+    def _is_allowed(cls, value: str) -> str:
+        check_name("user", value)  # answers for itself, in a better sentence than a pattern's
+        return value
 
 
 class RevokeUser(WithAdminSecret):
     """A user whose secret is to end."""
 
-    name: Name
+    name: Label
 
 
 class RevokeUserAnswer(BaseModel):
@@ -63,7 +78,7 @@ class RevokeUserAnswer(BaseModel):
 class ListUsers(WithAdminSecret):
     """Which users to list."""
 
-    revoked: bool = Field(False, description="Whether to list those who were revoked, too.")
+    revoked: StrictBool = Field(False, description="Whether to list those who were revoked, too.")
 
 
 class ListedUser(BaseModel):
@@ -92,7 +107,7 @@ class Activity(WithGroupToken):
     """Which jobs of the group to list."""
 
     states: list[JobState] | None = Field(None, max_length=len(JobState))
-    user: Name | None = Field(None, description="Jobs of everybody who ever had this name.")
+    user: Label | None = Field(None, description="Jobs of everybody who ever had this name.")
     since: Time | None = Field(None, description="Received then or later.")
     until: Time | None = Field(None, description="Received before.")
     limit: Limit = 100
@@ -189,8 +204,8 @@ class Audit(WithAdminSecret):
     since: Time | None = None
     until: Time | None = None
     limit: Limit = 100
-    after: int | None = Field(
-        None, ge=1, le=2**63 - 1, description="The `next` of the page before."
+    after: Annotated[int | None, Field(ge=1, le=MAX_WHOLE), A_NUMBER] = Field(
+        None, description="The `next` of the page before."
     )
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from leruli_queue.api.schemas import Body, Label, SecretText, WithAdminSecret
+from leruli_queue.api.schemas import A_NUMBER, Body, Label, SecretText, WithAdminSecret, given
 from leruli_queue.nodes.standing import Standing
 
 
 class OfGroup(Body):
     """A body that is authorised by the group token, or by an admin's API secret."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [given("grouptoken"), given("adminsecret")]}
+    )
 
     grouptoken: SecretText | None = None
     adminsecret: SecretText | None = None
@@ -62,14 +67,17 @@ class OneNode(WithAdminSecret):
 class DrainNode(OneNode):
     """An admin takes a node out of service."""
 
-    deadline: float | None = Field(
-        None,
-        ge=0,
-        le=10**7,
-        allow_inf_nan=False,
-        description="Seconds after which what runs is stopped and goes back to the queue; without "
-        "it everything runs to its end.",
-    )
+    deadline: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=10**7,
+            allow_inf_nan=False,
+            description="Seconds after which what runs is stopped and goes back to the queue; "
+            "without it everything runs to its end.",
+        ),
+        A_NUMBER,
+    ] = None
 
 
 class ChangedNode(BaseModel):

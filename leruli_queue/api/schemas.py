@@ -8,15 +8,19 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
     field_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from leruli_queue.access.secrets import redact, refuse_secrets
 from leruli_queue.jobs.bucket import Purpose
-from leruli_queue.jobs.intake import NewJob, split_code_version
+from leruli_queue.jobs.intake import CODE_VERSION_SCHEMA, NewJob, split_code_version
 from leruli_queue.jobs.outcomes import Outcome
 from leruli_queue.jobs.states import JobState
 from leruli_queue.nodes.standing import Standing
@@ -36,7 +40,24 @@ Label = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\
 # PKCS#10 in PEM, made with an elliptic key on the curve P-256 that stays on the node.
 SigningRequest = Annotated[str, StringConstraints(max_length=10_000)]
 _INT32 = 2**31 - 1
-_INT64 = 2**63 - 1
+MAX_WHOLE = 2**53 - 1
+"""The largest whole number that every reader of JSON takes exactly."""
+# So that what is summed up of them stays a number.
+_MOST_SECONDS = 1e12
+
+
+def _not_a_guess(value: object) -> object:
+    if isinstance(value, str | bool):
+        raise ValueError("it has to be a number")
+    return value
+
+
+# After the limits in an Annotated: "4" and true are not taken for numbers, which JSON has.
+A_NUMBER = BeforeValidator(_not_a_guess)
+# Of attempts, cores, MB and the like: what PostgreSQL's integer holds.
+Count = Annotated[int, Field(ge=1, le=_INT32), A_NUMBER]
+_Measured = Annotated[int | None, Field(ge=0, le=_INT32), A_NUMBER]
+_Seconds = Annotated[float | None, Field(ge=0, le=_MOST_SECONDS, allow_inf_nan=False), A_NUMBER]
 
 
 class Body(BaseModel):
@@ -44,6 +65,12 @@ class Body(BaseModel):
 
     # Never show a value in a message about it: it may be a secret.
     model_config = ConfigDict(hide_input_in_errors=True)
+
+
+def given(field: str, *, type_: str = "string", but_not: str | None = None) -> dict[str, Any]:
+    """Say in a JSON schema that a field is there, as one of several ways to fill a body."""
+    properties = {field: {"type": type_}} | ({but_not: {"type": "null"}} if but_not else {})
+    return {"required": [field], "properties": properties}
 
 
 class WithSecret(Body):
@@ -64,11 +91,15 @@ class TaskSubmit(WithSecret):
     bucketid: Bucket = Field(description="Bucket with run.tgz, made before this call.")
     name: Label = Field("default", description="Free text for people.")
     codeversion: Annotated[str, _Kept] = Field(
-        max_length=200, description="Image to run in, `code:version`."
+        max_length=200,
+        description="Image to run in, `code:version`.",
+        json_schema_extra=CODE_VERSION_SCHEMA,
     )
-    cores: int = Field(1, ge=1, le=_INT32)
-    memorymb: int = Field(4000, ge=16, le=_INT32, description="Memory limit in MB.")
-    timelimit: int = Field(86400, ge=1, le=_INT32, description="Time limit in seconds.")
+    cores: Count = 1
+    memorymb: Annotated[int, Field(ge=16, le=_INT32), A_NUMBER] = Field(
+        4000, description="Memory limit in MB."
+    )
+    timelimit: Count = Field(86400, description="Time limit in seconds.")
 
     @field_validator("codeversion")
     @classmethod
@@ -82,6 +113,19 @@ class TaskSubmit(WithSecret):
         return NewJob(
             self.bucketid, self.name, code, version, self.cores, self.memorymb, self.timelimit
         )
+
+
+class _DescribedAsTaskSubmit:
+    """Has the schema describe what is parsed job by job, so that one does not stop the others."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(TaskSubmit.__pydantic_core_schema__)
+
+
+UnparsedTaskSubmit = Annotated[dict[str, Any], _DescribedAsTaskSubmit]
 
 
 class BulkAnswer(BaseModel):
@@ -125,8 +169,8 @@ class NodeJoin(Body):
     grouptoken: SecretText
     nodeid: UUID | None = Field(None, description="The id of an earlier join.")
     name: Label
-    cores: int = Field(ge=1, le=_INT32)
-    memorymb: int = Field(ge=1, le=_INT32)
+    cores: Count
+    memorymb: Count
     agentversion: Label = ""
     csr: SigningRequest
 
@@ -176,7 +220,7 @@ class HeldAttempt(Body):
     """An attempt that a node holds: it has leave to start it and has not ended it."""
 
     jobid: UUID
-    attempt: int = Field(ge=1, le=_INT32)
+    attempt: Count
 
 
 class NodeReport(WithNodeToken):
@@ -185,8 +229,8 @@ class NodeReport(WithNodeToken):
     agentversion: Label = ""
     nomadversion: Label = ""
     images: list[Label] = Field(default=[], max_length=1000, description="`code:version` each.")
-    diskfreemb: int | None = Field(None, ge=0, le=_INT64)
-    disktotalmb: int | None = Field(None, ge=0, le=_INT64)
+    diskfreemb: Annotated[int | None, Field(ge=0, le=MAX_WHOLE), A_NUMBER] = None
+    disktotalmb: Annotated[int | None, Field(ge=0, le=MAX_WHOLE), A_NUMBER] = None
     attempts: list[HeldAttempt] = Field(default=[], max_length=10_000)
 
 
@@ -211,7 +255,7 @@ class OneAttempt(WithNodeToken):
     """A call about one attempt of a job."""
 
     jobid: UUID
-    attempt: int = Field(ge=1, le=_INT32)
+    attempt: Count
 
 
 class AttemptStart(OneAttempt):
@@ -237,13 +281,13 @@ class AttemptEnd(OneAttempt):
     """The receipt."""
 
     outcome: Outcome
-    exitcode: int | None = Field(None, ge=-_INT32, le=_INT32)
+    exitcode: Annotated[int | None, Field(ge=-_INT32, le=_INT32), A_NUMBER] = None
     message: str | None = Field(None, max_length=2000)
-    wallseconds: float | None = Field(None, ge=0, allow_inf_nan=False)
-    cpuseconds: float | None = Field(None, ge=0, allow_inf_nan=False)
-    peakmemorymb: int | None = Field(None, ge=0, le=_INT32)
-    uploadedbytes: int | None = Field(None, ge=0, le=_INT64)
-    uploadedfiles: int | None = Field(None, ge=0, le=_INT32)
+    wallseconds: _Seconds = None
+    cpuseconds: _Seconds = None
+    peakmemorymb: _Measured = None
+    uploadedbytes: Annotated[int | None, Field(ge=0, le=MAX_WHOLE), A_NUMBER] = None
+    uploadedfiles: _Measured = None
 
     @field_validator("message")
     @classmethod
@@ -257,19 +301,41 @@ class Nothing(BaseModel):
     """An empty object: done."""
 
 
+class Health(BaseModel):
+    """Whether the process is well, in a few words."""
+
+    status: str
+
+
 class Problem(BaseModel):
     """An error, in a sentence."""
 
     detail: str
 
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": description}
-    for status, description in {
-        403: "The secret is malformed, unknown, revoked, or not enough.",
-        413: "The body is too large.",
-        429: "Too many wrong secrets were tried; try again after Retry-After seconds.",
-        422: "The body is not as described; the sentence says where.",
-        503: "The service is busy or a part of it is away; try again after Retry-After seconds.",
-    }.items()
+class CancelProblem(Problem):
+    """An error of task-cancel, with what the published client reads whatever the answer is."""
+
+    status: str
+    reason: str
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+_PROBLEMS = {
+    403: "The secret is malformed, unknown, revoked, or not enough.",
+    413: "The body is too large.",
+    422: "The body is not as described; the sentence says where.",
+    429: "Too many wrong secrets were tried; try again after Retry-After seconds.",
+    503: "The service is busy or a part of it is away; try again after Retry-After seconds.",
 }
+_RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
+
+
+def problems(more: dict[int, str] | None = None, model: type[Problem] = Problem) -> Responses:
+    """Describe the errors that every call has, and more of them by status."""
+    return {
+        status: {"model": model, "description": description}
+        | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
+        for status, description in sorted((_PROBLEMS | (more or {})).items())
+    }

@@ -26,9 +26,19 @@ class _StopRequestedError(Exception):
 @click.command("up")
 @data_option
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the service. [default: free]")
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on, so that other machines can join as nodes. Unencrypted: only in a "
+    "network that you trust.",
+)
+@click.option("--node/--no-node", default=True, help="Whether this machine is a node itself.")
 @click.option("--detach", is_flag=True, help="Return once it is up; `leruli-queue down` stops it.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
-def command(data: Path, port: int | None, *, detach: bool, quiet: bool) -> None:
+def command(
+    data: Path, port: int | None, address: str, *, node: bool, detach: bool, quiet: bool
+) -> None:
     """Run the whole system on this machine.
 
     PostgreSQL, an S3 server, Nomad, the service, the dispatcher and this machine as a node, all
@@ -37,17 +47,20 @@ def command(data: Path, port: int | None, *, detach: bool, quiet: bool) -> None:
     admin).
     """
     folders = Folders(data.absolute())
-    programs = find_programs()
+    programs = find_programs(node=node)
     folders.make()
     # Also checked where the lock is taken; here before the log of a running stack is emptied.
     lock.refuse_if_held(folders.lock)
     if detach:
-        port_option = [] if port is None else ["--port", str(port)]
-        detached.start(["up", "--data", str(folders.data), *port_option], folders, quiet=quiet)
+        options = ["--address", address, "--node" if node else "--no-node"]
+        if port is not None:
+            options += ["--port", str(port)]
+        detached.start(["up", "--data", str(folders.data), *options], folders, quiet=quiet)
         return
     progress = Progress(quiet=quiet)
     with lock.hold(folders.lock):
-        _run(Stack(folders, programs, progress), folders, port, progress)
+        stack = Stack(folders, programs, progress, address=address, node=node)
+        _run(stack, folders, port, progress)
 
 
 def _run(stack: Stack, folders: Folders, port: int | None, progress: Progress) -> None:

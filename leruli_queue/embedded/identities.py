@@ -23,7 +23,7 @@ _GROUP = "local"
 
 def service_url(kept: Kept) -> str:
     """Return the address of the service."""
-    return f"http://127.0.0.1:{kept.ports.service}"
+    return f"http://{kept.address}:{kept.ports.service}"
 
 
 def prepare_database(folders: Folders, kept: Kept, settings: Settings) -> list[str]:

@@ -15,7 +15,7 @@ from leruli_queue.errors import SetupError
 
 @dataclass
 class Ports:
-    """TCP ports on 127.0.0.1."""
+    """TCP ports, on the address of the stack."""
 
     service: int = 0
     object_store: int = 0
@@ -29,6 +29,8 @@ class Kept:
     """Ports and secrets; empty ones are filled in by the first start."""
 
     ports: Ports = field(default_factory=Ports)
+    # Where service, object store and Nomad listen; nodes on other machines must reach it.
+    address: str = "127.0.0.1"
     postgres_password: str = field(default_factory=lambda: secrets.token_hex(20))
     object_store_root: str = field(default_factory=lambda: secrets.token_hex(20))
     object_store_access: str = "local"
@@ -65,7 +67,7 @@ def load_kept(path: Path) -> Kept:
         ) from error
 
 
-def choose_ports(ports: Ports, *, wanted_service_port: int | None) -> list[str]:
+def choose_ports(kept: Kept, *, wanted_service_port: int | None) -> list[str]:
     """Settle on free ports, the ones of the last start where possible.
 
     Returns what had to change, in sentences for the person who started it.
@@ -76,8 +78,9 @@ def choose_ports(ports: Ports, *, wanted_service_port: int | None) -> list[str]:
         When the port that was asked for is taken.
     """
     notes = []
+    ports, address = kept.ports, kept.address
     if wanted_service_port is not None:
-        if not _is_free(wanted_service_port):
+        if not _is_free(address, wanted_service_port):
             raise SetupError(
                 f"Port {wanted_service_port} is taken by another program. Choose another --port, "
                 "or leave it out to have a free one chosen."
@@ -85,8 +88,8 @@ def choose_ports(ports: Ports, *, wanted_service_port: int | None) -> list[str]:
         ports.service = wanted_service_port
     chosen: set[int] = set()
     for name, port in asdict(ports).items():
-        if not port or port in chosen or not _is_free(port):
-            new = _free_port(chosen)
+        if not port or port in chosen or not _is_free(address, port):
+            new = _free_port(address, chosen)
             if port:
                 notes.append(f"port {port} of {name} is taken; using {new}")
             setattr(ports, name, new)
@@ -94,7 +97,7 @@ def choose_ports(ports: Ports, *, wanted_service_port: int | None) -> list[str]:
     return notes
 
 
-def _is_free(port: int) -> bool:
+def _is_free(address: str, port: int) -> bool:
     # Nomad's serf also needs the UDP port.
     with (
         socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
@@ -102,17 +105,17 @@ def _is_free(port: int) -> bool:
     ):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            stream.bind(("127.0.0.1", port))
-            datagram.bind(("127.0.0.1", port))
+            stream.bind((address, port))
+            datagram.bind((address, port))
         except OSError:
             return False
     return True
 
 
-def _free_port(but: set[int]) -> int:
+def _free_port(address: str, but: set[int]) -> int:
     while True:
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((address, 0))
             port = int(probe.getsockname()[1])
-        if port not in but and _is_free(port):
+        if port not in but and _is_free(address, port):
             return port

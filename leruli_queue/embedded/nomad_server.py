@@ -24,14 +24,13 @@ NAMESPACE = "leruli"
 _REGION = "global"
 _CERTIFICATE_DAYS = 365
 _POLICY = "leruli-queue"
-_ADDRESS = "127.0.0.1"
 # Above it the dead children's rows grow without need, below it a slow tracker misses them.
 _GC = "1h"
 
 
 def address(kept: Kept) -> str:
     """Return the address of Nomad's HTTP API."""
-    return f"https://{_ADDRESS}:{kept.ports.nomad_http}"
+    return f"https://{kept.address}:{kept.ports.nomad_http}"
 
 
 def client(folders: Folders, kept: Kept, *, timeout: float = 10) -> httpx.Client:
@@ -54,17 +53,17 @@ def write_configuration(folders: Folders, kept: Kept) -> None:
     more. PostgreSQL has all that matters, so that state is thrown away.
     """
     tls = folders.tls
-    tls.renew(_REGION, (), days=_CERTIFICATE_DAYS)
+    tls.renew(_REGION, (kept.address,), days=_CERTIFICATE_DAYS)
     path = folders.nomad_server / "server.json"
     ports = kept.ports
     configuration = {
         "data_dir": str(folders.nomad_server / "state"),
-        "bind_addr": _ADDRESS,
+        "bind_addr": kept.address,
         "ports": {"http": ports.nomad_http, "rpc": ports.nomad_rpc, "serf": ports.nomad_serf},
         "advertise": {
-            "http": f"{_ADDRESS}:{ports.nomad_http}",
-            "rpc": f"{_ADDRESS}:{ports.nomad_rpc}",
-            "serf": f"{_ADDRESS}:{ports.nomad_serf}",
+            "http": f"{kept.address}:{ports.nomad_http}",
+            "rpc": f"{kept.address}:{ports.nomad_rpc}",
+            "serf": f"{kept.address}:{ports.nomad_serf}",
         },
         "acl": {"enabled": True},
         "tls": {

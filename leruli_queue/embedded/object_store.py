@@ -27,7 +27,7 @@ _POLICY = {
 
 def url(kept: Kept) -> str:
     """Return the address of the object store."""
-    return f"http://127.0.0.1:{kept.ports.object_store}"
+    return f"http://{kept.address}:{kept.ports.object_store}"
 
 
 def write_users(folders: Folders, kept: Kept) -> None:
@@ -82,7 +82,7 @@ def gateway_part(folders: Folders, kept: Kept, programs: Programs) -> Part:
     return Part(
         name="object store",
         arguments=[
-            *(programs.versitygw, "-p", f"127.0.0.1:{kept.ports.object_store}", "--quiet"),
+            *(programs.versitygw, "-p", f"{kept.address}:{kept.ports.object_store}", "--quiet"),
             *("--keep-alive", "--health", "/health"),
             *("--iam-standalone-endpoint", private_socket(folders)),
             *("posix", "--disable-object-lock-file", folders.objects),
@@ -114,7 +114,7 @@ def answers(kept: Kept) -> bool:
 def make_code_bucket(kept: Kept) -> None:
     """Make the bucket of the group's images: the published client does not."""
     client = Minio(
-        f"127.0.0.1:{kept.ports.object_store}",
+        f"{kept.address}:{kept.ports.object_store}",
         access_key=kept.object_store_access,
         secret_key=kept.object_store_secret,
         secure=False,

@@ -31,8 +31,8 @@ class Programs:
     docker_notes: tuple[str, ...] = ()
 
 
-def find_programs() -> Programs:
-    """Find everything, or say all at once what is missing.
+def find_programs(*, node: bool = True) -> Programs:
+    """Find everything, or say all at once what is missing; without a node Docker may be.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def find_programs() -> Programs:
     if node_agent is None:
         missing.append("leruli-node: pip install leruli-node")
     docker_socket = _docker_socket()
-    docker_notes = _check_docker(docker_socket, missing)
+    docker_notes = _check_docker(docker_socket, missing) if node else ()
     if not (nomad and versitygw and postgres and node_agent) or missing:
         raise SetupError(
             "The stack cannot start; this is missing:\n" + "\n".join(f"  - {m}" for m in missing)

@@ -23,12 +23,12 @@ def service_environment(folders: Folders, kept: Kept) -> dict[str, str]:
     """
     ours = {
         "DATABASE_URL": postgres.database_url(folders, kept),
-        "LISTEN_HOST": "127.0.0.1",
+        "LISTEN_HOST": kept.address,
         "LISTEN_PORT": str(kept.ports.service),
         "NOMAD_ADDRESS": nomad_server.address(kept),
         "NOMAD_TOKEN": kept.nomad_service_token,
         "NOMAD_NAMESPACE": nomad_server.NAMESPACE,
-        "NOMAD_SERVERS": f"127.0.0.1:{kept.ports.nomad_rpc}",
+        "NOMAD_SERVERS": f"{kept.address}:{kept.ports.nomad_rpc}",
         "NOMAD_CA_FILE": str(folders.tls.ca),
         "NOMAD_CA_KEY_FILE": str(folders.tls.ca_key),
         "NOMAD_CERT_FILE": str(folders.tls.broker),

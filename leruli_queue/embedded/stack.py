@@ -32,10 +32,14 @@ class _Running:
 class Stack:
     """All parts of Leruli Queue on this machine."""
 
-    def __init__(self, folders: Folders, programs: Programs, progress: Progress) -> None:
+    def __init__(
+        self, folders: Folders, programs: Programs, progress: Progress, *, address: str, node: bool
+    ) -> None:
         self._folders = folders
         self._programs = programs
         self._progress = progress
+        self._address = address
+        self._node = node
         self._running: list[_Running] = []
         self.kept: Kept = Kept()
 
@@ -53,7 +57,8 @@ class Stack:
         for note in programs.docker_notes:
             self._progress.note(note)
         self.kept = kept = load_kept(folders.secrets)
-        for note in choose_ports(kept.ports, wanted_service_port=service_port):
+        kept.address = self._address
+        for note in choose_ports(kept, wanted_service_port=service_port):
             self._progress.note(note)
         kept.save(folders.secrets)
 
@@ -88,11 +93,12 @@ class Stack:
             self._launch(service.serve_part(folders, kept), lambda: service.is_ready(kept))
         with self._progress.step("dispatcher", ""):
             self._launch(service.dispatch_part(folders, kept), lambda: True)
-        with self._progress.step("node", "this machine"):
-            self._launch(
-                service.node_part(folders, kept, programs),
-                lambda: service.node_is_ready(folders, kept),
-            )
+        if self._node:
+            with self._progress.step("node", "this machine"):
+                self._launch(
+                    service.node_part(folders, kept, programs),
+                    lambda: service.node_is_ready(folders, kept),
+                )
         write_shell_files(folders, kept)
 
     def watch(self) -> None:

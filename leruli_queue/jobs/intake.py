@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -18,6 +19,12 @@ CODE_PATTERN = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 
 VERSION_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}"
 """What Docker allows as a tag, a little shorter."""
+
+CODE_VERSION_SCHEMA: dict[str, Any] = {
+    "pattern": f"^{CODE_PATTERN}:{VERSION_PATTERN}$",
+    "not": {"pattern": "^[^:]{64}|:latest$"},
+}
+"""What :func:`split_code_version` takes, in the words of JSON Schema."""
 
 _CODE_VERSION = re.compile(rf"(?P<code>{CODE_PATTERN}):(?P<version>{VERSION_PATTERN})")
 

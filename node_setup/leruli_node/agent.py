@@ -23,6 +23,7 @@ from leruli_node.reporter import Reporter, Subject, nomad_version
 from leruli_node.retry import Backoff
 from leruli_node.rundir_access import RundirAccess
 from leruli_node.server import StageServer
+from leruli_node.servers import check_servers
 from leruli_node.service_api import ServiceApi, ServiceError
 from leruli_node.settings import Settings
 from leruli_node.stage_in import StageIn
@@ -169,6 +170,7 @@ class Agent:
         # What was given to another node meanwhile ends here before Nomad brings new jobs.
         self._reporter.period = joined.report_seconds
         self._reporter.first(self._draining)
+        check_servers(joined.servers, self.folders)
         self._nomad = NomadClient(self._nomad_program, self.folders)
         self._nomad.start()
         self._reporter.start()

@@ -18,7 +18,7 @@ from leruli_queue.api.node_schemas import (
     RemovedNode,
     ShownNode,
 )
-from leruli_queue.api.schemas import PROBLEMS, Problem
+from leruli_queue.api.schemas import problems
 from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.nodes.administer import (
@@ -32,14 +32,17 @@ from leruli_queue.nodes.overview import NodeOverview, list_nodes
 from leruli_queue.nodes.standing import Standing
 from leruli_queue.store.pool import Connection
 
-_ONE_NODE = PROBLEMS | {
-    404: {"model": Problem, "description": "The group has no such node."},
-    409: {"model": Problem, "description": "Several nodes have the name; use an id."},
-}
-router = APIRouter(tags=["nodes"])
+router = APIRouter(tags=["nodes"], responses=problems())
+
+_ONE_NODE = problems(
+    {
+        404: "The group has no such node.",
+        409: "Several nodes have the name; use an id.",
+    }
+)
 
 
-@router.post(f"/{Call.GROUP_NODES}", responses=PROBLEMS)
+@router.post(f"/{Call.GROUP_NODES}")
 async def group_nodes(body: OfGroup, context: ContextDep) -> GroupNodesAnswer:
     """Show the nodes of the group, and why one gets no jobs."""
     group_id = await authorise_reader_or_admin(

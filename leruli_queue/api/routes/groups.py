@@ -25,7 +25,7 @@ from leruli_queue.api.group_schemas import (
     UsageAnswerRow,
     UsageFormat,
 )
-from leruli_queue.api.schemas import PROBLEMS, Problem, WithAdminSecret, WithSecret
+from leruli_queue.api.schemas import WithAdminSecret, WithSecret, problems
 from leruli_queue.groups.activity import group_activity
 from leruli_queue.groups.audit import Action, audit_page
 from leruli_queue.groups.compute_secret import rotate_compute_secret
@@ -35,7 +35,7 @@ from leruli_queue.groups.users import create_user, list_users, revoke_user
 from leruli_queue.jobs.listing import Filter
 from leruli_queue.jobs.states import JobState
 
-router = APIRouter(tags=["groups"], responses=PROBLEMS)
+router = APIRouter(tags=["groups"], responses=problems())
 
 
 @router.post(f"/{Call.GROUP_TOKEN}")
@@ -47,7 +47,7 @@ async def group_token(body: WithSecret, context: ContextDep) -> str:
 
 @router.post(
     f"/{Call.GROUP_CREATE_USER}",
-    responses={409: {"model": Problem, "description": "The name is in use."}},
+    responses=problems({409: "The name is in use."}),
 )
 async def group_create_user(body: CreateUser, context: ContextDep) -> str:
     """Make a user and answer the API secret, shown this once."""
@@ -65,10 +65,7 @@ async def group_create_user(body: CreateUser, context: ContextDep) -> str:
 
 @router.post(
     f"/{Call.GROUP_REVOKE_USER}",
-    responses={
-        404: {"model": Problem, "description": "Nobody has the name (any more)."},
-        409: {"model": Problem, "description": "It is the last admin."},
-    },
+    responses=problems({404: "Nobody has the name (any more).", 409: "It is the last admin."}),
 )
 async def group_revoke_user(body: RevokeUser, context: ContextDep) -> RevokeUserAnswer:
     """End a user's secret, at once and in every copy of the service; jobs and data stay."""
@@ -107,7 +104,7 @@ async def group_rotate_compute_secret(body: WithAdminSecret, context: ContextDep
 
 @router.post(
     f"/{Call.GROUP_ACTIVITY}",
-    responses={404: {"model": Problem, "description": "Nobody ever had the name."}},
+    responses=problems({404: "Nobody ever had the name."}),
 )
 async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer:
     """List the jobs of the group, newest first."""

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import ContextDep
 from leruli_queue.api.metrics import METRICS_TYPE
+from leruli_queue.api.schemas import Health
 from leruli_queue.store.migrate import is_current
 from leruli_queue.store.pool import DATABASE_AWAY
 
@@ -19,13 +20,17 @@ _DATABASE_PATIENCE_S = 5.0
 
 
 @router.get(f"/{Call.LIVEZ}")
-async def livez() -> dict[str, str]:
+async def livez() -> Health:
     """Answer as long as the process runs its event loop; a failure means: restart it."""
-    return {"status": "alive"}
+    return Health(status="alive")
 
 
-@router.get(f"/{Call.READYZ}", responses={503: {"description": "Not ready: the database is away."}})
-async def readyz(context: ContextDep) -> JSONResponse:
+@router.get(
+    f"/{Call.READYZ}",
+    response_model=Health,
+    responses={503: {"model": Health, "description": "Not ready: the status says why."}},
+)
+async def readyz(context: ContextDep) -> Health | JSONResponse:
     """Answer 200 while requests can be served; otherwise a balancer should use another copy."""
     try:
         async with (
@@ -37,7 +42,7 @@ async def readyz(context: ContextDep) -> JSONResponse:
         return JSONResponse({"status": "the database is away"}, status_code=503)
     if not current:
         return JSONResponse({"status": "the schema is not migrated"}, status_code=503)
-    return JSONResponse({"status": "ready"})
+    return Health(status="ready")
 
 
 @router.get(f"/{Call.METRICS}", response_class=PlainTextResponse)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
 
 from leruli_queue.access.authenticate import Node
@@ -12,7 +10,6 @@ from leruli_queue.access.roles import Call
 from leruli_queue.api.context import Context, ContextDep
 from leruli_queue.api.errors import cluster_explained
 from leruli_queue.api.schemas import (
-    PROBLEMS,
     AttemptEnd,
     AttemptStart,
     AttemptStartAnswer,
@@ -27,8 +24,8 @@ from leruli_queue.api.schemas import (
     NomadAccess,
     Nothing,
     OneAttempt,
-    Problem,
     WithNodeToken,
+    problems,
 )
 from leruli_queue.jobs.attempts import AttemptId, allow_upload, end_attempt, start_attempt
 from leruli_queue.jobs.outcomes import Receipt
@@ -38,11 +35,9 @@ from leruli_queue.nodes.pools import image_prefix
 from leruli_queue.nodes.report import Report, take_report
 from leruli_queue.store.queries import queries
 
-router = APIRouter(tags=["nodes"], responses=PROBLEMS)
+router = APIRouter(tags=["nodes"], responses=problems())
 
-_STALE: dict[int | str, dict[str, Any]] = {
-    409: {"model": Problem, "description": "Not (any more) this node's to run: drop it."}
-}
+_STALE = problems({409: "Not (any more) this node's to run: drop it."})
 
 
 @router.post(f"/{Call.NODE_JOIN}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from fastapi import APIRouter
 from pydantic import ValidationError
@@ -14,14 +13,15 @@ from leruli_queue.access.roles import Call
 from leruli_queue.api.context import AddressDep, ContextDep
 from leruli_queue.api.errors import sentence_of
 from leruli_queue.api.schemas import (
-    PROBLEMS,
     BucketAnswer,
     BulkAnswer,
+    CancelProblem,
     OneJob,
-    Problem,
     StatusAnswer,
     TaskBucket,
     TaskSubmit,
+    UnparsedTaskSubmit,
+    problems,
 )
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.bucket import job_bucket
@@ -31,21 +31,16 @@ from leruli_queue.jobs.status import Status, job_status, parse_job_id
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Connection
 
-router = APIRouter(tags=["tasks"], responses=PROBLEMS)
+router = APIRouter(tags=["tasks"], responses=problems())
 
 _CANNOT_RUN_YET = (
     "The group has no compute secret yet, so no machine could run this job. An admin of the group "
     "sets it with group-rotate-compute-secret."
 )
-_UNKNOWN_JOB: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "No such job, or not one that you may see."}
-}
+_UNKNOWN_JOB = {404: "No such job, or not one that you may see."}
 
 
-@router.post(
-    f"/{Call.TASK_SUBMIT}",
-    responses={412: {"model": Problem, "description": _CANNOT_RUN_YET}},
-)
+@router.post(f"/{Call.TASK_SUBMIT}", responses=problems({412: _CANNOT_RUN_YET}))
 async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
     """Submit one job and answer its id. The same bucket again answers the same id."""
     job = _within_limits(body.new_job(), context.settings)
@@ -57,7 +52,7 @@ async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
 
 @router.post(f"/{Call.BULK_TASK_SUBMIT}")
 async def bulk_task_submit(
-    bodies: list[dict[str, Any]], context: ContextDep, address: AddressDep
+    bodies: list[UnparsedTaskSubmit], context: ContextDep, address: AddressDep
 ) -> list[BulkAnswer]:
     """Submit many jobs. The answers are in order; a refused job does not stop the others."""
     settings = context.settings
@@ -102,7 +97,7 @@ async def bulk_task_submit(
     return [answers[position] for position in range(len(bodies))]
 
 
-@router.post(f"/{Call.TASK_STATUS}", responses=_UNKNOWN_JOB)
+@router.post(f"/{Call.TASK_STATUS}", responses=problems(_UNKNOWN_JOB))
 async def task_status(body: OneJob, context: ContextDep) -> StatusAnswer:
     """Answer where a job is."""
     async with context.pool.acquire() as connection:
@@ -110,7 +105,7 @@ async def task_status(body: OneJob, context: ContextDep) -> StatusAnswer:
         return _answer(await job_status(connection, user, parse_job_id(body.jobid)))
 
 
-@router.post(f"/{Call.TASK_CANCEL}", responses=_UNKNOWN_JOB)
+@router.post(f"/{Call.TASK_CANCEL}", responses=problems(_UNKNOWN_JOB, CancelProblem))
 async def task_cancel(body: OneJob, context: ContextDep) -> StatusAnswer:
     """Cancel a job and answer where it is then."""
     async with context.pool.acquire() as connection, connection.transaction():
@@ -118,7 +113,7 @@ async def task_cancel(body: OneJob, context: ContextDep) -> StatusAnswer:
         return _answer(await cancel_job(connection, user, parse_job_id(body.jobid)))
 
 
-@router.post(f"/{Call.TASK_BUCKET}", responses=_UNKNOWN_JOB)
+@router.post(f"/{Call.TASK_BUCKET}", responses=problems(_UNKNOWN_JOB))
 async def task_bucket(body: TaskBucket, context: ContextDep) -> BucketAnswer:
     """Answer the bucket of a job; that an admin asked for another user's stands in the audit."""
     async with context.pool.acquire() as connection, connection.transaction():

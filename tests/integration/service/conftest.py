@@ -147,7 +147,7 @@ class NomadOfTest:
 @pytest.fixture(scope="session")
 def nomad(folders: Folders, programs: Programs) -> Iterator[NomadOfTest]:
     kept = Kept()
-    choose_ports(kept.ports, wanted_service_port=None)
+    choose_ports(kept, wanted_service_port=None)
     nomad_server.write_configuration(folders, kept)
     part = nomad_server.server_part(folders, programs)
     part.start()

@@ -1,0 +1,80 @@
+"""`leruli-node check`: does this node reach what it needs? run.sh asks before the agent starts."""
+
+from __future__ import annotations
+
+import time
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from leruli_node.errors import EXIT_REFUSED, EXIT_SETTINGS, EXIT_UNREACHABLE, AgentError, describe
+from leruli_node.object_store import NotThere, ObjectStore, StoreAway, Unstorable
+from leruli_node.settings import Settings
+
+# Seconds. S3 refuses what was signed by a clock that is 15 minutes off.
+_CLOCK_ODD = 30.0
+_CLOCK_WRONG = 600.0
+
+
+def check(settings: Settings) -> list[str]:
+    """What was found, a sentence each.
+
+    Raises AgentError with what is in the way: EXIT_UNREACHABLE when it may pass by itself,
+    EXIT_REFUSED when somebody has to put a setting right.
+    """
+    found = [_check_service(settings.base_url)]
+    found += _check_store(settings)
+    return found
+
+
+def _check_service(base_url: str) -> str:
+    """A node-join without anything in it: nothing else than Leruli Queue answers that with 422."""
+    try:
+        answer = httpx.post(f"{base_url}/v22_1/node-join", json={}, timeout=15.0)
+    except httpx.HTTPError as error:
+        raise AgentError(
+            f"the service at {base_url} cannot be reached ({describe(error)}). Check "
+            "LERULI_BASEURL, and that this machine may connect to there.",
+            EXIT_UNREACHABLE,
+        ) from None
+    if answer.status_code != 422:
+        raise AgentError(
+            f"what answers at {base_url} is not a Leruli Queue that is well (HTTP "
+            f"{answer.status_code}). Check LERULI_BASEURL, or ask who runs the service.",
+            EXIT_UNREACHABLE,
+        )
+    offset = _clock_offset(answer.headers.get("Date"))
+    if abs(offset) >= _CLOCK_WRONG:
+        raise AgentError(
+            f"this machine's clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} "
+            "the service's; the object store would refuse it. Set it, and have it kept right.",
+            EXIT_REFUSED,
+        )
+    odd = f"; this machine's clock is {offset:+.0f} s off" if abs(offset) >= _CLOCK_ODD else ""
+    return f"the service answers at {base_url}{odd}"
+
+
+def _clock_offset(date: str | None) -> float:
+    try:
+        return time.time() - parsedate_to_datetime(date or "").timestamp()
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _check_store(settings: Settings) -> list[str]:
+    store = ObjectStore(settings.s3_server, settings.s3_access, settings.s3_secret)
+    good = f"the object store answers at {settings.s3_server} and takes the key"
+    try:
+        store.names(f"code-{settings.group_token}", prefix="no-such-image")
+    except NotThere as missing:
+        if missing.bucket:
+            return [good, "the group has no images yet: `leruli publish-code` makes them known"]
+    except Unstorable:
+        raise AgentError("LERULI_GROUP_TOKEN is not a group token.", EXIT_SETTINGS) from None
+    except StoreAway as error:
+        raise AgentError(
+            f"the object store at {settings.s3_server} does not let this node in ({error}). "
+            "Check LERULI_S3_SERVER, LERULI_S3_ACCESS and LERULI_S3_SECRET.",
+            EXIT_UNREACHABLE,
+        ) from None
+    return [good]

@@ -1,0 +1,40 @@
+"""Whether Nomad's servers can be reached: Nomad tells only its own log, and tries for ever."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+from leruli_node.errors import EXIT_UNREACHABLE, AgentError
+from leruli_node.folders import Folders
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_S = 5.0
+
+
+def check_servers(servers: list[str], folders: Folders) -> None:
+    """Say it when none of the servers can be reached.
+
+    Raises AgentError on a node that never was connected: its operator is there. Any other goes on,
+    since the network may come back, and Nomad then connects by itself.
+    """
+    if any(_answers(server) for server in servers):
+        return
+    sentence = (
+        f"none of Nomad's servers can be reached from here: {', '.join(servers)}. Allow outgoing "
+        "TCP connections to there"
+    )
+    if (folders.nomad_data / "client" / "state.db").exists():
+        log.error("%s; Nomad keeps trying", sentence)
+    else:
+        raise AgentError(f"{sentence}.", EXIT_UNREACHABLE)
+
+
+def _answers(server: str) -> bool:
+    host, _, port = server.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
