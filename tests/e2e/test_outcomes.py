@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from e2e_world import StackOfTest, wait_for
@@ -69,7 +70,14 @@ def test_out_of_memory_is_recognised(stack: StackOfTest, folder: Path) -> None:
 
 
 def test_an_unknown_image_says_which_there_are(stack: StackOfTest, folder: Path) -> None:
-    stack.submit(folder, "true", image="leruli-test:9")
+    # Our client would look first; another one need not.
+    answer = stack.call(
+        "task-submit",
+        secret=stack.user["LERULI_API_SECRET"],
+        bucketid=str(uuid4()),
+        codeversion="leruli-test:9",
+    )
+    (folder / "leruli.job").write_text(answer.json())
     state, reason = stack.end(folder)
     assert state == "failed"
     assert reason is not None
