@@ -36,6 +36,7 @@ FROM nodes n JOIN groups g ON g.id = n.group_id
 WHERE g.disabled_at IS NULL AND n.epoch = g.compute_epoch AND n.cluster = g.cluster
   AND n.left_at IS NULL AND n.drained_at IS NULL AND n.removed_at IS NULL;
 
+ALTER TYPE audit_action ADD VALUE 'cluster-set';
 ALTER TYPE audit_action ADD VALUE 'node-drained';
 ALTER TYPE audit_action ADD VALUE 'node-resumed';
 ALTER TYPE audit_action ADD VALUE 'node-removed';

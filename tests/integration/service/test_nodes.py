@@ -9,15 +9,17 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
 from dispatch_world import Dispatching
 from service_world import (
     GroupOfTest,
+    call,
     claim_jobs,
+    join,
     make_group,
     make_jobs,
     running_service,
+    signing_request,
     state_of,
 )
 
@@ -33,27 +35,9 @@ async def api(nomad_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def signing_request() -> str:
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    made = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    return made.public_bytes(serialization.Encoding.PEM).decode()
-
-
-async def call(api: httpx.AsyncClient, path: str, **body: Any) -> Any:
-    answer = await api.post(f"/v22_1/{path}", json=body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
 async def refusal(api: httpx.AsyncClient, path: str, **body: Any) -> tuple[int, str]:
     answer = await api.post(f"/v22_1/{path}", json=body)
     return answer.status_code, answer.json()["detail"]
-
-
-async def join(api: httpx.AsyncClient, group: GroupOfTest, **fields: Any) -> Any:
-    machine = {"name": "machine", "cores": 4, "memorymb": 8000, "csr": signing_request()}
-    secrets = {"grouptoken": group.token, "computesecret": group.compute_secret}
-    return await call(api, "node-join", **(machine | secrets | fields))
 
 
 async def start(api: httpx.AsyncClient, pool: Pool, group: GroupOfTest, token: str) -> UUID:
