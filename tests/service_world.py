@@ -193,13 +193,6 @@ async def leruli_queue(
     )
 
 
-def signing_request() -> str:
-    """What a node asks a certificate with."""
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    made = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    return made.public_bytes(serialization.Encoding.PEM).decode()
-
-
 async def call(service: httpx.AsyncClient, path: str, **body: Any) -> Any:
     """Call the service; the answer has to be 200."""
     answer = await service.post(f"/v22_1/{path}", json=body)

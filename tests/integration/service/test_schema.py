@@ -23,7 +23,7 @@ from service_world import (
 
 from leruli_queue.access.authenticate import authenticate_node
 from leruli_queue.access.roles import Call
-from leruli_queue.embedded.kept import Ports, choose_ports
+from leruli_queue.embedded.kept import Kept, choose_ports
 from leruli_queue.embedded.processes import Part
 from leruli_queue.groups.users import create_user
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
@@ -41,11 +41,11 @@ JOBS = 400
 async def served(nomad_settings: Settings, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """The service as a process of its own."""
     assert nomad_settings.nomad_token is not None
-    choose_ports(ports := Ports(), wanted_service_port=None)
-    url = f"http://127.0.0.1:{ports.service}"
+    choose_ports(kept := Kept(), wanted_service_port=None)
+    url = f"http://127.0.0.1:{kept.ports.service}"
     ours = {
         "DATABASE_URL": nomad_settings.database_url.get_secret_value(),
-        "LISTEN_PORT": str(ports.service),
+        "LISTEN_PORT": str(kept.ports.service),
         "NOMAD_ADDRESS": nomad_settings.nomad_address,
         "NOMAD_TOKEN": nomad_settings.nomad_token.get_secret_value(),
         "NOMAD_SERVERS": ",".join(nomad_settings.nomad_servers),
