@@ -130,7 +130,6 @@ check_docker_packages() {
     for entry in "${_programs[@]}"; do
         have "${entry%%:*}" || packages+=("${entry##*:}")
     done
-    if has_systemd && ! have dbus-daemon; then packages+=(dbus-user-session); fi
     if ((${#packages[@]})); then
         mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
         missing "packages for rootless Docker: ${packages[*]}" "$(install_command "${packages[@]}")"
@@ -256,6 +255,10 @@ check_session() {
         fi
     elif has_systemd && ! systemctl --user show-environment >/dev/null 2>&1; then
         missing "the user's own systemd does not answer" "systemctl restart user@$uid.service"
+    elif has_systemd && [[ ! -S "$XDG_RUNTIME_DIR/bus" ]]; then
+        # Without it Docker cannot ask systemd for the cgroups of its containers.
+        missing "the user's message bus ($XDG_RUNTIME_DIR/bus)" \
+            "$(install_command dbus-user-session)" "systemctl restart user@$uid.service"
     else
         ok "$XDG_RUNTIME_DIR$(has_systemd && echo ', lingering')"
     fi
