@@ -123,7 +123,7 @@ check_agent() {
 # Each program, and Debian's package of it.
 _programs=(dockerd:docker.io dockerd-rootless.sh:docker.io containerd:containerd runc:runc
     rootlesskit:rootlesskit slirp4netns:slirp4netns newuidmap:uidmap newgidmap:uidmap
-    iptables:iptables nsenter:util-linux setpriv:util-linux flock:util-linux)
+    iptables:iptables ip:iproute2 nsenter:util-linux setpriv:util-linux flock:util-linux)
 
 check_docker_packages() {
     local entry packages=()
