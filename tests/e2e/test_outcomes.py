@@ -3,8 +3,8 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import uuid
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from e2e_world import StackOfTest, wait_for
@@ -70,14 +70,19 @@ def test_out_of_memory_is_recognised(stack: StackOfTest, folder: Path) -> None:
 
 
 def test_an_unknown_image_says_which_there_are(stack: StackOfTest, folder: Path) -> None:
-    # Our client would look first; another one need not.
+    refused = stack.leruli(folder, "task-submit", "leruli-test", "9", "true")
+    assert refused.returncode == 4
+    assert "leruli-test:9 is not published. Your group has leruli-test with version 1." in (
+        refused.stderr
+    )
+    # What a client says that does not look, or the node when the image went away since.
     answer = stack.call(
         "task-submit",
         secret=stack.user["LERULI_API_SECRET"],
-        bucketid=str(uuid4()),
+        bucketid=str(uuid.uuid4()),
         codeversion="leruli-test:9",
     )
-    (folder / "leruli.job").write_text(answer.json())
+    (folder / "leruli.job").write_text(f"{answer.json()}\n")
     state, reason = stack.end(folder)
     assert state == "failed"
     assert reason is not None
