@@ -7,17 +7,15 @@ all) stands in every line that is logged while it is bound.
 from __future__ import annotations
 
 import logging
-import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
 import structlog
 
-from leruli_queue.access.secrets import PATTERN
+from leruli_queue.access.secrets import redact
 from leruli_queue.settings import Settings
-
-_SECRET = re.compile(PATTERN)
 
 
 def set_up_logs(settings: Settings) -> None:
@@ -25,6 +23,7 @@ def set_up_logs(settings: Settings) -> None:
     as_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not sys.stderr.isatty()
     )
+    hidden = settings.secret_values()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -34,18 +33,18 @@ def set_up_logs(settings: Settings) -> None:
     ]
     if as_json:
         finish: list[structlog.typing.Processor] = [
+            _without_rows,
             # Local variables hold whatever was worked on, secrets too.
             structlog.processors.ExceptionRenderer(
                 structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
             ),
-            _redact,
-            structlog.processors.JSONRenderer(),
+            _Redacted(structlog.processors.JSONRenderer(), hidden),
         ]
     else:
         finish = [
+            _without_rows,
             structlog.processors.format_exc_info,
-            _redact,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            _Redacted(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), hidden),
         ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -71,20 +70,36 @@ def set_up_logs(settings: Settings) -> None:
         logging.getLogger(name).propagate = True
 
 
-def _redact(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Last line of defence: no secret of ours leaves through a log, whatever held it."""
-    for key, value in event.items():
-        event[key] = _redacted(value)
+class _Redacted:
+    """A renderer whose lines hold no secret, whatever brought it: the last line of defence."""
+
+    def __init__(self, render: structlog.typing.Processor, values: Sequence[str]) -> None:
+        self._render = render
+        self._values = values
+
+    def __call__(self, logger: Any, method: str, event: structlog.typing.EventDict) -> str:
+        line = redact(str(self._render(logger, method, event)))
+        for value in self._values:
+            line = line.replace(value, "[redacted]")
+        return line
+
+
+def _without_rows(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Take PostgreSQL's details out of an exception: they quote the row that it was about."""
+    info = event.get("exc_info")
+    error = info[1] if isinstance(info, tuple) else info or None
+    _forget_rows(error if isinstance(error, BaseException) else sys.exception(), set())
     return event
 
 
-def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SECRET.sub(r"\1-\2-[redacted]", value)
-    if isinstance(value, dict):
-        return {key: _redacted(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redacted(inner) for inner in value]
-    return value
+def _forget_rows(error: BaseException | None, seen: set[int]) -> None:
+    if error is None or id(error) in seen:
+        return
+    seen.add(id(error))
+    if isinstance(error, asyncpg.PostgresError):
+        error.detail = None
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for other in (error.__cause__, error.__context__, *inner):
+        _forget_rows(other, seen)

@@ -8,9 +8,11 @@ docs/settings.md is this file as a table (a test compares them).
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -19,6 +21,7 @@ from leruli_queue.errors import SetupError
 
 PREFIX = "LERULI_QUEUE_"
 SECRETS_DIR_VARIABLE = f"{PREFIX}SECRETS_DIR"
+_SHORTEST_HIDDEN = 8
 
 
 class Settings(BaseSettings):
@@ -184,6 +187,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."
     )
+
+    def secret_values(self) -> list[str]:
+        """Return what must not be shown anywhere: the database's password and Nomad's token."""
+        url = self.database_url.get_secret_value()
+        # Without a library that could refuse it: it may be mistyped.
+        passwords = re.findall(r"(?:://[^:@/?]*:|[?&]password=)([^@&]+)", url)
+        tokens = [self.nomad_token.get_secret_value()] if self.nomad_token else []
+        values = {*passwords, *map(unquote, passwords), *tokens}
+        # Shorter ones are words that stand in a line for another reason.
+        return [value for value in values if len(value) >= _SHORTEST_HIDDEN]
 
     @field_validator("nomad_servers", "trusted_proxies", mode="before")
     @classmethod

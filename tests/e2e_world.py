@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -96,6 +97,17 @@ class StackOfTest:
         done = self.leruli(folder, "task-submit", *options, code, version, command)
         assert done.returncode == 0, done.stderr
 
+    def submit_unpublished(self, folder: Path, image: str) -> str:
+        """Submit a job that the client would refuse for its image; returns its bucket."""
+        bucket = str(uuid4())
+        secret = self.user["LERULI_API_SECRET"]
+        answer = self.call(
+            "task-submit", secret=secret, bucketid=bucket, codeversion=image, memorymb=200
+        )
+        assert answer.status_code == 200, answer.text
+        (folder / "leruli.job").write_text(answer.json())
+        return bucket
+
     def call(self, path: str, **body: object) -> httpx.Response:
         return httpx.post(
             f"{self.user['LERULI_BASEURL']}/v22_1/{path}", json=body, timeout=30, trust_env=False
@@ -174,3 +186,17 @@ class StackOfTest:
         )
         answer.raise_for_status()
         return answer.json()
+
+
+def forget_images(stack: StackOfTest) -> None:
+    """Remove the images that a stack's jobs left in Docker."""
+    prefix = f"leruli.local/{stack.secrets['group_token'].split('-')[1]}"
+    listed = subprocess.run(
+        ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = [name for name in listed.stdout.split() if name.startswith(prefix)]
+    if ours:
+        subprocess.run(["docker", "rmi", *ours], check=True, capture_output=True)

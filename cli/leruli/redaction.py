@@ -9,13 +9,15 @@ import re
 HIDDEN = "[hidden]"
 
 # API secret, group token, compute secret, node token: type, key id, random part, checksum. The
-# last two parts may be cut short by whoever quoted them, so any tail is taken.
-_TYPED_SECRET = re.compile(r"\blq[agcn]-[a-z2-7]{10}-[a-z2-7-]*")
+# last two parts may be cut short by whoever quoted them, so any tail is taken; and what suggests
+# another name for an image has "_" for "-".
+_TYPED_SECRET = re.compile(r"lq[agcn][-_][a-z2-7]{10}[-_][a-z2-7_-]*", re.IGNORECASE)
 
 _SECRET_SETTINGS = (
     "LERULI_API_SECRET",
     "LERULI_ADMIN_SECRET",
     "LERULI_GROUP_TOKEN",
+    "LERULI_S3_ACCESS",
     "LERULI_S3_SECRET",
 )
 

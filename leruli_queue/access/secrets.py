@@ -59,6 +59,12 @@ PATTERN = (
 
 _PARSER = re.compile(PATTERN)
 
+_FORM = re.compile(PATTERN.replace(r"\b", ""), re.IGNORECASE)
+# As much of a secret as somebody left of it: a library's message may cut it short.
+_BEGUN = re.compile(
+    rf"({_PREFIXES})-([a-z2-7]{{{_KEY_ID_LENGTH}}})-[a-z2-7][a-z2-7-]*", re.IGNORECASE
+)
+
 
 class MalformedSecretError(ValueError):
     """The text is not a secret of ours: wrong form, or the checksum does not match."""
@@ -123,6 +129,29 @@ def find_secrets(text: str) -> Iterator[Secret]:
     for match in _PARSER.finditer(text):
         with suppress(MalformedSecretError):
             yield parse(match.group())
+
+
+def refuse_secrets(text: str) -> str:
+    """Return a text that is to be stored, unless it holds a secret.
+
+    The form is enough, also in capitals or with other letters around it: a mistyped secret is
+    still most of one.
+
+    Raises
+    ------
+    ValueError
+        With a sentence that says what it holds and does not show it.
+    """
+    match = _FORM.search(text)
+    if match is not None:
+        kind = SecretType(match[1].lower())
+        raise ValueError(f"it holds {_with_article(kind)}; take it out")
+    return text
+
+
+def redact(text: str) -> str:
+    """Return a text with key ids in the place of secrets, for what is shown or logged."""
+    return _BEGUN.sub(r"\1-\2-[redacted]", text)
 
 
 def _with_article(kind: SecretType) -> str:

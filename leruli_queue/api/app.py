@@ -47,6 +47,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # Their pages load scripts from elsewhere; /openapi.json is for everybody's own viewer.
         docs_url=None,
         redoc_url=None,
+        # A redirection would repeat the address, with whatever was pasted into it.
+        redirect_slashes=False,
     )
     app.include_router(health.router)
     for prefix in VERSIONS:

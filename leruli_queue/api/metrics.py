@@ -15,7 +15,16 @@ METRICS_TYPE = CONTENT_TYPE_LATEST
 """Content type of :meth:`Metrics.text`."""
 
 _CALLS = frozenset(call.value for call in Call)
+OTHER = "other"
+"""Stands for every path that is not one of ours: anybody can make them up."""
+
 _BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+def call_of(path: str) -> str:
+    """Return the name of the call that a path leads to, or :data:`OTHER`."""
+    call = path.removeprefix("/").removeprefix("v22_1/").removeprefix("latest/")
+    return call if call in _CALLS else OTHER
 
 
 class Metrics:
@@ -37,11 +46,8 @@ class Metrics:
             registry=self._registry,
         )
 
-    def count(self, path: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
-        call = path.removeprefix("/").removeprefix("v22_1/").removeprefix("latest/")
-        if call not in _CALLS:
-            call = "other"  # anybody can make up paths
+    def count(self, call: str, status: int, seconds: float) -> None:
+        """Count an answered request of a call that :func:`call_of` named."""
         self._requests.labels(call, str(status)).inc()
         self._seconds.labels(call).observe(seconds)
 

@@ -14,7 +14,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from leruli_queue.api.metrics import Metrics
+from leruli_queue.access.secrets import refuse_secrets
+from leruli_queue.api.metrics import OTHER, Metrics, call_of
 
 log = structlog.get_logger("leruli_queue.request")
 
@@ -36,7 +37,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = given if _ACCEPTED_ID.fullmatch(given) else uuid4().hex
+        request_id = given if _is_accepted(given) else uuid4().hex
         status = 500
 
         async def send_with_id(message: Message) -> None:
@@ -52,15 +53,24 @@ class RequestLog:
                 await self._app(scope, receive, send_with_id)
             finally:
                 seconds = time.perf_counter() - began
-                self._metrics.count(scope["path"], status, seconds)
+                call = call_of(scope["path"])
+                self._metrics.count(call, status, seconds)
                 if scope["path"] not in _QUIET:
                     log.info(
                         "request",
                         method=scope["method"],
-                        path=scope["path"],
+                        # Any other one may hold what somebody pasted: a secret, a bucket's name.
+                        path=scope["path"] if call != OTHER else OTHER,
                         status=status,
                         milliseconds=round(1000 * seconds, 1),
                     )
+
+
+def _is_accepted(request_id: str) -> bool:
+    try:
+        return _ACCEPTED_ID.fullmatch(refuse_secrets(request_id)) is not None
+    except ValueError:
+        return False
 
 
 class BodyLimit:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,6 +18,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from leruli_queue.access.secrets import redact, refuse_secrets
 from leruli_queue.jobs.bucket import Purpose
 from leruli_queue.jobs.intake import CODE_VERSION_SCHEMA, NewJob, split_code_version
 from leruli_queue.jobs.outcomes import Outcome
@@ -26,12 +28,15 @@ from leruli_queue.nodes.standing import Standing
 # Longer than any secret of ours, so that the checksum's verdict reaches people who paste too much.
 SecretText = Annotated[str, StringConstraints(max_length=200)]
 
+# Everything that is stored or logged as it was sent, so that a secret in the wrong field is not.
+_Kept = AfterValidator(refuse_secrets)
+
 # An S3 bucket name.
 Bucket = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", max_length=63)
+    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", max_length=63), _Kept
 ]
 # For people only; what a terminal could take for a command is not in it.
-Label = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Label = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"), _Kept]
 # PKCS#10 in PEM, made with an elliptic key on the curve P-256 that stays on the node.
 SigningRequest = Annotated[str, StringConstraints(max_length=10_000)]
 _INT32 = 2**31 - 1
@@ -85,7 +90,7 @@ class TaskSubmit(WithSecret):
 
     bucketid: Bucket = Field(description="Bucket with run.tgz, made before this call.")
     name: Label = Field("default", description="Free text for people.")
-    codeversion: str = Field(
+    codeversion: Annotated[str, _Kept] = Field(
         max_length=200,
         description="Image to run in, `code:version`.",
         json_schema_extra=CODE_VERSION_SCHEMA,
@@ -256,7 +261,9 @@ class OneAttempt(WithNodeToken):
 class AttemptStart(OneAttempt):
     """A node asks for leave to start an attempt."""
 
-    startkey: str = Field(pattern=r"^[A-Za-z0-9_-]{8,100}$", description="Random, one a start.")
+    startkey: Annotated[str, _Kept] = Field(
+        pattern=r"^[A-Za-z0-9_-]{8,100}$", description="Random, one a start."
+    )
 
 
 class AttemptStartAnswer(BaseModel):
@@ -286,8 +293,9 @@ class AttemptEnd(OneAttempt):
     @field_validator("message")
     @classmethod
     def _storable(cls, value: str | None) -> str | None:
-        # PostgreSQL's text takes every character but this one.
-        return value.replace("\x00", "") if value else value
+        # PostgreSQL's text takes every character but this one. And a receipt is made by a program,
+        # which could not take a secret out: to refuse it would be to lose how the job ended.
+        return redact(value.replace("\x00", "")) if value else value
 
 
 class Nothing(BaseModel):

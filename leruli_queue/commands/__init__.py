@@ -7,11 +7,14 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 settings or set-up are missing or w
 from __future__ import annotations
 
 import importlib
+import io
 import sys
+from typing import NoReturn
 
 import click
 
 from leruli_queue import __version__
+from leruli_queue.access.secrets import redact
 from leruli_queue.errors import SetupError, UserReportableError
 
 _COMMANDS = {
@@ -58,15 +61,23 @@ def _cli() -> None:
 def main() -> None:
     """Run the command line; errors for people are sentences, not tracebacks."""
     try:
-        _cli(prog_name="leruli-queue", standalone_mode=True)
+        sys.exit(_cli.main(prog_name="leruli-queue", standalone_mode=False))
     except SetupError as error:
-        click.echo(f"leruli-queue: {error}", err=True)
-        sys.exit(3)
+        _fail(f"leruli-queue: {error}", 3)
     except UserReportableError as error:
-        click.echo(f"leruli-queue: {error.message}", err=True)
-        sys.exit(1)
+        _fail(f"leruli-queue: {error.message}", 1)
+    except click.ClickException as error:
+        said = io.StringIO()
+        error.show(said)
+        _fail(said.getvalue().rstrip(), error.exit_code)
+    except click.Abort as error:
+        interrupted = isinstance(error.__cause__, KeyboardInterrupt)
+        _fail("leruli-queue: interrupted", 130 if interrupted else 1)
     except OSError as error:
-        click.echo(f"leruli-queue: {error}. Is what it needs (PostgreSQL) running?", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        _fail(f"leruli-queue: {error}. Is what it needs (PostgreSQL) running?", 1)
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    # It may quote what was typed, which a secret may have slipped into.
+    click.echo(redact(text), err=True)
+    sys.exit(code)

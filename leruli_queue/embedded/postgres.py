@@ -58,6 +58,8 @@ def postgres_part(folders: Folders, programs: Programs) -> Part:
         "listen_addresses": "",
         "unix_socket_directories": str(_socket_folder(folders)),
         "max_connections": "100",
+        # The details of an error hold the row that it was about, and so the name of a bucket.
+        "log_error_verbosity": "terse",
     }
     return Part(
         name="PostgreSQL",

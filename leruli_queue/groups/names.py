@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from leruli_queue.access.secrets import refuse_secrets
 from leruli_queue.errors import UserReportableError
 
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9._@ -]{0,61}[A-Za-z0-9._@-])?"
@@ -30,6 +31,12 @@ def check_name(what: str, name: str) -> None:
             "end in a blank.",
             status=422,
         )
+    try:
+        refuse_secrets(name)
+    except ValueError as error:
+        raise UserReportableError(
+            f"This cannot be the name of a {what}: {error}.", status=422
+        ) from None
     if name.lower() == OPERATOR:
         raise UserReportableError(
             f"No {what} may be called {OPERATOR!r}. Choose another name.", status=422

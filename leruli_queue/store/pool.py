@@ -98,13 +98,20 @@ async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
 def _refusals_explained() -> Iterator[None]:
     try:
         yield
-    except (
-        asyncpg.InvalidAuthorizationSpecificationError,
-        asyncpg.InvalidCatalogNameError,
-        ValueError,
-    ) as error:
-        # A ValueError of asyncpg quotes the address, which may hold the password.
-        why = "it is not a valid address" if isinstance(error, ValueError) else str(error)
-        raise SetupError(
-            f"PostgreSQL cannot be used: {why}. Check LERULI_QUEUE_DATABASE_URL."
-        ) from error
+    except ValueError:
+        why = "this is not a valid address"
+    except DATABASE_AWAY:
+        raise
+    except asyncpg.InvalidAuthorizationSpecificationError:
+        why = "it refuses the user or the password"
+    except asyncpg.InvalidCatalogNameError:
+        why = "it has no database of this name"
+    except asyncpg.PostgresError as error:
+        why = f"it refuses the connection ({type(error).__name__})"
+    else:
+        return
+    # Nothing of the error itself: it quotes the address, in which the password may stand anywhere
+    # when it is mistyped.
+    raise SetupError(
+        f"PostgreSQL cannot be used: {why}. Check LERULI_QUEUE_DATABASE_URL."
+    ) from None

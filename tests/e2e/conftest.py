@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e_world import StackOfTest
+from e2e_world import StackOfTest, forget_images
 
 # Short ones, so that a test of a limit does not take longer than it must.
 SETTINGS = {"LERULI_NODE_GRACE_SECONDS": "2"}
@@ -27,22 +26,9 @@ def stack() -> Iterator[StackOfTest]:
         yield made
     finally:
         made.down()
-        _forget_images(made)
+        forget_images(made)
         # Fails when the stack left anything mounted there.
         shutil.rmtree(folder)
-
-
-def _forget_images(stack: StackOfTest) -> None:
-    prefix = f"leruli.local/{stack.secrets['group_token'].split('-')[1]}"
-    listed = subprocess.run(
-        ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    ours = [name for name in listed.stdout.split() if name.startswith(prefix)]
-    if ours:
-        subprocess.run(["docker", "rmi", *ours], check=True, capture_output=True)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from e2e_world import StackOfTest, wait_for
+from service_world import signing_request
 
 
 def test_the_dispatcher_is_killed_again_and_again_and_every_job_runs_once(
@@ -105,6 +106,7 @@ def test_a_second_start_of_an_attempt_is_refused(stack: StackOfTest, folder: Pat
         name="second",
         cores=1,
         memorymb=100,
+        csr=signing_request(),
     ).json()
     attempt = {
         "nodetoken": joined["nodetoken"],

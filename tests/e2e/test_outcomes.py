@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
@@ -76,13 +75,7 @@ def test_an_unknown_image_says_which_there_are(stack: StackOfTest, folder: Path)
         refused.stderr
     )
     # What a client says that does not look, or the node when the image went away since.
-    answer = stack.call(
-        "task-submit",
-        secret=stack.user["LERULI_API_SECRET"],
-        bucketid=str(uuid.uuid4()),
-        codeversion="leruli-test:9",
-    )
-    (folder / "leruli.job").write_text(f"{answer.json()}\n")
+    stack.submit_unpublished(folder, "leruli-test:9")
     state, reason = stack.end(folder)
     assert state == "failed"
     assert reason is not None

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pytest
 from pydantic import SecretStr
 from service_world import PostgresOfTest, leruli_queue, running_service
 
+from leruli_queue.access.secrets import SecretType, make
+from leruli_queue.errors import SetupError
 from leruli_queue.settings import Settings
-from leruli_queue.store.pool import Pool
+from leruli_queue.store.pool import Pool, connect
 
 
 async def test_a_group_is_made_and_its_secrets_are_shown_once(
@@ -86,3 +91,39 @@ async def test_several_services_start_at_once_on_an_empty_database(
     ):
         for service in (first, second):
             assert (await service.get("/readyz")).status_code == 200
+
+
+_MISTYPED = (
+    "postgresql://leruli:{0}",
+    "leruli:{0}@127.0.0.1:9/db",
+    "postgresql://leruli:x/{0}@127.0.0.1:9/db",
+    "postgresql://leruli@127.0.0.1:{0}/db",
+    "postgresql://{0}:x@/postgres?host={1}",
+    "postgresql://leruli:{2}@/{0}?host={1}",
+    "postgresql://leruli:{2}@/postgres?host={1}&pasword={0}",
+)
+
+
+@pytest.mark.parametrize("address", _MISTYPED)
+async def test_a_mistyped_address_of_the_database_is_not_quoted(
+    server_url: str, address: str
+) -> None:
+    parts = urlsplit(server_url)
+    host = parse_qs(parts.query)["host"][0]
+    wrong = address.format("f00dcafef00dcafe", host, parts.password)
+    with pytest.raises(SetupError, match=r"^PostgreSQL cannot be used: ") as refusal:
+        await connect(Settings(database_url=wrong))
+    assert "f00d" not in "".join(traceback.format_exception(refusal.value))
+
+
+async def test_a_secret_as_an_argument_is_not_echoed(server_url: str) -> None:
+    secret = make(SecretType.API)
+    for words in ([secret.text], ["migrate", secret.text], ["group-disable", secret.text]):
+        done = await leruli_queue(*words, database=server_url)
+        assert done.returncode in (1, 2)
+        assert secret.text not in done.stderr + done.stdout
+    made = await leruli_queue("group-create", secret.text, database=server_url)
+    assert made.returncode == 1
+    assert made.stderr == (
+        "leruli-queue: This cannot be the name of a group: it holds an API secret; take it out.\n"
+    )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -10,6 +10,7 @@ from service_world import GroupOfTest, make_group, running_service
 
 from leruli_queue.access.roles import RULES
 from leruli_queue.access.secrets import SecretType, make
+from leruli_queue.api.schemas import AttemptEnd
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
@@ -205,3 +206,70 @@ async def test_unknown_paths_and_methods_are_answered_in_the_same_style(
 ) -> None:
     assert (await service.post("/v22_1/nothing")).json() == {"detail": "Not Found."}
     assert (await service.get("/v22_1/task-submit")).status_code == 405
+
+
+@pytest.mark.parametrize("name", ["bucketid", "name", "codeversion"])
+async def test_a_secret_where_it_would_be_kept_is_refused(
+    service: httpx.AsyncClient, group: GroupOfTest, name: str
+) -> None:
+    wrong = job(group, **{name: group.user_secret + (":1" if name == "codeversion" else "")})
+    answer = await service.post("/v22_1/task-submit", json=wrong)
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == f"Parameter {name}: it holds an API secret; take it out"
+    [bulk] = (await service.post("/v22_1/bulk/task-submit", json=[wrong])).json()
+    assert bulk == {"status": 422, "data": answer.json()["detail"]}
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        ("node-join", {"name": "{}", "cores": 1, "memorymb": 100, "csr": ""}),
+        ("node-join", {"name": "x", "agentversion": "{}", "cores": 1, "memorymb": 100, "csr": ""}),
+        ("node-report", {"nomadversion": "{}"}),
+        ("attempt-start", {"jobid": str(UUID(int=1)), "attempt": 1, "startkey": "{}"}),
+        ("group-create-user", {"name": "{}"}),
+    ],
+)
+async def test_no_other_call_keeps_a_secret_either(
+    service: httpx.AsyncClient, group: GroupOfTest, call: str, body: dict[str, Any]
+) -> None:
+    secrets = {
+        "grouptoken": group.token,
+        "computesecret": group.compute_secret,
+        "nodetoken": group.user_secret,
+        "adminsecret": group.admin_secret,
+    }
+    filled = {key: group.user_secret if text == "{}" else text for key, text in body.items()}
+    answer = await service.post(f"/v22_1/{call}", json=filled | secrets)
+    assert answer.status_code == 422
+    assert "holds an API secret; take it out" in answer.json()["detail"]
+
+
+def test_a_receipt_loses_the_secret_and_not_its_message() -> None:
+    secret = make(SecretType.NODE)
+    receipt = AttemptEnd(
+        nodetoken="", jobid=uuid4(), attempt=1, outcome="ended", message=f"said {secret.text}"
+    )
+    assert receipt.message == f"said lqn-{secret.key_id}-[redacted]"
+
+
+async def test_a_secret_is_no_request_id_and_is_not_sent_back(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    for given in (group.user_secret, f"x_{group.user_secret}"):
+        answer = await service.get("/livez", headers={"X-Request-ID": given})
+        assert answer.headers["X-Request-ID"] != given
+    moved = await service.post(f"/v22_1/task-status/?secret={group.user_secret}", json={})
+    assert moved.status_code == 404
+    assert "location" not in moved.headers
+
+
+async def test_the_path_of_no_call_is_not_logged(
+    service: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    await service.get("/a-bucket/run.tgz")
+    await service.post("/latest/task-status", json={})
+    lines: list[Any] = [
+        record.msg for record in caplog.records if record.name == "leruli_queue.request"
+    ]
+    assert [line["path"] for line in lines] == ["other", "/latest/task-status"]

@@ -19,6 +19,19 @@ def test_secrets_of_the_environment_are_known_by_value(monkeypatch):
     assert redact("a banana") == "a banana"
 
 
+def test_a_secret_is_recognised_whatever_it_is_stuck_to():
+    secret = "lqa-abcdefghij-abcdefghijklmnopqrstuvwxyz-2345672"
+    assert redact(f"x_{secret}") == "x_[hidden]"
+    assert redact(secret.upper()) == "[hidden]"
+    # As another name for an image would be suggested.
+    assert redact(f"psi4:{secret.replace('-', '_')}") == "psi4:[hidden]"
+
+
+def test_the_access_key_is_hidden_as_the_secret_key_is(monkeypatch):
+    monkeypatch.setenv("LERULI_S3_ACCESS", "AKIAEXAMPLE")
+    assert redact("no such bucket AKIAEXAMPLE") == "no such bucket [hidden]"
+
+
 def test_printable_disarms_a_terminal():
     assert printable("a\x1b[2Jb\n\tü") == "a\\x1b[2Jb\n\tü"
     assert printable("caf\udce9") == "caf\\udce9"

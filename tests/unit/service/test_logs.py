@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 
+import asyncpg
 import pytest
 import structlog
 
@@ -57,3 +58,47 @@ def test_the_request_id_stands_in_every_line(capsys: pytest.CaptureFixture[str])
         logging.getLogger("theirs").warning("b")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["request_id"] for line in lines] == ["r-1", "r-1"]
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_secret_is_found_in_whatever_was_logged(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _log_as(log_format)
+    secret = make(SecretType.API).text
+    structlog.get_logger("test").warning(
+        "event", raw=secret.encode(), key={f"x_{secret}": 1}, cut=secret[:30], big=secret.upper()
+    )
+    written = capsys.readouterr().err
+    assert written.count("[redacted]") == 4
+    assert secret[15:29] not in written.lower()
+
+
+def test_the_services_own_secrets_are_known_by_value(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "postgresql://leruli:hunter%2B22@host/db"
+    set_up_logs(Settings(database_url=url, nomad_token="f00d-f00d-f00d", log_format="json"))
+    logging.getLogger("theirs").error("%s or hunter+22 and f00d-f00d-f00d", url)
+    written = capsys.readouterr().err
+    assert written.count("[redacted]") == 3
+    assert "hunter" not in written
+    assert "f00d" not in written
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_rows_of_the_database_do_not_come_along_with_an_error(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _log_as(log_format)
+    refused = asyncpg.CheckViolationError("violates the constraint")
+    refused.detail = "Failing row contains (the-bucket)."
+    inner = ValueError("inside")
+    inner.__cause__ = refused
+    outer = ExceptionGroup("several", [inner])
+    structlog.get_logger("ours").error("failed", exc_info=outer)
+    try:
+        raise refused
+    except asyncpg.PostgresError:
+        logging.getLogger("uvicorn.error").exception("theirs")
+    written = capsys.readouterr().err
+    assert "violates the constraint" in written
+    assert "the-bucket" not in written

@@ -6,7 +6,15 @@ import pytest
 from cryptography.fernet import InvalidToken
 
 from leruli_queue.access import sealing
-from leruli_queue.access.secrets import PATTERN, MalformedSecretError, SecretType, make, parse
+from leruli_queue.access.secrets import (
+    PATTERN,
+    MalformedSecretError,
+    SecretType,
+    make,
+    parse,
+    redact,
+    refuse_secrets,
+)
 
 
 @pytest.mark.parametrize("kind", list(SecretType))
@@ -61,3 +69,22 @@ def test_only_the_sealing_secret_opens_the_group_token() -> None:
     assert sealing.unseal(sealed, mine) == token
     with pytest.raises(InvalidToken):
         sealing.unseal(sealed, other)
+
+
+@pytest.mark.parametrize("around", ["{}", "code-{}", "x_{}y", "é{}", " {}\n"])
+def test_a_text_with_a_secret_is_refused_without_being_repeated(around: str) -> None:
+    secret = make(SecretType.GROUP).text
+    for text in (around.format(secret), around.format(secret.upper()), f"{secret[:-1]}a"):
+        with pytest.raises(ValueError, match="it holds a group token; take it out") as refusal:
+            refuse_secrets(text)
+        assert secret[20:30] not in str(refusal.value).lower()
+    assert refuse_secrets("lqa, a name") == "lqa, a name"
+
+
+def test_what_is_left_of_a_secret_is_redacted_but_for_its_key_id() -> None:
+    secret = make(SecretType.NODE)
+    known = f"lqn-{secret.key_id}-[redacted]"
+    for text in (secret.text, secret.text[:20], f"{secret.text}{secret.text[:30]}"):
+        assert redact(f"it was {text}.") == f"it was {known}."
+    assert redact(f"x_{secret.text}") == f"x_{known}"
+    assert redact(f"key {secret.key_id}") == f"key {secret.key_id}"
