@@ -123,14 +123,13 @@ check_agent() {
 # Each program, and Debian's package of it.
 _programs=(dockerd:docker.io dockerd-rootless.sh:docker.io containerd:containerd runc:runc
     rootlesskit:rootlesskit slirp4netns:slirp4netns newuidmap:uidmap newgidmap:uidmap
-    iptables:iptables nsenter:util-linux setpriv:util-linux flock:util-linux)
+    iptables:iptables ip:iproute2 nsenter:util-linux setpriv:util-linux flock:util-linux)
 
 check_docker_packages() {
     local entry packages=()
     for entry in "${_programs[@]}"; do
         have "${entry%%:*}" || packages+=("${entry##*:}")
     done
-    if has_systemd && ! have dbus-daemon; then packages+=(dbus-user-session); fi
     if ((${#packages[@]})); then
         mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
         missing "packages for rootless Docker: ${packages[*]}" "$(install_command "${packages[@]}")"
@@ -256,6 +255,10 @@ check_session() {
         fi
     elif has_systemd && ! systemctl --user show-environment >/dev/null 2>&1; then
         missing "the user's own systemd does not answer" "systemctl restart user@$uid.service"
+    elif has_systemd && [[ ! -S "$XDG_RUNTIME_DIR/bus" ]]; then
+        # Without it Docker cannot ask systemd for the cgroups of its containers.
+        missing "the user's message bus ($XDG_RUNTIME_DIR/bus)" \
+            "$(install_command dbus-user-session)" "systemctl restart user@$uid.service"
     else
         ok "$XDG_RUNTIME_DIR$(has_systemd && echo ', lingering')"
     fi

@@ -114,7 +114,8 @@ start_docker() { as_user "$RUN_AS" bash "$HERE/get-started.sh" --start-docker; }
 # keep_docker: without systemd nobody else starts Docker again. Ends with this script ($$), also when
 # that is killed.
 keep_docker() {
-    while sleep 5 && kill -0 $$; do
+    # The sleep may outlive this script, and must not hold its output open.
+    while sleep 5 >/dev/null 2>&1 && kill -0 $$; do
         if ! lives "/run/user/$(id -u "$RUN_AS")/docker.pid"; then
             note "Docker has ended; starting it again"
             start_docker || true

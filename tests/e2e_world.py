@@ -141,7 +141,7 @@ class StackOfTest:
         """Look into the database, where no command shows what a test wants to know."""
 
         async def fetch() -> list[asyncpg.Record]:
-            connection = await self._connect()
+            connection = await self.connect()
             try:
                 return await connection.fetch(sql, *arguments)
             finally:
@@ -153,7 +153,7 @@ class StackOfTest:
         """Change the database behind everybody's back."""
 
         async def execute() -> None:
-            connection = await self._connect()
+            connection = await self.connect()
             try:
                 await connection.execute(script)
             finally:
@@ -161,13 +161,17 @@ class StackOfTest:
 
         asyncio.run(execute())
 
-    async def _connect(self) -> asyncpg.Connection:
+    async def connect(self) -> asyncpg.Connection:
         return await asyncpg.connect(
             host=str(self.data / "run" / "postgres"),
             user="leruli",
             password=self.secrets["postgres_password"],
             database="postgres",
         )
+
+    @property
+    def nomad_address(self) -> str:
+        return read_exports(self.data / "admin.sh")["NOMAD_ADDR"]
 
     def nomad(self, path: str) -> Any:
         admin = read_exports(self.data / "admin.sh")

@@ -64,15 +64,27 @@ async def make_group(pool: Pool, name: str) -> GroupOfTest:
 
 
 async def make_node(
-    pool: Pool, group: GroupOfTest, *, cores: int = 4, memory_mb: int = 8000
+    pool: Pool,
+    group: GroupOfTest,
+    *,
+    cores: int = 4,
+    memory_mb: int = 8000,
+    cluster: str = DEFAULT,
 ) -> Node:
     """A node as node-join leaves it in the database; Nomad does not know it."""
-    node, _ = await make_node_with_token(pool, group, cores=cores, memory_mb=memory_mb)
+    node, _ = await make_node_with_token(
+        pool, group, cores=cores, memory_mb=memory_mb, cluster=cluster
+    )
     return node
 
 
 async def make_node_with_token(
-    pool: Pool, group: GroupOfTest, *, cores: int = 4, memory_mb: int = 8000
+    pool: Pool,
+    group: GroupOfTest,
+    *,
+    cores: int = 4,
+    memory_mb: int = 8000,
+    cluster: str = DEFAULT,
 ) -> tuple[Node, str]:
     """As :func:`make_node`, with the token by which the node authenticates."""
     token = make(SecretType.NODE)
@@ -81,7 +93,7 @@ async def make_node_with_token(
         pool,
         id=uuid4(),
         group_id=group.id,
-        cluster=DEFAULT,
+        cluster=cluster,
         name="machine",
         key_id=token.key_id,
         token_hash=token.hash,
@@ -179,3 +191,17 @@ async def leruli_queue(
         capture_output=True,
         text=True,
     )
+
+
+async def call(service: httpx.AsyncClient, path: str, **body: Any) -> Any:
+    """Call the service; the answer has to be 200."""
+    answer = await service.post(f"/v22_1/{path}", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def join(service: httpx.AsyncClient, group: GroupOfTest, **fields: Any) -> Any:
+    """Join a machine to the group, as its agent does."""
+    machine = {"name": "machine", "cores": 4, "memorymb": 8000, "csr": signing_request()}
+    secrets = {"grouptoken": group.token, "computesecret": group.compute_secret}
+    return await call(service, "node-join", **(machine | secrets | fields))

@@ -173,22 +173,25 @@ def _post(
         for one in group:
             report.failed[one.case.directory] = str(error)
         return error if isinstance(error, (ServiceError, AccessRefusedError)) else None
+    if journal is not None:
+        # First, so that a kill in what follows leaves nothing unknown.
+        journal.accept(
+            (one.case.directory, one.bucket, answer)
+            for one, answer in zip(group, answers)
+            if isinstance(answer, str)
+        )
     fatal = None
-    accepted = []
     for one, answer in zip(group, answers):
         directory = one.case.directory
         try:
             if isinstance(answer, LeruliError):
                 raise answer
-            accepted.append((directory, one.bucket, answer))
             one.folder.record_job(answer)
             report.submitted[directory] = answer
         except LeruliError as error:
             report.failed[directory] = str(error)
             if isinstance(error, AccessRefusedError):
                 fatal = error
-    if journal is not None:
-        journal.accept(accepted)
     return fatal
 
 

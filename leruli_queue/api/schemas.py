@@ -275,6 +275,7 @@ class AttemptStartAnswer(BaseModel):
     cores: int
     memorymb: int
     timelimit: int
+    image: str = Field(description="Name that the node's Docker has to know the image by.")
 
 
 class AttemptEnd(OneAttempt):

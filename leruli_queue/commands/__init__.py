@@ -25,6 +25,7 @@ _COMMANDS = {
     "group-list": "List the groups with their users, nodes and jobs.",
     "group-disable": "Let no secret of a group be accepted; what runs may end.",
     "group-enable": "Undo group-disable.",
+    "group-set-cluster": "Have a group's jobs run in a Nomad cluster of their own.",
     "group-create-admin": "Give a group an admin whose admins have lost their secrets.",
     "secret-find": "Find secrets of Leruli Queue in files, for scanners.",
     "tls-init": "Make the certificates of a Nomad cluster, or renew them.",

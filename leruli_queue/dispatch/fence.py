@@ -75,7 +75,7 @@ class Fence:
         noted = {
             node_id: verdict
             for node_id, verdict in verdicts.items()
-            if node_id in known and (verdict.alive or known[node_id]["old"])
+            if node_id in known and (verdict.trouble != _NOT_HEARD or known[node_id]["old"])
         }
         await queries.note_nodes(
             self._pool,

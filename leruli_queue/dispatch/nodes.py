@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from leruli_queue.store.pool import Pool
@@ -17,6 +17,8 @@ class GroupNodes:
 
     group_id: int
     group_key_id: str
+    # See leruli_queue.nodes.pools.hidden.
+    hiding_key: bytes = field(repr=False)
     node_ids: tuple[UUID, ...]
     # Changes whenever a node joins, leaves, or comes back with another size.
     digest: str
@@ -24,13 +26,15 @@ class GroupNodes:
 
 async def usable_nodes(pool: Pool, cluster: str) -> dict[int, GroupNodes]:
     """Return the usable nodes of a cluster by group id; a group without any is not in it."""
-    by_group: dict[tuple[int, str], list[tuple[UUID, int, int]]] = defaultdict(list)
+    by_group: dict[tuple[int, str, bytes], list[tuple[UUID, int, int]]] = defaultdict(list)
     async for row in queries.usable_nodes(pool, cluster=cluster):
         node = (row["id"], row["cores"], row["memory_mb"])
-        by_group[row["group_id"], row["token_key_id"]].append(node)
+        by_group[row["group_id"], row["token_key_id"], row["token_hash"]].append(node)
     return {
-        group_id: GroupNodes(group_id, key_id, tuple(node[0] for node in nodes), _digest(nodes))
-        for (group_id, key_id), nodes in by_group.items()
+        group_id: GroupNodes(
+            group_id, key_id, hiding_key, tuple(node[0] for node in nodes), _digest(nodes)
+        )
+        for (group_id, key_id, hiding_key), nodes in by_group.items()
     }
 
 

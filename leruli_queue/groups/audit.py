@@ -23,6 +23,7 @@ class Action(StrEnum):
     USER_CREATED = "user-created"
     USER_REVOKED = "user-revoked"
     COMPUTE_SECRET_ROTATED = "compute-secret-rotated"  # noqa: S105
+    CLUSTER_SET = "cluster-set"
     NODE_DRAINED = "node-drained"
     NODE_RESUMED = "node-resumed"
     NODE_REMOVED = "node-removed"

@@ -16,6 +16,7 @@ from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.outcomes import Limits, Receipt, Verdict, judge
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.jobs.states import FINAL, JobState
+from leruli_queue.nodes.pools import image_in_nomad
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
 
@@ -40,6 +41,8 @@ class Leave:
     cores: int
     memory_mb: int
     time_limit_s: int
+    # The name under which Nomad runs the image.
+    image: str
 
 
 class StaleAttemptError(UserReportableError):
@@ -71,7 +74,10 @@ async def start_attempt(
         start_key=start_key,
     )
     if row is not None:
-        return Leave(**row)
+        fields = dict(row)
+        key_id, hiding_key = fields.pop("token_key_id"), fields.pop("token_hash")
+        image = image_in_nomad(key_id, hiding_key, row["code"], row["version"])
+        return Leave(**fields, image=image)
     refusal = await _why_no_start(connection, node, attempt)
     log.warning("start refused", job=str(attempt.job_id), attempt=attempt.number, why=refusal)
     raise StaleAttemptError(refusal)

@@ -1,6 +1,10 @@
-"""Names that a group has on its nodes: the node pool in Nomad and the prefix of its images."""
+"""Names that a group has on its nodes: the node pool in Nomad and those of its images."""
 
 from __future__ import annotations
+
+import hashlib
+import hmac
+import json
 
 
 def pool_name(group_key_id: str) -> str:
@@ -15,3 +19,24 @@ def image_prefix(group_key_id: str) -> str:
     name for one of Docker Hub's and pull it.
     """
     return f"leruli.local/{group_key_id}"
+
+
+def image_in_nomad(group_key_id: str, hiding_key: bytes, code: str, version: str) -> str:
+    """Return the name under which Nomad runs an image; nodes tag it so when they stage in.
+
+    Every node of a cluster can read every allocation. Under this name it does not learn what the
+    other groups run.
+    """
+    return f"{image_prefix(group_key_id)}-run/{hidden(hiding_key, code, version)}:run"
+
+
+def hidden(hiding_key: bytes, *parts: str | int) -> str:
+    """Return a short name for these parts that says nothing to whoever lacks the group's key.
+
+    Parameters
+    ----------
+    hiding_key
+        The hash of the group token: the service has it, other groups do not.
+    """
+    text = json.dumps(parts).encode()
+    return hmac.new(hiding_key, text, hashlib.sha256).hexdigest()[:24]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
-from leruli_queue.nodes.pools import image_prefix, pool_name
+from leruli_queue.nodes.pools import hidden, image_in_nomad, pool_name
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX
 
@@ -21,6 +20,7 @@ class ParentSpec:
     """What a dispatch cannot vary, so that each combination needs a parent of its own."""
 
     group_key_id: str
+    hiding_key: bytes = field(repr=False)
     code: str
     version: str
     cores: int
@@ -28,10 +28,11 @@ class ParentSpec:
 
     @property
     def id(self) -> str:
-        """The parent's id in Nomad: readable, and ending in a hash of all that decides it."""
-        text = json.dumps([*astuple(self), _template()])
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return f"{PARENT_PREFIX}{self.group_key_id}-{self.code}-{self.cores}c-{digest}"
+        """The parent's id in Nomad: the group, and all that decides it in a form that hides it."""
+        digest = hidden(
+            self.hiding_key, self.code, self.version, self.cores, self.memory_mb, _template()
+        )
+        return f"{PARENT_PREFIX}{self.group_key_id}-{digest}"
 
 
 async def render_parent(
@@ -46,7 +47,7 @@ async def render_parent(
         "datacenter": cluster.datacenter,
         "node_pool": pool_name(spec.group_key_id),
         "node_ids": ",".join(sorted(str(node_id) for node_id in node_ids)),
-        "image": f"{image_prefix(spec.group_key_id)}/{spec.code}:{spec.version}",
+        "image": image_in_nomad(spec.group_key_id, spec.hiding_key, spec.code, spec.version),
         "cores": spec.cores,
         "memory_mb": spec.memory_mb,
     }

@@ -1,10 +1,11 @@
 """Images: is the published one here? otherwise fetch and load it, once however many wait.
 
-A published image is known to Docker under two names: `<prefix>/<code>:<version>`, which Nomad
-runs, and `<prefix>-etag/<code>:<hash of version>-<hash of the object's ETag>`, which says which
-object it was loaded from. It is current when both names stand for the same image and the ETag is
-that of the object now in the store. Both begin with the group's key id, so agents of two groups on
-one Docker do not disturb each other.
+A published image is known to Docker under three names: `<prefix>/<code>:<version>` for people,
+`<prefix>-etag/<code>:<hash of version>-<hash of the object's ETag>`, which says which object it was
+loaded from, and the one that attempt-start answers, which Nomad runs and which tells other groups
+nothing. It is current when the first two stand for the same image and the ETag is that of the
+object now in the store. All begin with the group's key id, so agents of two groups on one Docker do
+not disturb each other.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
 
 def image_name(prefix: str, code: str, version: str) -> str:
-    """The name under which Nomad runs a published image."""
+    """The name under which people know a published image."""
     return f"{prefix}/{code}:{version}"
 
 
@@ -63,8 +64,8 @@ class Images:
         self._waiting: dict[str, threading.Lock] = {}
         self._broken: dict[str, str] = {}
 
-    def ensure(self, prefix: str, code: str, version: str, stop: Stop) -> None:
-        """Return when the published image is here under its name.
+    def ensure(self, prefix: str, code: str, version: str, run_as: str, stop: Stop) -> None:
+        """Return when the published image is here, also under the name that Nomad runs.
 
         Raises AttemptProblem (image_unknown, image_broken, node_trouble), Interrupted.
         """
@@ -73,7 +74,8 @@ class Images:
         backoff = Backoff(stop, self._patience)
         while True:
             try:
-                return self._ensure(prefix, code, version, stop)
+                self._ensure(prefix, code, version, stop)
+                return self._also(image_name(prefix, code, version), run_as)
             except NotThere:
                 raise AttemptProblem("image_unknown", self._unknown(code, version)) from None
             except Unstorable:
@@ -103,6 +105,20 @@ class Images:
             if stop.is_set():
                 raise Interrupted
             self._bring(prefix, code, version)
+
+    def _also(self, name: str, run_as: str) -> None:
+        if not run_as:
+            return
+        image = self._engine.image_id(name)
+        if image is None:
+            raise DockerAway("the image is gone again")
+        if self._engine.image_id(run_as) == image:
+            return
+        repository, tag = run_as.rsplit(":", 1)
+        try:
+            self._engine.tag(image, repository, tag)
+        except DockerRefused as error:
+            raise DockerAway(str(error)) from None
 
     def _is_current(self, prefix: str, code: str, version: str, etag: str) -> bool:
         marked = self._engine.image_id(etag_name(prefix, code, version, etag))

@@ -8,6 +8,7 @@ compute secret was rotated, an admin removed the node. The certificate is renewe
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import threading
@@ -154,7 +155,12 @@ def nomad_version(program: Path) -> str:
     """What `nomad version` says, without its name; empty when it cannot be asked."""
     try:
         done = subprocess.run(
-            [str(program), "version"], capture_output=True, text=True, timeout=20, check=True
+            [str(program), "version"],
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # it needs none of our secrets
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return ""

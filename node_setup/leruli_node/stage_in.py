@@ -130,7 +130,7 @@ class StageIn:
             if lease is None:
                 self._store.remove(attempt)
                 return Answer(DROPPED, "the service has no use for this attempt")
-            self._images.ensure(self._prefix(stop), lease.code, lease.version, stop)
+            self._images.ensure(self._prefix(stop), lease.code, lease.version, lease.image, stop)
             self._bring_input(attempt, lease, stop)
         except AttemptProblem as problem:
             self._note(attempt, problem)

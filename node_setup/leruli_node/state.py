@@ -62,6 +62,8 @@ class Lease:
     cores: int
     memorymb: int
     timelimit: float
+    # The name under which Nomad runs the image; empty in the state file of an older agent.
+    image: str = ""
 
     @classmethod
     def parse(cls, answer: dict[str, Any]) -> Lease:
@@ -73,6 +75,7 @@ class Lease:
             cores=int(answer["cores"]),
             memorymb=int(answer["memorymb"]),
             timelimit=float(answer["timelimit"]),
+            image=str(answer["image"]),
         )
 
 

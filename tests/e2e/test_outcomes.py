@@ -69,6 +69,12 @@ def test_out_of_memory_is_recognised(stack: StackOfTest, folder: Path) -> None:
 
 
 def test_an_unknown_image_says_which_there_are(stack: StackOfTest, folder: Path) -> None:
+    refused = stack.leruli(folder, "task-submit", "leruli-test", "9", "true")
+    assert refused.returncode == 4
+    assert "leruli-test:9 is not published. Your group has leruli-test with version 1." in (
+        refused.stderr
+    )
+    # What a client says that does not look, or the node when the image went away since.
     stack.submit_unpublished(folder, "leruli-test:9")
     state, reason = stack.end(folder)
     assert state == "failed"

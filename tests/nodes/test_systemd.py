@@ -46,8 +46,15 @@ def machine(net: Network) -> Iterator[Machine]:
         made.host.shell(f"chmod 755 /usr/local/bin/{name}")
     made.host.shell(f"mkdir -p /run/systemd/system; install -m 666 /dev/null {_CALLS}")
     made.host.shell("chmod 666 /dev/net/tun; install -d -m 700 -o leruli /run/user/2013")
+    make_bus(made)
     yield made
     made.host.close()
+
+
+def make_bus(machine: Machine) -> None:
+    """The socket of the user's message bus, with nobody behind it."""
+    bus = "import socket; socket.socket(socket.AF_UNIX).bind('/run/user/2013/bus')"
+    machine.host.run("python3", "-c", bus, user="leruli")
 
 
 def calls(machine: Machine) -> list[str]:
@@ -75,6 +82,18 @@ def test_the_users_docker_is_a_unit_of_the_user(machine: Machine) -> None:
     unit = "/home/leruli/.config/systemd/user/docker.service"
     verify(machine, unit, user=True)
     assert "Delegate=yes" in machine.host.path(unit).read_text()
+
+
+def test_a_user_without_a_message_bus(machine: Machine) -> None:
+    machine.host.shell("rm /run/user/2013/bus")
+    done = machine.check()
+    make_bus(machine)
+    assert done.returncode == 3
+    assert "missing the user's message bus (/run/user/2013/bus)" in done.stdout
+    assert root_commands(done.stdout) == [
+        "apt-get update && apt-get install -y --no-install-recommends dbus-user-session",
+        "systemctl restart user@2013.service",
+    ]
 
 
 def test_a_unit_of_somebody_else_stays(machine: Machine) -> None:

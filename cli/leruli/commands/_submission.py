@@ -130,9 +130,7 @@ def submit_folders(
     from leruli.batch import BatchReport, Case, submit_batch
 
     report = BatchReport()
-    before = sum(
-        journal.record(name).job is not None and Path(name, JOB_FILE).exists() for name in folders
-    )
+    before = sum(Path(name, JOB_FILE).exists() for name in folders)
     if before:
         out.note(f"Going on: {before} of {len(folders)} folders were submitted before.")
     try:

@@ -126,6 +126,7 @@ async def attempt_start(body: AttemptStart, context: ContextDep) -> AttemptStart
         cores=leave.cores,
         memorymb=leave.memory_mb,
         timelimit=leave.time_limit_s,
+        image=leave.image,
     )
 
 

@@ -31,11 +31,12 @@ ALTER TABLE nomad_parents DROP CONSTRAINT nomad_parents_pkey, ADD PRIMARY KEY (i
 -- The nodes that may start jobs of their group: joined with the current compute secret, in the
 -- group's cluster, and not taken out of service by themselves or by an admin; the group not disabled.
 CREATE VIEW usable_nodes AS
-SELECT n.id, n.group_id, g.token_key_id, n.cluster, n.cores, n.memory_mb, n.alive
+SELECT n.id, n.group_id, g.token_key_id, g.token_hash, n.cluster, n.cores, n.memory_mb, n.alive
 FROM nodes n JOIN groups g ON g.id = n.group_id
 WHERE g.disabled_at IS NULL AND n.epoch = g.compute_epoch AND n.cluster = g.cluster
   AND n.left_at IS NULL AND n.drained_at IS NULL AND n.removed_at IS NULL;
 
+ALTER TYPE audit_action ADD VALUE 'cluster-set';
 ALTER TYPE audit_action ADD VALUE 'node-drained';
 ALTER TYPE audit_action ADD VALUE 'node-resumed';
 ALTER TYPE audit_action ADD VALUE 'node-removed';

@@ -34,3 +34,6 @@ SELECT g.name, g.created_at, g.disabled_at, g.compute_epoch > 0 AS has_compute_s
         WHERE j.group_id = g.id AND j.state IN ('submitted', 'running')) AS in_flight
 FROM groups g
 ORDER BY g.name;
+
+-- name: set_cluster$
+UPDATE groups SET cluster = :cluster WHERE id = :group_id AND cluster <> :cluster RETURNING id;

@@ -197,7 +197,7 @@ class Rig:
         # Most tests do not need Nomad; the one of tests/integration/node/test_nomad.py does.
         stand_in = self.folder / "nomad-stand-in"
         if not stand_in.exists():
-            stand_in.write_text("#!/bin/sh\nexec sleep 100000\n")
+            stand_in.write_text('#!/bin/sh\n[ "$1" = version ] || exec sleep 100000\n')
             stand_in.chmod(0o755)
         return {
             "PATH": os.environ["PATH"],
@@ -274,10 +274,14 @@ class Rig:
             "cores": 1,
             "memorymb": memorymb,
             "timelimit": timelimit,
+            "image": self.image_in_nomad(code, version),
         }
         job = Job(str(uuid.uuid4()), attempt, bucket, str(uuid.uuid4()), lease)
         self.service.leases[job.key] = lease
         return job
+
+    def image_in_nomad(self, code: str, version: str) -> str:
+        return f"{self.service.prefix}-run/{uuid.uuid5(uuid.NAMESPACE_OID, code + version)}:run"
 
     def stage(self, direction: str, job: Job) -> subprocess.Popen[bytes]:
         environment = {
@@ -301,7 +305,7 @@ class Rig:
         """As Nomad's docker driver does from nomad_jobs/job.nomad.hcl."""
         folder = self.node_dir / "jobs" / job.name
         container = self.docker.containers.create(
-            f"{self.service.prefix}/{job.lease['code']}:{job.lease['version']}",
+            job.lease["image"],
             entrypoint=["/bin/sh", "/leruli/main.sh"],
             working_dir="/rundir",
             network_mode="none",

@@ -224,12 +224,18 @@ def test_term_without_a_service_ends_in_bounded_time(rig: Rig) -> None:
     assert "joblog.txt" in rig.store.names(job.bucket)
 
 
+# The agent asks Nomad for its version when it starts.
+NOT_A_VERSION = '#!/bin/sh\n[ "$1" = version ] && exit 0\n'
+
+
 def test_processes_that_nomad_leaves_are_ended(rig: Rig) -> None:
     """A stand-in for Nomad leaves a process in its own session, as executors are."""
     rig.kill()
     stand_in = rig.folder / "nomad-with-executor"
     pid_file = rig.folder / "executor.pid"
-    stand_in.write_text(f"#!/bin/sh\nsetsid sleep 3333 &\necho $! >{pid_file}\nexec sleep 3334\n")
+    stand_in.write_text(
+        f"{NOT_A_VERSION}setsid sleep 3333 &\necho $! >{pid_file}\nexec sleep 3334\n"
+    )
     stand_in.chmod(0o755)
     rig.settings["LERULI_NODE_NOMAD"] = str(stand_in)
     rig.start()
@@ -244,7 +250,7 @@ def test_nomad_gets_no_secret_and_ends_with_the_agent(rig: Rig) -> None:
     rig.kill()
     stand_in = rig.folder / "nomad-spy"
     seen = rig.folder / "environment"
-    stand_in.write_text(f"#!/bin/sh\nenv >{seen}; echo $$ >{seen}.pid\nexec sleep 3335\n")
+    stand_in.write_text(f"{NOT_A_VERSION}env >{seen}; echo $$ >{seen}.pid\nexec sleep 3335\n")
     stand_in.chmod(0o755)
     rig.settings["LERULI_NODE_NOMAD"] = str(stand_in)
     rig.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
 import subprocess
 import time
@@ -238,7 +239,7 @@ def ready(server: Server, rig: Rig) -> Any:
 
 
 def register(server: Server, rig: Rig) -> None:
-    text = JOB % {"pool": POOL, "image": f"{rig.service.prefix}/plain:1"}
+    text = JOB % {"pool": POOL, "image": rig.image_in_nomad("plain", "1")}
     job = server.call("POST", "jobs/parse", {"JobHCL": text, "Canonicalize": True})
     server.call("POST", "jobs", {"Job": job})
 
@@ -318,3 +319,38 @@ def test_nothing_is_left_after_term(server: Server, nomad_rig: Rig) -> None:
             assert mine not in entry.read_text(), entry
         except (FileNotFoundError, ProcessLookupError):
             continue
+
+
+def shown_certificate(server: Server, rig: Rig) -> bytes:
+    """The certificate that Nomad's client shows to who connects to it now."""
+    port = json.loads((rig.node_dir / "node.json").read_text())["nomad_port"]
+    context = ssl.create_default_context(cafile=server.tls.ca)
+    context.load_cert_chain(server.tls.broker, server.tls.broker_key)
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        return connection.getpeercert(binary_form=True) or b""
+
+
+def test_nomad_reads_a_renewed_certificate_and_what_it_runs_goes_on(
+    server: Server, nomad_rig: Rig
+) -> None:
+    rig = nomad_rig
+    rig.stop()
+    rig.service.report_seconds = 0.5
+    rig.service.certificate_seconds = 30.0
+    rig.start()
+    ready(server, rig)
+    register(server, rig)
+    first = shown_certificate(server, rig)
+    job = rig.job("sleep 14; echo survived")
+    dispatch(server, job)
+    wait_for(lambda: any(c.status == "running" for c in rig.containers()), 40, "a container")
+    nomads = rig.log.count("Nomad started")
+    wait_for(lambda: shown_certificate(server, rig) != first, 25, "another certificate")
+    receipt = wait_for(lambda: rig.service.receipts.get(job.key), 60, "a receipt")
+    assert (receipt["outcome"], receipt["exitcode"]) == ("ended", 0)
+    assert rig.store.get(job.bucket, "joblog.txt") == b"survived\n"
+    assert rig.log.count("Nomad started") == nomads
+    assert server.node(rig.service.nodeid)["Status"] == "ready"

@@ -8,19 +8,19 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 from dispatch_world import Dispatching, dispatching
+from nomad_world import NomadOfTest, running_nomad
 from service_world import GroupOfTest, PostgresOfTest, make_group, make_node, running_service
 
 from leruli_queue.access.authenticate import Node
-from leruli_queue.embedded import nomad_server, postgres
+from leruli_queue.embedded import postgres
 from leruli_queue.embedded.folders import Folders
-from leruli_queue.embedded.kept import Kept, choose_ports
+from leruli_queue.embedded.kept import Kept
 from leruli_queue.embedded.programs import Programs, find_programs
 from leruli_queue.nomad.clusters import DEFAULT, read_clusters
 from leruli_queue.nomad.gateway import NomadGateway
@@ -129,34 +129,19 @@ async def service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@dataclass
-class NomadOfTest:
-    """A real Nomad server, and what connects to it."""
-
-    kept: Kept
-
-    def settings(self, settings: Settings, **changes: object) -> Settings:
-        ours = {
-            "nomad_address": nomad_server.address(self.kept),
-            "nomad_token": self.kept.nomad_service_token,
-            "nomad_servers": f"127.0.0.1:{self.kept.ports.nomad_rpc}",
-        }
-        return Settings(**(settings.model_dump() | ours | changes))
-
-
 @pytest.fixture(scope="session")
 def nomad(folders: Folders, programs: Programs) -> Iterator[NomadOfTest]:
-    kept = Kept()
-    choose_ports(kept, wanted_service_port=None)
-    nomad_server.write_configuration(folders, kept)
-    part = nomad_server.server_part(folders, programs)
-    part.start()
-    try:
-        part.wait_until(lambda: nomad_server.has_leader(folders, kept), seconds=60)
-        nomad_server.prepare_access(folders, kept)
-        yield NomadOfTest(kept)
-    finally:
-        part.stop()
+    with running_nomad(folders, programs) as made:
+        yield made
+
+
+@pytest.fixture
+def other_nomad(tmp_path: Path, programs: Programs) -> Iterator[NomadOfTest]:
+    """A second cluster, with an authority and tokens of its own, for one test."""
+    folders = Folders(tmp_path / "other-nomad")
+    folders.make()
+    with running_nomad(folders, programs) as made:
+        yield made
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -23,29 +24,32 @@ from service_world import (
 
 from leruli_queue.access.authenticate import authenticate_node
 from leruli_queue.access.roles import Call
-from leruli_queue.embedded.kept import Ports, choose_ports
+from leruli_queue.embedded.kept import Kept, choose_ports
 from leruli_queue.embedded.processes import Part
 from leruli_queue.groups.users import create_user
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
 from leruli_queue.settings import PREFIX, Settings
 from leruli_queue.store.pool import Pool
 
-# A run of another length also begins with another seed, which Schemathesis prints.
 SECONDS = os.environ.get("LERULI_TEST_SCHEMA_SECONDS")
-LENGTH = ["--max-time=60", "--seed=2026"] if SECONDS is None else [f"--max-time={SECONDS}"]
+if SECONDS is None:  # /latest has the same routes: left out, the others are called twice as often
+    EXTENT = ["--max-time=60", "--seed=2026", "--exclude-path-regex=^/latest/"]
+else:  # Schemathesis chooses a seed, and prints it
+    EXTENT = [f"--max-time={SECONDS}"]
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
-JOBS = 400
+JOBS = 200
+START_KEY = "start-key"
 
 
 @pytest.fixture
 async def served(nomad_settings: Settings, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """The service as a process of its own."""
     assert nomad_settings.nomad_token is not None
-    choose_ports(ports := Ports(), wanted_service_port=None)
-    url = f"http://127.0.0.1:{ports.service}"
+    choose_ports(kept := Kept(), wanted_service_port=None)
+    url = f"http://127.0.0.1:{kept.ports.service}"
     ours = {
         "DATABASE_URL": nomad_settings.database_url.get_secret_value(),
-        "LISTEN_PORT": str(ports.service),
+        "LISTEN_PORT": str(kept.ports.service),
         "NOMAD_ADDRESS": nomad_settings.nomad_address,
         "NOMAD_TOKEN": nomad_settings.nomad_token.get_secret_value(),
         "NOMAD_SERVERS": ",".join(nomad_settings.nomad_servers),
@@ -99,20 +103,25 @@ async def right_ones(
         node, _ = await make_node_with_token(pool, administered)
         await pool.execute("UPDATE nodes SET name = $1 WHERE id = $2", f"node {number}", node.id)
     tokens = [await _join(served, group) for _ in range(2)]
-    jobs = await make_jobs(pool, group, JOBS)
-    attempted = [row["job_id"] for row in await claim_jobs(pool, group, JOBS // 2)]
+    # bulk/task-cancel cancels all jobs of a user: those with attempts are somebody else's.
+    async with pool.acquire() as connection:
+        bob = await create_user(connection, group.id, group.token, name="bob", is_admin=False)
+    await make_jobs(pool, group, JOBS)
+    attempted = [row["job_id"] for row in await claim_jobs(pool, group, JOBS)]
+    jobs = await make_jobs(pool, replace(group, user_secret=bob), JOBS)
     node = await authenticate_node(pool, tokens[0])
-    for job_id in attempted[::2]:
-        await start_attempt(pool, node, AttemptId(job_id, 1), "startkey")
+    for job_id in attempted[JOBS // 4 :]:
+        await start_attempt(pool, node, AttemptId(job_id, 1), START_KEY)
     return {
-        "api_secrets": [group.user_secret, group.admin_secret],
+        "api_secrets": [bob, group.admin_secret],
         "admin_secrets": [administered.admin_secret],
         "group_tokens": [group.token],
         "compute_secrets": [group.compute_secret],
         "node_tokens": tokens[:1],
         "leaving_node_tokens": tokens[1:],
-        "job_ids": [str(job_id) for job_id in jobs if job_id not in attempted],
+        "job_ids": [str(job_id) for job_id in jobs],
         "attempted_job_ids": [str(job_id) for job_id in attempted],
+        "start_keys": [START_KEY],
         "revocable_names": revocable,
         "node_names": [f"node {number}" for number in range(10)],
         "removable_names": [f"node {number}" for number in range(10, 40)],
@@ -141,7 +150,7 @@ async def test_every_answer_is_one_that_the_schema_describes(
     for name, values in (await right_ones(served, pool, group)).items():
         lines = "".join(f'"{value}"\n' for value in values)
         (tmp_path / name).write_text(lines, encoding="utf-8")
-    arguments = ["run", f"{served.base_url}/openapi.json", *LENGTH]
+    arguments = ["run", f"{served.base_url}/openapi.json", *EXTENT]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli", *arguments, cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

@@ -23,7 +23,7 @@ _EMPTY = (
 
 @pytest.fixture
 def settings() -> Iterator[Callable[[float], Settings]]:
-    """Settings for a service and store with a clock so many seconds ahead; fakes: no real is."""
+    """Settings for fakes of service and store, whose clock is so many seconds ahead: no real is."""
     servers = []
 
     def make(ahead: float) -> Settings:

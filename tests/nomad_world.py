@@ -1,0 +1,55 @@
+"""A real Nomad server for tests of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from leruli_queue.embedded import nomad_server
+from leruli_queue.embedded.folders import Folders
+from leruli_queue.embedded.kept import Kept, choose_ports
+from leruli_queue.embedded.processes import Part
+from leruli_queue.embedded.programs import Programs
+from leruli_queue.settings import Settings
+
+
+@dataclass
+class NomadOfTest:
+    """A real Nomad server, and what connects to it."""
+
+    kept: Kept
+    folders: Folders
+    part: Part
+
+    def settings(self, settings: Settings, **changes: object) -> Settings:
+        ours = {
+            "nomad_address": nomad_server.address(self.kept),
+            "nomad_token": self.kept.nomad_service_token,
+            "nomad_servers": f"127.0.0.1:{self.kept.ports.nomad_rpc}",
+        }
+        return Settings(**(settings.model_dump() | ours | changes))
+
+
+@contextmanager
+def running_nomad(folders: Folders, programs: Programs) -> Iterator[NomadOfTest]:
+    kept = Kept()
+    choose_ports(kept, wanted_service_port=None)
+    nomad_server.write_configuration(folders, kept)
+    part = nomad_server.server_part(folders, programs)
+    part.start()
+    try:
+        part.wait_until(lambda: nomad_server.has_leader(folders, kept), seconds=60)
+        nomad_server.prepare_access(folders, kept)
+        # A server that has just begun has no key to sign with for a moment.
+        part.wait_until(lambda: _can_sign(folders, kept), seconds=30)
+        yield NomadOfTest(kept, folders, part)
+    finally:
+        part.stop()
+
+
+def _can_sign(folders: Folders, kept: Kept) -> bool:
+    with nomad_server.client(folders, kept) as http:
+        wanted = {"NodePool": "default", "NodeName": "nobody", "TTL": "1s"}
+        path = "/v1/acl/identity/client-introduction-token"
+        return http.post(path, json=wanted).is_success
