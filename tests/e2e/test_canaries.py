@@ -67,7 +67,7 @@ def _live(day: Day, watch: ProcessWatch) -> None:
     stack = day.stack
     kept = dict(stack.secrets)
     for name, value in kept.items():
-        if name != "ports":
+        if name not in ("ports", "address"):
             day.note(name, value)
     _note_files(day)
     day.run("client", ["leruli", "publish-code", "leruli-test", "1"], day.folder)
