@@ -252,6 +252,17 @@ def test_on_a_terminal_the_secret_is_asked_for_without_echo(environment, service
     assert CANARY not in shown
 
 
+def test_a_secret_that_was_typed_is_hidden_like_the_others(environment, service, bodies):
+    bodies("group-list-users", (403, {"detail": f"What is {CANARY}?"}))
+    code, shown = on_terminal(
+        ["group", "users"], [CANARY], LERULI_ADMIN_SECRET="", LERULI_DEBUG="1"
+    )
+    assert code == 3, shown
+    assert "Traceback" in shown
+    assert "What is [hidden]?" in shown
+    assert CANARY not in shown
+
+
 @pytest.mark.parametrize(("answer", "code", "calls"), [("y", 0, 1), ("n", 1, 0), ("", 1, 0)])
 def test_on_a_terminal_revoking_is_asked_about(environment, service, bodies, answer, code, calls):
     sent = bodies("group-revoke-user", (200, {"name": "ada", "revokedat": "2026-11-24T08:30:00Z"}))

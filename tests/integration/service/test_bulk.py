@@ -110,12 +110,16 @@ async def test_cancelling_some_says_of_each_what_the_single_call_says(
 async def test_what_an_admin_cancels_for_others_is_written_down_once(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
-    first, second, own = await make_jobs(pool, group, 3)
+    node = await make_node(pool, group)
+    started, waiting, own = await make_jobs(pool, group, 3)
+    await claim_jobs(pool, group, 1)
+    await start_attempt(pool, node, AttemptId(started, 1), "startkey1")
     await give_to_admin(pool, own)
-    asked = [str(job) for job in (first, second, own)]
+    asked = [str(job) for job in (started, waiting, own)]
     for _ in range(2):
         entries = await ask(service, "bulk/task-cancel", group.admin_secret, jobids=asked)
-        assert [entry["data"]["status"] for entry in entries] == ["cancelled"] * 3
+        states = [entry["data"]["status"] for entry in entries]
+        assert states == ["submitted", "cancelled", "cancelled"]
     noted = await pool.fetch(
         "SELECT a.subject, u.role FROM audit a JOIN users u ON u.id = a.actor_id "
         "WHERE a.action = 'job-cancelled' ORDER BY a.id"

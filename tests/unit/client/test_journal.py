@@ -181,6 +181,16 @@ def test_the_last_job_makes_room_wherever_that_broke_off(here):
     assert packed == {"input.dat", "result.out"}
 
 
+def test_room_that_could_not_be_made_leaves_the_job_where_it_is(here):
+    path = here / "case-1"
+    (path / "joblog.txt").touch()
+    (path / "leruli.job").write_text("job-1\n")
+    (path / "leruli.history" / "job-1" / "joblog.txt").mkdir(parents=True)
+    with pytest.raises(RefusedError, match="Cannot move"):
+        JobFolder("case-1").set_aside()
+    assert JobFolder("case-1").job() == "job-1"
+
+
 def test_remarks_in_a_list_of_folders(here, monkeypatch):
     lines = "# all of them\ncase-1\n\n  # not case-3\n./case-1\n case-2\n"
     (here / "list").write_text(lines)
