@@ -6,7 +6,14 @@ import pytest
 from cryptography.fernet import InvalidToken
 
 from leruli_queue.access import sealing
-from leruli_queue.access.secrets import PATTERN, MalformedSecretError, SecretType, make, parse
+from leruli_queue.access.secrets import (
+    PATTERN,
+    MalformedSecretError,
+    SecretType,
+    find_secrets,
+    make,
+    parse,
+)
 
 
 @pytest.mark.parametrize("kind", list(SecretType))
@@ -61,3 +68,9 @@ def test_only_the_sealing_secret_opens_the_group_token() -> None:
     assert sealing.unseal(sealed, mine) == token
     with pytest.raises(InvalidToken):
         sealing.unseal(sealed, other)
+
+
+@pytest.mark.parametrize("glued", [r"\n{}\n", "%22{}%22", "SECRET_{}_", "x{}x"])
+def test_a_secret_is_found_whatever_it_is_glued_to(glued: str) -> None:
+    secret = make(SecretType.API)
+    assert list(find_secrets(glued.format(secret.text))) == [secret]
