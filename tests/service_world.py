@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -164,6 +165,29 @@ async def until_waiting(pool: Pool, count: int) -> None:
             return
         await asyncio.sleep(0.02)
     raise AssertionError("nobody waits")
+
+
+@asynccontextmanager
+async def holding(settings: Settings, lock: str) -> AsyncIterator[None]:
+    """Somebody else holds a lock for as long as the block lasts."""
+    holder = await asyncpg.connect(settings.database_url.get_secret_value())
+    async with holder.transaction():
+        await holder.execute(lock)
+        yield
+    await holder.close()
+
+
+async def until_blocked(pool: Pool, count: int) -> None:
+    """Wait until so many statements wait for a lock of any kind."""
+    for _ in range(200):
+        blocked = await pool.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+            "AND datname = current_database()"
+        )
+        if blocked >= count:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("nothing is blocked")
 
 
 @asynccontextmanager

@@ -45,7 +45,6 @@ async def authorise_user(connection: Connection | Pool, call: Call, secret: str)
     hold = rule.effect is not Effect.READS
     user = _allowed(await authenticate_user(connection, secret, hold=hold), rule)
     if user.used_long_ago:
-        # Last: whoever revokes this user changes the same row, and holds what we wait for above.
         await queries.touch_user(connection, user_id=user.id)
     return user
 

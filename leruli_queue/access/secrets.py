@@ -52,14 +52,13 @@ _TITLES = {
 }
 _PREFIXES = "|".join(kind.value for kind in SecretType)
 PATTERN = (
-    rf"\b({_PREFIXES})-([a-z2-7]{{{_KEY_ID_LENGTH}}})"
-    rf"-([a-z2-7]{{{_RANDOM_LENGTH}}})-([a-z2-7]{{{_CHECKSUM_LENGTH}}})\b"
+    rf"({_PREFIXES})-([a-z2-7]{{{_KEY_ID_LENGTH}}})"
+    rf"-([a-z2-7]{{{_RANDOM_LENGTH}}})-([a-z2-7]{{{_CHECKSUM_LENGTH}}})"
 )
-"""Regular expression that finds any of our secrets in a text."""
+"""Regular expression that finds any of our secrets in a text, whatever it is glued to."""
 
 _PARSER = re.compile(PATTERN)
-
-_FORM = re.compile(PATTERN.replace(r"\b", ""), re.IGNORECASE)
+_FORM = re.compile(PATTERN, re.IGNORECASE)
 # As much of a secret as somebody left of it: a library's message may cut it short.
 _BEGUN = re.compile(
     rf"({_PREFIXES})-([a-z2-7]{{{_KEY_ID_LENGTH}}})-[a-z2-7][a-z2-7-]*", re.IGNORECASE

@@ -11,13 +11,14 @@ from leruli_queue.api.group_schemas import Limit, Time
 from leruli_queue.api.schemas import Body, StatusAnswer, WithSecret, given
 from leruli_queue.jobs.states import JobState
 
+# To describe a fault of each of a million entries would take a minute and gigabytes: fail_fast.
 JobIds = list[Annotated[str, StringConstraints(max_length=100)]]
 
 
 class BulkStatus(WithSecret):
     """Jobs to ask for."""
 
-    jobids: JobIds = Field(description="At most LERULI_QUEUE_MAX_BULK.")
+    jobids: JobIds = Field(fail_fast=True, description="At most LERULI_QUEUE_MAX_BULK.")
 
 
 class StatusEntry(BaseModel):
@@ -48,7 +49,9 @@ class BulkCancel(WithSecret):
         }
     )
 
-    jobids: JobIds | None = Field(None, description="At most LERULI_QUEUE_MAX_BULK.")
+    jobids: JobIds | None = Field(
+        None, fail_fast=True, description="At most LERULI_QUEUE_MAX_BULK."
+    )
     filter: CancelFilter | None = None
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ class Context:
     gates: Mapping[str, Gate]
     throttle: Throttle
     metrics: Metrics
+    # Taken, before a connection is, by calls of which one statement may take seconds: they wait for
+    # each other, and the rest of the pool is left to all others.
+    long_calls: asyncio.Semaphore
 
     def gate(self, name: str) -> Gate:
         """Return the gate of a cluster by its name in the database.
@@ -71,7 +75,8 @@ def open_context(
         gateways.append(NomadGateway(cluster))
         gates[name] = Gate(name, gateways[-1], NodeSigner(authority, cluster.region, lifetime))
     try:
-        yield Context(settings, pool, clusters, gates, throttle, metrics)
+        long_calls = asyncio.Semaphore(max(1, settings.database_pool_size // 4))
+        yield Context(settings, pool, clusters, gates, throttle, metrics, long_calls)
     finally:
         for gateway in gateways:
             gateway.close()

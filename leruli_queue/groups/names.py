@@ -8,7 +8,7 @@ from leruli_queue.access.secrets import refuse_secrets
 from leruli_queue.errors import UserReportableError
 
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9._@ -]{0,61}[A-Za-z0-9._@-])?"
-"""Fit for a terminal, a shell word in quotes, a cell of a spreadsheet; no two look the same."""
+"""Fit for a terminal, a shell word in quotes, a cell of a spreadsheet; of one alphabet only."""
 
 OPERATOR = "operator of the service"
 """Stands in the audit for whoever runs the service, so nobody else may be called so."""

@@ -10,11 +10,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from leruli_queue.errors import UserReportableError
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+
+MAX_ROWS = 10_000
+"""Rows of an answer: a user may have as many versions of a code as jobs."""
 
 
 class Dimension(StrEnum):
@@ -51,6 +55,11 @@ async def group_usage(
     Core-hours are the cores that a job asked for times the wall time of all its attempts; the time
     of an attempt that was lost with its node is not known and not counted. Users who had the same
     name one after the other have a row each.
+
+    Raises
+    ------
+    UserReportableError
+        422 when these are more than :data:`MAX_ROWS` rows.
     """
     found = await rows(
         queries.usage_of_group(
@@ -61,8 +70,15 @@ async def group_usage(
             by_month=Dimension.MONTH in by,
             since=since or _EPOCH,
             until=until or _END_OF_TIME,
+            limit=MAX_ROWS + 1,
         )
     )
+    if len(found) > MAX_ROWS:
+        raise UserReportableError(
+            f"These are more than {MAX_ROWS} rows. Ask for a shorter time (since, until) or for "
+            "less in `by`.",
+            status=422,
+        )
     return [
         UsageRow(
             row["user_name"],

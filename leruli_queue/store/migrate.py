@@ -7,6 +7,7 @@ A file that was applied must never be changed: its digest is compared.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from leruli_queue.store.queries import queries, rows
 log = structlog.get_logger(__name__)
 
 _FOLDER = Path(__file__).parent / "migrations"
+_ASK_AGAIN_S = 0.5
+# An index of millions of jobs takes minutes: nothing that the usual statement's time should end.
+_PATIENCE_S = 86400.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,9 @@ async def migrate(connection: Connection, migrations: list[Migration] | None = N
         When the database is newer than this version, or an applied migration was changed.
     """
     wanted = known_migrations() if migrations is None else migrations
-    await queries.wait_for_lock(connection, lock=MIGRATION_LOCK)
+    # By asking: a statement that waits would be cut off by LERULI_QUEUE_DATABASE_TIMEOUT_S.
+    while not await queries.try_lock(connection, lock=MIGRATION_LOCK):  # noqa: ASYNC110
+        await asyncio.sleep(_ASK_AGAIN_S)
     try:
         done = await _applied(connection)
         _check_history(wanted, done)
@@ -64,7 +70,7 @@ async def migrate(connection: Connection, migrations: list[Migration] | None = N
             if migration.number in done:
                 continue
             async with connection.transaction():
-                await connection.execute(migration.sql)
+                await connection.execute(migration.sql, timeout=_PATIENCE_S)
                 await queries.note_migration(
                     connection,
                     number=migration.number,

@@ -30,6 +30,8 @@ DATABASE_AWAY = (
     asyncpg.exceptions.CrashShutdownError,
     asyncpg.exceptions.CannotConnectNowError,
     asyncpg.exceptions.TooManyConnectionsError,
+    # Rolled back for a deadlock, as a migration beside running copies can bring.
+    asyncpg.exceptions.TransactionRollbackError,
     TimeoutError,
 )
 

@@ -126,7 +126,8 @@ async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer
 async def group_usage_(body: Usage, context: ContextDep) -> UsageAnswer | Response:
     """Sum up what the jobs that have ended used: by user, code and month, as JSON or CSV."""
     group = await authorise_reader(context.pool, Call.GROUP_USAGE, body.grouptoken)
-    found = await group_usage(context.pool, group.id, body.by, body.since, body.until)
+    async with context.long_calls:
+        found = await group_usage(context.pool, group.id, body.by, body.since, body.until)
     answer = UsageAnswer(
         rows=[
             UsageAnswerRow(

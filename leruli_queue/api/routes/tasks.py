@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import ValidationError
+from pydantic import FailFast, ValidationError
 
 from leruli_queue.access.authenticate import SecretRefusedError, User
 from leruli_queue.access.authorise import authorise_user
@@ -52,7 +53,9 @@ async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
 
 @router.post(f"/{Call.BULK_TASK_SUBMIT}")
 async def bulk_task_submit(
-    bodies: list[UnparsedTaskSubmit], context: ContextDep, address: AddressDep
+    bodies: Annotated[list[UnparsedTaskSubmit], FailFast()],
+    context: ContextDep,
+    address: AddressDep,
 ) -> list[BulkAnswer]:
     """Submit many jobs. The answers are in order; a refused job does not stop the others."""
     settings = context.settings
@@ -91,7 +94,7 @@ async def bulk_task_submit(
             for (position, _, _), job_id in zip(accepted, job_ids, strict=True):
                 answers[position] = BulkAnswer(status=200, data=str(job_id))
     wrong = [user.key_id for user in users.values() if isinstance(user, SecretRefusedError)]
-    if len(wrong) == len(users):
+    if wrong and len(wrong) == len(users):
         # With a right secret among them the jobs are in, and their ids must not be held back.
         await context.throttle.hold_back(address, wrong)
     return [answers[position] for position in range(len(bodies))]

@@ -1,4 +1,4 @@
--- Users that are revoked, groups that are disabled, who did what, and lists of a group's jobs.
+-- Users that are revoked, groups that are disabled, who did what.
 
 ALTER TABLE users ADD COLUMN last_used_at timestamptz;
 
@@ -31,9 +31,3 @@ END $$;
 CREATE TRIGGER audit_is_appended_to
     BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-
--- Pages of jobs, newest first: of a group or of a user, in some states or in all of them.
-CREATE INDEX jobs_of_group ON jobs (group_id, state, id);
-CREATE INDEX jobs_of_user ON jobs (user_id, state, id);
--- What was used in a time.
-CREATE INDEX jobs_ended ON jobs (group_id, ended_at) WHERE ended_at IS NOT NULL;

@@ -15,10 +15,15 @@ SELECT id, group_id, token_hash, last_seen_at < now() - interval '30 seconds' AS
 FROM nodes WHERE key_id = :key_id;
 
 -- name: touch_user!
--- The condition again: of many requests at once, one writes.
+-- The condition again: of many requests at once, one writes. None waits for the row: whoever has it
+-- notes a use as well, or is revoking, and may hold it for as long as a large cancellation takes.
 UPDATE users SET last_used_at = now()
-WHERE id = :user_id
-  AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute');
+WHERE id = (
+    SELECT id FROM users
+    WHERE id = :user_id
+      AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+    FOR NO KEY UPDATE SKIP LOCKED
+);
 
 -- name: hold_secret$
 -- Until the transaction ends. Advisory, because PostgreSQL serves these in the order of asking: a

@@ -104,9 +104,10 @@ SELECT id, state FROM cancelled;
 
 -- name: cancel_own_jobs^
 -- A user's jobs in some states, as cancel_jobs; how many are over and how many are only marked.
--- Those that were marked before are passed over, so that repeating it comes to an end. The ids go
--- through an array: of a join PostgreSQL expects so many rows that it would read the whole table.
-WITH picked AS (
+-- Those that were marked before are passed over, so that repeating it comes to an end. They are
+-- found state by state and then locked in the order of their ids, as by cancel_jobs. The ids go
+-- through arrays: of a join PostgreSQL expects so many rows that it would read the whole table.
+WITH oldest AS (
     SELECT found.id
     FROM unnest(:states::job_state[]) AS wanted (state)
     CROSS JOIN LATERAL (
@@ -114,8 +115,13 @@ WITH picked AS (
         WHERE j.user_id = :user_id AND j.state = wanted.state AND j.cancel_requested_at IS NULL
         ORDER BY j.id
         LIMIT :limit
-        FOR UPDATE
     ) AS found
+), picked AS (
+    SELECT id FROM jobs
+    WHERE id = ANY(ARRAY(SELECT id FROM oldest))
+      AND state = ANY(:states::job_state[]) AND cancel_requested_at IS NULL
+    ORDER BY id
+    FOR UPDATE
 ), cancelled AS (
     UPDATE jobs j
     SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,

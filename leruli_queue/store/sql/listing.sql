@@ -57,4 +57,5 @@ CROSS JOIN LATERAL (
 WHERE j.group_id = :group_id AND j.ended_at IS NOT NULL
   AND j.ended_at >= :since AND j.ended_at < :until
 GROUP BY 1, 2, 3, 4
-ORDER BY 4, 1, 2, 3;
+ORDER BY 4, 1, 2, 3
+LIMIT :limit;

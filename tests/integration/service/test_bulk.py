@@ -7,10 +7,20 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from service_world import GroupOfTest, claim_jobs, make_group, make_jobs, make_node, state_of
+from service_world import (
+    GroupOfTest,
+    claim_jobs,
+    holding,
+    make_group,
+    make_jobs,
+    make_node,
+    state_of,
+    until_blocked,
+)
 
 from leruli_queue.jobs import many
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
+from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
 UNKNOWN = "There is no such job, or it is not yours. Check the job id (leruli.job)."
@@ -189,6 +199,28 @@ async def test_cancelling_the_same_jobs_at_once_deadlocks_nobody(
     answers = await asyncio.gather(*by_ids, everything)
     for entries in answers[:3]:
         assert {entry["data"]["status"] for entry in entries} == {"cancelled"}
+
+
+async def test_filters_in_different_orders_wait_for_each_other(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, settings: Settings
+) -> None:
+    """Each got one of a state before the other: with the order of the post that was a deadlock."""
+    jobs = await make_jobs(pool, group, 4)
+    await pool.execute("UPDATE jobs SET state = 'submitted' WHERE id = ANY($1)", jobs[2:])
+    seconds = f"SELECT FROM jobs WHERE id IN ('{jobs[1]}', '{jobs[3]}') FOR UPDATE"
+    async with holding(settings, seconds):
+        calls = [
+            asyncio.create_task(
+                ask(service, "bulk/task-cancel", group.user_secret, filter={"states": states})
+            )
+            for states in (["received", "submitted"], ["submitted", "received"])
+        ]
+        await until_blocked(pool, 2)
+    first, second = await asyncio.gather(*calls)
+    assert {str(first), str(second)} == {
+        "{'cancelled': 4, 'stopping': 0}",
+        "{'cancelled': 0, 'stopping': 0}",
+    }
 
 
 async def test_a_list_goes_page_by_page_through_ones_own_jobs(

@@ -6,12 +6,12 @@ import asyncpg
 import httpx
 import pytest
 from pydantic import SecretStr
-from service_world import PostgresOfTest, make_group, running_service
+from service_world import PostgresOfTest, make_group, running_service, until_blocked
 
 from leruli_queue.errors import SetupError
 from leruli_queue.settings import Settings
 from leruli_queue.store.migrate import Migration, known_migrations, migrate
-from leruli_queue.store.pool import open_pool
+from leruli_queue.store.pool import connect, open_pool
 
 
 async def test_ready_while_the_database_is_there(service: httpx.AsyncClient) -> None:
@@ -52,6 +52,35 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_database_url: 
     assert await connection.fetchval("SELECT to_regclass('half')") is None
     assert await migrate(connection) == [m.name for m in known_migrations()]
     await connection.close()
+
+
+async def test_a_migration_may_take_longer_than_a_statement(empty_database_url: str) -> None:
+    hasty = Settings(database_url=empty_database_url, database_timeout_s=0.5)
+    slow = Migration(1, "0001_slow", "SELECT pg_sleep(1.5)")
+    connections = [await connect(hasty) for _ in range(2)]
+    applied = await asyncio.gather(*(migrate(connection, [slow]) for connection in connections))
+    assert sorted(applied) == [[], ["0001_slow"]]
+    for connection in connections:
+        await connection.close()
+
+
+async def test_a_migration_does_not_deadlock_with_copies_that_submit(
+    empty_database_url: str,
+) -> None:
+    """A submit locks jobs, then looks at users and groups; no migration holds these over jobs."""
+    migrating, submitting = [await asyncpg.connect(empty_database_url) for _ in range(2)]
+    await migrate(migrating, known_migrations()[:1])
+    async with open_pool(Settings(database_url=empty_database_url)) as pool:
+        async with submitting.transaction():
+            await submitting.execute("LOCK jobs IN ROW EXCLUSIVE MODE")
+            migration = asyncio.create_task(migrate(migrating))
+            await until_blocked(pool, 1)
+            await submitting.execute(
+                "SELECT FROM users u JOIN groups g ON g.id = u.group_id FOR KEY SHARE"
+            )
+        await migration
+    for connection in (migrating, submitting):
+        await connection.close()
 
 
 async def test_a_changed_or_unknown_history_is_refused(empty_database_url: str) -> None:

@@ -153,7 +153,7 @@ async def test_secrets_are_found_and_not_shown(tmp_path: Path) -> None:
     assert found.returncode == 0
     mistyped = compute.text[:-1] + ("a" if compute.text[-1] != "a" else "b")
     piped = await leruli_queue(
-        "secret-find", "--json", database=None, text=f"{mistyped} x{api.text} {compute.text};\n"
+        "secret-find", "--json", database=None, text=f"{mistyped} {api.text[1:]} {compute.text};\n"
     )
     assert json.loads(piped.stdout) == {
         "file": "(standard input)", "line": 1, "type": "lqc", "what": "compute secret",

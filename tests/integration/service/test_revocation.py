@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
-from service_world import GroupOfTest, make_group, running_service, until_waiting
+from service_world import GroupOfTest, holding, make_group, running_service, until_waiting
 
 from leruli_queue.groups.disabling import disable_group
 from leruli_queue.groups.users import create_user
@@ -180,6 +180,32 @@ async def test_two_posts_with_the_secrets_of_two_groups_do_not_block_each_other(
         )
     )
     assert {entry["status"] for answer in answers for entry in answer.json()} == {200}
+
+
+async def test_a_post_with_the_secrets_of_both_does_not_deadlock_with_the_revocation(
+    copies: list[httpx.AsyncClient], group: GroupOfTest, pool: Pool, settings: Settings
+) -> None:
+    """Both note the use of the admin's secret, while one waits for the lock that the other has."""
+    async with pool.acquire() as connection:
+        # Of which the one with the greater secret revokes the other.
+        admins = {
+            await create_user(connection, group.id, group.token, name=name, is_admin=True): name
+            for name in ("one", "two")
+        }
+    revoked, by = sorted(admins)
+    async with holding(settings, f"SELECT FROM users WHERE name = '{admins[revoked]}' FOR UPDATE"):
+        posting = asyncio.create_task(
+            copies[0].post("/v22_1/bulk/task-submit", json=[job(revoked), job(by)])
+        )
+        await asyncio.sleep(0.3)
+        revoking = asyncio.create_task(
+            copies[1].post(
+                "/v22_1/group-revoke-user", json={"adminsecret": by, "name": admins[revoked]}
+            )
+        )
+        await asyncio.sleep(0.3)
+    assert [entry["status"] for entry in (await posting).json()] == [200, 200]
+    assert (await revoking).status_code == 200
 
 
 @asynccontextmanager

@@ -90,6 +90,20 @@ async def test_secrets_in_a_bulk_post_are_counted_and_limited(
     assert [entry["status"] for entry in mixed.json()] == [403, 200]
 
 
+async def test_a_post_without_a_wrong_secret_is_not_held_back(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    """Also where none of its jobs got as far as the secret."""
+    for _ in range(10):
+        await token_of(service, make(SecretType.API).text)
+    faulty = {"secret": group.user_secret, "bucketid": str(uuid4()), "codeversion": "psi4"}
+    for post in ([], [faulty]):
+        began = time.monotonic()
+        answer = await service.post("/v22_1/bulk/task-submit", json=post)
+        assert [entry["status"] for entry in answer.json()] == [422] * len(post)
+        assert time.monotonic() - began < 0.3
+
+
 async def test_a_typing_error_is_told_before_anything_is_looked_up(
     settings: Settings, group: GroupOfTest
 ) -> None:

@@ -10,6 +10,7 @@ from leruli_queue.access.secrets import (
     PATTERN,
     MalformedSecretError,
     SecretType,
+    find_secrets,
     make,
     parse,
     redact,
@@ -88,3 +89,9 @@ def test_what_is_left_of_a_secret_is_redacted_but_for_its_key_id() -> None:
         assert redact(f"it was {text}.") == f"it was {known}."
     assert redact(f"x_{secret.text}") == f"x_{known}"
     assert redact(f"key {secret.key_id}") == f"key {secret.key_id}"
+
+
+@pytest.mark.parametrize("glued", [r"\n{}\n", "%22{}%22", "SECRET_{}_", "x{}x"])
+def test_a_secret_is_found_whatever_it_is_glued_to(glued: str) -> None:
+    secret = make(SecretType.API)
+    assert list(find_secrets(glued.format(secret.text))) == [secret]
