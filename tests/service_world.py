@@ -154,19 +154,6 @@ async def state_of(pool: Pool, job_id: UUID) -> tuple[str, str | None]:
     return row["state"], row["reason"]
 
 
-async def until_waiting(pool: Pool, count: int) -> None:
-    """Wait until so many wait for an advisory lock."""
-    for _ in range(200):
-        waiting = await pool.fetchval(
-            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
-            "WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()"
-        )
-        if waiting >= count:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("nobody waits")
-
-
 @asynccontextmanager
 async def holding(settings: Settings, lock: str) -> AsyncIterator[None]:
     """Somebody else holds a lock for as long as the block lasts."""

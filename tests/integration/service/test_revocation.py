@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
-from service_world import GroupOfTest, holding, make_group, running_service, until_waiting
+from service_world import GroupOfTest, holding, make_group, running_service, until_blocked
 
 from leruli_queue.groups.disabling import disable_group
 from leruli_queue.groups.users import create_user
@@ -102,11 +102,11 @@ async def test_a_request_that_waits_while_its_secret_is_revoked_is_refused(
     body = {"adminsecret": group.admin_secret, "name": "ada"}
     async with writing_as_ada(settings):
         revoking = asyncio.create_task(copies[0].post("/v22_1/group-revoke-user", json=body))
-        await until_waiting(pool, 1)
+        await until_blocked(pool, 1)
         submitting = asyncio.create_task(
             copies[1].post("/v22_1/task-submit", json=job(group.user_secret))
         )
-        await until_waiting(pool, 2)
+        await until_blocked(pool, 2)
     assert (await revoking).status_code == 200
     assert (await submitting).status_code == 403
     assert await pool.fetchval("SELECT count(*) FROM jobs") == 0
@@ -141,7 +141,7 @@ async def test_disabling_a_group_waits_for_what_is_being_written(
 
     async with writing_as_ada(settings):
         disabling = asyncio.create_task(disable())
-        await until_waiting(pool, 1)
+        await until_blocked(pool, 1)
         # Nobody else has to wait for that: it is disabled already.
         assert await pool.fetchval("SELECT disabled_at FROM groups")
         assert not disabling.done()

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from service_world import GroupOfTest, make_group, make_jobs, running_service, until_waiting
+from service_world import GroupOfTest, make_group, make_jobs, running_service, until_blocked
 
 from leruli_queue.settings import Settings
 from leruli_queue.store.locks import ADMINISTRATION_LOCKS
@@ -140,7 +140,7 @@ async def test_of_two_admins_that_revoke_each_other_one_stays(
             revoking = asyncio.gather(
                 revoke(service, group.admin_secret, "joan"), revoke(copy, second, "admin")
             )
-            await until_waiting(pool, 2)
+            await until_blocked(pool, 2)
         answers = await revoking
     assert sorted(answer.status_code for answer in answers) == [200, 403]
     left = await pool.fetch(
