@@ -35,6 +35,10 @@ DATABASE_AWAY = (
     TimeoutError,
 )
 
+# Each statement sees what was committed before it, so that what waited for a revocation is refused.
+# Asked for, because whoever runs the server may have chosen another default.
+_SESSION = {"default_transaction_isolation": "read committed"}
+
 
 async def connect(settings: Settings) -> Connection:
     """Open one connection outside of any pool.
@@ -49,6 +53,7 @@ async def connect(settings: Settings) -> Connection:
             settings.database_url.get_secret_value(),
             timeout=settings.database_timeout_s,
             command_timeout=settings.database_timeout_s,
+            server_settings=_SESSION,
         )
 
 
@@ -89,6 +94,7 @@ async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
             max_size=settings.database_pool_size,
             timeout=settings.database_timeout_s,
             command_timeout=settings.database_timeout_s,
+            server_settings=_SESSION,
         )
     try:
         yield pool
