@@ -35,8 +35,10 @@ _Kept = AfterValidator(refuse_secrets)
 Bucket = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", max_length=63), _Kept
 ]
-# For people only; what a terminal could take for a command is not in it.
-Label = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"), _Kept]
+# Without what a terminal could take for a command (C0, C1), and without what turns a line around.
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
+# For people only.
+Label = Annotated[str, StringConstraints(max_length=200, pattern=_PRINTABLE), _Kept]
 # PKCS#10 in PEM, made with an elliptic key on the curve P-256 that stays on the node.
 SigningRequest = Annotated[str, StringConstraints(max_length=10_000)]
 _INT32 = 2**31 - 1

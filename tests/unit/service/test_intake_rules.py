@@ -59,3 +59,10 @@ def test_wrong_fields_are_refused_by_name_and_without_their_value(
     assert sentence.startswith(f"Parameter {field}: ")
     assert GOOD["secret"] not in sentence
     assert GOOD["secret"] not in str(refusal.value)
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066"])
+def test_no_name_can_command_a_terminal_or_turn_a_line_around(character: str) -> None:
+    TaskSubmit.model_validate(GOOD | {"name": "Müller, C₆H₆ 💧"})
+    with pytest.raises(ValidationError):
+        TaskSubmit.model_validate(GOOD | {"name": f"a{character}b"})
