@@ -155,6 +155,12 @@ class Settings(BaseSettings):
     window_max: int = Field(
         200, ge=1, description="Dispatched jobs that wait for a place, at most, over all groups."
     )
+    place_patience_s: float = Field(
+        600.0,
+        gt=0,
+        description="Seconds that a dispatched job waits for a place before no other job of its "
+        "group is dispatched until it has one.",
+    )
     dispatch_concurrency: int = Field(4, ge=1, le=64, description="Dispatches to Nomad at once.")
     feed_interval_s: float = Field(
         0.25, gt=0, description="Seconds between two looks at the backlog."

@@ -102,6 +102,9 @@ class TaskSubmit(WithSecret):
         4000, description="Memory limit in MB."
     )
     timelimit: Count = Field(86400, description="Time limit in seconds.")
+    priority: Annotated[int, Field(ge=-1000, le=1000), A_NUMBER] = Field(
+        0, description="Among the user's own jobs: those with a higher one go first."
+    )
 
     @field_validator("codeversion")
     @classmethod
@@ -113,7 +116,14 @@ class TaskSubmit(WithSecret):
         """Return what intake takes."""
         code, version = split_code_version(self.codeversion)
         return NewJob(
-            self.bucketid, self.name, code, version, self.cores, self.memorymb, self.timelimit
+            self.bucketid,
+            self.name,
+            code,
+            version,
+            self.cores,
+            self.memorymb,
+            self.timelimit,
+            self.priority,
         )
 
 

@@ -136,10 +136,21 @@ class Feeder:
         async for row in queries.waiting_by_shape(self._pool, cluster=self._cluster):
             waiting[row["group_id"]][row["cores"], row["memory_mb"]] = row["waiting"]
         room = self._settings.window_max - sum(sum(shapes.values()) for shapes in waiting.values())
+        starving = {
+            row["group_id"]
+            for row in await rows(
+                queries.starving_groups(
+                    self._pool,
+                    cluster=self._cluster,
+                    patience_s=self._settings.place_patience_s,
+                )
+            )
+        }
         claims: list[Claim] = []
         for group in await rows(queries.groups_with_backlog(self._pool, cluster=self._cluster)):
             group_nodes = nodes.get(group["id"])
-            if group_nodes is None:
+            # A large job that waits for too long gets the room that its group's others leave.
+            if group_nodes is None or group["id"] in starving:
                 continue
             shapes = waiting[group["id"]]
             window = self._windows[group["id"]]

@@ -40,6 +40,8 @@ class NewJob:
     cores: int
     memory_mb: int
     time_limit_s: int
+    # Among the user's own jobs: higher goes first.
+    priority: int = 0
 
 
 def split_code_version(text: str) -> tuple[str, str]:
@@ -82,6 +84,7 @@ async def take_in(connection: Connection | Pool, jobs: Sequence[tuple[User, NewJ
             cores=[job.cores for _, job in jobs],
             memory_mbs=[job.memory_mb for _, job in jobs],
             time_limits=[job.time_limit_s for _, job in jobs],
+            priorities=[job.priority for _, job in jobs],
         )
     )
     ids = {(row["group_id"], row["bucket"]): row["id"] for row in found}

@@ -18,22 +18,60 @@ WHERE g.cluster = :cluster
 GROUP BY j.group_id, j.cores, j.memory_mb;
 
 -- name: claim_jobs
--- The oldest jobs of a group that a living node of it is large enough for become submitted, each
--- with a new attempt, but for those that ask for what enough jobs wait for already. Committed
--- before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id, which is
--- dispatched again under the same token.
-WITH picked AS (
-    SELECT j.id FROM jobs j
-    WHERE j.group_id = :group_id AND j.state = 'received'
-      AND EXISTS (SELECT 1 FROM usable_nodes n
-                  WHERE n.group_id = j.group_id AND n.cluster = :cluster AND n.alive
-                    AND n.cores >= j.cores AND n.memory_mb >= j.memory_mb)
-      AND (j.not_before IS NULL OR j.not_before <= now())
+-- The next jobs of a group that a living node of it is large enough for become submitted, each
+-- with a new attempt, but for those that ask for what enough jobs wait for already. Users take
+-- turns: next is who has the fewest in flight. A user's own jobs go by priority, then by age.
+-- Committed before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id,
+-- which is dispatched again under the same token.
+WITH member AS (
+    SELECT u.id, (SELECT count(*) FROM jobs f
+                  WHERE f.user_id = u.id AND f.state IN ('submitted', 'running')) AS in_flight
+    FROM users u
+    WHERE u.group_id = :group_id
+), shape AS (
+    -- What waiting jobs ask for: an index probe for each user and shape, however many jobs.
+    SELECT m.id AS user_id, m.in_flight, s.cores, s.memory_mb
+    FROM member m
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE asked AS (
+            (SELECT j.cores, j.memory_mb FROM jobs j
+             WHERE j.user_id = m.id AND j.state = 'received'
+             ORDER BY j.cores, j.memory_mb LIMIT 1)
+            UNION ALL
+            SELECT further.cores, further.memory_mb
+            FROM asked
+            CROSS JOIN LATERAL (
+                SELECT j.cores, j.memory_mb FROM jobs j
+                WHERE j.user_id = m.id AND j.state = 'received'
+                  AND (j.cores, j.memory_mb) > (asked.cores, asked.memory_mb)
+                ORDER BY j.cores, j.memory_mb LIMIT 1
+            ) AS further
+        )
+        SELECT cores, memory_mb FROM asked
+    ) AS s
+    WHERE EXISTS (SELECT 1 FROM usable_nodes n
+                  WHERE n.group_id = :group_id AND n.cluster = :cluster AND n.alive
+                    AND n.cores >= s.cores AND n.memory_mb >= s.memory_mb)
       AND NOT EXISTS (SELECT 1 FROM unnest(:full_cores::int[], :full_memories::int[])
                           AS f (cores, memory_mb)
-                      WHERE f.cores = j.cores AND f.memory_mb = j.memory_mb)
-    ORDER BY j.id
-    LIMIT :limit
+                      WHERE f.cores = s.cores AND f.memory_mb = s.memory_mb)
+), candidate AS (
+    SELECT c.id, s.in_flight + row_number() OVER (
+               PARTITION BY s.user_id ORDER BY c.priority DESC, c.id) AS turn
+    FROM shape s
+    CROSS JOIN LATERAL (
+        SELECT j.id, j.priority FROM jobs j
+        WHERE j.user_id = s.user_id AND j.state = 'received'
+          AND j.cores = s.cores AND j.memory_mb = s.memory_mb
+          AND (j.not_before IS NULL OR j.not_before <= now())
+        ORDER BY j.priority DESC, j.id
+        LIMIT :limit
+    ) AS c
+), picked AS (
+    SELECT j.id FROM jobs j
+    JOIN (SELECT id, turn FROM candidate ORDER BY turn, id LIMIT :limit) AS c ON c.id = j.id
+    WHERE j.state = 'received'
+    ORDER BY c.turn, c.id
     FOR UPDATE OF j SKIP LOCKED
 ), claimed AS (
     UPDATE jobs j
@@ -47,6 +85,18 @@ WITH picked AS (
     SELECT id, attempt, :node_set, :cluster FROM claimed
 )
 SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM claimed ORDER BY id;
+
+-- name: starving_groups
+-- Groups of which a dispatched job has found no place for longer than patience while others of the
+-- group run. Where nothing runs and it still has no place, more room would not help it.
+SELECT DISTINCT j.group_id
+FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
+  AND a.cluster = :cluster AND a.allocation_id IS NULL AND a.nomad_job_id IS NOT NULL
+  AND a.claimed_at < now() - make_interval(secs => :patience_s)
+  AND EXISTS (SELECT 1 FROM jobs r
+              WHERE r.group_id = j.group_id AND r.state IN ('submitted', 'running')
+                AND r.started_at IS NOT NULL);
 
 -- name: undispatched_attempts
 -- Claimed, but whether Nomad has them was not committed. One that was started is there for sure.

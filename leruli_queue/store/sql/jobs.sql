@@ -4,12 +4,14 @@ WITH given AS (
     -- In one order for everybody: two calls with the same buckets wait, and do not deadlock.
     SELECT * FROM unnest(
         :ids::uuid[], :group_ids::int[], :user_ids::int[], :buckets::text[], :names::text[],
-        :codes::text[], :versions::text[], :cores::int[], :memory_mbs::int[], :time_limits::int[]
-    ) AS t (id, group_id, user_id, bucket, name, code, version, cores, memory_mb, time_limit_s)
+        :codes::text[], :versions::text[], :cores::int[], :memory_mbs::int[], :time_limits::int[],
+        :priorities::smallint[]
+    ) AS t (id, group_id, user_id, bucket, name, code, version, cores, memory_mb, time_limit_s,
+            priority)
     ORDER BY group_id, bucket
 ), inserted AS (
     INSERT INTO jobs (id, group_id, user_id, bucket, name, code, version, cores, memory_mb,
-                      time_limit_s)
+                      time_limit_s, priority)
     SELECT * FROM given
     ON CONFLICT (group_id, bucket) DO NOTHING
     RETURNING id, group_id, bucket

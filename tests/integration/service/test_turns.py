@@ -1,0 +1,164 @@
+"""In which order jobs are claimed: users take turns, large jobs are not starved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from dispatch_world import dispatching
+from service_world import GroupOfTest, claim_jobs, make_jobs, make_node, make_user
+
+from leruli_queue.access.authenticate import Node
+from leruli_queue.groups.users import create_user
+from leruli_queue.jobs.attempts import AttemptId, start_attempt
+from leruli_queue.jobs.intake import NewJob, take_in
+from leruli_queue.nomad.clusters import DEFAULT
+from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+from leruli_queue.store.queries import queries
+
+
+async def jobs_of(
+    pool: Pool, group: GroupOfTest, name: str, count: int, **changes: Any
+) -> list[UUID]:
+    """Jobs of a user who is made when there is none of this name."""
+    known = await pool.fetchval("SELECT id FROM users WHERE name = $1", name)
+    if known is None:
+        async with pool.acquire() as connection:
+            await create_user(connection, group.id, group.token, name=name, is_admin=False)
+        known = await pool.fetchval("SELECT id FROM users WHERE name = $1", name)
+    user = replace(await make_user(pool, group), id=known)
+    wanted = {
+        "name": "default", "code": "psi4", "version": "1.3.2", "cores": 1, "memory_mb": 1000,
+        "time_limit_s": 60,
+    } | changes  # fmt: skip
+    return await take_in(
+        pool, [(user, NewJob(bucket=str(uuid4()), **wanted)) for _ in range(count)]
+    )
+
+
+async def claimed(pool: Pool, group: GroupOfTest, limit: int) -> set[UUID]:
+    return {row["job_id"] for row in await claim_jobs(pool, group, limit)}
+
+
+@pytest.fixture
+async def a_node(pool: Pool, group: GroupOfTest) -> Node:
+    return await make_node(pool, group)
+
+
+async def test_users_take_turns(pool: Pool, group: GroupOfTest, a_node: Node) -> None:
+    many = await jobs_of(pool, group, "many", 50)
+    few = await jobs_of(pool, group, "few", 5)
+    assert await claimed(pool, group, 4) == {*many[:2], *few[:2]}
+    # Who has fewest in flight is next, so that one who comes later catches up.
+    late = await jobs_of(pool, group, "late", 5)
+    assert await claimed(pool, group, 2) == set(late[:2])
+    assert await claimed(pool, group, 9) == {*many[2:5], *few[2:5], *late[2:5]}
+    # Nobody's turn is lost when the others have nothing more.
+    assert await claimed(pool, group, 20) == set(many[5:25])
+
+
+async def test_a_users_own_jobs_go_by_priority_and_then_by_age(
+    pool: Pool, group: GroupOfTest, a_node: Node
+) -> None:
+    usual = await jobs_of(pool, group, "many", 3)
+    later = await jobs_of(pool, group, "many", 2, priority=-5)
+    urgent = await jobs_of(pool, group, "many", 2, priority=10)
+    wide = await jobs_of(pool, group, "many", 1, priority=5, cores=4)
+    order = [job_id for _ in range(8) for job_id in await claimed(pool, group, 1)]
+    assert order == [*urgent, *wide, *usual, *later]
+
+
+async def test_a_priority_is_nothing_to_other_users(
+    pool: Pool, group: GroupOfTest, a_node: Node
+) -> None:
+    pushy = await jobs_of(pool, group, "pushy", 10, priority=1000)
+    modest = await jobs_of(pool, group, "modest", 10)
+    assert await claimed(pool, group, 6) == {*pushy[:3], *modest[:3]}
+
+
+async def test_what_fits_no_node_does_not_stand_in_the_way(
+    pool: Pool, group: GroupOfTest, a_node: Node
+) -> None:
+    """However many there are: they are passed over by what they ask for, not one by one."""
+    await pool.execute(
+        """
+        INSERT INTO jobs (id, group_id, user_id, bucket, name, code, version, cores, memory_mb,
+                          time_limit_s)
+        SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, $1, u.id, n::text,
+               'x', 'psi4', '1', 64 + n % 10, 1000, 60
+        FROM generate_series(1, 100000) AS n, users u WHERE u.name = 'ada'
+        """,
+        group.id,
+    )
+    await pool.execute("ANALYZE jobs")
+    fitting = await make_jobs(pool, group, 3)
+    assert await jobs_read(pool, group) < 200
+    assert await claimed(pool, group, 10) == set(fitting)
+
+
+async def jobs_read(pool: Pool, group: GroupOfTest) -> int:
+    """How many rows of jobs a claim reads; it is run and taken back."""
+    arguments = {
+        "group_id": group.id, "cluster": DEFAULT, "node_set": "set", "full_cores": [],
+        "full_memories": [], "limit": 10,
+    }  # fmt: skip
+    values = [arguments[name] for name in queries.driver_adapter.var_sorted["claim_jobs"]]
+    async with pool.acquire() as connection:
+        trial = connection.transaction()
+        await trial.start()
+        text = await connection.fetchval(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {queries.claim_jobs.sql}", *values
+        )
+        await trial.rollback()
+    return sum(
+        node["Actual Rows"] * node["Actual Loops"] + node.get("Rows Removed by Filter", 0)
+        for node in nodes_of(json.loads(text)[0]["Plan"])
+        if node.get("Relation Name") == "jobs"
+    )
+
+
+def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes_of(child)
+
+
+async def test_a_large_job_gets_its_place_in_the_end(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    settings = nomad_settings.model_copy(update={"place_patience_s": 600.0})
+    async with dispatching(settings, pool, gateway) as active:
+        [small] = await make_jobs(pool, group, 1)
+        await active.feeder.feed_once()
+        await start_attempt(pool, node, AttemptId(small, 1), "startkey")
+        [large] = await make_jobs(pool, group, 1, cores=4)
+        await active.feeder.feed_once()
+        await make_jobs(pool, group, 10)
+        assert await active.feeder.feed_once() > 0  # nothing has waited for long yet
+        await pool.execute(
+            "UPDATE attempts SET claimed_at = now() - interval '601 s' WHERE job_id = $1", large
+        )
+        await make_jobs(pool, group, 10, memory_mb=2000)
+        assert await active.feeder.feed_once() == 0
+        # It has a place: the others go on.
+        await pool.execute(
+            "UPDATE attempts SET allocation_id = 'somewhere' WHERE job_id = $1", large
+        )
+        assert await active.feeder.feed_once() > 0
+
+
+async def test_a_large_job_that_no_room_helps_holds_nobody_up(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    async with dispatching(nomad_settings, pool, gateway) as active:
+        await make_jobs(pool, group, 1, cores=4)
+        await active.feeder.feed_once()
+        await pool.execute("UPDATE attempts SET claimed_at = now() - interval '601 s'")
+        await make_jobs(pool, group, 2)
+        assert await active.feeder.feed_once() == 2  # nothing else runs, and still it has no place
