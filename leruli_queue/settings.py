@@ -40,6 +40,13 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Seconds that connecting to, or one statement in, PostgreSQL takes."
     )
 
+    busy_after_s: float = Field(
+        5.0,
+        gt=0,
+        description="Seconds that a request waits for one of these connections; then it is "
+        "answered with 503 and Retry-After.",
+    )
+
     # HTTP
     listen_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
     listen_port: int = Field(8022, ge=1, le=65535, description="Port that `serve` listens on.")

@@ -1,7 +1,7 @@
 """Find out who a secret belongs to.
 
-Every refusal is a :class:`SecretRefusedError` with status 403 and a sentence that holds neither the
-secret nor a hint whether a similar one exists. What its owner may then do is decided in
+Every wrong one is refused by :class:`SecretRefusedError`, status 403, with a sentence that holds
+neither the secret nor a hint whether a similar one exists. What its owner may then do is decided in
 :mod:`leruli_queue.access.authorise`.
 """
 
@@ -21,7 +21,7 @@ from leruli_queue.store.queries import queries
 
 
 class SecretRefusedError(UserReportableError):
-    """The secret is malformed, unknown, revoked, or its group is disabled."""
+    """The secret is malformed, unknown or revoked: what is slowed down when it is repeated."""
 
     def __init__(self, sentence: str, key_id: str | None = None) -> None:
         super().__init__(sentence, status=403)
@@ -83,7 +83,9 @@ async def authenticate_user(
     Raises
     ------
     SecretRefusedError
-        When the secret is malformed, unknown or revoked, or the group disabled.
+        When the secret is malformed, unknown or revoked.
+    UserReportableError
+        403 when the group is disabled.
     """
     secret = parse_secret(text, SecretType.API, name="API secret")
     if hold:
@@ -96,7 +98,7 @@ async def authenticate_user(
             "This API secret is not known, or it was revoked. Ask an admin of the group.",
             secret.key_id,
         )
-    _refuse_if_disabled(row, secret)
+    _refuse_if_disabled(row)
     return User(
         id=row["id"],
         name=row["name"],
@@ -116,7 +118,9 @@ async def authenticate_reader(connection: Connection | Pool, text: str) -> Group
     Raises
     ------
     SecretRefusedError
-        When the token is malformed or unknown, or the group disabled.
+        When the token is malformed or unknown.
+    UserReportableError
+        403 when the group is disabled.
     """
     token = parse_secret(text, SecretType.GROUP, name="group token")
     row = await queries.group_by_token_key_id(connection, key_id=token.key_id)
@@ -125,7 +129,7 @@ async def authenticate_reader(connection: Connection | Pool, text: str) -> Group
             "This group token is not known. A user of the group gets it by group-token.",
             token.key_id,
         )
-    _refuse_if_disabled(row, token)
+    _refuse_if_disabled(row)
     return _group(row)
 
 
@@ -138,6 +142,8 @@ async def authenticate_machine(
     ------
     SecretRefusedError
         When either is malformed or unknown, or they belong to different groups.
+    UserReportableError
+        403 when the group is disabled.
     """
     token = parse_secret(group_token, SecretType.GROUP, name="group token")
     compute = parse_secret(compute_secret, SecretType.COMPUTE, name="compute secret")
@@ -154,7 +160,7 @@ async def authenticate_machine(
             "Ask an admin of the group for the new one and put it into node.env.",
             compute.key_id,
         )
-    _refuse_if_disabled(row, token)
+    _refuse_if_disabled(row)
     return _group(row)
 
 
@@ -195,10 +201,11 @@ def _group(row: Any) -> Group:
     return Group(id=row["id"], key_id=row["token_key_id"], epoch=row["compute_epoch"])
 
 
-def _refuse_if_disabled(row: Any, secret: Secret) -> None:
+def _refuse_if_disabled(row: Any) -> None:
+    # No wrong secret, so it is not slowed as one is.
     if row["disabled_at"] is not None:
-        raise SecretRefusedError(
+        raise UserReportableError(
             "The group was disabled by the operator of this service. Its jobs and data are kept; "
             "ask the operator.",
-            secret.key_id,
+            status=403,
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
@@ -19,7 +19,9 @@ from leruli_queue.nodes.join import Gate
 from leruli_queue.nomad.clusters import Cluster, read_clusters
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
-from leruli_queue.store.pool import Pool
+from leruli_queue.store.pool import Connection, Pool
+
+_COME_AGAIN_S = 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,41 @@ class Context:
     # Taken, before a connection is, by calls of which one statement may take seconds: they wait for
     # each other, and the rest of the pool is left to all others.
     long_calls: asyncio.Semaphore
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """Lend a connection: what is authorised on it is also read on it, without a pause.
+
+        Raises
+        ------
+        UserReportableError
+            503 when none was free for LERULI_QUEUE_BUSY_AFTER_S: the client comes again, and
+            requests do not pile up here.
+        """
+        try:
+            connection = await self.pool.acquire(timeout=self.settings.busy_after_s)
+        except TimeoutError:
+            raise UserReportableError(
+                "The service is busy. Nothing was taken or lost; try again in a moment.",
+                status=503,
+                retry_after=_COME_AGAIN_S,
+            ) from None
+        try:
+            yield connection
+        finally:
+            await self.pool.release(connection)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Connection]:
+        """Lend a connection in a transaction, which is committed at the end of the block.
+
+        Raises
+        ------
+        UserReportableError
+            As :meth:`reading`.
+        """
+        async with self.reading() as connection, connection.transaction():
+            yield connection
 
     def gate(self, name: str) -> Gate:
         """Return the gate of a cluster by its name in the database.

@@ -119,6 +119,7 @@ class ActivityJob(BaseModel):
 
     jobid: UUID
     user: str
+    name: str = Field(description="The job's, as its user gave it.")
     code: str
     version: str
     cores: int
@@ -138,6 +139,7 @@ class ActivityJob(BaseModel):
         return cls(
             jobid=job.id,
             user=job.user,
+            name=job.name,
             code=job.code,
             version=job.version,
             cores=job.cores,

@@ -17,6 +17,7 @@ STATES = ("received", "submitted", "running", "completed", "failed", "cancelled"
 
 #: What is shown of a job after whose it is.
 JOB_COLUMNS = (
+    Column("name", "name"),
     Column("code", "code"),
     Column("version", "version"),
     Column("cores", "cores", is_number=True),

@@ -35,7 +35,7 @@ _UNKNOWN = UnknownJobError()
 async def bulk_task_status(body: BulkStatus, context: ContextDep) -> list[StatusEntry]:
     """Answer where each of many jobs is, in order."""
     job_ids = _parsed(body.jobids, context.settings)
-    async with context.pool.acquire() as connection:
+    async with context.reading() as connection:
         user = await authorise_user(connection, Call.BULK_TASK_STATUS, body.secret)
         found = await job_statuses(connection, user, _known(job_ids))
     return _entries(job_ids, found)
@@ -68,7 +68,7 @@ async def task_list(body: TaskList, context: ContextDep) -> ActivityAnswer:
     """List the user's own jobs, newest first."""
     states = tuple(JobState) if body.states is None else tuple(body.states)
     wanted = Filter(states, body.since, body.until, body.after)
-    async with context.pool.acquire() as connection:
+    async with context.reading() as connection:
         user = await authorise_user(connection, Call.TASK_LIST, body.secret)
         jobs = await users_page(connection, user.group_id, [user.id], wanted, body.limit)
     return ActivityAnswer(

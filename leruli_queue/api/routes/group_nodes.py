@@ -45,19 +45,21 @@ _ONE_NODE = problems(
 @router.post(f"/{Call.GROUP_NODES}")
 async def group_nodes(body: OfGroup, context: ContextDep) -> GroupNodesAnswer:
     """Show the nodes of the group, and why one gets no jobs."""
-    group_id = await authorise_reader_or_admin(
-        context.pool,
-        Call.GROUP_NODES,
-        group_token=body.grouptoken,
-        admin_secret=body.adminsecret,
-    )
-    return GroupNodesAnswer(nodes=[_shown(n) for n in await list_nodes(context.pool, group_id)])
+    async with context.reading() as connection:
+        group_id = await authorise_reader_or_admin(
+            connection,
+            Call.GROUP_NODES,
+            group_token=body.grouptoken,
+            admin_secret=body.adminsecret,
+        )
+        nodes = await list_nodes(connection, group_id)
+    return GroupNodesAnswer(nodes=[_shown(node) for node in nodes])
 
 
 @router.post(f"/{Call.GROUP_NODE_DRAIN}", responses=_ONE_NODE)
 async def group_node_drain(body: DrainNode, context: ContextDep) -> ChangedNode:
     """Give a node no more jobs until it is resumed; what runs on it may end."""
-    async with context.pool.acquire() as connection, connection.transaction():
+    async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_NODE_DRAIN, body.adminsecret)
         node = await find_node(connection, admin.group_id, body.node)
         await drain_node(connection, node)
@@ -71,7 +73,7 @@ async def group_node_drain(body: DrainNode, context: ContextDep) -> ChangedNode:
 @router.post(f"/{Call.GROUP_NODE_RESUME}", responses=_ONE_NODE)
 async def group_node_resume(body: OneNode, context: ContextDep) -> ChangedNode:
     """Let a drained node have jobs again."""
-    async with context.pool.acquire() as connection, connection.transaction():
+    async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_NODE_RESUME, body.adminsecret)
         node = await find_node(connection, admin.group_id, body.node)
         await resume_node(connection, node)
@@ -84,7 +86,7 @@ async def group_node_resume(body: OneNode, context: ContextDep) -> ChangedNode:
 @router.post(f"/{Call.GROUP_NODE_REMOVE}", responses=_ONE_NODE)
 async def group_node_remove(body: OneNode, context: ContextDep) -> RemovedNode:
     """Remove a node for good; what runs on it is stopped and runs elsewhere."""
-    async with context.pool.acquire() as connection, connection.transaction():
+    async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_NODE_REMOVE, body.adminsecret)
         node = await find_node(connection, admin.group_id, body.node)
         requeued = await remove_node(connection, admin.group_id, node, Retries.of(context.settings))

@@ -41,7 +41,8 @@ router = APIRouter(tags=["groups"], responses=problems())
 @router.post(f"/{Call.GROUP_TOKEN}")
 async def group_token(body: WithSecret, context: ContextDep) -> str:
     """Answer the group token of the user's group."""
-    user = await authorise_user(context.pool, Call.GROUP_TOKEN, body.secret)
+    async with context.reading() as connection:
+        user = await authorise_user(connection, Call.GROUP_TOKEN, body.secret)
     return user.group_token()
 
 
@@ -51,7 +52,7 @@ async def group_token(body: WithSecret, context: ContextDep) -> str:
 )
 async def group_create_user(body: CreateUser, context: ContextDep) -> str:
     """Make a user and answer the API secret, shown this once."""
-    async with context.pool.acquire() as connection, connection.transaction():
+    async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_CREATE_USER, body.adminsecret)
         return await create_user(
             connection,
@@ -69,7 +70,7 @@ async def group_create_user(body: CreateUser, context: ContextDep) -> str:
 )
 async def group_revoke_user(body: RevokeUser, context: ContextDep) -> RevokeUserAnswer:
     """End a user's secret, at once and in every copy of the service; jobs and data stay."""
-    async with context.pool.acquire() as connection, connection.transaction():
+    async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_REVOKE_USER, body.adminsecret)
         revoked_at = await revoke_user(connection, admin.group_id, body.name, by=admin.id)
     return RevokeUserAnswer(name=body.name, revokedat=revoked_at)
@@ -78,8 +79,9 @@ async def group_revoke_user(body: RevokeUser, context: ContextDep) -> RevokeUser
 @router.post(f"/{Call.GROUP_LIST_USERS}")
 async def group_list_users(body: ListUsers, context: ContextDep) -> ListUsersAnswer:
     """List the users of the group, without their secrets."""
-    admin = await authorise_user(context.pool, Call.GROUP_LIST_USERS, body.adminsecret)
-    members = await list_users(context.pool, admin.group_id, with_revoked=body.revoked)
+    async with context.reading() as connection:
+        admin = await authorise_user(connection, Call.GROUP_LIST_USERS, body.adminsecret)
+        members = await list_users(connection, admin.group_id, with_revoked=body.revoked)
     return ListUsersAnswer(
         users=[
             ListedUser(
@@ -97,7 +99,7 @@ async def group_list_users(body: ListUsers, context: ContextDep) -> ListUsersAns
 @router.post(f"/{Call.GROUP_ROTATE_COMPUTE_SECRET}")
 async def group_rotate_compute_secret(body: WithAdminSecret, context: ContextDep) -> str:
     """Set or rotate the compute secret and answer the new one, shown this once."""
-    async with context.pool.acquire() as connection, connection.transaction():
+    async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_ROTATE_COMPUTE_SECRET, body.adminsecret)
         return await rotate_compute_secret(connection, admin.group_id, by=admin.id)
 
@@ -108,10 +110,11 @@ async def group_rotate_compute_secret(body: WithAdminSecret, context: ContextDep
 )
 async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer:
     """List the jobs of the group, newest first."""
-    group = await authorise_reader(context.pool, Call.GROUP_ACTIVITY, body.grouptoken)
     states = tuple(JobState) if body.states is None else tuple(body.states)
     wanted = Filter(states, body.since, body.until, body.after)
-    jobs = await group_activity(context.pool, group.id, body.user, wanted, body.limit)
+    async with context.reading() as connection:
+        group = await authorise_reader(connection, Call.GROUP_ACTIVITY, body.grouptoken)
+        jobs = await group_activity(connection, group.id, body.user, wanted, body.limit)
     return ActivityAnswer(
         jobs=[ActivityJob.of(job) for job in jobs],
         next=jobs[-1].id if len(jobs) == body.limit else None,
@@ -125,9 +128,9 @@ async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer
 )
 async def group_usage_(body: Usage, context: ContextDep) -> UsageAnswer | Response:
     """Sum up what the jobs that have ended used: by user, code and month, as JSON or CSV."""
-    group = await authorise_reader(context.pool, Call.GROUP_USAGE, body.grouptoken)
-    async with context.long_calls:
-        found = await group_usage(context.pool, group.id, body.by, body.since, body.until)
+    async with context.long_calls, context.reading() as connection:
+        group = await authorise_reader(connection, Call.GROUP_USAGE, body.grouptoken)
+        found = await group_usage(connection, group.id, body.by, body.since, body.until)
     answer = UsageAnswer(
         rows=[
             UsageAnswerRow(
@@ -153,16 +156,17 @@ async def group_usage_(body: Usage, context: ContextDep) -> UsageAnswer | Respon
 @router.post(f"/{Call.GROUP_AUDIT}")
 async def group_audit(body: Audit, context: ContextDep) -> AuditAnswer:
     """List who did what in the group, newest first."""
-    admin = await authorise_user(context.pool, Call.GROUP_AUDIT, body.adminsecret)
-    entries = await audit_page(
-        context.pool,
-        admin.group_id,
-        actions=list(Action) if body.action is None else [body.action],
-        since=body.since,
-        until=body.until,
-        before_id=body.after,
-        limit=body.limit,
-    )
+    async with context.reading() as connection:
+        admin = await authorise_user(connection, Call.GROUP_AUDIT, body.adminsecret)
+        entries = await audit_page(
+            connection,
+            admin.group_id,
+            actions=list(Action) if body.action is None else [body.action],
+            since=body.since,
+            until=body.until,
+            before_id=body.after,
+            limit=body.limit,
+        )
     return AuditAnswer(
         entries=[
             AuditEntry(

@@ -45,7 +45,7 @@ _UNKNOWN_JOB = {404: "No such job, or not one that you may see."}
 async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
     """Submit one job and answer its id. The same bucket again answers the same id."""
     job = _within_limits(body.new_job(), context.settings)
-    async with context.pool.acquire() as connection, connection.transaction():
+    async with context.writing() as connection:
         user = await authorise_user(connection, Call.TASK_SUBMIT, body.secret)
         [job_id] = await take_in(connection, [(_able_to_submit(user), job)])
     return str(job_id)
@@ -80,7 +80,7 @@ async def bulk_task_submit(
             f"have {len(secrets)}.",
             status=422,
         )
-    async with context.pool.acquire() as connection, connection.transaction():
+    async with context.writing() as connection:
         users = await _submitters(connection, secrets)
         accepted = []
         for position, (secret, job) in asked.items():
@@ -103,7 +103,7 @@ async def bulk_task_submit(
 @router.post(f"/{Call.TASK_STATUS}", responses=problems(_UNKNOWN_JOB))
 async def task_status(body: OneJob, context: ContextDep) -> StatusAnswer:
     """Answer where a job is."""
-    async with context.pool.acquire() as connection:
+    async with context.reading() as connection:
         user = await authorise_user(connection, Call.TASK_STATUS, body.secret)
         return _answer(await job_status(connection, user, parse_job_id(body.jobid)))
 
@@ -111,7 +111,7 @@ async def task_status(body: OneJob, context: ContextDep) -> StatusAnswer:
 @router.post(f"/{Call.TASK_CANCEL}", responses=problems(_UNKNOWN_JOB, CancelProblem))
 async def task_cancel(body: OneJob, context: ContextDep) -> StatusAnswer:
     """Cancel a job and answer where it is then."""
-    async with context.pool.acquire() as connection, connection.transaction():
+    async with context.writing() as connection:
         user = await authorise_user(connection, Call.TASK_CANCEL, body.secret)
         return _answer(await cancel_job(connection, user, parse_job_id(body.jobid)))
 
@@ -119,7 +119,7 @@ async def task_cancel(body: OneJob, context: ContextDep) -> StatusAnswer:
 @router.post(f"/{Call.TASK_BUCKET}", responses=problems(_UNKNOWN_JOB))
 async def task_bucket(body: TaskBucket, context: ContextDep) -> BucketAnswer:
     """Answer the bucket of a job; that an admin asked for another user's stands in the audit."""
-    async with context.pool.acquire() as connection, connection.transaction():
+    async with context.writing() as connection:
         user = await authorise_user(connection, Call.TASK_BUCKET, body.secret)
         job_id = parse_job_id(body.jobid)
         return BucketAnswer(bucketid=await job_bucket(connection, user, job_id, body.purpose))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -114,3 +115,25 @@ async def test_usage_of_too_many_rows_is_refused(
     assert "more than 2 rows" in answer.json()["detail"]
     answer = await service.post("/v22_1/group-usage", json=body | {"by": ["user"]})
     assert answer.json()["rows"][0]["jobs"] == 3
+
+
+async def test_who_finds_no_connection_is_told_to_come_again(
+    settings: Settings, group: GroupOfTest, pool: Pool
+) -> None:
+    small = settings.model_copy(update={"database_pool_size": 2, "busy_after_s": 0.3})
+    async with running_service(small) as service:
+        async with holding(settings, "LOCK TABLE jobs IN EXCLUSIVE MODE"):
+            waiting = [asyncio.create_task(submit(service, group)) for _ in range(2)]
+            await until_blocked(pool, 2)
+            busy = await submit(service, group)
+        assert busy.status_code == 503
+        assert busy.headers["Retry-After"] == "2"
+        assert "busy" in busy.json()["detail"]
+        assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
+        assert (await submit(service, group)).status_code == 200
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == 3
+
+
+async def submit(service: httpx.AsyncClient, group: GroupOfTest) -> httpx.Response:
+    body = {"secret": group.user_secret, "bucketid": str(uuid4()), "codeversion": "psi4:1.5"}
+    return await service.post("/v22_1/task-submit", json=body)
