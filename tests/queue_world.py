@@ -32,28 +32,26 @@ class QueueOfTest:
 
     url: str
     database_url: str
-    port: int
+    environment: dict[str, str]
+    log: Path
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the service and wait until it answers."""
-        self._process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "leruli-queue"), "serve"],
-            env={
-                **os.environ,
-                "LERULI_QUEUE_DATABASE_URL": self.database_url,
-                "LERULI_QUEUE_LISTEN_PORT": str(self.port),
-                "LERULI_QUEUE_NOMAD_ADDRESS": "http://127.0.0.1:1",
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(Path(sys.executable).parent / "leruli-queue"), "serve"],
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=log,
+            )
         deadline = time.monotonic() + 60
         while True:
             try:
                 httpx.get(f"{self.url}/livez", timeout=5, trust_env=False).raise_for_status()
             except httpx.HTTPError:
-                assert time.monotonic() < deadline, "the service does not start"
+                alive = self._process.poll() is None and time.monotonic() < deadline
+                assert alive, f"the service does not start: {self.log.read_text()[-2000:]}"
                 time.sleep(0.1)
             else:
                 return
@@ -105,7 +103,22 @@ def running_queue(folder: Path) -> Iterator[QueueOfTest]:
     )
     server.start()
     port = _free_port()
-    queue = QueueOfTest(f"http://127.0.0.1:{port}", server.url, port)
+    folders.tls.renew("global", (), days=1)
+    environment = {
+        "DATABASE_URL": server.url,
+        "LISTEN_PORT": str(port),
+        "NOMAD_ADDRESS": "https://127.0.0.1:1",  # nothing listens there, and nothing here needs it
+        "NOMAD_CA_FILE": str(folders.tls.ca),
+        "NOMAD_CA_KEY_FILE": str(folders.tls.ca_key),
+        "NOMAD_CERT_FILE": str(folders.tls.broker),
+        "NOMAD_KEY_FILE": str(folders.tls.broker_key),
+    }
+    queue = QueueOfTest(
+        f"http://127.0.0.1:{port}",
+        server.url,
+        {f"LERULI_QUEUE_{name}": value for name, value in environment.items()},
+        folder / "serve.log",
+    )
     try:
         queue.start()
         yield queue

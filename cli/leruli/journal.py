@@ -64,6 +64,7 @@ class Journal:
         self._base = os.path.realpath(path.parent)
         self._file = file
         self._records: dict[str, Record] = {}
+        self._keys: dict[str, str] = {}  #: of folders, as their names are given
 
     @classmethod
     @contextlib.contextmanager
@@ -105,8 +106,12 @@ class Journal:
         self._append([{"folder": self._key(directory), "job": job, "fetched": True}])
 
     def _key(self, directory: str) -> str:
-        # Relative, so that the whole tree may be moved.
-        return os.path.relpath(os.path.realpath(directory), self._base)
+        key = self._keys.get(directory)
+        if key is None:
+            # Relative, so that the whole tree may be moved.
+            key = os.path.relpath(os.path.realpath(directory), self._base)
+            self._keys[directory] = key
+        return key
 
     def _read(self, batch: str) -> None:
         self._file.seek(0)

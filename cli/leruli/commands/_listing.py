@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from leruli.moments import moment_utc
+from leruli.output import Output
 from leruli.tables import Column
 
+if TYPE_CHECKING:
+    from leruli.paging import Page
+
 _Body = TypeVar("_Body", bound=Callable[..., Any])
+_Listing = Callable[..., None]
 
 
 STATES = ("received", "submitted", "running", "completed", "failed", "cancelled")
@@ -71,19 +78,54 @@ def period(what: str) -> Callable[[_Body], _Body]:
     return decorate
 
 
-def paging(after: type[int] | type[str], default: int = 100) -> Callable[[_Body], _Body]:
-    """Add --limit, --all and --after, whose type is `after`."""
+@dataclass(frozen=True)
+class Selection:
+    """Which entries of a listing are wanted: how many, from where on, of which time."""
 
-    def decorate(body: _Body) -> _Body:
-        limit = click.option(
+    limit: int | None  #: None for all
+    after: Any
+    period: dict[str, str | None]  #: since and until, as the service takes them
+
+
+def selecting(what: str, after: type[int] | type[str]) -> Callable[[_Listing], _Listing]:
+    """Add --since, --until, --limit, --all and --after; the body gets a Selection.
+
+    `what` is what an entry did at its time, `after` the type of what the pages are numbered by.
+    """
+
+    def decorate(body: _Listing) -> _Listing:
+        @period(what)
+        @click.option(
             "--limit",
             type=click.IntRange(min=1),
-            default=default,
+            default=100,
             show_default=True,
             help="Entries to print at most, the newest ones.",
         )
-        everything = click.option("--all", "everything", is_flag=True, help="Print all entries.")
-        start = click.option("--after", type=after, help="Go on after this entry.")
-        return limit(everything(start(body)))
+        @click.option("--all", "everything", is_flag=True, help="Print all entries.")
+        @click.option("--after", type=after, help="Go on after this entry.")
+        @functools.wraps(body)
+        def command(
+            out: Output,
+            since: str | None,
+            until: str | None,
+            limit: int,
+            everything: bool,
+            after: Any,
+            **options: Any,
+        ) -> None:
+            wanted = Selection(
+                None if everything else limit, after, {"since": since, "until": until}
+            )
+            body(out, selection=wanted, **options)
+
+        return command
 
     return decorate
+
+
+def print_pages(out: Output, name: str, columns: Sequence[Column], pages: Iterable[Page]) -> None:
+    """Print a listing page by page, and how to go on if there is more."""
+    more = out.listing(name, columns, pages)
+    if more is not None:
+        out.note(f"There are more: --all prints all, --after {more} goes on from here.")

@@ -141,8 +141,10 @@ def test_a_service_that_comes_back_is_waited_for(real, cases, queue, group):
 
 def test_two_at_once_do_not_work_on_one_batch(real, cases, queue, group):
     first = begin(cases, *submitting())
-    wait_for(lambda: list(cases.glob("leruli.batch-*")))
+    wait_for(lambda: list(cases.glob("*/leruli.bucket")))
+    first.send_signal(signal.SIGSTOP)
     second = real(*submitting())
+    first.send_signal(signal.SIGCONT)
     _, err = first.communicate(timeout=60)
     assert first.returncode == 0, err
     assert second.returncode == 1

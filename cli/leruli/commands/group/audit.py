@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from leruli.commands._common import verb
-from leruli.commands._listing import paging, period
+from leruli.commands._listing import Selection, print_pages, selecting
 from leruli.commands.group._secrets import admin_settings
 from leruli.output import Output
 from leruli.tables import Column
@@ -22,18 +22,9 @@ _COLUMNS = (
 
 @click.command("audit")
 @click.option("--action", help="Only this action, such as user-created or job-purged.")
-@period("happened")
-@paging(int)
 @verb(interrupted="Nothing was changed.")
-def command(
-    out: Output,
-    action: str | None,
-    since: str | None,
-    until: str | None,
-    limit: int,
-    everything: bool,
-    after: int | None,
-) -> None:
+@selecting("happened", after=int)
+def command(out: Output, selection: Selection, action: str | None) -> None:
     """List what was done to users, secrets and others' jobs, newest first. Needs an admin's secret.
 
     The entries are written by the service and cannot be changed.
@@ -43,9 +34,5 @@ def command(
     from leruli.group import GroupAdmin
 
     with GroupAdmin(settings, out.note) as group:
-        pages = group.audit(
-            None if everything else limit, after, action=action, since=since, until=until
-        )
-        more = out.listing("entries", _COLUMNS, pages)
-    if more is not None:
-        out.note(f"There are more: --all prints all, --after {more} goes on from here.")
+        pages = group.audit(selection.limit, selection.after, action=action, **selection.period)
+        print_pages(out, "entries", _COLUMNS, pages)
