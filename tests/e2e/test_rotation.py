@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e_world import StackOfTest, read_exports, wait_for
+from e2e_world import StackOfTest, read_exports, running_stack, wait_for
 
 
 @pytest.fixture
 def own_stack() -> Iterator[StackOfTest]:
     """A stack for one test, which sends its node away."""
-    folder = Path(tempfile.mkdtemp(prefix="leruli-e2e-"))
-    made = StackOfTest(folder / "data", {"LERULI_QUEUE_NODE_REPORT_S": "1"})
-    try:
-        made.up()
-        assert made.leruli(folder, "publish-code", "leruli-test", "1").returncode == 0
+    with running_stack({"LERULI_QUEUE_NODE_REPORT_S": "1"}) as made:
         yield made
-    finally:
-        made.down()
-        shutil.rmtree(folder)
 
 
 def node_in_nomad(stack: StackOfTest) -> tuple[str, str]:
