@@ -6,12 +6,15 @@ import asyncio
 import json
 import os
 import shlex
+import shutil
 import signal
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,3 +203,19 @@ def forget_images(stack: StackOfTest) -> None:
     ours = [name for name in listed.stdout.split() if name.startswith(prefix)]
     if ours:
         subprocess.run(["docker", "rmi", *ours], check=True, capture_output=True)
+
+
+@contextmanager
+def running_stack(settings: Mapping[str, str]) -> Iterator[StackOfTest]:
+    """A stack in a folder of its own, with the tests' image published."""
+    folder = Path(tempfile.mkdtemp(prefix="leruli-e2e-"))
+    made = StackOfTest(folder / "data", settings)
+    try:
+        made.up()
+        done = made.leruli(folder, "publish-code", "leruli-test", "1")
+        assert done.returncode == 0, done.stderr
+        yield made
+    finally:
+        made.down()
+        # Fails when the stack left anything mounted there.
+        shutil.rmtree(folder)

@@ -33,6 +33,8 @@ class Part:
     end_signal: signal.Signals = signal.SIGTERM
     # Seconds from the signal to end until SIGKILL.
     patience_s: float = 15.0
+    # An exit code with which it says that starting it again is of no use.
+    final_code: int | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -53,6 +55,15 @@ class Part:
     def is_alive(self) -> bool:
         """Whether it runs."""
         return self.process is not None and self.process.poll() is None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it ended with its final code."""
+        return (
+            self.final_code is not None
+            and self.process is not None
+            and self.process.poll() == self.final_code
+        )
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
         """Wait until it is ready.

@@ -86,6 +86,8 @@ def node_part(folders: Folders, kept: Kept, programs: Programs) -> Part:
         arguments=[programs.node_agent, "run"],
         environment={**os.environ, **ours},
         log=folders.logs / "node.log",
+        # The service refuses it: its compute secret was rotated, or an admin removed it.
+        final_code=77,
         # It drains: containers get TERM, then KILL, and their output is uploaded.
         patience_s=180.0,
     )

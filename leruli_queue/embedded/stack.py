@@ -27,6 +27,8 @@ _MOST_RESTARTS = 5
 class _Running:
     part: Part
     restarts: list[float]
+    # Ended for good; said once.
+    is_over: bool = False
 
 
 class Stack:
@@ -111,7 +113,14 @@ class Stack:
         """
         for running in self._running:
             part = running.part
-            if part.is_alive:
+            if part.is_alive or running.is_over:
+                continue
+            if part.is_over:
+                running.is_over = True
+                self._progress.note(
+                    f"{part.name} has ended, because the service refuses it ({part.log} says why). "
+                    "The rest goes on; the next start of the stack makes it a node again"
+                )
                 continue
             now = time.monotonic()
             running.restarts = [t for t in running.restarts if t > now - _RESTARTS_WITHIN_S]

@@ -99,11 +99,12 @@ class Reporter:
             log.warning("given up by the service; ending it", extra={"attempt": attempt.key})
             self._drop(attempt)
         standing, reason = reply.get("standing"), str(reply.get("reason") or "")
-        if reason != self._told:
-            self._told = reason
-            if reason:
-                log.warning("this node gets no jobs: %s", reason)
-        if standing in _ENDED:
+        told_before = reason == self._told
+        self._told = reason
+        if reason and not told_before:
+            log.warning("this node gets no jobs: %s", reason)
+        # Told twice: one reply may be from between two changes of an admin's.
+        if standing in _ENDED and told_before:
             self._expel(reason)
 
     def renew(self) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from e2e_world import BIN, StackOfTest, wait_for
+from e2e_world import BIN, StackOfTest, running_stack, wait_for
 from hostile_node import HostileNode, RpcError
 
 from leruli_queue.groups.compute_secret import rotate_compute_secret
@@ -38,15 +36,8 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def shared() -> Iterator[StackOfTest]:
     """A stack whose one group has a job, and that another group shares."""
-    folder = Path(tempfile.mkdtemp(prefix="leruli-e2e-"))
-    made = StackOfTest(folder / "data", SETTINGS)
-    try:
-        made.up()
-        assert made.leruli(folder, "publish-code", "leruli-test", "1").returncode == 0
+    with running_stack(SETTINGS) as made:
         yield made
-    finally:
-        made.down()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

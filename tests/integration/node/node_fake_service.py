@@ -69,6 +69,8 @@ class FakeService:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        if servers is None:  # the agent tries whether they can be reached
+            self.nomad["servers"] = [f"127.0.0.1:{self.server.server_address[1]}"]
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

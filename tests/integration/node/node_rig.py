@@ -335,7 +335,9 @@ class Rig:
 
     def containers(self) -> list[Any]:
         return self.docker.containers.list(
-            all=True, filters={"label": f"leruli.node={self.service.nodeid}"}
+            all=True,
+            filters={"label": f"leruli.node={self.service.nodeid}"},
+            ignore_removed=True,
         )
 
     def state(self, job: Job) -> dict[str, Any]:

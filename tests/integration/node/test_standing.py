@@ -83,11 +83,11 @@ def test_what_is_given_up_while_it_runs_is_ended_and_not_uploaded(rig: Rig) -> N
     job, other = rig.job("sleep 60"), rig.job("sleep 2; echo fine")
     for one in (job, other):
         assert rig.stage_in(one) == 0
-        rig.run_container(one)
+    rig.run_container(job)
+    container = rig.run_container(other)
     rig.service.stale.add(job.key)
     wait_for(lambda: rig.is_clean(job), what="its end")
     assert rig.store.names(job.bucket) == {"run.tgz"}
-    [container] = rig.containers()
     container.wait(timeout=30)
     assert rig.stage_out(other) == 0
     assert rig.receipt(other)["outcome"] == "ended"
