@@ -130,6 +130,7 @@ def job(number):
     return {
         "jobid": f"job-{number}",
         "user": "ada",
+        "name": "water",
         "code": "psi4",
         "version": "1.5",
         "cores": 4,
@@ -169,8 +170,8 @@ def test_activity_stops_at_the_limit_and_says_so(group, bodies):
     page = (200, {"jobs": [job(1), job(2)], "next": "job-2"})
     sent = bodies("group-activity", page)
     done = group("activity", "--limit", "2", "--after", "job-0")
-    assert done.stdout.splitlines()[0].startswith("job\tuser\tcode")
-    assert done.stdout.splitlines()[2].startswith("job-2\tada\tpsi4\t1.5\t4\t4000\trunning")
+    assert done.stdout.splitlines()[0].startswith("job\tuser\tname\tcode")
+    assert done.stdout.splitlines()[2].startswith("job-2\tada\twater\tpsi4\t1.5\t4\t4000\trunning")
     assert "--after job-2" in done.stderr
     assert [(body["limit"], body["after"]) for body in sent] == [(2, "job-0")]
 

@@ -11,8 +11,12 @@ import httpx
 import pytest
 from service_world import GroupOfTest, running_service
 
+from leruli_queue.access.authenticate import SecretRefusedError
+from leruli_queue.access.authorise import authorise_user
+from leruli_queue.access.roles import Call
 from leruli_queue.access.secrets import SecretType, _checksum, make
 from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
 
 
 @pytest.fixture
@@ -105,21 +109,18 @@ async def test_a_post_without_a_wrong_secret_is_not_held_back(
 
 
 async def test_a_typing_error_is_told_before_anything_is_looked_up(
-    settings: Settings, group: GroupOfTest
+    pool: Pool, group: GroupOfTest
 ) -> None:
-    async with running_service(settings) as service:
-        pool = service_pool(service)
-        mistyped = group.user_secret[:-1] + ("a" if group.user_secret[-1] != "a" else "b")
-        await pool.close()  # whatever would be looked up now fails
-        answer = await token_of(service, mistyped)
-        assert answer.status_code == 403
-        assert "checksum" in answer.json()["detail"]
-        assert (await token_of(service, group.user_secret)).status_code == 503
-
-
-def service_pool(service: httpx.AsyncClient) -> Any:
-    transport: Any = service._transport
-    return transport.app.state.context.pool
+    mistyped = group.user_secret[:-1] + ("a" if group.user_secret[-1] != "a" else "b")
+    looked_up: list[str] = []
+    async with pool.acquire() as connection:
+        connection.add_query_logger(log := lambda record: looked_up.append(record.query))
+        with pytest.raises(SecretRefusedError, match="its checksum does not match"):
+            await authorise_user(connection, Call.GROUP_TOKEN, mistyped)
+        assert looked_up == []
+        await authorise_user(connection, Call.GROUP_TOKEN, group.user_secret)
+        assert looked_up
+        connection.remove_query_logger(log)
 
 
 async def test_the_address_behind_a_trusted_proxy_is_what_counts(settings: Settings) -> None:
