@@ -82,6 +82,24 @@ class GroupAdmin(_Caller):
             )
         )
 
+    def drain_node(self, node: str, deadline: float | None) -> dict[str, Any]:
+        """Give a node no more jobs; what runs is stopped after `deadline` seconds, None: never."""
+        return self._about_node("group-node-drain", node, deadline=deadline)
+
+    def resume_node(self, node: str) -> dict[str, Any]:
+        """Give a drained node jobs again. Raises NotFoundError."""
+        return self._about_node("group-node-resume", node)
+
+    def remove_node(self, node: str) -> dict[str, Any]:
+        """Remove a node for good; `requeued` of the answer counts its jobs. Raises NotFoundError."""
+        return self._about_node("group-node-remove", node)
+
+    def _about_node(self, call: str, node: str, **fields: Any) -> dict[str, Any]:
+        answer = self._connection.call(call, self._body(node=node, **fields))
+        if not isinstance(answer, dict) or "name" not in answer:
+            raise self._connection.nonsense()
+        return answer
+
     def audit(self, limit: int | None, after: int | None, **filters: Any) -> Iterator[Page]:
         """Yield what was done with users, secrets and others' jobs, newest first.
 
@@ -105,6 +123,11 @@ class GroupReader(_Caller):
         return pages(
             self._connection, "group-activity", self._body(**filters), "jobs", limit, after
         )
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the machines of the group, by name."""
+        answer = self._connection.call("group-nodes", self._body())
+        return entries_of(self._connection, answer, "nodes")
 
     def usage(
         self, by: Sequence[str], since: str | None, until: str | None

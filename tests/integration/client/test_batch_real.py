@@ -364,7 +364,7 @@ def test_ones_own_jobs_are_listed(real, cases, queue, group, submitted):
     done = real("task-list", "--state", "failed", "--since", "1h")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split("\t")[:2] == ["job", "code"]
+    assert lines[0].split("\t")[:2] == ["job", "name"]
     jobs = {line.split("\t")[0] for line in lines[1:]}
     assert jobs == {(folder / "leruli.job").read_text().strip() for folder in submitted[:2]}
     assert "--after" in real("task-list", "--limit", "5").stderr

@@ -8,6 +8,10 @@ from leruli.commands.group import (
     activity,
     audit,
     create_user,
+    drain_node,
+    nodes,
+    remove_node,
+    resume_node,
     revoke_user,
     rotate_compute_secret,
     token,
@@ -18,15 +22,16 @@ from leruli.commands.group import (
 _EPILOG = """\b
 Settings, from the environment:
   LERULI_ADMIN_SECRET  the API secret of an admin: users, create-user, revoke-user,
-                       rotate-compute-secret, audit. Asked for when it is not set.
-  LERULI_GROUP_TOKEN   the group's token: activity, usage. By default it is fetched
+                       rotate-compute-secret, drain-node, resume-node, remove-node, audit.
+                       Asked for when it is not set.
+  LERULI_GROUP_TOKEN   the group's token: activity, usage, nodes. By default it is fetched
                        with LERULI_API_SECRET.
 """
 
 
 @click.group("group", epilog=_EPILOG)
 def command() -> None:
-    """Manage your group: users, secrets; see who computes what."""
+    """Manage your group: users, secrets, machines; see who computes what."""
 
 
 for _verb in (
@@ -37,6 +42,10 @@ for _verb in (
     token.command,
     activity.command,
     usage.command,
+    nodes.command,
+    drain_node.command,
+    resume_node.command,
+    remove_node.command,
     audit.command,
 ):
     command.add_command(_verb)
