@@ -30,6 +30,7 @@ class JobRequest:
     cores: int
     memorymb: int
     timelimit: int  #: seconds
+    priority: int = 0  #: among one's own jobs, the highest first
 
     def payload(self, secret: str) -> dict[str, Any]:
         """Return the body of a task-submit call."""
@@ -41,6 +42,7 @@ class JobRequest:
             "cores": self.cores,
             "memorymb": self.memorymb,
             "timelimit": self.timelimit,
+            "priority": self.priority,
         }
 
 

@@ -43,6 +43,7 @@ class JobSpec:
     cores: int = DEFAULT_CORES
     memorymb: int = DEFAULT_MEMORY_MB
     timelimit: int = DEFAULT_TIME_S  #: seconds
+    priority: int = 0  #: among one's own jobs, the highest first
 
     @property
     def image(self) -> str:
@@ -71,7 +72,13 @@ class JobSpec:
         from leruli.api import JobRequest
 
         return JobRequest(
-            bucket, self.code, self.version, self.cores, self.memorymb, self.timelimit
+            bucket,
+            self.code,
+            self.version,
+            self.cores,
+            self.memorymb,
+            self.timelimit,
+            self.priority,
         )
 
 

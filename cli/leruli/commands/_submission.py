@@ -75,6 +75,13 @@ def what_to_run(body: Callable[..., int]) -> Callable[..., int]:
         help="Time limit in minutes.",
     )
     @click.option(
+        "--priority",
+        type=click.IntRange(-1000, 1000),
+        default=0,
+        show_default=True,
+        help="Among your own waiting jobs the highest go first.",
+    )
+    @click.option(
         "--batch",
         metavar="PATTERN|FILE",
         help="Many folders: a pattern in quotes such as 'case-*/', or a file with one folder a "
@@ -89,6 +96,7 @@ def what_to_run(body: Callable[..., int]) -> Callable[..., int]:
         cores: int,
         memory: int,
         minutes: int,
+        priority: int,
         batch: str | None,
         code: str,
         version: str,
@@ -99,7 +107,7 @@ def what_to_run(body: Callable[..., int]) -> Callable[..., int]:
             _check_quotes(code, version)
         settings.require(settings.ALL)
         settings.service_settings(), settings.storage_settings()
-        spec = JobSpec(code, version, join_command(words), cores, memory, minutes * 60)
+        spec = JobSpec(code, version, join_command(words), cores, memory, minutes * 60, priority)
         spec.check()
         return body(out, spec, batch, **options)
 

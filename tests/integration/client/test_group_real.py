@@ -27,6 +27,14 @@ def job(real, water):
     return json.loads(done.stdout)
 
 
+def test_a_priority_reaches_the_queue(real, water, queue):
+    done = real("task-submit", "--priority", "7", "psi4", "1.5", "psi4", cwd=water)
+    assert done.returncode == 0, done.stderr
+    [row] = queue.sql("SELECT priority FROM jobs WHERE id = $1::uuid", done.stdout.strip())
+    assert row["priority"] == 7
+    assert real("task-submit", "--priority", "1001", "a", "1", "a", cwd=water).returncode == 2
+
+
 def test_a_user_is_made_works_and_is_revoked(admin, real, water):
     secret = admin("group", "create-user", "--quiet", "eve").stdout.strip()
     done = real("task-submit", "psi4", "1.5", "psi4", cwd=water, LERULI_API_SECRET=secret)
