@@ -91,7 +91,7 @@ class GroupAdmin(_Caller):
         return self._about_node("group-node-resume", node)
 
     def remove_node(self, node: str) -> dict[str, Any]:
-        """Remove a node for good; `requeued` of the answer counts its jobs. Raises NotFoundError."""
+        """Remove a node for good; `requeued` in the answer counts its jobs. NotFoundError."""
         return self._about_node("group-node-remove", node)
 
     def _about_node(self, call: str, node: str, **fields: Any) -> dict[str, Any]:

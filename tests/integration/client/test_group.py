@@ -327,3 +327,21 @@ def test_the_admin_secret_is_in_no_process_list(environment, service, bodies):
         process.wait(timeout=20)
     assert "group create-user ada" in listed
     assert ADMIN not in listed
+
+
+def test_a_node_is_put_back_into_service(group, bodies):
+    sent = bodies("group-node-resume", (200, {"nodeid": "an-id", "name": "carbon"}))
+    done = group("resume-node", "an-id", "--json")
+    assert json.loads(done.stdout) == {"nodeid": "an-id", "name": "carbon"}
+    assert sent == [{"adminsecret": ADMIN, "node": "an-id"}]
+
+
+def test_a_deadline_is_sent_and_a_removal_asks(group, bodies):
+    sent = bodies("group-node-drain", (200, {"nodeid": "an-id", "name": "carbon"}))
+    assert group("drain-node", "carbon", "--deadline", "60").returncode == 0
+    assert sent[0]["deadline"] == 60
+    removed = bodies("group-node-remove", (200, {"name": "carbon", "requeued": 1}))
+    assert group("remove-node", "carbon").returncode != 0
+    assert removed == []
+    done = group("remove-node", "--yes", "carbon")
+    assert done.stdout == "carbon is removed; 1 job went back to the queue.\n"

@@ -160,3 +160,31 @@ def test_purging_by_id_is_refused_while_the_job_is_not_over(real, job, store):
     assert "received" in done.stderr
     assert real("task-purge", "--force", "--job", job["jobid"]).returncode == 0
     assert not store.has_bucket(job["bucket"])
+
+
+def test_nodes_are_listed_drained_and_removed(admin, real, queue, group):
+    queue.sql(
+        """
+        INSERT INTO nodes (id, group_id, name, key_id, token_hash, epoch, cores, memory_mb,
+                           agent_version)
+        SELECT gen_random_uuid(), g.id, 'carbon', 'key of carbon', '', g.compute_epoch, 16, 64000,
+               '26.11'
+        FROM groups g WHERE g.id = $1
+        """,
+        group.id,
+    )
+    [node] = json.loads(real("group", "nodes", "--json").stdout)["nodes"]
+    assert (node["name"], node["standing"], node["coresfree"]) == ("carbon", "usable", 16)
+    header, line = real("group", "nodes").stdout.splitlines()
+    assert header.split("\t")[:3] == ["name", "standing", "jobs"]
+    assert line.split("\t")[:3] == ["carbon", "usable", "0"]
+
+    assert admin("group", "drain-node", "carbon").stdout == "carbon gets no more jobs.\n"
+    [node] = json.loads(real("group", "nodes", "--json").stdout)["nodes"]
+    assert node["standing"] == "drained"
+    assert real("group", "drain-node", "carbon").returncode == 3  # no admin
+    assert admin("group", "drain-node", "silicon").returncode == 4
+
+    done = admin("group", "remove-node", "--yes", node["nodeid"])
+    assert done.stdout == "carbon is removed; 0 jobs went back to the queue.\n"
+    assert json.loads(real("group", "nodes", "--json").stdout)["nodes"] == []

@@ -29,8 +29,5 @@ def command(out: Output, yes: bool, node: str) -> None:
 
     with GroupAdmin(settings, out.note) as group:
         answer = group.remove_node(node)
-    jobs = answer["requeued"]
-    out.result(
-        f"{answer['name']} is removed; {jobs} job{'' if jobs == 1 else 's'} went back to the queue.",
-        answer,
-    )
+    jobs = "1 job" if answer["requeued"] == 1 else f"{answer['requeued']} jobs"
+    out.result(f"{answer['name']} is removed; {jobs} went back to the queue.", answer)
