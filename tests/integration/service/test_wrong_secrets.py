@@ -15,6 +15,7 @@ from leruli_queue.access.authenticate import SecretRefusedError
 from leruli_queue.access.authorise import authorise_user
 from leruli_queue.access.roles import Call
 from leruli_queue.access.secrets import SecretType, _checksum, make
+from leruli_queue.api.context import Context
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
@@ -45,30 +46,34 @@ async def test_wrong_secrets_are_slowed_and_the_right_one_is_not(
         assert (await token_of(service, wrong)).status_code == 403
     began = time.monotonic()
     assert (await token_of(service, wrong)).status_code == 403
-    slow = time.monotonic() - began
-    assert slow >= 0.5
+    assert time.monotonic() - began >= 0.5
     # The same address, the same key id: nobody can lock another out.
-    began = time.monotonic()
     assert (await token_of(service, group.user_secret)).status_code == 200
-    assert time.monotonic() - began < slow / 2
 
 
 async def test_while_many_wait_more_are_refused_at_once_and_the_right_one_is_answered(
-    service: httpx.AsyncClient, group: GroupOfTest
+    settings: Settings, group: GroupOfTest
 ) -> None:
-    for _ in range(10):
-        await token_of(service, make(SecretType.API).text)
-    flood = [asyncio.create_task(token_of(service, make(SecretType.API).text)) for _ in range(20)]
-    for answered in itertools.islice(asyncio.as_completed(flood), 17):
-        await answered
-    assert not all(task.done() for task in flood)
-    assert (await token_of(service, group.user_secret)).status_code == 200
-    answers = await asyncio.gather(*flood)
-    statuses = [answer.status_code for answer in answers]
-    assert sorted(set(statuses)) == [403, 429]
-    assert statuses.count(403) == 3
-    busy = next(answer for answer in answers if answer.status_code == 429)
-    assert busy.headers["Retry-After"] == "1"
+    patient = settings.model_copy(update={"refusal_delay_s": 4.0, "max_delayed_refusals": 3})
+    async with running_service(patient) as service:
+        for _ in range(20):
+            context_of(service).throttle.note("127.0.0.1", [None])
+        flood = [
+            asyncio.create_task(token_of(service, make(SecretType.API).text)) for _ in range(20)
+        ]
+        for answered in itertools.islice(asyncio.as_completed(flood), 17):
+            assert (await answered).status_code == 429
+        assert (await token_of(service, group.user_secret)).status_code == 200
+        # Those that wait do so still.
+        assert sum(task.done() for task in flood) == 17
+        statuses = [answer.status_code for answer in await asyncio.gather(*flood)]
+        assert statuses.count(403) == 3
+
+
+def context_of(service: httpx.AsyncClient) -> Context:
+    transport: Any = service._transport
+    context: Context = transport.app.state.context
+    return context
 
 
 async def test_secrets_in_a_bulk_post_are_counted_and_limited(
@@ -125,12 +130,13 @@ async def test_a_typing_error_is_told_before_anything_is_looked_up(
 
 async def test_the_address_behind_a_trusted_proxy_is_what_counts(settings: Settings) -> None:
     # uvicorn puts the proxy's word into the scope; here it is shown that we read it from there.
-    quick = settings.model_copy(update={"refusal_delay_s": 0.3})
-    async with running_service(quick) as service:
+    strict = settings.model_copy(update={"max_delayed_refusals": 0})
+    async with running_service(strict) as service:
         app: Any = service._transport.app  # type: ignore[attr-defined]
-        for number in range(12):
-            transport = httpx.ASGITransport(app, client=(f"10.0.0.{number}", 1))
+        statuses = []
+        for address in (*(f"10.0.0.{number}" for number in range(12)), *["10.0.1.1"] * 12):
+            transport = httpx.ASGITransport(app, client=(address, 1))
             async with httpx.AsyncClient(transport=transport, base_url="http://service") as other:
-                began = time.monotonic()
-                assert (await token_of(other, "nonsense")).status_code == 403
-                assert time.monotonic() - began < 0.3
+                statuses.append((await token_of(other, "nonsense")).status_code)
+        assert statuses[:12] == [403] * 12
+        assert statuses[-1] == 429
