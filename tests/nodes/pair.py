@@ -179,7 +179,7 @@ class Batch:
         wait_for(
             lambda: sum(self.states()[state] for state in states) >= wanted,
             seconds=seconds,
-            what=f"{wanted} of {self.count} jobs are {' or '.join(states)}: {self.states()}",
+            what=f"{wanted} of {self.count} jobs are {' or '.join(states)}",
         )
 
     def running_on(self, machine: Machine) -> list[str]:
@@ -205,7 +205,7 @@ class Batch:
             states = self.states()
             return sum(states[state] for state in FINAL) == self.count
 
-        wait_for(is_over, seconds=seconds, what=f"all have ended: {self.states()}")
+        wait_for(is_over, seconds=seconds, what="all have ended")
 
     # --- afterwards
 

@@ -243,7 +243,7 @@ def wait_until_given_up(batch: Batch, stack: StackOfTest) -> None:
     wait_for(
         lambda: all(row["attempt"] == 2 or row["state"] == "received" for row in batch.rows()),
         seconds=60,
-        what=f"south's jobs are given up: {batch.states()}",
+        what="south's jobs are given up",
     )
     told = stack.fetch(
         "SELECT message FROM attempts WHERE number = 1 AND job_id = ANY($1::uuid[])", batch.jobs
