@@ -182,9 +182,10 @@ class Settings(BaseSettings):
         "then the attempt is given up and the job runs again.",
     )
     node_silence_s: float = Field(
-        120.0,
+        80.0,
         ge=0,
-        description="Seconds for which a node may be silent before its jobs are given to others.",
+        description="Seconds for which a node may be silent, after Nomad noticed it (20 to 30 s), "
+        "before its jobs are given to others.",
     )
     drain_deadline_s: float = Field(
         60.0, ge=0, description="Seconds that a leaving node's jobs get before they are stopped."

@@ -11,7 +11,12 @@ from hosts import Network, network
 from machine import Machine
 
 # Short ones, so that a test of a limit does not take longer than it must.
-SETTINGS = {"LERULI_QUEUE_DRAIN_DEADLINE_S": "6", "LERULI_QUEUE_RETRY_DELAY_S": "1"}
+SETTINGS = {
+    "LERULI_QUEUE_DRAIN_DEADLINE_S": "6",
+    "LERULI_QUEUE_RETRY_DELAY_S": "1",
+    "LERULI_QUEUE_NODE_REPORT_S": "1",
+    "LERULI_QUEUE_NODE_SILENCE_S": "8",
+}
 
 
 @pytest.fixture(scope="session")
