@@ -191,7 +191,7 @@ def test_docker_is_killed_under_running_jobs(pair: Pair, stack: StackOfTest, fol
     pair.drain(pair.north)
     pair.north.host.shell("kill -KILL $(cat /run/user/2013/docker.pid)")
     wait_for(lambda: held(pair.north) == [], seconds=60, what="north has given both back")
-    assert containers(pair.north, "--all") == []
+    assert containers(pair.north) == []
     assert "main.sh" not in " ".join(pair.north.host.processes())
     told = stack.fetch(
         "SELECT outcome, message FROM attempts WHERE number = 1 AND job_id = ANY($1::uuid[])",
@@ -275,7 +275,7 @@ def test_a_node_that_is_powered_off_with_twenty_jobs_on_it(
     log = pair.south.said().removeprefix(before)
     assert log.count("given up by the service; ending it") == 20
     assert log.rindex("given up by the service") < log.index("Nomad started")
-    assert (held(pair.south), containers(pair.south, "--all")) == ([], [])
+    assert (held(pair.south), containers(pair.south)) == ([], [])
     check_run_again_on_north(batch)
     with pair.drained(pair.north):
         after = Batch.submit(stack, folder / "after", 2, "true")
@@ -301,6 +301,6 @@ def test_a_network_that_is_cut_for_longer_than_the_silence(
     )
     pair.south.host.mend_network()
     wait_for(lambda: held(pair.south) == [], seconds=60, what="south has dropped all")
-    assert containers(pair.south, "--all") == []
+    assert containers(pair.south) == []
     check_run_again_on_north(batch)
     pair.south.wait_until_ready()
