@@ -1,6 +1,6 @@
-"""Cancel a job.
+"""Cancel jobs: one, many, or all own ones in some states.
 
-Before leave to start was given nothing runs yet: the job is cancelled at once, and a start that
+Before leave to start was given nothing runs yet: a job is cancelled at once, and a start that
 comes later is refused. After it, the job stays what it is until the receipt of the attempt, so
 that ``cancelled`` also means that the output up to then can be fetched. Both are decided in one
 statement on the job's row, where attempt-start takes its leave as well: whichever comes first
@@ -9,61 +9,93 @@ wins. Ending the allocation in Nomad is left to the stopper of the dispatcher.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from leruli_queue.access.authenticate import User
-from leruli_queue.groups.audit import Action, note_action
-from leruli_queue.jobs.states import FINAL, JobState
-from leruli_queue.jobs.status import Status, UnknownJobError, job_status
+from leruli_queue.groups.audit import Action
+from leruli_queue.jobs.states import JobState
+from leruli_queue.jobs.status import Status, job_statuses, known
 from leruli_queue.store.pool import Connection
-from leruli_queue.store.queries import queries
+from leruli_queue.store.queries import queries, rows
 
-BEFORE_IT_RAN = "cancelled before it ran"
-"""The reason of a job that was cancelled without leave to start."""
+CANCELLED_AT_ONCE = 20_000
+"""Jobs that one call of :func:`cancel_own` takes at most: a second or so of the database's time."""
+
+_BEFORE_IT_RAN = "cancelled before it ran"
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """What a call of :func:`cancel_own` did."""
+
+    cancelled: int  # over: they had not begun
+    stopping: int  # marked: their receipts make them cancelled
 
 
 async def cancel_job(connection: Connection, user: User, job_id: UUID) -> Status:
-    """Cancel a job that the user may touch and return its status; noted when it is another's.
-
-    Repeating it changes nothing; neither does cancelling a job that has ended.
+    """Cancel a job, as :func:`cancel_jobs`, and return its status.
 
     Raises
     ------
     UnknownJobError
         For an unknown job and for other people's alike.
     """
-    row = await queries.cancel_job(
-        connection,
-        job_id=job_id,
-        group_id=user.group_id,
-        user_id=user.id,
-        owner_id=user.owner_id,
-        reason=BEFORE_IT_RAN,
+    return known(await cancel_jobs(connection, user, [job_id]), job_id)
+
+
+async def cancel_jobs(
+    connection: Connection, user: User, job_ids: Collection[UUID]
+) -> dict[UUID, Status]:
+    """Cancel jobs and return their status; unknown and other people's are missing.
+
+    Those of another user stand in the group's audit. Repeating it changes nothing; neither does
+    cancelling a job that has ended.
+    """
+    found = await rows(
+        queries.cancel_jobs(
+            connection,
+            job_ids=list(job_ids),
+            group_id=user.group_id,
+            user_id=user.id,
+            owner_id=user.owner_id,
+            reason=_BEFORE_IT_RAN,
+            action=Action.JOB_CANCELLED,
+        )
     )
-    if row is not None:
-        if row["user_id"] != user.id and row["is_first_request"]:
-            await note_action(
-                connection,
-                user.group_id,
-                Action.JOB_CANCELLED,
-                actor_id=user.id,
-                subject=str(job_id),
-            )
-        return status_after_cancel(JobState(row["state"]))
-    status = await job_status(connection, user, job_id)
-    if status.state not in FINAL:  # cannot be: what is not final can be cancelled
-        raise UnknownJobError
-    return status_of_ended(status)
+    after = {row["id"]: _after(JobState(row["state"])) for row in found}
+    others = [job_id for job_id in job_ids if job_id not in after]
+    if others:
+        ended = await job_statuses(connection, user, others)
+        after |= {job_id: _ended(status) for job_id, status in ended.items()}
+    return after
 
 
-def status_after_cancel(state: JobState) -> Status:
+async def cancel_own(connection: Connection, user: User, states: Sequence[JobState]) -> Cancelled:
+    """Cancel the user's own jobs in some states, the oldest first.
+
+    At most :data:`CANCELLED_AT_ONCE` of each state, and none that was asked for before: repeat it
+    until it cancels none. A job that leaves the states meanwhile is not touched.
+    """
+    row = await queries.cancel_own_jobs(
+        connection,
+        user_id=user.id,
+        states=list(dict.fromkeys(states)),
+        reason=_BEFORE_IT_RAN,
+        limit=CANCELLED_AT_ONCE,
+    )
+    return Cancelled(row["cancelled"], row["stopping"])
+
+
+def _after(state: JobState) -> Status:
     """Say what became of a job that had not ended when it was cancelled."""
     if state is JobState.CANCELLED:
-        return Status(state, BEFORE_IT_RAN)
+        return Status(state, _BEFORE_IT_RAN)
     return Status(state, "cancellation was requested; it is being stopped")
 
 
-def status_of_ended(status: Status) -> Status:
+def _ended(status: Status) -> Status:
     """Say why a job that has ended was not cancelled."""
     if status.state is JobState.CANCELLED:
         return status

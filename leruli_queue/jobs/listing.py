@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from leruli_queue.jobs.reasons import living_capacity, reason_of
@@ -50,31 +51,26 @@ class Filter:
     # The last job of the page before; only older ones are on this one.
     after: UUID | None = None
 
-    def bounds(self) -> tuple[UUID, UUID]:
-        """Return the first id that is in, and the first that is not any more.
+    def arguments(self) -> dict[str, Any]:
+        """Return what the statements take: the states, the first id that is in and that is not.
 
         An id holds the millisecond in which its job was received, so that the times need no index.
         """
         lowest = _FIRST if self.since is None else _first_id_at(self.since)
         above = _AFTER_ALL if self.until is None else _first_id_at(self.until)
-        return lowest, above if self.after is None else min(above, self.after)
+        return {
+            "states": list(dict.fromkeys(self.states)),
+            "from_id": lowest,
+            "before_id": above if self.after is None else min(above, self.after),
+        }
 
 
 async def group_page(
     connection: Connection | Pool, group_id: int, wanted: Filter, limit: int
 ) -> list[ListedJob]:
     """Return a page of the jobs of everybody in a group."""
-    from_id, before_id = wanted.bounds()
-    found = await rows(
-        queries.page_of_group(
-            connection,
-            group_id=group_id,
-            states=list(dict.fromkeys(wanted.states)),
-            from_id=from_id,
-            before_id=before_id,
-            limit=limit,
-        )
-    )
+    arguments = wanted.arguments() | {"group_id": group_id, "limit": limit}
+    found = await rows(queries.page_of_group(connection, **arguments))
     return await _listed(connection, group_id, [row["id"] for row in found])
 
 
@@ -86,17 +82,8 @@ async def users_page(
     limit: int,
 ) -> list[ListedJob]:
     """Return a page of the jobs of some users of a group."""
-    from_id, before_id = wanted.bounds()
-    found = await rows(
-        queries.page_of_users(
-            connection,
-            user_ids=list(user_ids),
-            states=list(dict.fromkeys(wanted.states)),
-            from_id=from_id,
-            before_id=before_id,
-            limit=limit,
-        )
-    )
+    arguments = wanted.arguments() | {"user_ids": list(user_ids), "limit": limit}
+    found = await rows(queries.page_of_users(connection, **arguments))
     return await _listed(connection, group_id, [row["id"] for row in found])
 
 

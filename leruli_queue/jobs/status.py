@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.reasons import living_capacity, reason_of
 from leruli_queue.jobs.states import JobState
 from leruli_queue.store.pool import Connection, Pool
-from leruli_queue.store.queries import queries
+from leruli_queue.store.queries import queries, rows
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,32 @@ async def job_status(connection: Connection | Pool, user: User, job_id: UUID) ->
     UnknownJobError
         For an unknown job and for other people's alike.
     """
-    row = await queries.job_status(
-        connection, job_id=job_id, group_id=user.group_id, owner_id=user.owner_id
+    return known(await job_statuses(connection, user, [job_id]), job_id)
+
+
+async def job_statuses(
+    connection: Connection | Pool, user: User, job_ids: Collection[UUID]
+) -> dict[UUID, Status]:
+    """Return the status of each job that the user may touch; the others are missing."""
+    found = await rows(
+        queries.job_statuses(
+            connection, job_ids=list(job_ids), group_id=user.group_id, owner_id=user.owner_id
+        )
     )
-    if row is None:
-        raise UnknownJobError
-    state = JobState(row["state"])
     capacity = None
-    if state is JobState.RECEIVED:
+    if any(row["state"] == JobState.RECEIVED for row in found):
         capacity = await living_capacity(connection, user.group_id)
-    return Status(state, reason_of(row, capacity))
+    return {row["id"]: Status(JobState(row["state"]), reason_of(row, capacity)) for row in found}
+
+
+def known(found: Mapping[UUID, Status], job_id: UUID) -> Status:
+    """Return the status of a job among those that were found.
+
+    Raises
+    ------
+    UnknownJobError
+        When it is not among them.
+    """
+    if job_id not in found:
+        raise UnknownJobError
+    return found[job_id]

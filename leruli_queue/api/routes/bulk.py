@@ -20,10 +20,10 @@ from leruli_queue.api.context import ContextDep
 from leruli_queue.api.group_schemas import ActivityAnswer, ActivityJob
 from leruli_queue.api.schemas import StatusAnswer, problems
 from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.cancel import cancel_jobs, cancel_own
 from leruli_queue.jobs.listing import Filter, users_page
-from leruli_queue.jobs.many import cancel_jobs, cancel_own, job_statuses
 from leruli_queue.jobs.states import JobState
-from leruli_queue.jobs.status import Status, UnknownJobError, parse_job_id
+from leruli_queue.jobs.status import Status, UnknownJobError, job_statuses, parse_job_id
 from leruli_queue.settings import Settings
 
 router = APIRouter(tags=["tasks"], responses=problems())

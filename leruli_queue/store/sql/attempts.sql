@@ -1,6 +1,6 @@
 -- name: start_attempt^
 -- Leave to start, once: the current attempt, by a current node of the job's group. The row lock
--- on the job is what cancel_job and a second start meet. The same start key asks again after a
+-- on the job is what cancel_jobs and a second start meet. The same start key asks again after a
 -- lost answer, and is answered the same even if the job is being cancelled by now: its receipt is
 -- what makes it cancelled.
 WITH leave AS (

@@ -26,42 +26,13 @@ SELECT id, group_id, bucket
 FROM jobs
 JOIN unnest(:group_ids::int[], :buckets::text[]) AS t (group_id, bucket) USING (group_id, bucket);
 
--- name: job_status^
--- owner_id null: any job of the group.
-SELECT j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb,
-       a.waiting_reason
-FROM jobs j LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
-WHERE j.id = :job_id AND j.group_id = :group_id
-  AND (:owner_id::int IS NULL OR j.user_id = :owner_id);
-
 -- name: job_bucket^
 -- owner_id null: any job of the group.
 SELECT bucket, user_id FROM jobs
 WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_id = :owner_id);
 
--- name: cancel_job^
--- The new state and the owner, or no row when there is nothing to cancel. A job without leave to
--- start is over at once; one that may be running is only marked, and its receipt makes it cancelled.
-WITH cancelled AS (
-    UPDATE jobs
-    SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,
-        reason = CASE WHEN started_at IS NULL THEN :reason ELSE reason END,
-        ended_at = CASE WHEN started_at IS NULL THEN now() END,
-        cancel_requested_at = coalesce(cancel_requested_at, now()),
-        cancelled_by = coalesce(cancelled_by, :user_id)
-    WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_id = :owner_id)
-      AND state IN ('received', 'submitted', 'running')
-    RETURNING id, attempt, state, user_id, cancel_requested_at = now() AS is_first_request
-), stopping AS (
-    UPDATE attempts a
-    SET stop_requested_at = coalesce(stop_requested_at, now())
-    FROM cancelled c
-    WHERE a.job_id = c.id AND a.number = c.attempt
-)
-SELECT state, user_id, is_first_request FROM cancelled;
-
 -- name: job_statuses
--- As job_status, of many jobs. Not a join, for which PostgreSQL would read all attempts.
+-- owner_id null: any job of the group. Not a join, for which PostgreSQL would read all attempts.
 SELECT j.id, j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb,
        (SELECT a.waiting_reason FROM attempts a
         WHERE a.job_id = j.id AND a.number = j.attempt) AS waiting_reason
@@ -70,8 +41,9 @@ WHERE j.id = ANY(:job_ids::uuid[]) AND j.group_id = :group_id
   AND (:owner_id::int IS NULL OR j.user_id = :owner_id);
 
 -- name: cancel_jobs
--- As cancel_job, of many jobs. They are locked in the order of their ids, so that two calls with
--- the same jobs wait for each other and do not deadlock.
+-- The new states of those that had not ended. A job without leave to start is over at once; one that
+-- may be running is only marked, and its receipt makes it cancelled. They are locked in the order of
+-- their ids, so that two calls with the same jobs wait for each other and do not deadlock.
 WITH picked AS (
     SELECT id FROM jobs
     WHERE id = ANY(:job_ids::uuid[]) AND group_id = :group_id

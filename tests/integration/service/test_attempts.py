@@ -5,7 +5,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from service_world import GroupOfTest, claim_jobs, make_group, make_jobs, make_node, state_of
+from service_world import (
+    GroupOfTest,
+    claim_jobs,
+    make_group,
+    make_jobs,
+    make_node,
+    make_user,
+    state_of,
+)
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch.notes import note_observations
@@ -18,9 +26,11 @@ from leruli_queue.jobs.attempts import (
     end_attempt,
     start_attempt,
 )
+from leruli_queue.jobs.cancel import cancel_job
 from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.outcomes import Outcome, Receipt
 from leruli_queue.jobs.retries import Retries
+from leruli_queue.jobs.states import JobState
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
 
@@ -76,25 +86,23 @@ async def test_of_many_starts_at_once_one_wins(pool: Pool, node: Node, attempt: 
 
 async def test_a_start_and_a_cancellation_at_once_agree(pool: Pool, group: GroupOfTest) -> None:
     node = await make_node(pool, group)
+    user = await make_user(pool, group)
+
+    async def cancel(job_id: UUID) -> JobState:
+        async with pool.acquire() as connection:
+            return (await cancel_job(connection, user, job_id)).state
+
     for _ in range(20):
         attempt = await submitted(pool, group)
-        user_id = await pool.fetchval("SELECT user_id FROM jobs WHERE id = $1", attempt.job_id)
-        started, cancelled = await asyncio.gather(
+        started, state = await asyncio.gather(
             start_attempt(pool, node, attempt, KEY),
-            queries.cancel_job(
-                pool,
-                job_id=attempt.job_id,
-                group_id=group.id,
-                user_id=user_id,
-                owner_id=user_id,
-                reason="cancelled",
-            ),
+            cancel(attempt.job_id),
             return_exceptions=True,
         )
         if isinstance(started, StaleAttemptError):
-            assert cancelled["state"] == "cancelled"
+            assert state is JobState.CANCELLED
         else:
-            assert cancelled["state"] == "submitted"
+            assert state is JobState.SUBMITTED
 
 
 async def test_a_node_that_left_gets_no_leave(pool: Pool, node: Node, attempt: AttemptId) -> None:

@@ -18,7 +18,6 @@ from service_world import (
     until_blocked,
 )
 
-from leruli_queue.jobs import many
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
@@ -143,7 +142,7 @@ async def test_what_an_admin_cancels_for_others_is_written_down_once(
 async def test_a_filter_cancels_ones_own_in_the_states(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(many, "CANCELLED_AT_ONCE", 3)
+    monkeypatch.setattr("leruli_queue.jobs.cancel.CANCELLED_AT_ONCE", 3)
     node = await make_node(pool, group)
     started, claimed, *waiting = await make_jobs(pool, group, 9)
     await claim_jobs(pool, group, 2)
