@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         description="Answers that one process holds back at the same time; more are 429 at once.",
     )
 
+    node_package: Path | None = Field(
+        None,
+        description="The file nomadrun.tar (`make dist`) that is handed out at `/nomadrun.tar`.",
+    )
+
     # Limits of a job
     max_bulk: int = Field(
         1000,

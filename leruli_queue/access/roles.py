@@ -18,6 +18,7 @@ class Call(StrEnum):
     LIVEZ = "livez"
     READYZ = "readyz"
     METRICS = "metrics"
+    NODE_PACKAGE = "nomadrun.tar"
     OPENAPI = "openapi.json"
 
     TASK_SUBMIT = "task-submit"
@@ -106,6 +107,7 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.LIVEZ: _PUBLIC,
         Call.READYZ: _PUBLIC,
         Call.METRICS: _PUBLIC,
+        Call.NODE_PACKAGE: _PUBLIC,
         Call.OPENAPI: _PUBLIC,
         Call.TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.WRITES),
         Call.BULK_TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.WRITES),

@@ -13,7 +13,7 @@ from leruli_queue.api.context import open_context
 from leruli_queue.api.errors import install_error_handlers
 from leruli_queue.api.metrics import Metrics
 from leruli_queue.api.middleware import BodyLimit, RequestLog
-from leruli_queue.api.routes import VERSIONS, health, versioned_router
+from leruli_queue.api.routes import VERSIONS, health, package, versioned_router
 from leruli_queue.logs import set_up_logs
 from leruli_queue.settings import Settings, load_settings
 from leruli_queue.store.migrate import migrate
@@ -51,6 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.include_router(health.router)
+    app.include_router(package.router)
     for prefix in VERSIONS:
         app.include_router(versioned_router(), prefix=prefix)
     install_error_handlers(app)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import asyncpg
 import httpx
@@ -92,3 +93,18 @@ async def test_a_changed_or_unknown_history_is_refused(empty_database_url: str) 
     with pytest.raises(SetupError, match="0001_a differs"):
         await migrate(connection, [Migration(1, "0001_a", "CREATE TABLE changed ()")])
     await connection.close()
+
+
+async def test_the_package_for_nodes_is_handed_out_where_there_is_one(
+    settings: Settings, tmp_path: Path
+) -> None:
+    package = tmp_path / "built.tar"
+    async with running_service(settings.model_copy(update={"node_package": package})) as service:
+        missing = await service.get("/nomadrun.tar")
+        assert missing.status_code == 404
+        assert "Ask whoever runs it" in missing.json()["detail"]
+        package.write_bytes(b"a tar")
+        answer = await service.get("/nomadrun.tar")
+        assert answer.content == b"a tar"
+        assert answer.headers["content-type"] == "application/x-tar"
+        assert 'filename="nomadrun.tar"' in answer.headers["content-disposition"]

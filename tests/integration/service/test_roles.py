@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -163,9 +164,11 @@ async def ask(
 
 @pytest.mark.parametrize("call", list(Call))
 async def test_every_secret_may_what_the_table_says(
-    nomad_settings: Settings, pool: Pool, call: Call
+    nomad_settings: Settings, pool: Pool, tmp_path: Path, call: Call
 ) -> None:
-    settings = nomad_settings.model_copy(update={"refusal_delay_s": 0})
+    package = tmp_path / "nomadrun.tar"
+    package.touch()
+    settings = nomad_settings.model_copy(update={"refusal_delay_s": 0, "node_package": package})
     rule = RULES[call]
     async with running_service(settings) as service:
         world = await make_world(pool)

@@ -57,6 +57,7 @@ async def served(nomad_settings: Settings, tmp_path: Path) -> AsyncIterator[http
         "NOMAD_CA_KEY_FILE": str(nomad_settings.nomad_ca_key_file),
         "NOMAD_CERT_FILE": str(nomad_settings.nomad_cert_file),
         "NOMAD_KEY_FILE": str(nomad_settings.nomad_key_file),
+        "NODE_PACKAGE": str(CONFIGURATION),  # any file will do
         # Wrong secrets are tried all the time.
         "REFUSAL_DELAY_S": "0",
         # What an operator sets is not in the schema, which is the same for every service.
