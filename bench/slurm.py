@@ -101,6 +101,13 @@ def intake_rates(folder: Path, limit_s: float) -> dict[str, float]:
     }
 
 
+def cancel_seconds(folder: Path, count: int, limit_s: float) -> float:
+    """Return how long scancel takes to cancel so many waiting jobs."""
+    with running_slurm(folder) as slurm:
+        slurm.run(str(_compiled(slurm.folder)), str(_CLIENTS), str(count), limit_s=limit_s)
+        return slurm.run("scancel", "--name=bench", limit_s=limit_s)
+
+
 @contextmanager
 def running_slurm(folder: Path) -> Iterator[Slurm]:
     """Run a slurmctld without any job.

@@ -32,6 +32,15 @@ def test_intake(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lists_and_cancel(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "--only", "lists", "--only", "cancel", "--crowd", "2000")
+    assert done.returncode == 0, done.stderr
+    assert "| task-list, a page of 100 at any depth, 2,000 jobs in the group, p95" in done.stdout
+    assert "| bulk/task-status of 1,000, 20,000 jobs in the group, p95" in done.stdout
+    assert "| cancel 1,000 waiting jobs" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_takes_too_long_is_said_and_ended(tmp_path: Path) -> None:
     done = _bench(tmp_path, "--only", "intake", "--limit", "1")
     assert done.returncode == 1
