@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -22,16 +21,8 @@ _COLUMNS = (
 _ASKED_FOR = 5000
 
 
-@dataclass(frozen=True)
-class Crowd:
-    """Jobs that were put in: how many, and some of their ids, oldest first."""
-
-    count: int
-    some: list[UUID]
-
-
-def add_crowd(stack: Stack, count: int, states: tuple[JobState, ...]) -> Crowd:
-    """Put jobs of the stack's user into its database, the states in turn."""
+def add_crowd(stack: Stack, count: int, states: tuple[JobState, ...]) -> list[UUID]:
+    """Put jobs of the user in, the states in turn; return some of their ids, oldest first."""
     every = max(1, count // _ASKED_FOR)
     some: list[UUID] = []
     now = datetime.now(UTC)
@@ -49,7 +40,7 @@ def add_crowd(stack: Stack, count: int, states: tuple[JobState, ...]) -> Crowd:
             )
 
     asyncio.run(_copy(stack.database_url, records()))
-    return Crowd(count, some)
+    return some
 
 
 async def _copy(url: str, records: Iterator[tuple[object, ...]]) -> None:

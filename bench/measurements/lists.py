@@ -29,9 +29,10 @@ def lists(options: Options) -> Iterator[Figure]:
     """One connection, one call after the other; depths and jobs drawn from a fixed seed."""
     with running_stack(options.folder / "lists", workers=1) as stack:
         draw = random.Random(_SEED)  # noqa: S311  # no secret
+        some: list[UUID] = []
         count = 0
         for crowd in (options.crowd, 10 * options.crowd):
-            some = add_crowd(stack, crowd - count, _STATES).some
+            some += add_crowd(stack, crowd - count, _STATES)
             count = crowd
             for what, target, path, body, check in _calls(stack, draw, some):
                 samples = [
@@ -49,7 +50,7 @@ def _calls(stack: Stack, draw: random.Random, some: Sequence[UUID]) -> list[_Cal
     """Return what is asked, the target in ms, its path, bodies and what an answer has to hold."""
     secret: dict[str, object] = {"secret": stack.user_secret}
     # So old a job that a full page is behind it.
-    deep = some[len(some) // 50 + 1 :]
+    deep = some[_PAGE:]
     return [
         (
             "task-list, a page of 100 at any depth",
