@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that the given needs lack: setup/packages.sh NEED…
-# with NEED one of python, docker, images, nodes, lint, cc, go. On Debian and Ubuntu by apt, as root or with
-# sudo; elsewhere it says what to install and stops.
+# with NEED one of python, docker, images, nodes, bench, lint, cc, go. On Debian and Ubuntu by apt, as
+# root or with sudo; elsewhere it says what to install and stops.
 #
 # Reads from the environment: what setup/lib.sh does, LERULI_QUEUE_PYTHON (see setup/python.sh).
 set -euo pipefail
@@ -60,6 +60,14 @@ for need in "$@"; do
         have ip || want iproute2
         # Its systemd-analyze judges the units that are written.
         have systemd-analyze || want systemd
+        ;;
+    bench)
+        have slurmctld || want slurmctld
+        have sbatch || want slurm-client
+        have munged || want munge
+        [[ -e /usr/include/slurm/slurm.h ]] || want libslurm-dev
+        have gcc || want gcc libc6-dev
+        have findmnt || want util-linux
         ;;
     lint)
         have shellcheck || want shellcheck

@@ -1,0 +1,148 @@
+"""A cheap load generator: it shares the cores with what it measures.
+
+Requests are made before the clock starts and answers are read after it stopped; in between there
+is one small callback an answer, on uvloop and httptools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import httptools
+import uvloop
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one request."""
+
+    status: int
+    body: bytes
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """All answers, in the order of the requests, and how long they took together."""
+
+    answers: Sequence[Answer]
+    seconds: float
+
+
+class UnexpectedAnswerError(Exception):
+    """The service did not answer what is being measured."""
+
+
+def request(path: str, body: bytes) -> bytes:
+    """Return a POST as it goes over the line."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def send(port: int, requests: Sequence[bytes], *, connections: int, limit_s: float) -> Load:
+    """Send requests over some connections at once, each with one request under way.
+
+    Raises
+    ------
+    TimeoutError
+        When it takes longer than the limit.
+    UnexpectedAnswerError
+        When a connection is closed, or an answer is not 200.
+    """
+    load = uvloop.run(_send(port, requests, connections, limit_s))
+    for answer in load.answers:
+        if answer.status != 200:
+            raise UnexpectedAnswerError(f"{answer.status}: {answer.body[:300]!r}")
+    return load
+
+
+async def _send(port: int, requests: Sequence[bytes], connections: int, limit_s: float) -> Load:
+    loop = asyncio.get_running_loop()
+    shared = _Shared(requests)
+    opened = [
+        (await loop.create_connection(lambda: _Client(shared), "127.0.0.1", port))[1]
+        for _ in range(min(connections, len(requests)))
+    ]
+    began = time.perf_counter()
+    for client in opened:
+        client.send_next()
+    try:
+        async with asyncio.timeout(limit_s):
+            await shared.done
+        seconds = time.perf_counter() - began
+    finally:
+        for client in opened:
+            client.close()
+    return Load([shared.answers[position] for position in range(len(requests))], seconds)
+
+
+class _Shared:
+    """The requests that no connection has taken yet, and the answers that came."""
+
+    def __init__(self, requests: Sequence[bytes]) -> None:
+        self.requests = requests
+        self.next = 0
+        self.answers: dict[int, Answer] = {}
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fail(self, why: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(UnexpectedAnswerError(why))
+
+
+class _Client(asyncio.Protocol):
+    """One connection; httptools calls its on_… methods."""
+
+    def __init__(self, shared: _Shared) -> None:
+        self._shared = shared
+        self._position = 0
+        self._sent_at = 0.0
+        self._body: list[bytes] = []
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's is one by what it does, not by its class.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def send_next(self) -> None:
+        shared = self._shared
+        if shared.next == len(shared.requests):
+            return
+        self._position, shared.next = shared.next, shared.next + 1
+        self._sent_at = time.perf_counter()
+        self._transport.write(shared.requests[self._position])
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        shared = self._shared
+        shared.answers[self._position] = Answer(
+            self._parser.get_status_code(),
+            b"".join(self._body),
+            time.perf_counter() - self._sent_at,
+        )
+        self._body.clear()
+        if len(shared.answers) == len(shared.requests):
+            if not shared.done.done():
+                shared.done.set_result(None)
+            return
+        self.send_next()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if len(self._shared.answers) < len(self._shared.requests):
+            self._shared.fail(f"the service closed a connection ({error})")
+
+    def close(self) -> None:
+        self._transport.close()

@@ -1,0 +1,96 @@
+"""What a figure was measured on: without it, it says nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from leruli_queue.embedded.programs import Programs
+
+_LIBRARIES = ("fastapi", "uvicorn", "pydantic", "asyncpg", "uvloop")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine, and how busy it was before the first measurement."""
+
+    name: str
+    processor: str
+    cores: int
+    memory_gib: float
+    kernel: str
+    system: str
+    # File system and device of the folder that all of it writes to.
+    disk: str
+    load_before: tuple[float, float, float]
+    versions: dict[str, str]
+
+    def lines(self) -> list[str]:
+        """Say it to a person."""
+        load = " ".join(f"{value:.2f}" for value in self.load_before)
+        return [
+            f"{self.name}: {self.cores} cores ({self.processor}), {self.memory_gib:.0f} GiB",
+            f"{self.system}, Linux {self.kernel}, written to {self.disk}",
+            f"load average before: {load}",
+            "; ".join(f"{name} {text}" for name, text in self.versions.items()),
+        ]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it for a file that programs read."""
+        return asdict(self)
+
+
+def describe(folder: Path, programs: Programs, peers: dict[str, str]) -> Machine:
+    """Look at the machine; ``peers`` are the versions of the peers that were found."""
+    return Machine(
+        name=platform.node(),
+        processor=_field(Path("/proc/cpuinfo"), "model name") or platform.machine(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=int((_field(Path("/proc/meminfo"), "MemTotal") or "0").split()[0]) / 2**20,
+        kernel=platform.release(),
+        system=platform.freedesktop_os_release().get("PRETTY_NAME", "Linux"),
+        disk=_said("findmnt", "--noheadings", "--output", "FSTYPE,SOURCE", "--target", str(folder)),
+        load_before=os.getloadavg(),
+        versions={
+            "leruli-queue": _revision(),
+            "Python": platform.python_version(),
+            "PostgreSQL": _said(str(programs.postgres_bin / "postgres"), "--version").split()[-1],
+            "Nomad": _said(str(programs.nomad), "version").split()[1].lstrip("v"),
+            **{library: version(library) for library in _LIBRARIES},
+            **peers,
+        },
+    )
+
+
+def load_now() -> float:
+    """Return how many processes wanted to run in the last minute, on average."""
+    return os.getloadavg()[0]
+
+
+def _revision() -> str:
+    """Return the commit of the tree, with a + when it was changed since."""
+    here = str(Path(__file__).parent)
+    commit = _said("git", "-C", here, "rev-parse", "--short", "HEAD")
+    changed = _said("git", "-C", here, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit or version('leruli-queue')}{'+' if changed else ''}"
+
+
+def _said(*command: str) -> str:
+    """Return what a program prints, in one line; nothing where it is not or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return " ".join(done.stdout.split())
+
+
+def _field(path: Path, name: str) -> str | None:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return None

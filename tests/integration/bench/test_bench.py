@@ -1,0 +1,54 @@
+"""`python -m bench`, for a moment: that it measures, says what, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _bench(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "bench", "--repeat", "1", "--no-peers", "--no-write"),
+            *("--data", str(data), *arguments),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_intake(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "--only", "intake", "--jobs", "1000", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "load average before" in done.stdout
+    for what in ("50 jobs a post", "1,000 jobs a post", "single task-submit"):
+        assert f"| intake, {what}, 8 connections" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_and_cancel(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "--only", "lists", "--only", "cancel", "--crowd", "2000")
+    assert done.returncode == 0, done.stderr
+    assert "| task-list, a page of 100 at any depth, 2,000 jobs in the group, p95" in done.stdout
+    assert "| bulk/task-status of 1,000, 20,000 jobs in the group, p95" in done.stdout
+    assert "| cancel 1,000 waiting jobs" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_takes_too_long_is_said_and_ended(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "--only", "intake", "--limit", "1")
+    assert done.returncode == 1
+    assert "not measured: intake: TimeoutError: it took longer than 1 s (--limit)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_measurement_is_refused(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "--only", "weather")
+    assert done.returncode == 2
+    assert "There is no measurement weather; there are intake" in done.stderr
