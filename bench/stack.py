@@ -1,4 +1,6 @@
-"""A stack for measuring: PostgreSQL with fsync on and `serve`, on loopback, in one folder.
+"""A stack for measuring, on loopback, in one folder.
+
+PostgreSQL with fsync on, `serve`, and where asked for a Nomad server and `dispatch`.
 
 Made of the pieces of `leruli-queue up`, so what is measured is what a person starts.
 """
@@ -8,20 +10,19 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 
 from leruli_queue.access.authenticate import User, authenticate_user
-from leruli_queue.embedded import postgres
+from leruli_queue.embedded import nomad_server, postgres
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.kept import Kept, choose_ports
 from leruli_queue.embedded.processes import Part
 from leruli_queue.embedded.programs import Programs, find_programs
-from leruli_queue.embedded.service import is_ready, serve_part
+from leruli_queue.embedded.service import dispatch_part, is_ready, serve_part
 from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.groups.create import create_group
 from leruli_queue.groups.users import create_user
@@ -36,6 +37,8 @@ class Stack:
     kept: Kept
     programs: Programs
     serve: Part
+    # None without a Nomad.
+    dispatch: Part | None
     user: User
     user_secret: str
 
@@ -49,47 +52,40 @@ class Stack:
         """Address of its database."""
         return postgres.database_url(self.folders, self.kept)
 
-    def sql(self, statement: str, *values: object) -> list[Any]:
-        """Look at or prepare the database, beside what is measured."""
-
-        async def run() -> list[Any]:
-            connection = await asyncpg.connect(self.database_url)
-            try:
-                return await connection.fetch(statement, *values)
-            finally:
-                await connection.close()
-
-        return asyncio.run(run())
-
 
 @contextmanager
-def running_stack(folder: Path, *, workers: int) -> Iterator[Stack]:
+def running_stack(folder: Path, *, workers: int, nomad: bool = False) -> Iterator[Stack]:
     """Run a stack that nobody used before; what it wrote goes with it."""
     folders, kept, programs = Folders(folder), Kept(), find_programs(node=False)
     folders.make()
-    choose_ports(kept, wanted_service_port=None)
-    folders.tls.renew("global", (), days=1)
-    postgres.make_cluster(folders, kept, programs)
-    database = postgres.postgres_part(folders, programs)
-    url = postgres.database_url(folders, kept)
-    serve = serve_part(folders, kept)
-    serve = replace(
-        serve,
-        environment={**serve.environment, f"{PREFIX}LISTEN_WORKERS": str(workers)},
-    )
-    try:
-        database.start()
+    with ExitStack() as at_end:
+        at_end.callback(shutil.rmtree, folder, ignore_errors=True)
+        at_end.callback(folders.remove_sockets)
+        choose_ports(kept, wanted_service_port=None)
+        # Makes the certificates as well.
+        nomad_server.write_configuration(folders, kept)
+        postgres.make_cluster(folders, kept, programs)
+        url = postgres.database_url(folders, kept)
+        database = _started(at_end, postgres.postgres_part(folders, programs))
         database.wait_until(lambda: postgres.answers(url), seconds=60)
-        serve.start()
+        if nomad:
+            server = _started(at_end, nomad_server.server_part(folders, programs))
+            server.wait_until(lambda: nomad_server.has_leader(folders, kept), seconds=60)
+            nomad_server.prepare_access(folders, kept)
+        serve = serve_part(folders, kept)
+        environment = {**serve.environment, f"{PREFIX}LISTEN_WORKERS": str(workers)}
+        serve = _started(at_end, replace(serve, environment=environment))
         # It makes the tables too.
         serve.wait_until(lambda: is_ready(kept), seconds=60)
+        dispatch = _started(at_end, dispatch_part(folders, kept)) if nomad else None
         user, secret = asyncio.run(_make_user(url))
-        yield Stack(folders, kept, programs, serve, user, secret)
-    finally:
-        serve.stop()
-        database.stop()
-        folders.remove_sockets()
-        shutil.rmtree(folder, ignore_errors=True)
+        yield Stack(folders, kept, programs, serve, dispatch, user, secret)
+
+
+def _started(at_end: ExitStack, part: Part) -> Part:
+    part.start()
+    at_end.callback(part.stop)
+    return part
 
 
 async def _make_user(url: str) -> tuple[User, str]:

@@ -3,5 +3,6 @@
 from bench.measurements import intake  # isort: skip  # the order in which they run
 from bench.measurements import lists  # isort: skip
 from bench.measurements import cancel  # isort: skip
+from bench.measurements import memory  # isort: skip
 
-__all__ = ["cancel", "intake", "lists"]
+__all__ = ["cancel", "intake", "lists", "memory"]

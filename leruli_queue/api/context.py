@@ -130,5 +130,14 @@ def address_of(request: Request) -> str | None:
     return request.client.host if request.client else None
 
 
-ContextDep = Annotated[Context, Depends(context_of)]
-AddressDep = Annotated[str | None, Depends(address_of)]
+# FastAPI runs what is not a coroutine in a thread, which takes longer than these do.
+async def _context_of(request: Request) -> Context:
+    return context_of(request)
+
+
+async def _address_of(request: Request) -> str | None:
+    return address_of(request)
+
+
+ContextDep = Annotated[Context, Depends(_context_of)]
+AddressDep = Annotated[str | None, Depends(_address_of)]

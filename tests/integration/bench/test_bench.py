@@ -41,6 +41,14 @@ def test_lists_and_cancel(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_memory(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "--only", "memory", "--crowd", "1000")
+    assert done.returncode == 0, done.stderr
+    assert "| memory with 1,000 jobs waiting" in done.stdout
+    assert "| memory with 10,000 jobs waiting" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_takes_too_long_is_said_and_ended(tmp_path: Path) -> None:
     done = _bench(tmp_path, "--only", "intake", "--limit", "1")
     assert done.returncode == 1

@@ -1,0 +1,67 @@
+"""Memory of `serve` and `dispatch` while very many jobs wait: the backlog stays in PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from bench.crowd import add_crowd
+from bench.figures import Better, Figure, Samples
+from bench.load import request, send
+from bench.registry import Options, measurement
+from bench.stack import Stack, running_stack
+from leruli_queue.errors import SetupError
+from leruli_queue.jobs.states import JobState
+
+# For as long as this each of the two has looked at the backlog many times.
+_SETTLE_S = 15
+_CALLS = 200
+
+
+@measurement("memory")
+def memory(options: Options) -> Iterator[Figure]:
+    """With the crowd and with ten times as many: the second may be a tenth more than the first."""
+    with running_stack(options.folder / "memory", workers=1, nomad=True) as stack:
+        count, before = 0, None
+        for crowd in (options.crowd, 10 * options.crowd):
+            add_crowd(stack, crowd - count, (JobState.RECEIVED,))
+            count = crowd
+            _use(stack, options.limit_s)
+            samples = []
+            for _ in range(options.repeat):
+                time.sleep(_SETTLE_S / options.repeat)
+                samples.append(resident_mb(stack))
+            ours = Samples(samples, note="serve (one process) and dispatch together")
+            target = 400 if before is None else min(400, 1.1 * before)
+            yield Figure(f"memory with {crowd:,} jobs waiting", "MB", Better.LOWER, ours, target)
+            before = ours.median
+
+
+def resident_mb(stack: Stack) -> float:
+    """Return what `serve` and `dispatch` hold in memory."""
+    parts = [part for part in (stack.serve, stack.dispatch) if part is not None]
+    for part in parts:
+        if not part.is_alive:
+            raise SetupError(f"the {part.name} ended while it was measured; see {part.log}")
+    return sum(_resident_kb(part.process.pid) for part in parts if part.process) / 1000
+
+
+def _resident_kb(pid: int) -> float:
+    """Return the resident memory of a process and of its children, as many bytes as kB hold."""
+    process = Path(f"/proc/{pid}")
+    children = (process / "task" / str(pid) / "children").read_text(encoding="utf-8").split()
+    for line in (process / "status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmRSS:"):
+            own = int(line.split()[1]) * 1.024
+            return own + sum(_resident_kb(int(child)) for child in children)
+    raise SetupError(f"the process {pid} ended while it was measured")
+
+
+def _use(stack: Stack, limit_s: float) -> None:
+    """Ask for pages, which is when memory would grow."""
+    body = {"secret": stack.user_secret, "limit": 100}
+    post = request("/v22_1/task-list", orjson.dumps(body))
+    send(stack.port, [post] * _CALLS, connections=4, limit_s=limit_s)
