@@ -56,6 +56,8 @@ class Fence:
     def __init__(self, pool: Pool, gateway: NomadGateway) -> None:
         self._pool = pool
         self._gateway = gateway
+        # The nodes that did not answer Nomad at the last comparison.
+        self.unheard: frozenset[UUID] = frozenset()
 
     async def keep(self) -> None:
         """Compare all nodes of the cluster with the database, once."""
@@ -71,6 +73,9 @@ class Fence:
             node_id: _judge(known.get(node_id), listed.get(node_id))
             for node_id in listed.keys() | known.keys()
         }
+        self.unheard = frozenset(
+            node_id for node_id, verdict in verdicts.items() if verdict.trouble == _NOT_HEARD
+        )
         # One that has just joined gets the time to register.
         noted = {
             node_id: verdict

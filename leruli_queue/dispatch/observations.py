@@ -27,6 +27,9 @@ class Observation:
     running_since: datetime | None
     # Nothing of it will run any more: stage-out is over, or never will be.
     dead: bool
+    # A task failed: stage-in, or the command, whose stage-out may still run. For one that never had
+    # leave to start this is the end, too: when its node goes before stage-out, Nomad leaves it so.
+    failed: bool
     # Its node does not answer.
     silent: bool
 
@@ -45,6 +48,7 @@ def observe(allocation: dict[str, Any]) -> Observation | None:
         create_index=allocation["CreateIndex"],
         running_since=_running_since(tasks.get("main") or {}),
         dead=_is_dead(allocation, tasks),
+        failed=status == "failed",
         silent=status == "unknown",
     )
 

@@ -14,7 +14,8 @@ not in flight / alive in Nomad                     stopped there
 over in Nomad, no receipt for the grace time,      given up
 and its node does not say that it holds it
 on a node that is silent for too long, in Nomad    asked once more; then given up and stopped
-and towards us
+(whatever it says of the allocation) and towards
+us
 =================================================  ==========================================
 
 Nothing is given up on old knowledge alone: a dispatcher or a Nomad that was away for an hour has
@@ -72,6 +73,7 @@ class Reconciler:
         next_comparison = clock.time() + self._settings.reconcile_interval_s
         while True:
             await self._fence.keep()
+            await self.note_unheard()
             await self.give_up_overdue()
             await self.give_back_misplaced()
             if clock.time() >= next_comparison:
@@ -95,6 +97,16 @@ class Reconciler:
             await self._stop_strays(children)
             await self._give_up_missing(in_flight, children, allocations)
 
+    async def note_unheard(self) -> None:
+        """Note the silence of nodes that Nomad does not hear, whatever it says of what runs there.
+
+        An allocation of which a task failed stays `failed` in Nomad when its node goes, and its
+        stage-out `pending` or `running` for ever.
+        """
+        await queries.note_unheard(
+            self._pool, cluster=self._cluster, node_ids=list(self._fence.unheard)
+        )
+
     async def give_up_overdue(self) -> None:
         """Give up attempts without a receipt, and those on nodes that are silent for too long."""
         found = await rows(
@@ -116,7 +128,9 @@ class Reconciler:
             else:
                 reason = "its node did not begin with it"
             attempt = AttemptId(row["job_id"], row["number"])
-            losses.append(Loss(attempt, reason, counts=row["started"]))
+            losses.append(
+                Loss(attempt, reason, counts=row["started"], only_unstarted=not row["started"])
+            )
         await give_up(self._pool, losses, Retries.of(self._settings))
 
     async def _is_back(self, allocation_id: str) -> bool:
@@ -125,7 +139,7 @@ class Reconciler:
             seen = observe(await self._gateway.read_allocation(allocation_id))
         except NomadNotFoundError:
             return False
-        if seen is None or seen.silent:
+        if seen is None or seen.silent or seen.node_id in self._fence.unheard:
             return False
         await note_observations(self._pool, [seen])
         return True

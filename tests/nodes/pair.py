@@ -121,10 +121,10 @@ def phases(machine: Machine) -> list[str]:
     return [json.loads(path.read_text())["phase"] for path in folder.glob("*.json")]
 
 
-def containers(machine: Machine, *options: str) -> list[str]:
-    """The attempts whose containers run there; with --all, those that are over as well."""
-    shown = "docker ps --format '{{.Label \"leruli.attempt\"}}' "
-    script = f"DOCKER_HOST=unix:///run/user/2013/docker.sock {shown}{' '.join(options)}"
+def containers(machine: Machine) -> list[str]:
+    """The attempts whose containers run there."""
+    shown = "docker ps --format '{{.Label \"leruli.attempt\"}}'"
+    script = f"DOCKER_HOST=unix:///run/user/2013/docker.sock {shown}"
     return sorted(machine.host.shell(script, user="leruli").stdout.split())
 
 

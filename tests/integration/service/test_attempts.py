@@ -192,7 +192,9 @@ async def test_once_started_only_the_allocation_on_that_node_counts(
     await start_attempt(pool, node, attempt, KEY)
 
     def seen(where: Node, *, dead: bool, index: int) -> Observation:
-        return Observation(attempt, where.id, f"a{index}", index, None, dead=dead, silent=False)
+        return Observation(
+            attempt, where.id, f"a{index}", index, None, dead=dead, failed=False, silent=False
+        )
 
     dead = "SELECT allocation_dead_at IS NOT NULL FROM attempts"
     alive_here, dead_there = seen(node, dead=False, index=2), seen(other, dead=True, index=1)
@@ -201,6 +203,20 @@ async def test_once_started_only_the_allocation_on_that_node_counts(
         assert await pool.fetchval(dead) is False
     await note_observations(pool, [seen(node, dead=True, index=2)])
     assert await pool.fetchval(dead) is True
+
+
+async def test_a_failed_task_is_the_end_of_an_attempt_without_leave_to_start(
+    pool: Pool, node: Node, attempt: AttemptId
+) -> None:
+    """Where its node goes before stage-out, Nomad never says more than `failed`."""
+    seen = Observation(attempt, node.id, "a1", 1, None, dead=False, failed=True, silent=False)
+    over = "SELECT allocation_dead_at IS NOT NULL FROM attempts"
+    await note_observations(pool, [seen])
+    assert await pool.fetchval(over) is True
+    # One that has leave after all still has its output to bring.
+    await start_attempt(pool, node, attempt, KEY)
+    await note_observations(pool, [seen])
+    assert await pool.fetchval(over) is False
 
 
 async def test_a_node_of_another_group_learns_nothing(pool: Pool, attempt: AttemptId) -> None:

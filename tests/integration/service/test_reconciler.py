@@ -109,6 +109,49 @@ async def test_a_node_that_is_back_is_asked_before_its_job_is_given_up(
         assert await pool.fetchval("SELECT silent_since FROM attempts") is None
 
 
+async def test_a_failed_command_on_a_node_that_nomad_does_not_hear_is_given_up(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    """The node went while it uploaded: Nomad leaves the allocation `failed`, not `unknown`."""
+    [job_id] = await make_jobs(pool, group, 1)
+
+    class FailedThere:
+        """A FAKE of a Nomad that had a client: this server has none. It does not have the node."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(gateway, name)
+
+        async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
+            [child] = await children_of(gateway, job_id)
+            return {
+                "ID": allocation_id,
+                "JobID": child["ID"],
+                "NodeID": str(node.id),
+                "CreateIndex": 1,
+                "ClientStatus": "failed",
+                "TaskStates": {
+                    "stage-out": {"State": "running", "StartedAt": "2026-11-24T00:00:00Z"}
+                },
+            }
+
+    failed: Any = FailedThere()
+    async with dispatching(nomad_settings, pool, failed) as active:
+        await active.feeder.feed_once()
+        await pool.execute(
+            "UPDATE jobs SET state = 'running', started_at = now(), node_id = $1", node.id
+        )
+        await pool.execute("UPDATE attempts SET allocation_id = 'a1', node_id = $1", node.id)
+        await active.fence.keep()
+        await active.reconciler.note_unheard()
+        assert await pool.fetchval("SELECT silent_since IS NOT NULL FROM attempts")
+        await pool.execute("UPDATE attempts SET silent_since = now() - interval '1 hour'")
+        await active.reconciler.give_up_overdue()
+    assert await state_of(pool, job_id) == (
+        "received",
+        "its node does not answer; it will run again",
+    )
+
+
 async def test_a_silent_node_that_still_uploads_keeps_its_attempt(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
