@@ -17,6 +17,7 @@ _NOT_OURS += (
     "/var/cache/",
     "/var/lib/apt/",
     "/var/log/",
+    "/tmp/plugin",  # an empty socket of a Nomad plugin that was ended with the machine's jobs
 )
 
 
