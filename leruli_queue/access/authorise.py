@@ -31,9 +31,9 @@ async def authorise_user(connection: Connection | Pool, call: Call, secret: str)
     Raises
     ------
     SecretRefusedError
-        When the secret is malformed, unknown or revoked, or the group disabled.
+        When the secret is malformed, unknown or revoked.
     UserReportableError
-        403 when the user's role is not enough.
+        403 when the user's role is not enough, or the group is disabled.
     """
     rule = RULES[call]
     if rule.effect is Effect.ADMINISTERS:
@@ -55,7 +55,9 @@ async def authorise_reader(connection: Connection | Pool, call: Call, token: str
     Raises
     ------
     SecretRefusedError
-        When the token is malformed or unknown, or the group disabled.
+        When the token is malformed or unknown.
+    UserReportableError
+        403 when the group is disabled.
     """
     _open_to(Role.READER, call)
     return await authenticate_reader(connection, token)
@@ -69,9 +71,9 @@ async def authorise_reader_or_admin(
     Raises
     ------
     SecretRefusedError
-        When the secret is malformed, unknown or revoked, or the group disabled.
+        When the secret is malformed, unknown or revoked.
     UserReportableError
-        403 when it is a user's who is no admin.
+        403 when it is a user's who is no admin, or the group is disabled.
     """
     if admin_secret is not None and (group_token is None or is_kind(admin_secret, SecretType.API)):
         return (await authorise_user(connection, call, admin_secret)).group_id
