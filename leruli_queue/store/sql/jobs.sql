@@ -21,6 +21,11 @@ UNION
 SELECT j.id, j.group_id, j.bucket
 FROM jobs j JOIN given USING (group_id, bucket);
 
+-- name: count_waiting$
+-- Jobs of a group that were received and not dispatched; counting ends where it does not matter.
+SELECT count(*)
+FROM (SELECT FROM jobs WHERE group_id = :group_id AND state = 'received' LIMIT :most) AS waiting;
+
 -- name: jobs_by_bucket
 SELECT id, group_id, bucket
 FROM jobs
