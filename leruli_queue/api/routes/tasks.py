@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -46,8 +47,9 @@ async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
     """Submit one job and answer its id. The same bucket again answers the same id."""
     job = _within_limits(body.new_job(), context.settings)
     async with context.reading() as connection:
-        user = await authorise_user(connection, Call.TASK_SUBMIT, body.secret)
-        [job_id] = await take_in(connection, [(_able_to_submit(user), job)])
+        user = _able_to_submit(await authorise_user(connection, Call.TASK_SUBMIT, body.secret))
+        await context.backlog.make_room(connection, {user.group_id: 1})
+        [job_id] = await take_in(connection, [(user, job)])
         if job_id is None:
             raise await _refused_meanwhile(connection, Call.TASK_SUBMIT, body.secret)
     return str(job_id)
@@ -92,6 +94,8 @@ async def bulk_task_submit(
                 case user:
                     accepted.append((position, user, job))
         if accepted:
+            groups = Counter(user.group_id for _, user, _ in accepted)
+            await context.backlog.make_room(connection, groups)
             job_ids = await take_in(connection, [(user, job) for _, user, job in accepted])
             for (position, _, _), job_id in zip(accepted, job_ids, strict=True):
                 if job_id is not None:

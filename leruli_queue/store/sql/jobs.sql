@@ -5,6 +5,14 @@ SELECT take_in(
     :memory_mbs, :time_limits, :priorities
 );
 
+-- name: count_waiting$
+-- Jobs of a group that were received and not dispatched; counting ends where it does not matter.
+-- The order is the index's: without it PostgreSQL may read the whole table.
+SELECT count(*)
+FROM (
+    SELECT FROM jobs WHERE group_id = :group_id AND state = 'received' ORDER BY id LIMIT :most
+) AS waiting;
+
 -- name: job_bucket^
 -- owner_id null: any job of the group.
 SELECT bucket, user_id FROM jobs
@@ -18,6 +26,22 @@ SELECT j.id, j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb,
 FROM jobs j
 WHERE j.id = ANY(:job_ids::uuid[]) AND j.group_id = :group_id
   AND (:owner_id::int IS NULL OR j.user_id = :owner_id);
+
+-- name: count_ahead$
+-- How many waiting jobs of the same user the feeder takes before this one, of those that are older.
+-- The order as in count_waiting.
+SELECT count(*)
+FROM (
+    SELECT FROM jobs j
+    CROSS JOIN LATERAL (
+        SELECT FROM jobs older
+        WHERE older.user_id = j.user_id AND older.state = 'received' AND older.id < j.id
+          AND older.priority >= j.priority
+        ORDER BY older.id
+        LIMIT :most
+    ) AS older
+    WHERE j.id = :job_id
+) AS ahead;
 
 -- name: cancel_jobs
 -- The new states of those that had not ended. A job without leave to start is over at once; one that
