@@ -35,9 +35,15 @@ DATABASE_AWAY = (
     TimeoutError,
 )
 
-# Each statement sees what was committed before it, so that what waited for a revocation is refused.
 # Asked for, because whoever runs the server may have chosen another default.
-_SESSION = {"default_transaction_isolation": "read committed"}
+_SESSION = {
+    # Each statement sees what was committed before it, so that what waited for a revocation is
+    # refused.
+    "default_transaction_isolation": "read committed",
+    # What is asked often is in memory, and disks do not turn any more. PostgreSQL's own 4 makes it
+    # read a whole table where some hundred rows are looked up (tests/…/test_plans.py).
+    "random_page_cost": "1.1",
+}
 
 
 async def connect(settings: Settings) -> Connection:

@@ -23,7 +23,8 @@ GROUP BY j.group_id, j.cores, j.memory_mb;
 -- turns: next is who has the fewest in flight. A user's own jobs go by priority, then by age.
 -- Committed before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id,
 -- which is dispatched again under the same token.
-WITH member AS (
+WITH member AS MATERIALIZED (
+    -- Once a user: PostgreSQL would count again for each candidate.
     SELECT u.id, (SELECT count(*) FROM jobs f
                   WHERE f.user_id = u.id AND f.state IN ('submitted', 'running')) AS in_flight
     FROM users u
@@ -68,17 +69,16 @@ WITH member AS (
         LIMIT :limit
     ) AS c
 ), picked AS (
-    SELECT j.id FROM jobs j
-    JOIN (SELECT id, turn FROM candidate ORDER BY turn, id LIMIT :limit) AS c ON c.id = j.id
-    WHERE j.state = 'received'
-    ORDER BY c.turn, c.id
-    FOR UPDATE OF j SKIP LOCKED
+    -- Through arrays, as in cancel_own_jobs.
+    SELECT id FROM jobs
+    WHERE id = ANY(ARRAY(SELECT id FROM candidate ORDER BY turn, id LIMIT :limit))
+      AND state = 'received'
+    FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE jobs j
     SET state = 'submitted', attempt = j.attempt + 1, submitted_at = now(), reason = NULL,
         node_id = NULL, not_before = NULL
-    FROM picked p
-    WHERE j.id = p.id AND j.state = 'received'
+    WHERE j.id = ANY(ARRAY(SELECT id FROM picked)) AND j.state = 'received'
     RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.memory_mb
 ), noted AS (
     INSERT INTO attempts (job_id, number, node_set, cluster)
@@ -88,9 +88,13 @@ SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM cla
 
 -- name: starving_groups
 -- Groups of which a dispatched job has found no place for longer than patience while others of the
--- group run. Where nothing runs and it still has no place, more room would not help it.
+-- group run. Where nothing runs and it still has no place, more room would not help it. (The attempts
+-- of jobs in flight are looked up one by one, here and below, which LIMIT 1 is for: of a plain join
+-- PostgreSQL reads all attempts there ever were as soon as it expects some thousands in flight.)
 SELECT DISTINCT j.group_id
-FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+FROM jobs j CROSS JOIN LATERAL (
+    SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
+) AS a
 WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
   AND a.cluster = :cluster AND a.allocation_id IS NULL AND a.nomad_job_id IS NOT NULL
   AND a.claimed_at < now() - make_interval(secs => :patience_s)
@@ -167,8 +171,10 @@ WHERE a.job_id = s.job_id AND a.number = s.number AND a.ended_at IS NULL
 UPDATE attempts a SET silent_since = now()
 FROM jobs j
 WHERE a.job_id = j.id AND a.number = j.attempt AND j.state IN ('submitted', 'running')
+  -- The job of a started attempt has its node as well. By that, few are looked up in attempts.
+  AND j.node_id = ANY(:node_ids::uuid[]) AND a.node_id = j.node_id
   AND a.cluster = :cluster AND a.ended_at IS NULL AND a.silent_since IS NULL
-  AND a.allocation_id IS NOT NULL AND a.node_id = ANY(:node_ids::uuid[]);
+  AND a.allocation_id IS NOT NULL;
 
 -- name: note_waiting!
 -- From Nomad's evaluations: why these attempts have no place yet.
@@ -181,13 +187,17 @@ WHERE a.job_id = s.job_id AND a.number = s.number AND a.allocation_id IS NULL
 -- What should be in Nomad, for the comparison with what is.
 SELECT a.job_id, a.number, a.nomad_job_id, j.started_at, a.allocation_dead_at IS NOT NULL AS dead,
        a.claimed_at < now() - make_interval(secs => 60) AS old
-FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+FROM jobs j CROSS JOIN LATERAL (
+    SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
+) AS a
 WHERE j.state IN ('submitted', 'running') AND a.cluster = :cluster;
 
 -- name: attempts_without_a_place
 -- Dispatched, and not placed on any node yet.
 SELECT j.group_id, a.job_id, a.number, a.node_set
-FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+FROM jobs j CROSS JOIN LATERAL (
+    SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
+) AS a
 WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
   AND a.allocation_id IS NULL AND a.nomad_job_id IS NOT NULL AND a.cluster = :cluster;
 
@@ -204,7 +214,9 @@ WHERE a.job_id = s.job_id AND a.number = s.number;
 -- is good for as long as the job may take: a node ends what is over its time limit.
 SELECT a.job_id, a.number, a.allocation_id, a.silent_since IS NOT NULL AS silent,
        j.started_at IS NOT NULL AS started
-FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+FROM jobs j CROSS JOIN LATERAL (
+    SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
+) AS a
 WHERE j.state IN ('submitted', 'running') AND a.ended_at IS NULL AND a.cluster = :cluster
   AND (a.allocation_dead_at < now() - make_interval(secs => :receipt_grace_s)
        OR (a.allocation_dead_at IS NOT NULL AND j.started_at IS NULL)
@@ -223,6 +235,8 @@ SELECT job_id, number, nomad_job_id
 FROM attempts
 WHERE stop_requested_at IS NOT NULL AND stopped_at IS NULL AND nomad_job_id IS NOT NULL
   AND cluster = :cluster
+-- The index's order. Without it PostgreSQL, which expects to come upon so many soon, reads the table.
+ORDER BY job_id, number
 LIMIT :limit;
 
 -- name: note_stopped!

@@ -1,54 +1,72 @@
-"""No statement about one's jobs reads a whole table, whatever PostgreSQL knows of its arguments."""
+"""No statement reads a whole large table, whatever PostgreSQL knows of its arguments."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from service_world import GroupOfTest, make_user
+from service_world import GroupOfTest, make_group, make_user
 
+from leruli_queue.access.authenticate import User
+from leruli_queue.jobs.intake import NewJob, take_in
 from leruli_queue.jobs.states import JobState
+from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
 
+# Enough for an index to be worth it; with more jobs a whole table is the worse choice still. What
+# was seen with 1,000,000 stands in docs/scheduling.md.
 JOBS = 60_000
-BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}
 
 LARGE = {"jobs", "attempts", "audit"}
+# Indexes of what is under way: read as a whole they are small.
+OF_FEW = {"jobs_in_flight", "attempts_undispatched", "attempts_to_stop"}
 
 STATES = list(JobState)
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 IDS = [uuid4() for _ in range(1000)]
+NODE = uuid4()
+NOW = datetime.now(UTC)
+
+PAGE: dict[str, Any] = {"states": STATES, "from_id": FIRST, "before_id": LAST, "limit": 100}
+CLUSTER = {"cluster": DEFAULT}
+ATTEMPT: dict[str, Any] = {"job_id": IDS[0], "number": 1}
+# As many as there are in the window.
+MANY = 200
+ATTEMPTS: dict[str, Any] = {"job_ids": IDS[:MANY], "numbers": [1] * MANY}
+OWN: dict[str, Any] = {"group_id": 1, "owner_id": 1}
+RETRY = {"retry_delay_s": 5.0}
+
+
+def each(value: object) -> list[object]:
+    """The same for each of ATTEMPTS."""
+    return [value] * MANY
+
 
 STATEMENTS: dict[str, dict[str, Any]] = {
-    "job_statuses": {"job_ids": IDS, "group_id": 1, "owner_id": 1},
+    # What users ask for.
+    "job_bucket": OWN | {"job_id": IDS[0]},
+    "job_statuses": OWN | {"job_ids": IDS},
     "count_ahead": {"job_id": IDS[0], "most": 1001},
     "count_waiting": {"group_id": 1, "most": 2_000_000},
-    "cancel_jobs": {
-        "job_ids": IDS,
-        "group_id": 1,
-        "owner_id": 1,
-        "user_id": 1,
-        "reason": "why",
-        "action": "job-cancelled",
-    },
+    "cancel_jobs": OWN | {"job_ids": IDS, "user_id": 1, "reason": "why", "action": "job-cancelled"},
     "cancel_own_jobs": {"user_id": 1, "states": ["received"], "reason": "why", "limit": 20_000},
-    "page_of_users": {
-        "user_ids": [1],
-        "states": STATES,
-        "from_id": FIRST,
-        "before_id": LAST,
-        "limit": 100,
-    },
-    "page_of_group": {
+    "page_of_users": PAGE | {"user_ids": [1]},
+    "page_of_group": PAGE | {"group_id": 1},
+    "listed_jobs": {"ids": IDS[:100]},
+    "usage_of_group": {
         "group_id": 1,
-        "states": STATES,
-        "from_id": FIRST,
-        "before_id": LAST,
-        "limit": 100,
+        "since": NOW - timedelta(days=1),
+        "until": NOW,
+        "by_user": True,
+        "by_code": True,
+        "by_month": True,
+        "limit": 1000,
     },
     "audit_page": {
         "group_id": 1,
@@ -58,41 +76,177 @@ STATEMENTS: dict[str, dict[str, Any]] = {
         "before_id": None,
         "limit": 100,
     },
-    "listed_jobs": {"ids": IDS[:100]},
+    "nodes_of_group": {"group_id": 1},
+    "group_overview": {},
+    # The feeder.
+    "groups_with_backlog": CLUSTER,
+    "waiting_by_shape": CLUSTER,
+    "starving_groups": CLUSTER | {"patience_s": 300.0},
+    "claim_jobs": CLUSTER
+    | {"group_id": 1, "node_set": "set", "full_cores": [], "full_memories": [], "limit": 200},
+    "undispatched_attempts": CLUSTER | {"limit": 200},
+    "note_dispatched": ATTEMPT | {"nomad_job_id": "child"},
+    # The tracker.
+    "note_running": ATTEMPTS | {"node_ids": each(NODE), "times": each(NOW)},
+    "note_allocations": ATTEMPTS
+    | {
+        "node_ids": each(NODE),
+        "allocation_ids": each("allocation"),
+        "deads": each(False),
+        "faileds": each(False),
+        "silents": each(False),
+    },
+    "note_waiting": ATTEMPTS | {"reasons": each("why")},
+    # The reconciler and the stopper.
+    "attempts_in_flight": CLUSTER,
+    "attempts_without_a_place": CLUSTER,
+    "overdue_attempts": CLUSTER | {"receipt_grace_s": 60.0, "node_silence_s": 60.0},
+    "note_unheard": CLUSTER | {"node_ids": [NODE]},
+    "note_gone": ATTEMPTS,
+    "give_up_attempts": ATTEMPTS
+    | RETRY
+    | {
+        "reasons": each("why"),
+        "losts": each(True),
+        "laters": each(True),
+        "unstarteds": each(False),
+        "max_attempts": 3,
+    },
+    "attempts_to_stop": CLUSTER | {"limit": 200},
+    "note_stopped": ATTEMPT,
+    # What nodes ask for and tell.
+    "start_attempt": ATTEMPT | {"node_id": NODE, "start_key": "key"},
+    "why_no_start": {"job_id": IDS[0], "node_id": NODE},
+    "allow_upload": ATTEMPT | {"node_id": NODE},
+    "attempt_for_receipt": ATTEMPT,
+    "end_attempt": ATTEMPT
+    | {
+        "outcome": "ended",
+        "exit_code": 0,
+        "message": None,
+        "wall_s": 1.0,
+        "cpu_s": 1.0,
+        "peak_memory_mb": 1,
+        "uploaded_bytes": 1,
+        "uploaded_files": 1,
+    },
+    "end_job": ATTEMPT | {"state": "completed", "reason": None, "exit_code": 0},
+    "requeue_job": ATTEMPT | RETRY | {"reason": "why", "lost": 1},
+    "attempts_not_held": ATTEMPTS | {"node_id": NODE},
+    "attempts_on_node": {"group_id": 1, "node_id": NODE},
+    "node_leaves": {"node_id": NODE},
 }
+_READS = re.compile(rf"\b(FROM|JOIN|UPDATE)\s+({'|'.join(LARGE)})\b")
 
 
 @pytest.fixture
-async def filled(pool: Pool, group: GroupOfTest) -> AsyncIterator[Connection]:
-    """Two users with jobs in every state, and statistics of them."""
-    user = await make_user(pool, group)
+async def user(pool: Pool, group: GroupOfTest) -> User:
+    return await make_user(pool, group)
+
+
+@pytest.fixture
+async def filled(pool: Pool, group: GroupOfTest, user: User) -> AsyncIterator[Connection]:
+    """A group after some weeks: half of the jobs have ended, one in a hundred is in flight."""
+    node_id = await pool.fetchval(
+        "INSERT INTO nodes (id, group_id, name, key_id, token_hash, epoch, cores, memory_mb,"
+        " agent_version) VALUES ($1, $2, 'machine', 'key', '', 1, 4, 8000, '1') RETURNING id",
+        NODE,
+        group.id,
+    )
+    other = await make_group(pool, "physicists")
     async with pool.acquire() as connection:
         await connection.execute(
             """
             INSERT INTO jobs (id, group_id, user_id, bucket, name, code, version, cores, memory_mb,
-                              time_limit_s, state)
+                              time_limit_s, state, attempt, node_id, started_at, ended_at)
             SELECT (lpad(to_hex(n), 12, '0') || '70008000000000000000')::uuid, $1,
                    (ARRAY[$2, (SELECT min(id) FROM users)])[1 + n % 2], 'bucket-' || n, 'default',
-                   'psi4', '1.5', 1, 4000, 60, (enum_range(NULL::job_state))[1 + n % 6]
+                   'psi4', '1.5', CASE WHEN n % 3 = 0 THEN 64 ELSE 1 END, 4000, 60, state,
+                   CASE WHEN state = 'received' THEN 0 ELSE 2 END,
+                   CASE WHEN state = 'running' THEN $4::uuid END,
+                   CASE WHEN state = 'running' THEN now() END,
+                   CASE WHEN state IN ('completed', 'failed', 'cancelled')
+                        THEN now() - n * interval '1 minute' END
             FROM generate_series(1, $3) AS n
+            CROSS JOIN LATERAL (SELECT (CASE
+                WHEN n % 200 = 0 THEN 'submitted' WHEN n % 200 = 1 THEN 'running'
+                WHEN n % 2 = 0 THEN 'received'
+                ELSE (ARRAY['completed', 'failed', 'cancelled'])[1 + n % 3] END)::job_state AS state
+            ) AS s
             """,
             group.id,
             user.id,
             JOBS,
+            node_id,
         )
         await connection.execute(
-            "INSERT INTO attempts (job_id, number, node_set) "
-            "SELECT id, n, 'set' FROM jobs CROSS JOIN generate_series(1, 2) AS n"
+            """
+            INSERT INTO attempts (job_id, number, node_set, nomad_job_id, allocation_id, node_id,
+                                  ended_at, stop_requested_at, stopped_at)
+            SELECT id, n, 'set', 'child', 'allocation', node_id,
+                   CASE WHEN ended_at IS NOT NULL AND n = 2 THEN ended_at END,
+                   CASE WHEN n = 1 THEN now() END, CASE WHEN n = 1 THEN now() END
+            FROM jobs CROSS JOIN generate_series(1, 2) AS n
+            WHERE attempt = 2
+            """
         )
-        await connection.execute("UPDATE jobs SET attempt = 2")
         await connection.execute(
-            "INSERT INTO audit (group_id, action, subject) "
-            "SELECT $1, 'job-cancelled', n::text FROM generate_series(1, $2) AS n",
+            "INSERT INTO audit (group_id, action, subject)"
+            " SELECT (ARRAY[$1::int, $2::int])[1 + n % 2], 'job-cancelled', n::text"
+            " FROM generate_series(1, $3) AS n",
             group.id,
+            other.id,
             JOBS,
         )
-        await connection.execute("ANALYZE")
+        await connection.execute("VACUUM ANALYZE")
         yield connection
+
+
+def test_every_statement_that_reads_a_large_table_is_looked_at() -> None:
+    reading = {
+        name
+        for name in queries.available_queries
+        # aiosql adds a method that gives a cursor for each that selects.
+        if not name.endswith("_cursor") and _READS.search(getattr(queries, name).sql)
+    }
+    assert reading == STATEMENTS.keys()
+
+
+async def test_no_statement_reads_a_large_table_as_a_whole(filled: Connection) -> None:
+    offenders = {}
+    for name in STATEMENTS:
+        for generic in (False, True):
+            plan = await plan_of(filled, name, generic=generic)
+            reading = [node for node in nodes(plan) if reads_large_table(node)]
+            assert reading, name
+            whole = [
+                (node["Node Type"], node.get("Relation Name") or node["Index Name"])
+                for node in reading
+                if reads_whole(node)
+            ]
+            if whole:
+                offenders[name, generic] = whole
+    assert offenders == {}
+
+
+async def test_taking_jobs_in_reads_no_large_table_as_a_whole(
+    filled: Connection, user: User
+) -> None:
+    """The statements of a function cannot be explained from outside; what they did is counted."""
+    # For the first few calls PostgreSQL would plan by the arguments, if it were allowed to.
+    for number in range(20):
+        jobs = [
+            (user, NewJob(f"bucket-{place}", "default", "psi4", "1.5", 1, 4000, 60))
+            # Some are there, some are not.
+            for place in range(JOBS - 500 + number, JOBS + 500 + number)
+        ]
+        async with filled.transaction():
+            assert all(await take_in(filled, jobs))
+            scans = await filled.fetchval(
+                "SELECT sum(seq_scan) FROM pg_stat_xact_user_tables WHERE relname = ANY ($1)",
+                LARGE,
+            )
+        assert scans == 0
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -101,22 +255,29 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(child)
 
 
-async def test_no_statement_scans_all_jobs(filled: Connection) -> None:
-    offenders = {}
-    for name in STATEMENTS:
-        for generic in (False, True):
-            scans = await scans_of(filled, name, generic=generic)
-            assert scans, name
-            if not {kind for _, kind in scans} <= BY_INDEX:
-                offenders[name, generic] = scans
-    assert offenders == {}
+def reads_large_table(node: dict[str, Any]) -> bool:
+    if node["Node Type"] == "Bitmap Index Scan":  # which does not say of what
+        return any(node["Index Name"].startswith(table) for table in LARGE)
+    # The node above it says what is read of the table.
+    return node.get("Relation Name") in LARGE and node["Node Type"] in {
+        "Seq Scan",
+        "Sample Scan",
+        "Index Scan",
+        "Index Only Scan",
+    }
 
 
-async def scans_of(connection: Connection, name: str, *, generic: bool) -> list[tuple[str, str]]:
-    """How a statement reads the large tables.
+def reads_whole(node: dict[str, Any]) -> bool:
+    if "Index Name" not in node:
+        return True
+    return "Index Cond" not in node and node["Index Name"] not in OF_FEW
 
-    `generic`: as PostgreSQL plans a prepared statement that it has seen a few times, without
-    regard to the arguments.
+
+async def plan_of(connection: Connection, name: str, *, generic: bool) -> dict[str, Any]:
+    """How PostgreSQL runs a statement.
+
+    `generic`: as it plans a prepared statement that it has seen a few times, without regard to the
+    arguments.
     """
     sql = getattr(queries, name).sql
     # aiosql numbers the arguments in this order.
@@ -124,13 +285,10 @@ async def scans_of(connection: Connection, name: str, *, generic: bool) -> list[
     if generic:
         await connection.execute("SET plan_cache_mode = force_generic_plan")
         await connection.execute(f"PREPARE {name} AS {sql}")
-        nulls = ", ".join(["NULL"] * len(order))
-        text = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE {name} ({nulls})")
+        nulls = f"({', '.join(['NULL'] * len(order))})" if order else ""
+        text = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE {name} {nulls}")
     else:
         values = [STATEMENTS[name][argument] for argument in order]
         text = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *values)
-    return [
-        (node["Relation Name"], node["Node Type"])
-        for node in nodes(json.loads(text)[0]["Plan"])
-        if node.get("Relation Name") in LARGE and "Scan" in node["Node Type"]
-    ]
+    plan: dict[str, Any] = json.loads(text)[0]["Plan"]
+    return plan
