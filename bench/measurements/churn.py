@@ -1,0 +1,221 @@
+"""What a million changes of state leave behind: size of the tables, dead rows, and the pace."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from bench.figures import Better, Figure, Samples
+from bench.load import UnexpectedAnswerError
+from bench.registry import Options, measurement
+from bench.stack import Stack, running_stack
+from leruli_queue.access.secrets import SecretType, make
+from leruli_queue.jobs.intake import NewJob, take_in
+from leruli_queue.jobs.outcomes import Outcome
+from leruli_queue.jobs.states import JobState
+from leruli_queue.nomad.clusters import DEFAULT
+from leruli_queue.store.queries import queries, rows
+
+# Received, submitted, running, completed.
+_CHANGES = 4
+# Jobs in one round, and how many run at a time: which of them end next is drawn by lot.
+_ROUND = 200
+_RUNNING = 5000
+_SEED = 6
+_TABLES = ("jobs", "attempts")
+
+
+@dataclass(frozen=True)
+class _Remains:
+    """What stands in the database after all rounds."""
+
+    # Seconds that each round took, in order.
+    seconds: Sequence[float]
+    dead_share: float
+    bytes_used: int
+    # Of the same rows without any room left.
+    bytes_packed: int
+
+
+@measurement("churn")
+def churn(options: Options) -> Iterator[Figure]:
+    """Ten times the crowd in changes, by the statements of the service and the dispatcher."""
+    changes = 10 * options.crowd
+    rounds = max(10, changes // (_CHANGES * _ROUND))
+    with running_stack(options.folder / "churn", workers=1) as stack:
+        remains = asyncio.run(_wear_out(stack, rounds))
+    tenth = len(remains.seconds) // 10
+    first, last = sum(remains.seconds[:tenth]), sum(remains.seconds[-tenth:])
+    after = f"after {rounds * _ROUND * _CHANGES:,} changes of state"
+    rate = rounds * _ROUND * _CHANGES / sum(remains.seconds)
+    yield Figure(
+        f"jobs and attempts with indexes {after}, against the same rows packed",
+        "x",
+        Better.LOWER,
+        Samples([remains.bytes_used / remains.bytes_packed], note=f"{rate:,.0f} changes/s"),
+        2,
+    )
+    yield Figure(
+        f"dead rows {after}, of all", "%", Better.LOWER, Samples([100 * remains.dead_share])
+    )
+    yield Figure(
+        f"pace of the last tenth {after}, against the first",
+        "x",
+        Better.HIGHER,
+        Samples([first / last]),
+        0.7,
+    )
+
+
+async def _wear_out(stack: Stack, rounds: int) -> _Remains:
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        node_id = await _add_node(connection, stack)
+        draw = random.Random(_SEED)  # noqa: S311  # no secret
+        running: list[UUID] = []
+        while len(running) < _RUNNING:
+            running += await _begin(connection, stack, node_id)
+        # What autovacuum does within the first minute of an installation: plans that were made for
+        # empty tables are forgotten.
+        await connection.execute("VACUUM (ANALYZE)")
+        seconds = []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            running += await _begin(connection, stack, node_id)
+            draw.shuffle(running)
+            await _end(connection, running[:_ROUND])
+            del running[:_ROUND]
+            seconds.append(time.perf_counter() - began)
+        if len(running) != _RUNNING:
+            raise UnexpectedAnswerError(f"{len(running)} jobs run and not {_RUNNING}")
+        return await _look(connection, seconds)
+    finally:
+        await connection.close()
+
+
+async def _add_node(connection: asyncpg.Connection[Any], stack: Stack) -> UUID:
+    token = make(SecretType.NODE)
+    node_id: UUID = await queries.upsert_node(
+        connection,
+        id=uuid4(),
+        group_id=stack.user.group_id,
+        cluster=DEFAULT,
+        name="machine",
+        key_id=token.key_id,
+        token_hash=token.hash,
+        epoch=1,
+        cores=16,
+        memory_mb=64000,
+        agent_version="bench",
+    )
+    return node_id
+
+
+async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUID) -> list[UUID]:
+    """Take a round of jobs in and bring as many to run, as feeder, node and tracker do."""
+    await take_in(
+        connection,
+        [
+            (stack.user, NewJob(str(uuid4()), "default", "psi4", "1.5", 1, 4000, 86400))
+            for _ in range(_ROUND)
+        ],
+    )
+    claimed = await rows(
+        queries.claim_jobs(
+            connection,
+            group_id=stack.user.group_id,
+            cluster=DEFAULT,
+            node_set="set",
+            full_cores=[],
+            full_memories=[],
+            limit=_ROUND,
+        )
+    )
+    job_ids = [row["job_id"] for row in claimed]
+    children = [{"nomad_job_id": f"run/dispatch-{job_id}x1-{uuid4()}"} for job_id in job_ids]
+    await _for_each(connection, "note_dispatched", job_ids, children)
+    starts = [{"node_id": node_id, "start_key": uuid4().hex} for _ in job_ids]
+    await _for_each(connection, "start_attempt", job_ids, starts)
+    attempts = {
+        "job_ids": job_ids,
+        "numbers": [1] * len(job_ids),
+        "node_ids": [node_id] * len(job_ids),
+    }
+    alive = [False] * len(job_ids)
+    await queries.note_allocations(
+        connection,
+        **attempts,
+        allocation_ids=[str(uuid4()) for _ in job_ids],
+        deads=alive,
+        faileds=alive,
+        silents=alive,
+    )
+    await queries.note_running(connection, **attempts, times=[datetime.now(UTC)] * len(job_ids))
+    return job_ids
+
+
+async def _end(connection: asyncpg.Connection[Any], job_ids: Sequence[UUID]) -> None:
+    """Write down the receipts of some jobs."""
+    receipt = {
+        "outcome": Outcome.ENDED,
+        "exit_code": 0,
+        "message": None,
+        "wall_s": 1.0,
+        "cpu_s": 1.0,
+        "peak_memory_mb": 100,
+        "uploaded_bytes": 1000,
+        "uploaded_files": 3,
+    }
+    await _for_each(connection, "end_attempt", job_ids, [receipt] * len(job_ids))
+    verdict = {"state": JobState.COMPLETED, "reason": None, "exit_code": 0}
+    await _for_each(connection, "end_job", job_ids, [verdict] * len(job_ids))
+
+
+async def _for_each(
+    connection: asyncpg.Connection[Any],
+    name: str,
+    job_ids: Sequence[UUID],
+    arguments: Sequence[dict[str, Any]],
+) -> None:
+    """Run a statement about one attempt for many, without a pause in between."""
+    order = queries.driver_adapter.var_sorted[name]
+    given = [
+        {"job_id": job_id, "number": 1} | others
+        for job_id, others in zip(job_ids, arguments, strict=True)
+    ]
+    await connection.executemany(
+        getattr(queries, name).sql, [[each[argument] for argument in order] for each in given]
+    )
+
+
+async def _look(connection: asyncpg.Connection[Any], seconds: Sequence[float]) -> _Remains:
+    # Statistics are written down a little later than what they are about.
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    dead = await connection.fetchval(
+        "SELECT sum(n_dead_tup)::float / sum(n_live_tup + n_dead_tup) FROM pg_stat_user_tables"
+        " WHERE relname = ANY ($1)",
+        _TABLES,
+    )
+    used = await _size(connection)
+    for table in _TABLES:
+        await connection.execute(f"ALTER TABLE {table} RESET (fillfactor)")
+        await connection.execute(f"VACUUM (FULL) {table}", timeout=600)
+    return _Remains(seconds, dead, used, await _size(connection))
+
+
+async def _size(connection: asyncpg.Connection[Any]) -> int:
+    """Bytes of the tables with all of their indexes."""
+    total: int = await connection.fetchval(
+        "SELECT sum(pg_total_relation_size(name::regclass))::bigint"
+        " FROM unnest($1::text[]) AS name",
+        _TABLES,
+    )
+    return total
