@@ -8,19 +8,29 @@ FROM groups g
 WHERE g.cluster = :cluster AND EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = g.id AND j.state = 'received')
 ORDER BY g.id;
 
--- name: waiting_by_shape
--- What waits for a place in Nomad, by what it asks for. (Both states are named because the index
--- jobs_in_flight is on both: one alone would not use it.)
-SELECT j.group_id, j.cores, j.memory_mb, count(*) AS waiting
-FROM jobs j JOIN groups g ON g.id = j.group_id
-WHERE g.cluster = :cluster
-  AND j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
+-- name: in_flight_by_shape
+-- What is in flight, by what it asks for; how many of it have no place in Nomad yet, and of how many
+-- of these Nomad has said so: there is no room for them. (OFFSET 0: an attempt is looked at only for
+-- a job without leave to start, however many run.)
+SELECT j.group_id, j.cores, j.memory_mb, count(*) AS in_flight,
+       count(*) FILTER (WHERE a.waits) AS waiting,
+       count(*) FILTER (WHERE a.waits AND a.refused) AS refused
+FROM jobs j
+JOIN groups g ON g.id = j.group_id
+LEFT JOIN LATERAL (
+    SELECT allocation_id IS NULL AS waits, waiting_reason IS NOT NULL AS refused
+    FROM attempts
+    WHERE job_id = j.id AND number = j.attempt AND j.state = 'submitted' AND j.started_at IS NULL
+    OFFSET 0
+) AS a ON true
+WHERE g.cluster = :cluster AND j.state IN ('submitted', 'running')
 GROUP BY j.group_id, j.cores, j.memory_mb;
 
 -- name: claim_jobs
 -- The next jobs of a group that a living node of it is large enough for become submitted, each
--- with a new attempt, but for those that ask for what enough jobs wait for already. Users take
--- turns: next is who has the fewest in flight. A user's own jobs go by priority, then by age.
+-- with a new attempt. Users take turns: next is who has the fewest in flight. A user's own jobs go by
+-- priority, then by age. First those that together fit into what is free; then as many as the limit,
+-- but for those that ask for what enough jobs wait for already; "at_most" in all.
 -- Committed before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id,
 -- which is dispatched again under the same token.
 WITH member AS (
@@ -30,7 +40,10 @@ WITH member AS (
     WHERE u.group_id = :group_id
 ), shape AS (
     -- What waiting jobs ask for: an index probe for each user and shape, however many jobs.
-    SELECT m.id AS user_id, m.in_flight, s.cores, s.memory_mb
+    SELECT m.id AS user_id, m.in_flight, s.cores, s.memory_mb,
+           EXISTS (SELECT 1 FROM unnest(:full_cores::int[], :full_memories::int[])
+                       AS f (cores, memory_mb)
+                   WHERE f.cores = s.cores AND f.memory_mb = s.memory_mb) AS is_full
     FROM member m
     CROSS JOIN LATERAL (
         WITH RECURSIVE asked AS (
@@ -52,11 +65,8 @@ WITH member AS (
     WHERE EXISTS (SELECT 1 FROM usable_nodes n
                   WHERE n.group_id = :group_id AND n.cluster = :cluster AND n.alive
                     AND n.cores >= s.cores AND n.memory_mb >= s.memory_mb)
-      AND NOT EXISTS (SELECT 1 FROM unnest(:full_cores::int[], :full_memories::int[])
-                          AS f (cores, memory_mb)
-                      WHERE f.cores = s.cores AND f.memory_mb = s.memory_mb)
 ), candidate AS (
-    SELECT c.id, s.in_flight + row_number() OVER (
+    SELECT c.id, s.cores, s.memory_mb, s.is_full, s.in_flight + row_number() OVER (
                PARTITION BY s.user_id ORDER BY c.priority DESC, c.id) AS turn
     FROM shape s
     CROSS JOIN LATERAL (
@@ -65,11 +75,20 @@ WITH member AS (
           AND j.cores = s.cores AND j.memory_mb = s.memory_mb
           AND (j.not_before IS NULL OR j.not_before <= now())
         ORDER BY j.priority DESC, j.id
-        LIMIT :limit
+        LIMIT :at_most
     ) AS c
+    WHERE :free_cores > 0 OR NOT s.is_full
+), in_turn AS (
+    SELECT id, turn, is_full, count(*) FILTER (WHERE NOT is_full) OVER w AS position,
+           sum(cores) OVER w AS cores_so_far, sum(memory_mb) OVER w AS memory_so_far
+    FROM candidate
+    WINDOW w AS (ORDER BY turn, id)
 ), picked AS (
     SELECT j.id FROM jobs j
-    JOIN (SELECT id, turn FROM candidate ORDER BY turn, id LIMIT :limit) AS c ON c.id = j.id
+    JOIN (SELECT id, turn FROM in_turn
+          WHERE (cores_so_far <= :free_cores AND memory_so_far <= :free_memory_mb)
+             OR (position <= :limit AND NOT is_full)
+          ORDER BY turn, id LIMIT :at_most) AS c ON c.id = j.id
     WHERE j.state = 'received'
     ORDER BY c.turn, c.id
     FOR UPDATE OF j SKIP LOCKED
