@@ -38,9 +38,9 @@ async def a_node(pool: Pool, group: GroupOfTest) -> Node:
 async def test_what_is_free_is_filled_in_turn_but_not_over_what_comes_first(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
-    [small] = await jobs_of(pool, group, "small", 1)
-    [wide] = await jobs_of(pool, group, "small", 1, cores=4)
-    await jobs_of(pool, group, "small", 5)
+    [small] = await make_jobs(pool, group, 1, memory_mb=1000)
+    [wide] = await make_jobs(pool, group, 1, memory_mb=1000, cores=4)
+    await make_jobs(pool, group, 5, memory_mb=1000)
     # The wide one is the second and does not fit; nothing that comes later takes its room.
     assert await claimed(pool, group, 0, at_most=10, free=(4, 8000)) == {small}
     assert await claimed(pool, group, 0, at_most=10, free=(4, 8000)) == {wide}
@@ -49,7 +49,7 @@ async def test_what_is_free_is_filled_in_turn_but_not_over_what_comes_first(
 async def test_what_has_enough_waiting_still_gets_what_is_free(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
-    jobs = await jobs_of(pool, group, "one", 5)
+    jobs = await make_jobs(pool, group, 5, memory_mb=1000)
     full = {"full_cores": [1], "full_memories": [1000]}
     assert await claimed(pool, group, 4, **full) == set()
     assert await claimed(pool, group, 4, at_most=4, free=(2, 8000), **full) == {*jobs[:2]}
