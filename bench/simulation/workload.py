@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,12 +68,10 @@ class Workload:
     @property
     def mean_s(self) -> float:
         """Roughly how long a job takes on average; the cut tail is left out."""
-        return self.median_s * 2.718281828 ** (self.spread**2 / 2)
+        return self.median_s * math.exp(self.spread**2 / 2)
 
 
-def draw_jobs(
-    workload: Workload, *, groups: int, users: int, seed: int
-) -> list[SimulatedJob]:
+def draw_jobs(workload: Workload, *, groups: int, users: int, seed: int) -> list[SimulatedJob]:
     """Draw jobs; the same seed gives the same ones, in the same order."""
     draw = random.Random(seed)  # noqa: S311  # no secret
     weights = [shape.share for shape in workload.shapes]
