@@ -6,6 +6,7 @@ What is real and what is played is in bench/README.md.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -78,6 +79,8 @@ def main(
 ) -> None:
     """Run jobs on simulated nodes; say how full these were and how late each step came."""
     console = Console(quiet=quiet)
+    # As Ctrl-C: what was started and written goes with us.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if groups < 1 or nodes < groups:
         raise click.UsageError("There has to be a group, and a node for each group.")
     chosen = ONE_CORE if shapes == "one-core" else MIXED

@@ -138,7 +138,7 @@ def _start(program: Path, folder: Path, log: Path) -> subprocess.Popen[bytes]:
             }
         return subprocess.Popen(
             # Where it is that user may not be allowed to go.
-            ["nice", "-n", "19", f"/proc/self/fd/{opened.fileno()}"],
+            ["nice", "-n", "5", f"/proc/self/fd/{opened.fileno()}"],
             pass_fds=[opened.fileno()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
