@@ -5,5 +5,6 @@ from bench.measurements import lists  # isort: skip
 from bench.measurements import cancel  # isort: skip
 from bench.measurements import memory  # isort: skip
 from bench.measurements import feeding  # isort: skip
+from bench.measurements import looks  # isort: skip
 
-__all__ = ["cancel", "feeding", "intake", "lists", "memory"]
+__all__ = ["cancel", "feeding", "intake", "lists", "looks", "memory"]
