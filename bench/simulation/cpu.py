@@ -23,12 +23,12 @@ def _tree(pid: int) -> Iterator[int]:
     yield pid
     try:
         threads = list(Path(f"/proc/{pid}/task").iterdir())
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return
     for thread in threads:
         try:
             children = (thread / "children").read_text(encoding="ascii").split()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
         for child in children:
             yield from _tree(int(child))
@@ -37,7 +37,7 @@ def _tree(pid: int) -> Iterator[int]:
 def _own_ticks(pid: int) -> int:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0  # ended, and counted with its parent by now
     fields = stat.rpartition(")")[2].split()
     # Its own, and that of children that ended and were waited for.

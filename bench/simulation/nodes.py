@@ -87,6 +87,7 @@ def running_nodes(
     service: str,
     groups: Sequence[SimulatedGroup],
     sizes: Sequence[NodeSize],
+    absent: Sequence[NodeSize],
     staging: Staging,
     log: Path,
 ) -> Iterator[Nodes]:
@@ -98,6 +99,7 @@ def running_nodes(
         When nodesim is missing, a node is not let in, or Nomad does not take one.
     """
     program = _find_nodesim()
+    _join_all(service, groups, absent)
     cluster, cores = _join_all(service, groups, sizes)
     # Not below the stack's folder, which is closed to the user that the nodes run as. Short: Nomad
     # makes a socket for each task far below it, whose path may have 107 bytes.
@@ -121,7 +123,10 @@ def running_nodes(
 
 
 def _start(program: Path, folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start nodesim, not as root: for root's tasks Nomad's client would mount file systems."""
+    """Start nodesim, not as root: for root's tasks Nomad's client would mount file systems.
+
+    It gets what the others leave of the processors, for nodes have their own.
+    """
     with log.open("wb") as output, program.open("rb") as opened:
         other_user: dict[str, Any] = {}
         if os.getuid() == 0:
@@ -133,7 +138,7 @@ def _start(program: Path, folder: Path, log: Path) -> subprocess.Popen[bytes]:
             }
         return subprocess.Popen(
             # Where it is that user may not be allowed to go.
-            [f"/proc/self/fd/{opened.fileno()}"],
+            ["nice", "-n", "5", f"/proc/self/fd/{opened.fileno()}"],
             pass_fds=[opened.fileno()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class Workload:
     @property
     def mean_s(self) -> float:
         """Roughly how long a job takes on average; the cut tail is left out."""
-        return self.median_s * 2.718281828 ** (self.spread**2 / 2)
+        return self.median_s * math.exp(self.spread**2 / 2)
 
 
 def draw_jobs(workload: Workload, *, groups: int, users: int, seed: int) -> list[SimulatedJob]:

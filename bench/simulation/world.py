@@ -48,17 +48,21 @@ def running_world(
     folder: Path,
     sizes: Sequence[NodeSize],
     *,
+    absent: Sequence[NodeSize] = (),
     users: int = 1,
     workers: int = 1,
     staging: Staging | None = None,
 ) -> Iterator[World]:
-    """Run a stack with as many groups as the nodes name; what it wrote goes with it."""
+    """Run a stack with as many groups as the nodes name; what it wrote goes with it.
+
+    Those that are absent join, and never start a Nomad client.
+    """
     with running_stack(folder, workers=workers, nomad=True, many_nodes=True) as stack:
         count = 1 + max(size.group for size in sizes)
         groups = make_groups(stack.database_url, groups=count, users=users)
         begin_to_watch(stack.database_url)
         log = stack.folders.logs / "nodes.log"
         with running_nodes(
-            service_url(stack.kept), groups, sizes, staging or Staging(), log
+            service_url(stack.kept), groups, sizes, absent, staging or Staging(), log
         ) as nodes:
             yield World(stack, groups, nodes)

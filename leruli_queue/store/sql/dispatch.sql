@@ -10,21 +10,23 @@ ORDER BY g.id;
 
 -- name: in_flight_by_shape
 -- What is in flight, by what it asks for; how many of it have no place in Nomad yet, and of how many
--- of these Nomad has said so: there is no room for them. (OFFSET 0: an attempt is looked at only for
--- a job without leave to start, however many run.)
-SELECT j.group_id, j.cores, j.memory_mb, count(*) AS in_flight,
-       count(*) FILTER (WHERE a.waits) AS waiting,
-       count(*) FILTER (WHERE a.waits AND a.refused) AS refused
-FROM jobs j
-JOIN groups g ON g.id = j.group_id
-LEFT JOIN LATERAL (
-    SELECT allocation_id IS NULL AS waits, waiting_reason IS NOT NULL AS refused
-    FROM attempts
-    WHERE job_id = j.id AND number = j.attempt AND j.state = 'submitted' AND j.started_at IS NULL
-    OFFSET 0
-) AS a ON true
-WHERE g.cluster = :cluster AND j.state IN ('submitted', 'running')
-GROUP BY j.group_id, j.cores, j.memory_mb;
+-- of these Nomad has said so: there is no room for them. (Both states are named because the index
+-- jobs_in_flight is on both: one alone would not use it.)
+WITH unplaced AS (
+    SELECT j.group_id, j.cores, j.memory_mb, count(*) AS waiting, count(a.waiting_reason) AS refused
+    FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+    WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
+      AND a.allocation_id IS NULL
+    GROUP BY j.group_id, j.cores, j.memory_mb
+), in_flight AS (
+    SELECT j.group_id, j.cores, j.memory_mb, count(*) AS in_flight
+    FROM jobs j JOIN groups g ON g.id = j.group_id
+    WHERE g.cluster = :cluster AND j.state IN ('submitted', 'running')
+    GROUP BY j.group_id, j.cores, j.memory_mb
+)
+SELECT group_id, cores, memory_mb, in_flight, coalesce(waiting, 0) AS waiting,
+       coalesce(refused, 0) AS refused
+FROM in_flight LEFT JOIN unplaced USING (group_id, cores, memory_mb);
 
 -- name: claim_jobs
 -- The next jobs of a group that a living node of it is large enough for become submitted, each
