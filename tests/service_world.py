@@ -145,7 +145,7 @@ async def claim_jobs(
     full_cores: Sequence[int] = (),
     full_memories: Sequence[int] = (),
 ) -> list[Any]:
-    """Claim as the feeder does; unless asked otherwise as when nothing waits and nothing is free."""
+    """Claim as the feeder does, unless asked otherwise as when nothing waits or is free."""
     return await rows(
         queries.claim_jobs(
             pool,
