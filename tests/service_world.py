@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -135,18 +135,29 @@ async def make_jobs(
 
 
 async def claim_jobs(
-    pool: Pool, group: GroupOfTest, limit: int, *, node_set: str = "set"
+    pool: Pool,
+    group: GroupOfTest,
+    limit: int,
+    *,
+    node_set: str = "set",
+    at_most: int | None = None,
+    free: tuple[int, int] = (0, 0),
+    full_cores: Sequence[int] = (),
+    full_memories: Sequence[int] = (),
 ) -> list[Any]:
-    """Claim as the feeder does when nothing waits yet."""
+    """Claim as the feeder does, unless asked otherwise as when nothing waits or is free."""
     return await rows(
         queries.claim_jobs(
             pool,
             group_id=group.id,
             cluster=DEFAULT,
             node_set=node_set,
-            full_cores=[],
-            full_memories=[],
+            full_cores=list(full_cores),
+            full_memories=list(full_memories),
             limit=limit,
+            at_most=limit if at_most is None else at_most,
+            free_cores=free[0],
+            free_memory_mb=free[1],
         )
     )
 

@@ -137,6 +137,9 @@ async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUI
             full_cores=[],
             full_memories=[],
             limit=_ROUND,
+            at_most=_ROUND,
+            free_cores=_ROUND,
+            free_memory_mb=4000 * _ROUND,
         )
     )
     job_ids = [row["job_id"] for row in claimed]

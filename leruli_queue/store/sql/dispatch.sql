@@ -8,19 +8,35 @@ FROM groups g
 WHERE g.cluster = :cluster AND EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = g.id AND j.state = 'received')
 ORDER BY g.id;
 
--- name: waiting_by_shape
--- What waits for a place in Nomad, by what it asks for. (Both states are named because the index
--- jobs_in_flight is on both: one alone would not use it.)
-SELECT j.group_id, j.cores, j.memory_mb, count(*) AS waiting
-FROM jobs j JOIN groups g ON g.id = j.group_id
-WHERE g.cluster = :cluster
-  AND j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
-GROUP BY j.group_id, j.cores, j.memory_mb;
+-- name: in_flight_by_shape
+-- What is in flight, by what it asks for; how many of it have no place in Nomad yet, and of how many
+-- of these Nomad has said so: there is no room for them. (Both states are named because the index
+-- jobs_in_flight is on both: one alone would not use it. The attempts of jobs in flight are looked up
+-- one by one, here and below, which LIMIT 1 is for: of a plain join PostgreSQL reads all attempts
+-- there ever were as soon as it expects some thousands in flight.)
+WITH unplaced AS (
+    SELECT j.group_id, j.cores, j.memory_mb, count(*) AS waiting, count(a.waiting_reason) AS refused
+    FROM jobs j CROSS JOIN LATERAL (
+        SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
+    ) AS a
+    WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
+      AND a.allocation_id IS NULL
+    GROUP BY j.group_id, j.cores, j.memory_mb
+), in_flight AS (
+    SELECT j.group_id, j.cores, j.memory_mb, count(*) AS in_flight
+    FROM jobs j JOIN groups g ON g.id = j.group_id
+    WHERE g.cluster = :cluster AND j.state IN ('submitted', 'running')
+    GROUP BY j.group_id, j.cores, j.memory_mb
+)
+SELECT group_id, cores, memory_mb, in_flight, coalesce(waiting, 0) AS waiting,
+       coalesce(refused, 0) AS refused
+FROM in_flight LEFT JOIN unplaced USING (group_id, cores, memory_mb);
 
 -- name: claim_jobs
 -- The next jobs of a group that a living node of it is large enough for become submitted, each
--- with a new attempt, but for those that ask for what enough jobs wait for already. Users take
--- turns: next is who has the fewest in flight. A user's own jobs go by priority, then by age.
+-- with a new attempt. Users take turns: next is who has the fewest in flight. A user's own jobs go by
+-- priority, then by age. First those that together fit into what is free; then as many as the limit,
+-- but for those that ask for what enough jobs wait for already; "at_most" in all.
 -- Committed before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id,
 -- which is dispatched again under the same token.
 WITH member AS MATERIALIZED (
@@ -31,7 +47,10 @@ WITH member AS MATERIALIZED (
     WHERE u.group_id = :group_id
 ), shape AS (
     -- What waiting jobs ask for: an index probe for each user and shape, however many jobs.
-    SELECT m.id AS user_id, m.in_flight, s.cores, s.memory_mb
+    SELECT m.id AS user_id, m.in_flight, s.cores, s.memory_mb,
+           EXISTS (SELECT 1 FROM unnest(:full_cores::int[], :full_memories::int[])
+                       AS f (cores, memory_mb)
+                   WHERE f.cores = s.cores AND f.memory_mb = s.memory_mb) AS is_full
     FROM member m
     CROSS JOIN LATERAL (
         WITH RECURSIVE asked AS (
@@ -53,11 +72,8 @@ WITH member AS MATERIALIZED (
     WHERE EXISTS (SELECT 1 FROM usable_nodes n
                   WHERE n.group_id = :group_id AND n.cluster = :cluster AND n.alive
                     AND n.cores >= s.cores AND n.memory_mb >= s.memory_mb)
-      AND NOT EXISTS (SELECT 1 FROM unnest(:full_cores::int[], :full_memories::int[])
-                          AS f (cores, memory_mb)
-                      WHERE f.cores = s.cores AND f.memory_mb = s.memory_mb)
 ), candidate AS (
-    SELECT c.id, s.in_flight + row_number() OVER (
+    SELECT c.id, s.cores, s.memory_mb, s.is_full, s.in_flight + row_number() OVER (
                PARTITION BY s.user_id ORDER BY c.priority DESC, c.id) AS turn
     FROM shape s
     CROSS JOIN LATERAL (
@@ -66,12 +82,22 @@ WITH member AS MATERIALIZED (
           AND j.cores = s.cores AND j.memory_mb = s.memory_mb
           AND (j.not_before IS NULL OR j.not_before <= now())
         ORDER BY j.priority DESC, j.id
-        LIMIT :limit
+        LIMIT :at_most
     ) AS c
+    WHERE :free_cores > 0 OR NOT s.is_full
+), in_turn AS (
+    SELECT id, turn, is_full, count(*) FILTER (WHERE NOT is_full) OVER w AS position,
+           sum(cores) OVER w AS cores_so_far, sum(memory_mb) OVER w AS memory_so_far
+    FROM candidate
+    WINDOW w AS (ORDER BY turn, id)
 ), picked AS (
     -- Through arrays, as in cancel_own_jobs.
     SELECT id FROM jobs
-    WHERE id = ANY(ARRAY(SELECT id FROM candidate ORDER BY turn, id LIMIT :limit))
+    WHERE id = ANY(ARRAY(
+              SELECT id FROM in_turn
+              WHERE (cores_so_far <= :free_cores AND memory_so_far <= :free_memory_mb)
+                 OR (position <= :limit AND NOT is_full)
+              ORDER BY turn, id LIMIT :at_most))
       AND state = 'received'
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
@@ -88,9 +114,7 @@ SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM cla
 
 -- name: starving_groups
 -- Groups of which a dispatched job has found no place for longer than patience while others of the
--- group run. Where nothing runs and it still has no place, more room would not help it. (The attempts
--- of jobs in flight are looked up one by one, here and below, which LIMIT 1 is for: of a plain join
--- PostgreSQL reads all attempts there ever were as soon as it expects some thousands in flight.)
+-- group run. Where nothing runs and it still has no place, more room would not help it.
 SELECT DISTINCT j.group_id
 FROM jobs j CROSS JOIN LATERAL (
     SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1

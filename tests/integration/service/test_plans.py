@@ -80,10 +80,19 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "group_overview": {},
     # The feeder.
     "groups_with_backlog": CLUSTER,
-    "waiting_by_shape": CLUSTER,
+    "in_flight_by_shape": CLUSTER,
     "starving_groups": CLUSTER | {"patience_s": 300.0},
     "claim_jobs": CLUSTER
-    | {"group_id": 1, "node_set": "set", "full_cores": [], "full_memories": [], "limit": 200},
+    | {
+        "group_id": 1,
+        "node_set": "set",
+        "full_cores": [],
+        "full_memories": [],
+        "limit": 200,
+        "at_most": 200,
+        "free_cores": 100,
+        "free_memory_mb": 400_000,
+    },
     "undispatched_attempts": CLUSTER | {"limit": 200},
     "note_dispatched": ATTEMPT | {"nomad_job_id": "child"},
     # The tracker.

@@ -26,13 +26,35 @@ async def new_user(pool: Pool, group: GroupOfTest, name: str) -> str:
         return await create_user(connection, group.id, group.token, name=name, is_admin=False)
 
 
-async def claimed(pool: Pool, group: GroupOfTest, limit: int) -> set[UUID]:
-    return {row["job_id"] for row in await claim_jobs(pool, group, limit)}
+async def claimed(pool: Pool, group: GroupOfTest, limit: int, **changes: Any) -> set[UUID]:
+    return {row["job_id"] for row in await claim_jobs(pool, group, limit, **changes)}
 
 
 @pytest.fixture
 async def a_node(pool: Pool, group: GroupOfTest) -> Node:
     return await make_node(pool, group)
+
+
+async def test_what_is_free_is_filled_in_turn_but_not_over_what_comes_first(
+    pool: Pool, group: GroupOfTest, a_node: Node
+) -> None:
+    [small] = await make_jobs(pool, group, 1, memory_mb=1000)
+    [wide] = await make_jobs(pool, group, 1, memory_mb=1000, cores=4)
+    await make_jobs(pool, group, 5, memory_mb=1000)
+    # The wide one is the second and does not fit; nothing that comes later takes its room.
+    assert await claimed(pool, group, 0, at_most=10, free=(4, 8000)) == {small}
+    assert await claimed(pool, group, 0, at_most=10, free=(4, 8000)) == {wide}
+
+
+async def test_what_has_enough_waiting_still_gets_what_is_free(
+    pool: Pool, group: GroupOfTest, a_node: Node
+) -> None:
+    jobs = await make_jobs(pool, group, 5, memory_mb=1000)
+    full = {"full_cores": [1], "full_memories": [1000]}
+    assert await claimed(pool, group, 4, **full) == set()
+    assert await claimed(pool, group, 4, at_most=4, free=(2, 8000), **full) == {*jobs[:2]}
+    # Memory bounds it as cores do.
+    assert await claimed(pool, group, 4, at_most=4, free=(4, 1000), **full) == {jobs[2]}
 
 
 async def test_users_take_turns(pool: Pool, group: GroupOfTest, a_node: Node) -> None:
@@ -90,7 +112,7 @@ async def jobs_read(pool: Pool, group: GroupOfTest) -> int:
     """How many rows of jobs a claim reads; it is run and taken back."""
     arguments = {
         "group_id": group.id, "cluster": DEFAULT, "node_set": "set", "full_cores": [],
-        "full_memories": [], "limit": 10,
+        "full_memories": [], "limit": 10, "at_most": 10, "free_cores": 0, "free_memory_mb": 0,
     }  # fmt: skip
     values = [arguments[name] for name in queries.driver_adapter.var_sorted["claim_jobs"]]
     async with pool.acquire() as connection:
