@@ -158,7 +158,8 @@ def _stage(store: Store, case: Case, advance: Callable[[int], None]) -> _Staged:
     """Pack and upload one folder."""
     case.spec.check()
     prepared = prepare(case.directory, case.spec.command)
-    return _Staged(case, prepared.folder, stage(store, prepared, advance))
+    bucket = store.patience.through(lambda: stage(store, prepared, advance), advance)
+    return _Staged(case, prepared.folder, bucket)
 
 
 def _post(
