@@ -25,6 +25,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
 from leruli.errors import BucketMissingError, LeruliError, StorageAwayError, StorageError
 from leruli.patience import Patience
+from leruli.quickput import QuickPut
 from leruli.settings import StorageSettings
 from leruli.trust import tls_context
 
@@ -85,6 +86,7 @@ class Store:
         )
         self._host = settings.host
         self.patience = Patience(settings.patience, notice)
+        self._quick = QuickPut(settings, context)
         self._minio = Minio(
             settings.host,
             access_key=settings.access,
@@ -96,6 +98,8 @@ class Store:
 
     def make_bucket(self, bucket: str) -> None:
         """Make the bucket; fine if it is there."""
+        if self._quick.put(f"/{bucket}"):
+            return
         with self._speaking(bucket):
             try:
                 self._minio.make_bucket(bucket)
@@ -121,6 +125,8 @@ class Store:
 
     def put(self, bucket: str, name: str, content: bytes) -> None:
         """Store a small object in one request."""
+        if self._quick.put(f"/{bucket}/{name}", content):
+            return
         with self._speaking(bucket):
             self._minio.put_object(bucket, name, io.BytesIO(content), len(content))
 
