@@ -8,6 +8,7 @@ Made of the pieces of `leruli-queue up`, so what is measured is what a person st
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ import asyncpg
 
 from leruli_queue.access.authenticate import User, authenticate_user
 from leruli_queue.embedded import nomad_server, object_store, postgres
-from leruli_queue.embedded.folders import Folders
+from leruli_queue.embedded.folders import Folders, write_private
 from leruli_queue.embedded.kept import Kept, choose_ports
 from leruli_queue.embedded.processes import Part
 from leruli_queue.embedded.programs import Programs, find_programs
@@ -37,7 +38,9 @@ class Stack:
     kept: Kept
     programs: Programs
     serve: Part
+    database: Part
     # None without a Nomad.
+    nomad: Part | None
     dispatch: Part | None
     user: User
     user_secret: str
@@ -57,9 +60,17 @@ class Stack:
 
 @contextmanager
 def running_stack(
-    folder: Path, *, workers: int, nomad: bool = False, s3: bool = False
+    folder: Path,
+    *,
+    workers: int,
+    nomad: bool = False,
+    many_nodes: bool = False,
+    s3: bool = False,
 ) -> Iterator[Stack]:
-    """Run a stack that nobody used before; what it wrote goes with it."""
+    """Run a stack that nobody used before; what it wrote goes with it.
+
+    With ``many_nodes`` Nomad's server takes more than 100 nodes from one address.
+    """
     folders, kept, programs = Folders(folder), Kept(), find_programs(node=False)
     folders.make()
     with ExitStack() as at_end:
@@ -72,8 +83,12 @@ def running_stack(
         url = postgres.database_url(folders, kept)
         database = _started(at_end, postgres.postgres_part(folders, programs))
         database.wait_until(lambda: postgres.answers(url), seconds=60)
+        server = None
         if nomad:
-            server = _started(at_end, nomad_server.server_part(folders, programs))
+            server = nomad_server.server_part(folders, programs)
+            if many_nodes:
+                server = _without_limits(server, folders)
+            server = _started(at_end, server)
             server.wait_until(lambda: nomad_server.has_leader(folders, kept), seconds=60)
             nomad_server.prepare_access(folders, kept)
         serve = serve_part(folders, kept)
@@ -84,7 +99,7 @@ def running_stack(
         dispatch = _started(at_end, dispatch_part(folders, kept)) if nomad else None
         user, secret = asyncio.run(_make_user(url, kept))
         store = _started_object_store(at_end, folders, kept, programs) if s3 else None
-        yield Stack(folders, kept, programs, serve, dispatch, user, secret, store)
+        yield Stack(folders, kept, programs, serve, database, server, dispatch, user, secret, store)
 
 
 def _started_object_store(
@@ -94,6 +109,12 @@ def _started_object_store(
     gateway.wait_until(lambda: object_store.answers(kept), seconds=60)
     object_store.make_code_bucket(kept)
     return gateway
+
+
+def _without_limits(server: Part, folders: Folders) -> Part:
+    path = folders.nomad_server / "limits.json"
+    write_private(path, json.dumps({"limits": {"rpc_max_conns_per_client": 0}}))
+    return replace(server, arguments=[*server.arguments, "-config", path])
 
 
 def _started(at_end: ExitStack, part: Part) -> Part:

@@ -5,5 +5,7 @@ from bench.measurements import lists  # isort: skip
 from bench.measurements import cancel  # isort: skip
 from bench.measurements import memory  # isort: skip
 from bench.measurements import batch  # isort: skip
+from bench.measurements import feeding  # isort: skip
+from bench.measurements import looks  # isort: skip
 
-__all__ = ["batch", "cancel", "intake", "lists", "memory"]
+__all__ = ["batch", "cancel", "feeding", "intake", "lists", "looks", "memory"]
