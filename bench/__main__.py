@@ -33,6 +33,7 @@ _FAILURES = (SetupError, UnexpectedAnswerError, TimeoutError, OSError, subproces
 @click.option("--repeat", default=3, show_default=True, help="Samples of each thing.")
 @click.option("--jobs", default=20_000, show_default=True, help="Jobs in one sample.")
 @click.option("--crowd", default=100_000, show_default=True, help="Jobs in the group for lists.")
+@click.option("--folders", default=10_000, show_default=True, help="Folders in one batch.")
 @click.option("--workers", default=2, show_default=True, help="Processes of serve for intake.")
 @click.option("--limit", default=900, show_default=True, help="Seconds for one measurement.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder to write to; else in /tmp.")
@@ -43,6 +44,7 @@ def main(
     repeat: int,
     jobs: int,
     crowd: int,
+    folders: int,
     workers: int,
     limit: int,
     data: Path | None,
@@ -59,7 +61,7 @@ def main(
     peer_version = slurm.version() if peers else None
     if peers and peer_version is None:
         click.echo(
-            "SLURM is not installed (setup/packages.sh bench): no peer is measured.", err=True
+            "SLURM is not installed (setup/packages.sh bench): it is not measured.", err=True
         )
     began = datetime.now(UTC).astimezone()
     if data is not None:
@@ -68,7 +70,15 @@ def main(
         # A peer's user may have to enter it.
         Path(folder).chmod(0o711)
         options = Options(
-            repeat, jobs, crowd, workers, Path(folder), limit, peers=peer_version is not None
+            repeat,
+            jobs,
+            crowd,
+            folders,
+            workers,
+            Path(folder),
+            limit,
+            peers=peer_version is not None,
+            published=peers,
         )
         versions = {"SLURM": peer_version} if peer_version else {}
         machine = describe(Path(folder), find_programs(node=False), versions)

@@ -19,13 +19,18 @@ class Options:
     jobs: int
     # Jobs in the group for what has to stay the same however many there are.
     crowd: int
+    # Folders in one sample of the client's batch.
+    folders: int
     # Processes of `serve`.
     workers: int
     # Everything that is written is below it; peers write there as well, so to the same disk.
     folder: Path
     # Seconds that one measurement may take.
     limit_s: int
+    # SLURM is there, and is to be measured too.
     peers: bool
+    # The client that is on PyPI is to be measured too.
+    published: bool
 
 
 Measure = Callable[[Options], Iterator[Figure]]

@@ -1,6 +1,6 @@
 """A stack for measuring, on loopback, in one folder.
 
-PostgreSQL with fsync on, `serve`, and where asked for a Nomad server and `dispatch`.
+PostgreSQL with fsync on, `serve`, and where asked for a Nomad server and `dispatch`, or S3.
 
 Made of the pieces of `leruli-queue up`, so what is measured is what a person starts.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 import asyncpg
 
 from leruli_queue.access.authenticate import User, authenticate_user
-from leruli_queue.embedded import nomad_server, postgres
+from leruli_queue.embedded import nomad_server, object_store, postgres
 from leruli_queue.embedded.folders import Folders, write_private
 from leruli_queue.embedded.kept import Kept, choose_ports
 from leruli_queue.embedded.processes import Part
@@ -44,6 +44,8 @@ class Stack:
     dispatch: Part | None
     user: User
     user_secret: str
+    # None without S3.
+    object_store: Part | None = None
 
     @property
     def port(self) -> int:
@@ -58,7 +60,12 @@ class Stack:
 
 @contextmanager
 def running_stack(
-    folder: Path, *, workers: int, nomad: bool = False, many_nodes: bool = False
+    folder: Path,
+    *,
+    workers: int,
+    nomad: bool = False,
+    many_nodes: bool = False,
+    s3: bool = False,
 ) -> Iterator[Stack]:
     """Run a stack that nobody used before; what it wrote goes with it.
 
@@ -90,8 +97,18 @@ def running_stack(
         # It makes the tables too.
         serve.wait_until(lambda: is_ready(kept), seconds=60)
         dispatch = _started(at_end, dispatch_part(folders, kept)) if nomad else None
-        user, secret = asyncio.run(_make_user(url))
-        yield Stack(folders, kept, programs, serve, database, server, dispatch, user, secret)
+        user, secret = asyncio.run(_make_user(url, kept))
+        store = _started_object_store(at_end, folders, kept, programs) if s3 else None
+        yield Stack(folders, kept, programs, serve, database, server, dispatch, user, secret, store)
+
+
+def _started_object_store(
+    at_end: ExitStack, folders: Folders, kept: Kept, programs: Programs
+) -> Part:
+    gateway = _started(at_end, object_store.gateway_part(folders, kept, programs))
+    gateway.wait_until(lambda: object_store.answers(kept), seconds=60)
+    object_store.make_code_bucket(kept)
+    return gateway
 
 
 def _without_limits(server: Part, folders: Folders) -> Part:
@@ -106,10 +123,11 @@ def _started(at_end: ExitStack, part: Part) -> Part:
     return part
 
 
-async def _make_user(url: str) -> tuple[User, str]:
+async def _make_user(url: str, kept: Kept) -> tuple[User, str]:
     connection = await asyncpg.connect(url)
     try:
         group = await create_group(connection, "bench")
+        kept.group_token = group.group_token
         secret = await create_user(
             connection, group.id, group.group_token, name="ada", is_admin=False
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class QueueOfTest:
     database_url: str
     environment: dict[str, str]
     log: Path
+    postgres: PostgresOfTest
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -62,6 +64,37 @@ class QueueOfTest:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    @contextmanager
+    def restarted_with(self, **settings: object) -> Iterator[None]:
+        """Run the service with other settings (without LERULI_QUEUE_) for a while."""
+        before = self.environment
+        self.kill()
+        more = {f"LERULI_QUEUE_{name}": str(value) for name, value in settings.items()}
+        self.environment = before | more
+        self.start()
+        try:
+            yield
+        finally:
+            self.kill()
+            self.environment = before
+            self.start()
+
+    @contextmanager
+    def database_hangs(self) -> Iterator[None]:
+        """Let PostgreSQL, connections and all, stand still for a while."""
+        assert self.postgres.part.process is not None
+        main = self.postgres.part.process.pid
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        processes = [main, *map(int, children)]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
 
     def make_group(self, name: str) -> GroupOfTest:
         """Make a group with an admin, a user called ada, and a compute secret."""
@@ -118,6 +151,7 @@ def running_queue(folder: Path) -> Iterator[QueueOfTest]:
         server.url,
         {f"LERULI_QUEUE_{name}": value for name, value in environment.items()},
         folder / "serve.log",
+        server,
     )
     try:
         queue.start()

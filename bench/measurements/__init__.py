@@ -4,8 +4,10 @@ from bench.measurements import intake  # isort: skip  # the order in which they 
 from bench.measurements import lists  # isort: skip
 from bench.measurements import cancel  # isort: skip
 from bench.measurements import memory  # isort: skip
+from bench.measurements import batch  # isort: skip
 from bench.measurements import feeding  # isort: skip
 from bench.measurements import looks  # isort: skip
+from bench.measurements import node  # isort: skip
 from bench.measurements import churn  # isort: skip
 
-__all__ = ["cancel", "churn", "feeding", "intake", "lists", "looks", "memory"]
+__all__ = ["batch", "cancel", "churn", "feeding", "intake", "lists", "looks", "memory", "node"]

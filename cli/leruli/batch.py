@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from leruli.errors import (
     StorageError,
 )
 from leruli.jobfolder import JobFolder
-from leruli.submitting import JobSpec, prepare, stage
+from leruli.submitting import JobSpec, pack, prepare, upload
 from leruli.workers import work_through
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 #: Threads that pack and upload. More would only wait for Python's lock.
 STAGERS = 8
+
+# Held by the thread that packs. Python runs one thread at a time and changes over at every call of
+# the system: several that pack at once take turns file by file, which costs as much as packing.
+_PACKING = threading.Lock()
 
 # Jobs in one bulk call.
 _POST_SIZE = 50
@@ -157,8 +162,10 @@ class _Staged:
 def _stage(store: Store, case: Case, advance: Callable[[int], None]) -> _Staged:
     """Pack and upload one folder."""
     case.spec.check()
-    prepared = prepare(case.directory, case.spec.command)
-    return _Staged(case, prepared.folder, stage(store, prepared, advance))
+    with _PACKING:
+        packed = pack(prepare(case.directory, case.spec.command), advance)
+    bucket = store.patience.through(lambda: upload(store, packed, advance), advance)
+    return _Staged(case, packed.prepared.folder, bucket)
 
 
 def _post(

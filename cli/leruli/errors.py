@@ -10,6 +10,7 @@
     ├── NotFoundError                 4       ValueError
     ├── ServiceError                  5
     └── StorageError                  6
+        ├── StorageAwayError          6
         └── BucketMissingError        4
 
 The message is one or more sentences: what happened, why, and what to do. It never holds a secret.
@@ -74,6 +75,14 @@ class StorageError(LeruliError):
     """The object storage (S3) did not answer, or refused."""
 
     exit_code = 6
+
+
+class StorageAwayError(StorageError):
+    """The object storage did not answer, and may do so later."""
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what} {advice}")
+        self.what = what
 
 
 class BucketMissingError(StorageError):

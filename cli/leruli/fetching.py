@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leruli.errors import BucketMissingError, RefusedError, StorageError
+from leruli.errors import BucketMissingError, RefusedError, StorageAwayError, StorageError
 from leruli.interruption import StopSwitch
 from leruli.jobfolder import BUCKET_FILE, JOB_FILE, replacing
 from leruli.submitting import ARCHIVE
@@ -64,7 +64,7 @@ def fetch(
                     store.download(bucket, item, part, switch.advance)
         except RefusedError as error:
             return str(error)
-        except BucketMissingError:
+        except (BucketMissingError, StorageAwayError):
             raise
         except StorageError as error:
             if not store.has_bucket(bucket):

@@ -104,8 +104,12 @@ def fetch_folders(
 
     def work(one: FolderJob, proceed: Callable[[int], None]) -> Fetched:
         bucket = str(one.bucket)
-        items = select_results(store, bucket, everything=everything)
-        return fetch(store, bucket, items, one.directory, proceed, threads=1)
+
+        def bring() -> Fetched:
+            items = select_results(store, bucket, everything=everything)
+            return fetch(store, bucket, items, one.directory, proceed, threads=1)
+
+        return store.patience.through(bring, proceed)
 
     for one, outcome in work_through(_choose(folders, tally, why_not, advance), work, WORKERS):
         advance(1)

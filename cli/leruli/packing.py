@@ -8,14 +8,13 @@ refused before a byte is written.
 
 from __future__ import annotations
 
-import gzip
-import io
+import contextlib
 import os
 import stat
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, NamedTuple
 
 from leruli.errors import RefusedError
@@ -30,6 +29,9 @@ from leruli.jobfolder import (
 
 # Text compresses nearly as well as at 6, in half the time.
 _LEVEL = 4
+
+# How zlib is told to write gzip's format.
+_GZIP = 16 + zlib.MAX_WBITS
 
 # Bytes moved at once.
 _BLOCK = 256 * 1024
@@ -99,74 +101,84 @@ def write_archive(
 
     Raises RefusedError for a file that changed or cannot be read; errors of `sink` pass.
     """
-    script = run_script(command)
-    with (
-        gzip.GzipFile("", "wb", _LEVEL, sink, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w|", bufsize=_BLOCK, format=tarfile.PAX_FORMAT) as tar,
-    ):
-        head = tarfile.TarInfo("./run.sh")
-        head.size, head.mode = len(script), 0o755
-        tar.addfile(head, io.BytesIO(script))
-        for entry in inventory.entries:
-            info = tarfile.TarInfo("./" + entry.name)
-            info.mode, info.mtime = entry.mode, entry.mtime
-            if entry.is_folder:
-                info.type = tarfile.DIRTYPE
-                tar.addfile(info)
-            else:
-                info.size = entry.size
-                with _InputFile(entry, advance) as file:
-                    tar.addfile(info, file)
-                    file.check_unchanged()
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+    waiting: list[bytes] = []
+    size = total = 0
+    for piece in _members(inventory, command, advance):
+        waiting.append(piece)
+        size += len(piece)
+        total += len(piece)
+        if size >= _BLOCK:
+            sink.write(packer.compress(b"".join(waiting)))
+            waiting, size = [], 0
+    # Two blocks of zeros end a tar, which then is filled up to a whole number of records.
+    waiting.append(_filling(total + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE))
+    waiting.append(bytes(2 * tarfile.BLOCKSIZE))
+    sink.write(packer.compress(b"".join(waiting)) + packer.flush())
 
 
-class _InputFile(io.RawIOBase):
-    """A file of the job, whose every trouble is reported with its name.
+def _members(inventory: Inventory, command: str, advance: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield run.sh and every entry as a tar holds them, in pieces of any size.
 
-    So that an OSError that leaves `write_archive` can only come from the sink.
+    The headers are tarfile's. The rest of a tar is content and zeros, and to put these together
+    tarfile takes more time for small files than it takes to read and to compress them.
     """
+    script = run_script(command)
+    yield _header("./run.sh", 0o755, 0, tarfile.REGTYPE, len(script))
+    yield script
+    yield _filling(len(script), tarfile.BLOCKSIZE)
+    for entry in inventory.entries:
+        kind = tarfile.DIRTYPE if entry.is_folder else tarfile.REGTYPE
+        yield _header("./" + entry.name, entry.mode, entry.mtime, kind, entry.size)
+        if not entry.is_folder:
+            yield from _content(entry, advance)
+            yield _filling(entry.size, tarfile.BLOCKSIZE)
 
-    def __init__(self, entry: Entry, advance: Callable[[int], None]) -> None:
-        self._entry = entry
-        self._advance = advance
+
+def _header(name: str, mode: int, mtime: int, kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.mode, info.mtime, info.type, info.size = mode, mtime, kind, size
+    if name.isascii():
+        # The older form says the same of most files, in a third of the time.
+        with contextlib.suppress(ValueError):  # too long a name, too large a number
+            return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _filling(size: int, block: int) -> bytes:
+    """Return the zeros that follow `size` bytes up to a whole number of blocks."""
+    return bytes(-size % block)
+
+
+def _content(entry: Entry, advance: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield what is in a file of the job, whose every trouble is reported with its name."""
+    try:
+        descriptor = os.open(entry.path, os.O_RDONLY)
         try:
-            self._file = Path(entry.path).open("rb", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise self._unreadable(error) from error
+            left = entry.size
+            while left > 0:
+                data = os.read(descriptor, min(left, _BLOCK))
+                if not data:
+                    raise _changed(entry)
+                left -= len(data)
+                advance(len(data))
+                yield data
+            now = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise RefusedError(
+            f"Cannot read {entry.path}: {error.strerror}. Nothing was submitted."
+        ) from error
+    if now.st_size != entry.size or int(now.st_mtime) != entry.mtime:
+        raise _changed(entry)
 
-    def readable(self) -> bool:
-        return True
 
-    def read(self, size: int = -1) -> bytes:
-        try:
-            data = self._file.read(size)
-        except OSError as error:
-            raise self._unreadable(error) from error
-        if len(data) != size:  # tarfile asks for no more than the inventory promised
-            raise self._changed()
-        self._advance(len(data))
-        return data
-
-    def check_unchanged(self) -> None:
-        now = os.fstat(self._file.fileno())
-        if now.st_size != self._entry.size or int(now.st_mtime) != self._entry.mtime:
-            raise self._changed()
-
-    def close(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
-        super().close()
-
-    def _unreadable(self, error: OSError) -> RefusedError:
-        return RefusedError(
-            f"Cannot read {self._entry.path}: {error.strerror}. Nothing was submitted."
-        )
-
-    def _changed(self) -> RefusedError:
-        return RefusedError(
-            f"{self._entry.path} changed while it was being packed. Nothing was submitted: wait "
-            "until nothing writes into the folder, then submit again."
-        )
+def _changed(entry: Entry) -> RefusedError:
+    return RefusedError(
+        f"{entry.path} changed while it was being packed. Nothing was submitted: wait until "
+        "nothing writes into the folder, then submit again."
+    )
 
 
 class _Pending(NamedTuple):

@@ -57,6 +57,8 @@ class StorageSettings:
     access: str = field(repr=False)
     secret: str = field(repr=False)
     region: str | None = None
+    #: Seconds to go on trying in the middle of a batch; None for the default.
+    patience: float | None = None
 
 
 def _get(name: str) -> str:
@@ -144,6 +146,7 @@ def storage_settings() -> StorageSettings:
         access=_get("LERULI_S3_ACCESS"),
         secret=_get("LERULI_S3_SECRET"),
         region=_get("LERULI_S3_REGION") or None,
+        patience=_patience(),
     )
 
 

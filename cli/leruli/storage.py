@@ -23,7 +23,9 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
-from leruli.errors import BucketMissingError, LeruliError, StorageError
+from leruli.errors import BucketMissingError, LeruliError, StorageAwayError, StorageError
+from leruli.patience import Patience
+from leruli.quickput import QuickPut
 from leruli.settings import StorageSettings
 from leruli.trust import tls_context
 
@@ -62,17 +64,29 @@ class StoredObject:
 class Store:
     """A connection to the storage, for use by several threads at once."""
 
-    def __init__(self, settings: StorageSettings, *, connections: int = 8) -> None:
-        """Connect on first use; `connections` threads may use it at the same time."""
+    def __init__(
+        self,
+        settings: StorageSettings,
+        *,
+        connections: int = 8,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Connect on first use; `connections` threads may use it at the same time.
+
+        `notice` is told, in a sentence, when work that goes through `patience` has to wait.
+        """
+        context = tls_context(secure=settings.secure)
         pool = urllib3.PoolManager(
             maxsize=connections,
             timeout=urllib3.Timeout(connect=10, read=120),
-            ssl_context=tls_context(secure=settings.secure),
+            ssl_context=context,
             retries=urllib3.Retry(
                 total=4, backoff_factor=0.3, status_forcelist=(500, 502, 503, 504)
             ),
         )
         self._host = settings.host
+        self.patience = Patience(settings.patience, notice)
+        self._quick = QuickPut(settings, context)
         self._minio = Minio(
             settings.host,
             access_key=settings.access,
@@ -84,6 +98,8 @@ class Store:
 
     def make_bucket(self, bucket: str) -> None:
         """Make the bucket; fine if it is there."""
+        if self._quick.put(f"/{bucket}"):
+            return
         with self._speaking(bucket):
             try:
                 self._minio.make_bucket(bucket)
@@ -109,6 +125,8 @@ class Store:
 
     def put(self, bucket: str, name: str, content: bytes) -> None:
         """Store a small object in one request."""
+        if self._quick.put(f"/{bucket}/{name}", content):
+            return
         with self._speaking(bucket):
             self._minio.put_object(bucket, name, io.BytesIO(content), len(content))
 
@@ -259,9 +277,9 @@ class Store:
                     f"({_short(error.reason)}). If your organisation has a certificate authority "
                     "of its own, name its file in SSL_CERT_FILE."
                 ) from None
-            raise StorageError(
-                f"The object storage at {self._host} did not answer ({_short(error.reason)}). "
-                "Check LERULI_S3_SERVER and your network, then run the same command again."
+            raise StorageAwayError(
+                f"The object storage at {self._host} did not answer ({_short(error.reason)}).",
+                "Check LERULI_S3_SERVER and your network, then run the same command again.",
             ) from None
         except (MinioException, HTTPError, OSError, ValueError) as error:
             raise StorageError(

@@ -103,30 +103,51 @@ def prepare(directory: str, command: str) -> Prepared:
     return Prepared(folder, take_inventory(directory), command)
 
 
-def stage(
+@dataclass(frozen=True)
+class Packed:
+    """A folder with a bucket to go to."""
+
+    prepared: Prepared
+    bucket: str
+    is_resumed: bool  #: the bucket is left from an interrupted submission
+    archive: bytes | None  #: None if it is too big to hold in memory
+
+
+def pack(prepared: Prepared, advance: Callable[[int], None] = lambda _: None) -> Packed:
+    """Claim a bucket, and pack the folder if it is small: all that needs no storage.
+
+    `advance` is told the bytes of input as they go.
+    """
+    bucket, is_resumed = prepared.folder.claim_bucket()
+    archive = None
+    if prepared.inventory.total_bytes <= _SMALL:
+        packed = io.BytesIO()
+        write_archive(prepared.inventory, prepared.command, packed, advance)
+        archive = packed.getvalue()
+    return Packed(prepared, bucket, is_resumed, archive)
+
+
+def upload(
     store: Store,
-    prepared: Prepared,
+    packed: Packed,
     advance: Callable[[int], None] = lambda _: None,
     resumed: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """Pack and upload a folder; returns its bucket.
+    """Fill the bucket; returns its name.
 
-    `advance` is told the bytes of input as they go, `resumed` the bucket that an interrupted
-    submission left.
+    `advance` is told the bytes of input of a folder that is packed only now, `resumed` the bucket
+    that an interrupted submission left.
     """
-    inventory, command = prepared.inventory, prepared.command
-    bucket, is_old = prepared.folder.claim_bucket()
+    bucket, inventory = packed.bucket, packed.prepared.inventory
     store.make_bucket(bucket)
-    if is_old:
+    if packed.is_resumed:
         _refuse_if_it_ran(store, bucket)
         resumed(bucket)
-    if inventory.total_bytes <= _SMALL:
-        packed = io.BytesIO()
-        write_archive(inventory, command, packed, advance)
-        store.put(bucket, ARCHIVE, packed.getvalue())
+    if packed.archive is not None:
+        store.put(bucket, ARCHIVE, packed.archive)
     else:
         with store.writing(bucket, ARCHIVE, inventory.total_bytes) as sink:
-            write_archive(inventory, command, sink, advance)
+            write_archive(inventory, packed.prepared.command, sink, advance)
     return bucket
 
 
@@ -159,7 +180,7 @@ def submit(
     resumed: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, str]:
     """Upload a folder and submit it; returns the job id and the bucket."""
-    bucket = stage(store, prepared, advance, resumed)
+    bucket = upload(store, pack(prepared, advance), advance, resumed)
     jobid = service.submit(spec.request(bucket))
     prepared.folder.record_job(jobid)
     return jobid, bucket

@@ -6,35 +6,19 @@ the id.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from e2e_world import StackOfTest
 
-PINS = Path(__file__).parents[2] / "requirements" / "published-client.txt"
+from bench import published
 
 
 @pytest.fixture(scope="session")
 def published_client() -> Path:
     """Its command, installed once into a cache by its pins."""
-    cache = Path(
-        os.environ.get("LERULI_QUEUE_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leruli-queue"
-    )
-    digest = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    folder = cache / f"published-client-{digest}"
-    if not (folder / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run(
-            [folder / "bin" / "pip", "install", "--quiet", "--require-hashes", "-r", PINS],
-            check=True,
-        )
-        (folder / "complete").touch()
-    return folder / "bin" / "leruli"
+    return published.published_client()
 
 
 def test_submit_status_get_prune(stack: StackOfTest, folder: Path, published_client: Path) -> None:

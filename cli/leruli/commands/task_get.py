@@ -103,7 +103,7 @@ def _many(out: Output, batch: str, *, everything: bool, again: bool) -> int:
             "Fetching", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
         ) as advance:
             tally = fetch_folders(
-                Store(storage_settings, connections=WORKERS),
+                Store(storage_settings, connections=WORKERS, notice=out.note),
                 folders,
                 journal,
                 everything=everything,

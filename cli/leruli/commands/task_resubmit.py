@@ -42,7 +42,7 @@ def command(out: Output, spec: JobSpec, batch: str | None, failed_only: bool) ->
 
     folders = find_folders(batch) if batch is not None else [HERE]
     with Service(settings.service_settings(), out.note) as service:
-        store = Store(settings.storage_settings(), connections=STAGERS)
+        store = Store(settings.storage_settings(), connections=STAGERS, notice=out.note)
         check_image(store, service, spec)
         selection = select(ask_for_folders(folders, service.statuses), failed_only=failed_only)
         if batch is None:

@@ -38,7 +38,7 @@ def command(out: Output, spec: JobSpec, batch: str | None) -> int:
     folders = find_folders(batch) if batch is not None else []
     prepared = prepare(HERE, spec.command) if batch is None else None
     with Service(settings.service_settings(), out.note) as service:
-        store = Store(settings.storage_settings(), connections=STAGERS)
+        store = Store(settings.storage_settings(), connections=STAGERS, notice=out.note)
         check_image(store, service, spec)
         if batch is not None:
             with Journal.opened(batch) as journal:

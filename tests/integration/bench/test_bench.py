@@ -49,6 +49,15 @@ def test_memory(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_batch(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "--only", "batch", "--folders", "120")
+    assert done.returncode == 0, done.stderr
+    assert "| task-submit --batch of 120 folders of 3 small files " in done.stdout
+    assert "3 small files: CPU of the client" in done.stdout
+    assert "3 small files: CPU of S3" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_takes_too_long_is_said_and_ended(tmp_path: Path) -> None:
     done = _bench(tmp_path, "--only", "intake", "--limit", "1")
     assert done.returncode == 1

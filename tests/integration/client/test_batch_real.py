@@ -98,6 +98,9 @@ def test_killed_again_and_again_every_folder_is_submitted_once(real, cases, queu
 
 
 def test_ctrl_c_says_what_is_left(real, cases, queue, group):
+    count = 10 * COUNT  # enough that it is not done before the signal comes
+    for number in range(COUNT, count):
+        (cases / f"case-{number:04}").mkdir()
     process = begin(cases, *submitting())
     wait_for(lambda: len(list(cases.glob("*/leruli.job"))) >= 50)
     process.send_signal(signal.SIGINT)
@@ -105,10 +108,10 @@ def test_ctrl_c_says_what_is_left(real, cases, queue, group):
 
     assert process.returncode == 130, err
     there = len(list(cases.glob("*/leruli.job")))
-    assert f"{COUNT - there} of {COUNT} folders are left" in err
+    assert f"{count - there} of {count} folders are left" in err
     assert "same command again" in err
     assert real(*submitting()).returncode == 0
-    check_each_once(cases, queue, group)
+    check_each_once(cases, queue, group, count)
 
 
 def test_a_service_that_dies_in_the_middle(real, cases, queue, group):
@@ -136,6 +139,22 @@ def test_a_service_that_comes_back_is_waited_for(real, cases, queue, group):
     queue.start()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
+    check_each_once(cases, queue, group)
+
+
+def test_a_storage_that_comes_back_is_waited_for(real, cases, queue, group, s3):
+    process = begin(cases, *submitting())
+    wait_for(lambda: list(cases.glob("*/leruli.bucket")))
+    s3.kill()
+    try:
+        time.sleep(8)  # longer than the SDK goes on trying
+    finally:
+        s3.start()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert err.count("The object storage at ") == 1, err
+    assert "did not answer" in err
+    assert "Waiting for it, for up to 120 s." in err
     check_each_once(cases, queue, group)
 
 
@@ -171,6 +190,28 @@ def submitted(real, cases):
     """A batch of which each folder has a job."""
     assert real(*submitting()).returncode == 0
     return sorted(cases.glob("case-*"))
+
+
+def test_a_database_that_hangs_is_waited_for(real, cases, queue, group, submitted):
+    """The service then answers 503 with Retry-After."""
+    more = 4 * COUNT  # enough that it is not done before the database hangs
+    for number in range(more):
+        (cases / f"new-{number}").mkdir()
+    with queue.restarted_with(DATABASE_TIMEOUT_S=1, BUSY_AFTER_S=1):
+        clients = [begin(cases, *submitting(pattern="new-*"))]
+        wait_for(lambda: list(cases.glob("new-*/leruli.job")))
+        with queue.database_hangs():
+            clients += [
+                begin(cases, verb, "--batch", "case-*") for verb in ("task-status", "task-get")
+            ]
+            time.sleep(6)
+        for client in clients:
+            _, err = client.communicate(timeout=120)
+            assert client.returncode == 0, err
+            assert "The queue is busy or restarting (HTTP 503); trying again" in err
+    assert len(list(cases.glob("new-*/leruli.job"))) == more
+    jobs = queue.sql("SELECT count(*) FROM jobs WHERE group_id = $1", group.id)
+    assert jobs[0][0] == COUNT + more
 
 
 def test_states_of_a_batch(real, cases, queue, group, submitted):
@@ -227,6 +268,24 @@ def test_results_are_fetched_once(real, cases, queue, group, submitted, store):
     assert (ended[0] / "joblog.txt").read_text() == "changed since"
     assert real("task-get", "--batch", "case-*", "--again").returncode == 0
     assert (ended[0] / "joblog.txt").read_text() == "case-000"
+
+
+def test_results_are_fetched_through_an_absence_of_the_storage(
+    real, cases, queue, group, submitted, store, s3
+):
+    set_states(queue, group, "completed", submitted)
+    put_results(store, submitted)
+    process = begin(cases, "task-get", "--batch", "case-*", "--json")
+    wait_for(lambda: list(cases.glob("*/joblog.txt")))
+    s3.kill()
+    try:
+        time.sleep(8)
+    finally:
+        s3.start()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert len(json.loads(out)["fetched"]) == COUNT
+    assert not list(cases.glob("*/.leruli-part-*"))
 
 
 def test_what_cannot_be_fetched_is_told_and_fetched_later(

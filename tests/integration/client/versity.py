@@ -34,6 +34,8 @@ class S3Server:
     access: str
     secret: str
     root: Path  #: where the objects are, as files
+    kill: Callable[[], None]  #: end it as a crash of its machine would
+    start: Callable[[], None]  #: start it again and wait until it answers
 
 
 def find_versitygw() -> str:
@@ -71,6 +73,19 @@ def running_versitygw(folder: Path) -> Iterator[S3Server]:
                 )
             )
 
+    def start_gateway() -> None:
+        start(
+            *("-p", f"127.0.0.1:{port}", "--quiet", "--keep-alive", "--health", "/health"),
+            *("--iam-standalone-endpoint", str(run / "iam.sock")),
+            *("posix", "--disable-object-lock-file", str(root)),
+        )
+        _wait_for(lambda: _answers(port))
+
+    def kill_gateway() -> None:
+        gateway = processes.pop()
+        gateway.kill()
+        gateway.wait()
+
     try:
         start(
             *("-p", str(run / "iam-public.sock"), "--quiet", "--keep-alive"),
@@ -78,13 +93,10 @@ def running_versitygw(folder: Path) -> Iterator[S3Server]:
             *("--private-socket-perm", "0600"),
         )
         _wait_for((run / "iam.sock").exists)
-        start(
-            *("-p", f"127.0.0.1:{port}", "--quiet", "--keep-alive", "--health", "/health"),
-            *("--iam-standalone-endpoint", str(run / "iam.sock")),
-            *("posix", "--disable-object-lock-file", str(root)),
+        start_gateway()
+        yield S3Server(
+            f"http://127.0.0.1:{port}", access, secret, root, kill_gateway, start_gateway
         )
-        _wait_for(lambda: _answers(port))
-        yield S3Server(f"http://127.0.0.1:{port}", access, secret, root)
     finally:
         for process in reversed(processes):
             process.terminate()

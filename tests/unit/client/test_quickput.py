@@ -1,0 +1,132 @@
+"""Small PUTs without the SDK, against a server of real sockets that answers as it is told."""
+
+import contextlib
+import socket
+import ssl
+import threading
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import pytest
+from minio.credentials import Credentials
+from minio.signer import sign_v4_s3
+
+from leruli.quickput import QuickPut
+from leruli.settings import StorageSettings
+
+DONE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+class Server:
+    """Answers each request with the next of `answers`; an empty one closes the connection."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.requests = []
+        self.connections = 0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.host = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while self.answers:
+            with contextlib.suppress(OSError):
+                connection, _ = self._socket.accept()
+                self.connections += 1
+                with connection:
+                    self._answer(connection)
+
+    def _answer(self, connection):
+        while self.answers and (request := connection.recv(65536)):
+            self.requests.append(request)
+            answer = self.answers.pop(0)
+            if not answer:
+                return
+            connection.sendall(answer)
+
+
+def lane(server, **more):
+    settings = StorageSettings(server.host, False, "access", "secret", **more)
+    return QuickPut(settings, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+
+def test_one_connection_serves_many_requests():
+    server = Server(DONE, DONE, DONE)
+    quick = lane(server)
+    assert [quick.put("/a"), quick.put("/a/run.tgz", b"content"), quick.put("/b")] == [True] * 3
+    assert server.connections == 1
+    assert server.requests[1].startswith(b"PUT /a/run.tgz HTTP/1.1\r\n")
+    assert server.requests[1].endswith(b"Content-Length: 7\r\n\r\ncontent")
+    assert not any(b"secret" in request for request in server.requests)
+
+
+def test_the_body_of_an_answer_is_no_part_of_the_next():
+    server = Server(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nHTTP/", DONE)
+    quick = lane(server)
+    assert quick.put("/a")
+    assert quick.put("/b")
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_a_connection_of_which_the_end_is_not_known_is_not_used_again(head):
+    server = Server(head, DONE)
+    quick = lane(server)
+    assert quick.put("/a")
+    assert quick.put("/b")
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n"])
+def test_what_breaks_off_is_not_done_and_the_next_connects_anew(answer):
+    server = Server(DONE, answer, DONE)
+    quick = lane(server)
+    assert quick.put("/a")
+    assert not quick.put("/b")
+    assert quick.put("/c")
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "goes_on"), [(403, False), (301, False), (409, True), (503, True)]
+)
+def test_after_a_refusal_that_would_come_again_it_is_not_tried_again(status, goes_on):
+    refusal = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
+    server = Server(refusal, DONE)
+    quick = lane(server)
+    assert not quick.put("/a")
+    assert quick.put("/b") is goes_on
+    assert len(server.requests) == (2 if goes_on else 1)
+
+
+def test_nobody_is_there():
+    server = Server()
+    server._socket.close()
+    assert not lane(server).put("/a")
+
+
+def test_the_signature_is_that_of_the_sdk():
+    server = Server(DONE)
+    assert lane(server, region="eu-1").put("/a/run.tgz", b"content")
+    lines = server.requests[0].decode().split("\r\n")
+    head = dict(line.split(": ", 1) for line in lines[1:-2])
+    date_text = head["X-Amz-Date"]
+    date = datetime.strptime(date_text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    digest = head["X-Amz-Content-Sha256"]
+    signed = sign_v4_s3(
+        method="PUT",
+        url=urlsplit(f"http://{server.host}/a/run.tgz"),
+        region="eu-1",
+        headers={"Host": server.host, "x-amz-content-sha256": digest, "x-amz-date": date_text},
+        credentials=Credentials("access", "secret"),
+        content_sha256=digest,
+        date=date,
+    )
+    assert head["Authorization"] == signed["Authorization"]
