@@ -136,6 +136,14 @@ class DockerEngine:
         except docker.errors.NotFound:
             return None
 
+    def names_of(self, reference: str) -> frozenset[str]:
+        """All names of the image that this name stands for, it included; none if it is not here."""
+        try:
+            image = self._call(lambda api: api.inspect_image(reference))
+        except docker.errors.NotFound:
+            return frozenset()
+        return frozenset(image.get("RepoTags") or [])
+
     def image_names(self, prefix: str = "") -> dict[str, str]:
         """All image names (that begin with `prefix`) with the image's id."""
         images = self._call(lambda api: api.images())
