@@ -15,6 +15,8 @@ from leruli_queue.embedded.kept import Kept
 from leruli_queue.embedded.processes import Part
 from leruli_queue.embedded.programs import Programs
 
+# Of all its buckets: what versitygw says unless it is told otherwise.
+REGION = "us-east-1"
 # Bucket names are unguessable, and knowing one is the right to use it: listing them must not work.
 _POLICY = {
     "Version": "2012-10-17",
@@ -118,6 +120,7 @@ def make_code_bucket(kept: Kept) -> None:
         access_key=kept.object_store_access,
         secret_key=kept.object_store_secret,
         secure=False,
+        region=REGION,
     )
     bucket = f"code-{kept.group_token}"
     if not client.bucket_exists(bucket):

@@ -63,10 +63,14 @@ class FakeEngine:
         self.signals: list[tuple[str, str]] = []
         self.removed: list[str] = []
 
-    def list_own(self, nodeid: str) -> list[Listed]:
+    def list_own(self, nodeid: str, attempt_key: str | None = None) -> list[Listed]:
         if self.away:
             raise DockerAway("away")
-        return [Listed(key, key, word) for key, word in self.states.items()]
+        return [
+            Listed(key, key, word)
+            for key, word in self.states.items()
+            if attempt_key in (None, key)
+        ]
 
     def inspect(self, container: str) -> dict[str, Any] | None:
         if container in self.refuses:
