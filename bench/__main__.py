@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import structlog
 
 import bench.measurements  # noqa: F401  # importing them registers them
 from bench import slurm
@@ -33,6 +35,7 @@ _FAILURES = (SetupError, UnexpectedAnswerError, TimeoutError, OSError, subproces
 @click.option("--repeat", default=3, show_default=True, help="Samples of each thing.")
 @click.option("--jobs", default=20_000, show_default=True, help="Jobs in one sample.")
 @click.option("--crowd", default=100_000, show_default=True, help="Jobs in the group for lists.")
+@click.option("--node-jobs", default=300, show_default=True, help="Jobs that a node drains.")
 @click.option("--workers", default=2, show_default=True, help="Processes of serve for intake.")
 @click.option("--limit", default=900, show_default=True, help="Seconds for one measurement.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder to write to; else in /tmp.")
@@ -43,6 +46,7 @@ def main(
     repeat: int,
     jobs: int,
     crowd: int,
+    node_jobs: int,
     workers: int,
     limit: int,
     data: Path | None,
@@ -61,6 +65,8 @@ def main(
         click.echo(
             "SLURM is not installed (setup/packages.sh bench): no peer is measured.", err=True
         )
+    # Parts of a stack log to files; what is done in this process would spoil the table.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     began = datetime.now(UTC).astimezone()
     if data is not None:
         data.mkdir(parents=True, exist_ok=True)
@@ -68,7 +74,9 @@ def main(
         # A peer's user may have to enter it.
         Path(folder).chmod(0o711)
         options = Options(
-            repeat, jobs, crowd, workers, Path(folder), limit, peers=peer_version is not None
+            *(repeat, jobs, crowd, workers, Path(folder), limit),
+            peers=peer_version is not None,
+            node_jobs=node_jobs,
         )
         versions = {"SLURM": peer_version} if peer_version else {}
         machine = describe(Path(folder), find_programs(node=False), versions)

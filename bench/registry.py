@@ -26,6 +26,8 @@ class Options:
     # Seconds that one measurement may take.
     limit_s: int
     peers: bool
+    # Jobs of one drain of a node.
+    node_jobs: int = 300
 
 
 Measure = Callable[[Options], Iterator[Figure]]

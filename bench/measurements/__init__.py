@@ -4,5 +4,6 @@ from bench.measurements import intake  # isort: skip  # the order in which they 
 from bench.measurements import lists  # isort: skip
 from bench.measurements import cancel  # isort: skip
 from bench.measurements import memory  # isort: skip
+from bench.measurements import node  # isort: skip
 
-__all__ = ["cancel", "intake", "lists", "memory"]
+__all__ = ["cancel", "intake", "lists", "memory", "node"]
