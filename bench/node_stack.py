@@ -13,10 +13,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,13 @@ from leruli_queue.errors import SetupError
 IMAGE = "leruli-test:1"
 MEMORY_MB = 100
 _BULK = 100
+_LOOK_EVERY_S = 0.5
+_ENDED = """
+SELECT count(*) FILTER (WHERE state = 'completed') AS completed,
+       count(*) FILTER (WHERE state IN ('failed', 'cancelled')) AS otherwise,
+       max(ended_at) AS last
+FROM jobs WHERE id = ANY($1::uuid[])
+"""
 _NAMES = "{{.Repository}}:{{.Tag}}"
 
 
@@ -93,13 +99,18 @@ class NodeStack:
         """Look into the database: what is noted of each job is not all in the API."""
 
         async def fetch() -> list[Any]:
-            connection = await asyncpg.connect(postgres.database_url(self.folders, self.kept))
-            try:
+            async with self._connection() as connection:
                 return list(await connection.fetch(sql, *arguments))
-            finally:
-                await connection.close()
 
         return asyncio.run(fetch())
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
+        connection = await asyncpg.connect(postgres.database_url(self.folders, self.kept))
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     def wait_until_completed(self, ids: Sequence[str], limit_s: float) -> float:
         """Wait until all these jobs are completed; return when the last one was (since 1970).
@@ -111,21 +122,19 @@ class NodeStack:
         UnexpectedAnswerError
             When one ended otherwise.
         """
-        deadline = time.monotonic() + limit_s
-        while True:
-            (row,) = self.fetch(
-                "SELECT count(*) FILTER (WHERE state = 'completed') AS completed, "
-                "count(*) FILTER (WHERE state IN ('failed', 'cancelled')) AS otherwise, "
-                "max(ended_at) AS last FROM jobs WHERE id = ANY($1::uuid[])",
-                ids,
-            )
-            if row["otherwise"]:
-                raise UnexpectedAnswerError(f"{row['otherwise']} jobs were not completed")
-            if row["completed"] == len(ids):
-                return float(row["last"].timestamp())
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{row['completed']} of {len(ids)} jobs were completed")
-            time.sleep(0.5)
+
+        async def wait() -> float:
+            # On one connection: to make one costs PostgreSQL as much as a job does.
+            async with asyncio.timeout(limit_s), self._connection() as connection:
+                while True:
+                    (row,) = await connection.fetch(_ENDED, ids)
+                    if row["otherwise"]:
+                        raise UnexpectedAnswerError(f"{row['otherwise']} jobs were not completed")
+                    if row["completed"] == len(ids):
+                        return float(row["last"].timestamp())
+                    await asyncio.sleep(_LOOK_EVERY_S)
+
+        return asyncio.run(wait())
 
     @property
     def process_ids(self) -> dict[str, int]:
