@@ -245,6 +245,26 @@ def test_an_upload_without_leave_is_stopped(bench: Bench) -> None:
     assert not bench.folders.job(attempt.key).exists()
 
 
+def test_an_attempt_whose_removal_a_power_cut_undid_uploads_nothing(bench: Bench) -> None:
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "exited"}
+    file = bench.folders.attempts / f"{attempt.id}.json"
+    bench.stage_out._decide(attempt, attempt_state())
+    kept = file.read_bytes()
+    bench.finish(attempt)
+    assert len(bench.uploader.calls) == 1
+    file.write_bytes(kept)
+    bench.store = AttemptStore(bench.folders.attempts)
+    bench.stage_out._store = bench.store
+    # The service has its receipt.
+    bench.api.stale_after = bench.api.asked
+    bench.stage_out.finish(attempt)
+    assert bench.store.all() == []
+    assert not file.exists()
+    assert len(bench.uploader.calls) == 1
+    assert len(bench.api.received) == 1
+
+
 def test_stage_out_goes_on_after_a_surprise(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
