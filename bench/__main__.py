@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import structlog
 
 import bench.measurements  # noqa: F401  # importing them registers them
 from bench import slurm
@@ -34,6 +36,7 @@ _FAILURES = (SetupError, UnexpectedAnswerError, TimeoutError, OSError, subproces
 @click.option("--jobs", default=20_000, show_default=True, help="Jobs in one sample.")
 @click.option("--crowd", default=100_000, show_default=True, help="Jobs in the group for lists.")
 @click.option("--folders", default=10_000, show_default=True, help="Folders in one batch.")
+@click.option("--node-jobs", default=300, show_default=True, help="Jobs that a node drains.")
 @click.option("--workers", default=2, show_default=True, help="Processes of serve for intake.")
 @click.option("--limit", default=900, show_default=True, help="Seconds for one measurement.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder to write to; else in /tmp.")
@@ -45,6 +48,7 @@ def main(
     jobs: int,
     crowd: int,
     folders: int,
+    node_jobs: int,
     workers: int,
     limit: int,
     data: Path | None,
@@ -63,6 +67,8 @@ def main(
         click.echo(
             "SLURM is not installed (setup/packages.sh bench): it is not measured.", err=True
         )
+    # Parts of a stack log to files; what is done in this process would spoil the table.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     began = datetime.now(UTC).astimezone()
     if data is not None:
         data.mkdir(parents=True, exist_ok=True)
@@ -70,13 +76,7 @@ def main(
         # A peer's user may have to enter it.
         Path(folder).chmod(0o711)
         options = Options(
-            repeat,
-            jobs,
-            crowd,
-            folders,
-            workers,
-            Path(folder),
-            limit,
+            *(repeat, jobs, crowd, folders, node_jobs, workers, Path(folder), limit),
             peers=peer_version is not None,
             published=peers,
         )

@@ -21,6 +21,8 @@ class Options:
     crowd: int
     # Folders in one sample of the client's batch.
     folders: int
+    # Jobs of one drain of a node.
+    node_jobs: int
     # Processes of `serve`.
     workers: int
     # Everything that is written is below it; peers write there as well, so to the same disk.

@@ -23,6 +23,8 @@ from leruli_queue.embedded.kept import Kept
 from leruli_queue.embedded.processes import Part, not_as_root
 from leruli_queue.embedded.programs import Programs
 
+# Of all its buckets: what versitygw says unless it is told otherwise.
+REGION = "us-east-1"
 # Read, enter, write; and without reading, which is what it takes to list what is in a folder.
 _OPEN, _NOT_LISTED = 0o700, 0o300
 _PATIENCE_S = 10.0
@@ -91,6 +93,7 @@ def make_code_bucket(kept: Kept) -> None:
         access_key=kept.object_store_access,
         secret_key=kept.object_store_secret,
         secure=False,
+        region=REGION,
     )
     bucket = f"code-{kept.group_token}"
     if not client.bucket_exists(bucket):

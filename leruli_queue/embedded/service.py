@@ -75,6 +75,7 @@ def node_part(folders: Folders, kept: Kept, programs: Programs) -> Part:
         "LERULI_GROUP_TOKEN": kept.group_token,
         "LERULI_COMPUTE_SECRET": kept.compute_secret,
         "LERULI_S3_SERVER": object_store.url(kept),
+        "LERULI_S3_REGION": object_store.REGION,
         "LERULI_S3_ACCESS": kept.object_store_access,
         "LERULI_S3_SECRET": kept.object_store_secret,
         "LERULI_NODE_DIR": str(folders.node),

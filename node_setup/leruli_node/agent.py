@@ -62,7 +62,9 @@ class Agent:
         self._rootless: bool | None = None
         self._access = RundirAccess(settings.docker_socket, self._is_rootless)
         self._store = AttemptStore(self.folders.attempts)
-        objects = ObjectStore(settings.s3_server, settings.s3_access, settings.s3_secret)
+        objects = ObjectStore(
+            settings.s3_server, settings.s3_access, settings.s3_secret, settings.s3_region
+        )
         images = Images(
             self._engine,
             objects,

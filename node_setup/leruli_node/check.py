@@ -62,7 +62,9 @@ def _clock_offset(date: str | None) -> float:
 
 
 def _check_store(settings: Settings) -> list[str]:
-    store = ObjectStore(settings.s3_server, settings.s3_access, settings.s3_secret)
+    store = ObjectStore(
+        settings.s3_server, settings.s3_access, settings.s3_secret, settings.s3_region
+    )
     good = f"the object store answers at {settings.s3_server} and takes the key"
     try:
         store.names(f"code-{settings.group_token}", prefix="no-such-image")

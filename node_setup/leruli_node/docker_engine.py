@@ -67,11 +67,12 @@ class DockerEngine:
         """Which limits of containers this Docker does not enforce: memory, CPU, processes."""
         return missing_limits(self._call(lambda api: api.info()))
 
-    def list_own(self, nodeid: str) -> list[Listed]:
-        """All containers, running or not, of attempts of this node."""
-        found = self._call(
-            lambda api: api.containers(all=True, filters={"label": f"{NODE_LABEL}={nodeid}"})
-        )
+    def list_own(self, nodeid: str, attempt_key: str | None = None) -> list[Listed]:
+        """All containers, running or not, of this node's attempts, or of one of them."""
+        labels = [f"{NODE_LABEL}={nodeid}"]
+        if attempt_key is not None:
+            labels.append(f"{ATTEMPT_LABEL}={attempt_key}")
+        found = self._call(lambda api: api.containers(all=True, filters={"label": labels}))
         return [
             Listed(c["Id"], (c.get("Labels") or {}).get(ATTEMPT_LABEL, ""), c.get("State", ""))
             for c in found
@@ -143,6 +144,14 @@ class DockerEngine:
             return str(self._call(lambda api: api.inspect_image(reference))["Id"])
         except docker.errors.NotFound:
             return None
+
+    def names_of(self, reference: str) -> frozenset[str]:
+        """All names of the image that this name stands for, it included; none if it is not here."""
+        try:
+            image = self._call(lambda api: api.inspect_image(reference))
+        except docker.errors.NotFound:
+            return frozenset()
+        return frozenset(image.get("RepoTags") or [])
 
     def image_names(self, prefix: str = "") -> dict[str, str]:
         """All image names (that begin with `prefix`) with the image's id."""

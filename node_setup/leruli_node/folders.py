@@ -169,12 +169,6 @@ def _write_file(path: Path, data: bytes, mode: int) -> None:
     sync_folder(path.parent)
 
 
-def remove_file(path: Path) -> None:
-    """Remove a file, if it is there, durably."""
-    path.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

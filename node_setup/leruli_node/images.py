@@ -74,8 +74,8 @@ class Images:
         backoff = Backoff(stop, self._patience)
         while True:
             try:
-                self._ensure(prefix, code, version, stop)
-                return self._also(image_name(prefix, code, version), run_as)
+                names = self._ensure(prefix, code, version, stop)
+                return self._also(image_name(prefix, code, version), run_as, names)
             except NotThere:
                 raise AttemptProblem("image_unknown", self._unknown(code, version)) from None
             except Unstorable:
@@ -90,41 +90,42 @@ class Images:
                         "node_trouble", f"image {code}:{version} could not be brought: {what} fails"
                     ) from None
 
-    def _ensure(self, prefix: str, code: str, version: str, stop: Stop) -> None:
+    def _ensure(self, prefix: str, code: str, version: str, stop: Stop) -> frozenset[str]:
+        """Make sure of the current image and return all its names."""
         name = image_name(prefix, code, version)
         etag = self._store.etag(self._bucket, _object(code, version))
-        if self._is_current(prefix, code, version, etag):
-            return
+        names = self._current(prefix, code, version, etag)
+        if names:
+            return names
         with self._one_at_a_time(name):
             # Somebody else may have brought it meanwhile.
-            if self._is_current(prefix, code, version, etag):
-                return
+            names = self._current(prefix, code, version, etag)
+            if names:
+                return names
             marker = etag_name(prefix, code, version, etag)
             if marker in self._broken:
                 raise AttemptProblem("image_broken", self._broken[marker])
             if stop.is_set():
                 raise Interrupted
             self._bring(prefix, code, version)
+        return self._engine.names_of(name)
 
-    def _also(self, name: str, run_as: str) -> None:
-        if not run_as:
+    def _also(self, name: str, run_as: str, names: frozenset[str]) -> None:
+        if not run_as or run_as in names:
             return
         image = self._engine.image_id(name)
         if image is None:
             raise DockerAway("the image is gone again")
-        if self._engine.image_id(run_as) == image:
-            return
         repository, tag = run_as.rsplit(":", 1)
         try:
             self._engine.tag(image, repository, tag)
         except DockerRefused as error:
             raise DockerAway(str(error)) from None
 
-    def _is_current(self, prefix: str, code: str, version: str, etag: str) -> bool:
-        marked = self._engine.image_id(etag_name(prefix, code, version, etag))
-        if marked is None:
-            return False
-        return self._engine.image_id(image_name(prefix, code, version)) == marked
+    def _current(self, prefix: str, code: str, version: str, etag: str) -> frozenset[str]:
+        """The names of the image of this ETag where it is the published one; else none."""
+        names = self._engine.names_of(etag_name(prefix, code, version, etag))
+        return names if image_name(prefix, code, version) in names else frozenset()
 
     def _bring(self, prefix: str, code: str, version: str) -> None:
         log.info("fetching an image", extra={"image": f"{code}:{version}"})

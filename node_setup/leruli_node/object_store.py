@@ -74,7 +74,15 @@ class Stream:
 class ObjectStore:
     """The store, with the group's key; safe to use from several threads."""
 
-    def __init__(self, server: str, access: str, secret: str, connections: int = 16) -> None:
+    def __init__(
+        self,
+        server: str,
+        access: str,
+        secret: str,
+        region: str | None = None,
+        connections: int = 16,
+    ) -> None:
+        """Without a `region` the store is asked for each bucket's, once a bucket: once a job."""
         parts = urlsplit(server)
         # No retries below: whoever calls has its own patience and can be interrupted.
         self._http = urllib3.PoolManager(
@@ -89,6 +97,7 @@ class ObjectStore:
             access_key=access,
             secret_key=secret,
             secure=parts.scheme == "https",
+            region=region,
             http_client=self._http,
         )
 

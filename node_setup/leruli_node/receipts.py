@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from leruli_node.errors import Interrupted
-from leruli_node.folders import remove_file, write_file
+from leruli_node.folders import write_file
 from leruli_node.retry import Backoff
 from leruli_node.service_api import Refused, Rejected, ServiceApi, Stale, Unreachable
 from leruli_node.state import AttemptId
@@ -121,10 +121,11 @@ class Receipts:
             body.pop("spooledat", None)
             try:
                 self._api.end(body)
-                remove_file(path)
+                # Not synced: after a power cut it may be there again, and is not needed any more.
+                path.unlink(missing_ok=True)
                 log.info("receipt delivered", extra=_facts(body))
             except Stale as error:
-                remove_file(path)
+                path.unlink(missing_ok=True)
                 log.info("receipt not needed any more: %s", error, extra=_facts(body))
             except Unreachable as error:
                 self._note(attempt_id)

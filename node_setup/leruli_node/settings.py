@@ -30,6 +30,7 @@ class Settings:
     s3_server: str
     group_token: str = field(repr=False)
     compute_secret: str = field(repr=False)
+    s3_region: str | None
     s3_access: str = field(repr=False)
     s3_secret: str = field(repr=False)
     node_dir: Path
@@ -79,6 +80,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         s3_server=s3_server,
         group_token=secrets["LERULI_GROUP_TOKEN"],
         compute_secret=secrets["LERULI_COMPUTE_SECRET"],
+        s3_region=reader.optional("LERULI_S3_REGION"),
         s3_access=secrets["LERULI_S3_ACCESS"],
         s3_secret=secrets["LERULI_S3_SECRET"],
         node_dir=node_dir,

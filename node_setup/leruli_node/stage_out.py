@@ -275,8 +275,7 @@ class StageOut:
     def _containers(self, attempt: AttemptId) -> list[str]:
         if self.nodeid is None:
             return []
-        listed = self._engine.list_own(self.nodeid)
-        return [one.id for one in listed if one.attempt_key == attempt.key]
+        return [one.id for one in self._engine.list_own(self.nodeid, attempt.key)]
 
     def _may_upload(self, attempt: AttemptId) -> bool:
         while True:

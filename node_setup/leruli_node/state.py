@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from leruli_node.folders import remove_file, write_file
+from leruli_node.folders import write_file
 
 log = logging.getLogger(__name__)
 
@@ -199,9 +199,9 @@ class AttemptStore:
             return state
 
     def remove(self, attempt: AttemptId) -> None:
-        """Forget an attempt, durably."""
+        """Forget an attempt; after a power cut it may be known again, and ends as a stale one."""
         with self._lock:
-            remove_file(self._path(attempt))
+            self._path(attempt).unlink(missing_ok=True)
             self._states.pop(attempt.key, None)
 
     def work_lock(self, attempt: AttemptId) -> threading.Lock:

@@ -58,6 +58,17 @@ def test_batch(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_node(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "--only", "node", "--node-jobs", "10")
+    assert done.returncode == 0, done.stderr
+    drains = [line for line in done.stdout.splitlines() if "| drain of `true` jobs" in line]
+    assert len(drains) == 2
+    assert all("docker run" in line for line in drains)
+    for what in ("start of the next in its slot", "`running` in the API", "`completed` in the API"):
+        assert what in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_takes_too_long_is_said_and_ended(tmp_path: Path) -> None:
     done = _bench(tmp_path, "--only", "intake", "--limit", "1")
     assert done.returncode == 1

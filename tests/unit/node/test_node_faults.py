@@ -63,10 +63,14 @@ class FakeEngine:
         self.signals: list[tuple[str, str]] = []
         self.removed: list[str] = []
 
-    def list_own(self, nodeid: str) -> list[Listed]:
+    def list_own(self, nodeid: str, attempt_key: str | None = None) -> list[Listed]:
         if self.away:
             raise DockerAway("away")
-        return [Listed(key, key, word) for key, word in self.states.items()]
+        return [
+            Listed(key, key, word)
+            for key, word in self.states.items()
+            if attempt_key in (None, key)
+        ]
 
     def inspect(self, container: str) -> dict[str, Any] | None:
         if container in self.refuses:
@@ -239,6 +243,26 @@ def test_an_upload_without_leave_is_stopped(bench: Bench) -> None:
     assert bench.store.all() == []
     assert bench.engine.states == {}
     assert not bench.folders.job(attempt.key).exists()
+
+
+def test_an_attempt_whose_removal_a_power_cut_undid_uploads_nothing(bench: Bench) -> None:
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "exited"}
+    file = bench.folders.attempts / f"{attempt.id}.json"
+    bench.stage_out._decide(attempt, attempt_state())
+    kept = file.read_bytes()
+    bench.finish(attempt)
+    assert len(bench.uploader.calls) == 1
+    file.write_bytes(kept)
+    bench.store = AttemptStore(bench.folders.attempts)
+    bench.stage_out._store = bench.store
+    # The service has its receipt.
+    bench.api.stale_after = bench.api.asked
+    bench.stage_out.finish(attempt)
+    assert bench.store.all() == []
+    assert not file.exists()
+    assert len(bench.uploader.calls) == 1
+    assert len(bench.api.received) == 1
 
 
 def test_stage_out_goes_on_after_a_surprise(
