@@ -8,6 +8,7 @@ Made of the pieces of `leruli-queue up`, so what is measured is what a person st
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ import asyncpg
 
 from leruli_queue.access.authenticate import User, authenticate_user
 from leruli_queue.embedded import nomad_server, postgres
-from leruli_queue.embedded.folders import Folders
+from leruli_queue.embedded.folders import Folders, write_private
 from leruli_queue.embedded.kept import Kept, choose_ports
 from leruli_queue.embedded.processes import Part
 from leruli_queue.embedded.programs import Programs, find_programs
@@ -37,7 +38,9 @@ class Stack:
     kept: Kept
     programs: Programs
     serve: Part
+    database: Part
     # None without a Nomad.
+    nomad: Part | None
     dispatch: Part | None
     user: User
     user_secret: str
@@ -54,8 +57,13 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path, *, workers: int, nomad: bool = False) -> Iterator[Stack]:
-    """Run a stack that nobody used before; what it wrote goes with it."""
+def running_stack(
+    folder: Path, *, workers: int, nomad: bool = False, many_nodes: bool = False
+) -> Iterator[Stack]:
+    """Run a stack that nobody used before; what it wrote goes with it.
+
+    With ``many_nodes`` Nomad's server takes more than 100 nodes from one address.
+    """
     folders, kept, programs = Folders(folder), Kept(), find_programs(node=False)
     folders.make()
     with ExitStack() as at_end:
@@ -68,8 +76,12 @@ def running_stack(folder: Path, *, workers: int, nomad: bool = False) -> Iterato
         url = postgres.database_url(folders, kept)
         database = _started(at_end, postgres.postgres_part(folders, programs))
         database.wait_until(lambda: postgres.answers(url), seconds=60)
+        server = None
         if nomad:
-            server = _started(at_end, nomad_server.server_part(folders, programs))
+            server = nomad_server.server_part(folders, programs)
+            if many_nodes:
+                server = _without_limits(server, folders)
+            server = _started(at_end, server)
             server.wait_until(lambda: nomad_server.has_leader(folders, kept), seconds=60)
             nomad_server.prepare_access(folders, kept)
         serve = serve_part(folders, kept)
@@ -79,7 +91,13 @@ def running_stack(folder: Path, *, workers: int, nomad: bool = False) -> Iterato
         serve.wait_until(lambda: is_ready(kept), seconds=60)
         dispatch = _started(at_end, dispatch_part(folders, kept)) if nomad else None
         user, secret = asyncio.run(_make_user(url))
-        yield Stack(folders, kept, programs, serve, dispatch, user, secret)
+        yield Stack(folders, kept, programs, serve, database, server, dispatch, user, secret)
+
+
+def _without_limits(server: Part, folders: Folders) -> Part:
+    path = folders.nomad_server / "limits.json"
+    write_private(path, json.dumps({"limits": {"rpc_max_conns_per_client": 0}}))
+    return replace(server, arguments=[*server.arguments, "-config", path])
 
 
 def _started(at_end: ExitStack, part: Part) -> Part:

@@ -6,6 +6,7 @@
 # Reads from the environment:
 #   LERULI_QUEUE_NOMAD       a nomad >= 1.11 to use
 #   LERULI_QUEUE_VERSITYGW   a versitygw >= 1.8 to use
+#   LERULI_QUEUE_NODESIM     a nodesim >= 1.11 to use; bench alone needs it, so it is built when named
 #   LERULI_QUEUE_CACHE       where built programs are kept (see setup/lib.sh)
 # Go's own settings (GOPROXY, GOMODCACHE, GOCACHE, …) are used as they are, but for those that
 # would change what is built: GOFLAGS, GOWORK, GOOS, GOARCH, GOEXPERIMENT, CGO_ENABLED.
@@ -29,7 +30,14 @@ tool_settings() {
         MODULE=github.com/versity/versitygw PACKAGE=github.com/versity/versitygw/cmd/versitygw
         CGO=0 FLAGS=(-buildvcs=false -trimpath)
         ;;
-    *) die "setup/tools.sh does not know the tool '$1'." "It knows nomad and versitygw." ;;
+    nodesim)
+        # The simulation's nodes (bench/README.md): our own program around Nomad's client.
+        MINIMUM=1.11 VARIABLE=LERULI_QUEUE_NODESIM VERSION_COMMAND=-version
+        MODULE_DIR="$ROOT/bench/nodesim"
+        MODULE=github.com/hashicorp/nomad PACKAGE=.
+        CGO=1 FLAGS=(-buildvcs=false -trimpath)
+        ;;
+    *) die "setup/tools.sh does not know the tool '$1'." "It knows nomad, versitygw and nodesim." ;;
     esac
     PINNED="$(awk -v module="$MODULE" '$1 == "require" && $2 == module { print substr($3, 2) }' \
         "$MODULE_DIR/go.mod")"
@@ -93,7 +101,9 @@ compile() {
 build() {
     local hash partial
     hash="$({
-        cat "$MODULE_DIR/go.mod" "$MODULE_DIR/go.sum"
+        # Sources as well, where the program is our own.
+        find "$MODULE_DIR" -maxdepth 1 \( -name 'go.*' -o -name '*.go' \) -print0 | sort -z |
+            xargs -0 cat
         printf '%s\n' "${FLAGS[@]}" "$CGO" "$(uname -sm)"
     } | sha256sum | cut -c 1-12)"
     BUILT="$CACHE/bin/$1-$PINNED-$hash"

@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -117,8 +117,11 @@ async def make_user(pool: Pool, group: GroupOfTest) -> User:
     return await authenticate_user(pool, group.user_secret)
 
 
-async def make_jobs(pool: Pool, group: GroupOfTest, count: int, **changes: object) -> list[UUID]:
-    user = await make_user(pool, group)
+async def make_jobs(
+    pool: Pool, group: GroupOfTest, count: int, *, secret: str | None = None, **changes: object
+) -> list[UUID]:
+    """Jobs of the group's user, or of whoever has the secret."""
+    user = await authenticate_user(pool, secret or group.user_secret)
     wanted = {
         "name": "default",
         "code": "psi4",
@@ -127,24 +130,34 @@ async def make_jobs(pool: Pool, group: GroupOfTest, count: int, **changes: objec
         "memory_mb": 4000,
         "time_limit_s": 3600,
     } | changes
-    return await take_in(
-        pool, [(user, NewJob(bucket=str(uuid4()), **wanted)) for _ in range(count)]
-    )
+    jobs = [(user, NewJob(bucket=str(uuid4()), **wanted)) for _ in range(count)]
+    return [job_id for job_id in await take_in(pool, jobs) if job_id is not None]
 
 
 async def claim_jobs(
-    pool: Pool, group: GroupOfTest, limit: int, *, node_set: str = "set"
+    pool: Pool,
+    group: GroupOfTest,
+    limit: int,
+    *,
+    node_set: str = "set",
+    at_most: int | None = None,
+    free: tuple[int, int] = (0, 0),
+    full_cores: Sequence[int] = (),
+    full_memories: Sequence[int] = (),
 ) -> list[Any]:
-    """Claim as the feeder does when nothing waits yet."""
+    """Claim as the feeder does, unless asked otherwise as when nothing waits or is free."""
     return await rows(
         queries.claim_jobs(
             pool,
             group_id=group.id,
             cluster=DEFAULT,
             node_set=node_set,
-            full_cores=[],
-            full_memories=[],
+            full_cores=list(full_cores),
+            full_memories=list(full_memories),
             limit=limit,
+            at_most=limit if at_most is None else at_most,
+            free_cores=free[0],
+            free_memory_mb=free[1],
         )
     )
 

@@ -4,5 +4,7 @@ from bench.measurements import intake  # isort: skip  # the order in which they 
 from bench.measurements import lists  # isort: skip
 from bench.measurements import cancel  # isort: skip
 from bench.measurements import memory  # isort: skip
+from bench.measurements import feeding  # isort: skip
+from bench.measurements import looks  # isort: skip
 
-__all__ = ["cancel", "intake", "lists", "memory"]
+__all__ = ["cancel", "feeding", "intake", "lists", "looks", "memory"]

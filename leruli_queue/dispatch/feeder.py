@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -42,6 +42,41 @@ class Claim:
     nodes: GroupNodes
     # An earlier call for it may have reached Nomad, or may still be under way there.
     repeated: bool
+
+
+@dataclass
+class _Load:
+    """What is in flight of a group's jobs."""
+
+    # How many have no place yet, by what they ask for.
+    shapes: dict[tuple[int, int], int] = field(default_factory=dict)
+    cores: int = 0
+    memory_mb: int = 0
+    # Of how many Nomad said that there is no room for them.
+    refused: int = 0
+
+    def add(self, row: Any) -> None:
+        """Add what asks for the same."""
+        if row["waiting"]:
+            self.shapes[row["cores"], row["memory_mb"]] = row["waiting"]
+        self.cores += row["in_flight"] * row["cores"]
+        self.memory_mb += row["in_flight"] * row["memory_mb"]
+        self.refused += row["refused"]
+
+    @property
+    def waiting(self) -> int:
+        """How many have no place yet, whatever they ask for."""
+        return sum(self.shapes.values())
+
+    def free(self, nodes: GroupNodes) -> tuple[int, int]:
+        """Return cores and MB of the group's living nodes that nothing in flight asks for.
+
+        Nothing, where Nomad found no room for a job: what is free is in pieces, or on nodes that
+        do not take jobs.
+        """
+        if self.refused:
+            return 0, 0
+        return max(0, nodes.cores - self.cores), max(0, nodes.memory_mb - self.memory_mb)
 
 
 class Feeder:
@@ -132,10 +167,10 @@ class Feeder:
         ]
 
     async def _claim(self, nodes: dict[int, GroupNodes]) -> list[Claim]:
-        waiting: defaultdict[int, dict[tuple[int, int], int]] = defaultdict(dict)
-        async for row in queries.waiting_by_shape(self._pool, cluster=self._cluster):
-            waiting[row["group_id"]][row["cores"], row["memory_mb"]] = row["waiting"]
-        room = self._settings.window_max - sum(sum(shapes.values()) for shapes in waiting.values())
+        loads: defaultdict[int, _Load] = defaultdict(_Load)
+        async for row in queries.in_flight_by_shape(self._pool, cluster=self._cluster):
+            loads[row["group_id"]].add(row)
+        room = self._settings.window_max - sum(load.waiting for load in loads.values())
         starving = {
             row["group_id"]
             for row in await rows(
@@ -152,14 +187,18 @@ class Feeder:
             # A large job that waits for too long gets the room that its group's others leave.
             if group_nodes is None or group["id"] in starving:
                 continue
-            shapes = waiting[group["id"]]
+            load = loads[group["id"]]
+            shapes = load.shapes
             window = self._windows[group["id"]]
-            size = window.size(sum(shapes.values()))
+            size = window.size(load.waiting)
             full = [shape for shape, count in shapes.items() if count >= size]
             fullest = max((count for count in shapes.values() if count < size), default=0)
             # However many wait over all groups, none is kept from its smallest window.
             limit = min(size - fullest, max(room, self._settings.window_min - fullest))
-            if limit <= 0:
+            free_cores, free_memory_mb = load.free(group_nodes)
+            # What is free takes them at once: how fast others found a place does not matter.
+            at_most = max(limit, room if free_cores else 0)
+            if at_most <= 0:
                 continue
             async with self._leadership.connection() as connection:
                 found = await rows(
@@ -171,6 +210,9 @@ class Feeder:
                         full_cores=[cores for cores, _ in full],
                         full_memories=[memory_mb for _, memory_mb in full],
                         limit=limit,
+                        at_most=at_most,
+                        free_cores=free_cores,
+                        free_memory_mb=free_memory_mb,
                     )
                 )
             window.dispatched(len(found))

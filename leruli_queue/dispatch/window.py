@@ -1,8 +1,9 @@
-"""How many dispatched jobs may wait for a place in Nomad.
+"""How many dispatched jobs may wait for a place in Nomad when nothing is free.
 
 Every freed slot makes Nomad look again at all that wait, so few should; but a slot must not stay
-free until the next dispatch. Twice what starts in a second is enough for both
-(about 1 s passes between a slot becoming free and the next dispatch arriving).
+free until the next dispatch. Twice what is placed in a second is enough for both
+(about 1 s passes between a slot becoming free and the next dispatch arriving). One that has its
+place does not wait, however long image and input take there.
 
 It is counted for each shape (cores and memory) of a group's jobs: a few wide jobs that wait for a
 large machine must not keep the small ones out of the machines that are free.
@@ -17,7 +18,7 @@ _OVER_S = 10.0
 
 
 class Window:
-    """The window of one group, from how fast its jobs were seen to start."""
+    """The window of one group, from how fast its jobs were seen to find a place."""
 
     def __init__(self, smallest: int, largest: int) -> None:
         self._smallest = smallest

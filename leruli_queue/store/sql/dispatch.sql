@@ -8,19 +8,31 @@ FROM groups g
 WHERE g.cluster = :cluster AND EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = g.id AND j.state = 'received')
 ORDER BY g.id;
 
--- name: waiting_by_shape
--- What waits for a place in Nomad, by what it asks for. (Both states are named because the index
+-- name: in_flight_by_shape
+-- What is in flight, by what it asks for; how many of it have no place in Nomad yet, and of how many
+-- of these Nomad has said so: there is no room for them. (Both states are named because the index
 -- jobs_in_flight is on both: one alone would not use it.)
-SELECT j.group_id, j.cores, j.memory_mb, count(*) AS waiting
-FROM jobs j JOIN groups g ON g.id = j.group_id
-WHERE g.cluster = :cluster
-  AND j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
-GROUP BY j.group_id, j.cores, j.memory_mb;
+WITH unplaced AS (
+    SELECT j.group_id, j.cores, j.memory_mb, count(*) AS waiting, count(a.waiting_reason) AS refused
+    FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+    WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
+      AND a.allocation_id IS NULL
+    GROUP BY j.group_id, j.cores, j.memory_mb
+), in_flight AS (
+    SELECT j.group_id, j.cores, j.memory_mb, count(*) AS in_flight
+    FROM jobs j JOIN groups g ON g.id = j.group_id
+    WHERE g.cluster = :cluster AND j.state IN ('submitted', 'running')
+    GROUP BY j.group_id, j.cores, j.memory_mb
+)
+SELECT group_id, cores, memory_mb, in_flight, coalesce(waiting, 0) AS waiting,
+       coalesce(refused, 0) AS refused
+FROM in_flight LEFT JOIN unplaced USING (group_id, cores, memory_mb);
 
 -- name: claim_jobs
 -- The next jobs of a group that a living node of it is large enough for become submitted, each
--- with a new attempt, but for those that ask for what enough jobs wait for already. Users take
--- turns: next is who has the fewest in flight. A user's own jobs go by priority, then by age.
+-- with a new attempt. Users take turns: next is who has the fewest in flight. A user's own jobs go by
+-- priority, then by age. First those that together fit into what is free; then as many as the limit,
+-- but for those that ask for what enough jobs wait for already; "at_most" in all.
 -- Committed before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id,
 -- which is dispatched again under the same token.
 WITH member AS (
@@ -30,7 +42,10 @@ WITH member AS (
     WHERE u.group_id = :group_id
 ), shape AS (
     -- What waiting jobs ask for: an index probe for each user and shape, however many jobs.
-    SELECT m.id AS user_id, m.in_flight, s.cores, s.memory_mb
+    SELECT m.id AS user_id, m.in_flight, s.cores, s.memory_mb,
+           EXISTS (SELECT 1 FROM unnest(:full_cores::int[], :full_memories::int[])
+                       AS f (cores, memory_mb)
+                   WHERE f.cores = s.cores AND f.memory_mb = s.memory_mb) AS is_full
     FROM member m
     CROSS JOIN LATERAL (
         WITH RECURSIVE asked AS (
@@ -52,11 +67,8 @@ WITH member AS (
     WHERE EXISTS (SELECT 1 FROM usable_nodes n
                   WHERE n.group_id = :group_id AND n.cluster = :cluster AND n.alive
                     AND n.cores >= s.cores AND n.memory_mb >= s.memory_mb)
-      AND NOT EXISTS (SELECT 1 FROM unnest(:full_cores::int[], :full_memories::int[])
-                          AS f (cores, memory_mb)
-                      WHERE f.cores = s.cores AND f.memory_mb = s.memory_mb)
 ), candidate AS (
-    SELECT c.id, s.in_flight + row_number() OVER (
+    SELECT c.id, s.cores, s.memory_mb, s.is_full, s.in_flight + row_number() OVER (
                PARTITION BY s.user_id ORDER BY c.priority DESC, c.id) AS turn
     FROM shape s
     CROSS JOIN LATERAL (
@@ -65,11 +77,20 @@ WITH member AS (
           AND j.cores = s.cores AND j.memory_mb = s.memory_mb
           AND (j.not_before IS NULL OR j.not_before <= now())
         ORDER BY j.priority DESC, j.id
-        LIMIT :limit
+        LIMIT :at_most
     ) AS c
+    WHERE :free_cores > 0 OR NOT s.is_full
+), in_turn AS (
+    SELECT id, turn, is_full, count(*) FILTER (WHERE NOT is_full) OVER w AS position,
+           sum(cores) OVER w AS cores_so_far, sum(memory_mb) OVER w AS memory_so_far
+    FROM candidate
+    WINDOW w AS (ORDER BY turn, id)
 ), picked AS (
     SELECT j.id FROM jobs j
-    JOIN (SELECT id, turn FROM candidate ORDER BY turn, id LIMIT :limit) AS c ON c.id = j.id
+    JOIN (SELECT id, turn FROM in_turn
+          WHERE (cores_so_far <= :free_cores AND memory_so_far <= :free_memory_mb)
+             OR (position <= :limit AND NOT is_full)
+          ORDER BY turn, id LIMIT :at_most) AS c ON c.id = j.id
     WHERE j.state = 'received'
     ORDER BY c.turn, c.id
     FOR UPDATE OF j SKIP LOCKED
@@ -179,7 +200,7 @@ WHERE a.job_id = s.job_id AND a.number = s.number AND a.allocation_id IS NULL
 
 -- name: attempts_in_flight
 -- What should be in Nomad, for the comparison with what is.
-SELECT a.job_id, a.number, a.nomad_job_id, j.started_at,
+SELECT a.job_id, a.number, a.nomad_job_id, j.started_at, a.allocation_dead_at IS NOT NULL AS dead,
        a.claimed_at < now() - make_interval(secs => 60) AS old
 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
 WHERE j.state IN ('submitted', 'running') AND a.cluster = :cluster;

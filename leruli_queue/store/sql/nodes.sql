@@ -41,7 +41,7 @@ WHERE j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL;
 
 -- name: usable_nodes
 -- The nodes of a cluster that may start jobs, by group.
-SELECT group_id, token_key_id, token_hash, id, cores, memory_mb
+SELECT group_id, token_key_id, token_hash, id, cores, memory_mb, alive
 FROM usable_nodes
 WHERE cluster = :cluster
 ORDER BY group_id, id;

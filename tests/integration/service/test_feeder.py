@@ -35,6 +35,38 @@ async def test_jobs_are_dispatched_up_to_the_window(
     assert noted == child["ID"]
 
 
+async def test_free_slots_are_filled_at_once(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest
+) -> None:
+    await make_node(pool, group, cores=32, memory_mb=200_000)
+    await make_jobs(pool, group, 50)
+    assert await dispatcher.feeder.feed_once() == 32
+    # They have no place yet, and are more than the window: nothing is free.
+    assert await dispatcher.feeder.feed_once() == 0
+
+
+async def test_what_nomad_found_no_room_for_shows_that_nothing_is_free(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest
+) -> None:
+    await make_node(pool, group, cores=32, memory_mb=200_000)
+    await make_jobs(pool, group, 3)
+    assert await dispatcher.feeder.feed_once() == 3
+    await pool.execute("UPDATE attempts SET waiting_reason = 'waiting for a node'")
+    await make_jobs(pool, group, 50)
+    assert await dispatcher.feeder.feed_once() == 1
+
+
+async def test_what_has_a_place_and_has_not_begun_does_not_wait(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    await make_jobs(pool, group, 10)
+    assert await dispatcher.feeder.feed_once() == 4
+    assert await dispatcher.feeder.feed_once() == 0
+    # Their image is being loaded, which can take minutes.
+    await pool.execute("UPDATE attempts SET allocation_id = 'an-allocation'")
+    assert await dispatcher.feeder.feed_once() == 4
+
+
 async def test_without_a_node_nothing_is_dispatched(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest
 ) -> None:

@@ -1,0 +1,82 @@
+"""How fast the dispatcher feeds Nomad, and how long a free slot and a status change take.
+
+On 50 simulated nodes; bench/README.md says what of them is real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from bench.figures import Better, Figure, Samples
+from bench.registry import Options, measurement
+from bench.simulation.nodes import NodeSize
+from bench.simulation.outcome import Outcome
+from bench.simulation.run import dispatch_rate, run_to_the_end
+from bench.simulation.workload import ONE_CORE, Workload, draw_jobs
+from bench.simulation.world import running_world
+
+_NODES = 50
+_SEED = 6
+# So many slots that they are not filled: what is dispatched has a place.
+_FREE_CORES = 64
+_DISPATCHED = 2000
+_LONG_S = 600.0
+# 400 slots that are always full, of which about 20 become free a second.
+_FULL_CORES = 8
+_ENDING = 1600
+_SHORT_S = 20.0
+
+
+@measurement("feeding")
+def feeding(options: Options) -> Iterator[Figure]:
+    """First with free slots, then with a backlog on full ones; each time a stack of its own."""
+    rates: list[float] = []
+    cpu: list[Mapping[str, float]] = []
+    jobs = draw_jobs(Workload(_DISPATCHED, ONE_CORE, _LONG_S), groups=1, users=1, seed=_SEED)
+    for turn in range(options.repeat):
+        with running_world(options.folder / f"feeding-{turn}", _sizes(_FREE_CORES)) as world:
+            a_second, used = dispatch_rate(world, jobs, limit_s=options.limit_s)
+            rates.append(a_second)
+            cpu.append(used)
+    yield Figure(
+        f"dispatches while slots are free, {_NODES} nodes",
+        "jobs/s",
+        Better.HIGHER,
+        Samples(rates, note=_said(cpu)),
+        target=100,
+    )
+    outcomes: list[Outcome] = []
+    workload = Workload(_ENDING, ONE_CORE, _SHORT_S)
+    jobs = draw_jobs(workload, groups=1, users=1, seed=_SEED)
+    for turn in range(options.repeat):
+        with running_world(options.folder / f"full-{turn}", _sizes(_FULL_CORES)) as world:
+            outcomes.append(run_to_the_end(world, jobs, limit_s=options.limit_s))
+    where = f"{_NODES} full nodes, {_NODES * _FULL_CORES / _SHORT_S:.0f} jobs/s"
+    note = _said([outcome.cpu_ms for outcome in outcomes])
+    lags = [outcome.lags for outcome in outcomes]
+    yield Figure(
+        f"slot free to the next command, {where}, median",
+        "s",
+        Better.LOWER,
+        Samples([lag["slot free to the next command"].median for lag in lags], note=note),
+        target=1.5,
+    )
+    yield Figure(
+        f"running on a node to running in the database, {where}, p95",
+        "s",
+        Better.LOWER,
+        Samples([lag["running to running in the database"].p95 for lag in lags]),
+        target=1,
+    )
+
+
+def _sizes(cores: int) -> list[NodeSize]:
+    return [NodeSize(group=0, cores=cores, memory_mb=2000 * cores)] * _NODES
+
+
+def _said(samples: Sequence[Mapping[str, float]]) -> str:
+    parts = (
+        f"{part} {sorted(used[part] for used in samples)[len(samples) // 2]:.1f}"
+        for part in samples[0]
+    )
+    return f"ms of CPU a job: {', '.join(parts)}"

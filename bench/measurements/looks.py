@@ -1,0 +1,77 @@
+"""What the dispatcher's regular looks cost when very many jobs are in flight at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+
+from bench.crowd import add_crowd
+from bench.figures import Better, Figure, Samples
+from bench.registry import Options, measurement
+from bench.stack import Stack, running_stack
+from leruli_queue.jobs.states import JobState
+from leruli_queue.nomad.clusters import DEFAULT
+from leruli_queue.store.queries import queries, rows
+
+# 5,000 nodes of 16 slots.
+_IN_FLIGHT = 80_000
+# So that the first of its kind does not count.
+_CALLS = 5
+
+# Each statement of a look, with how often a second it is made.
+_CLUSTER = {"cluster": DEFAULT}
+_LOOKS: tuple[tuple[str, dict[str, Any], float], ...] = (
+    ("in_flight_by_shape", _CLUSTER, 4.0),
+    ("starving_groups", _CLUSTER | {"patience_s": 600.0}, 4.0),
+    ("undispatched_attempts", _CLUSTER | {"limit": 200}, 4.0),
+    ("attempts_without_a_place", _CLUSTER, 0.5),
+    ("overdue_attempts", _CLUSTER | {"receipt_grace_s": 900.0, "node_silence_s": 80.0}, 0.5),
+)
+
+
+@measurement("looks")
+def looks(options: Options) -> Iterator[Figure]:
+    """All jobs run, none waits for a place: as it is on full machines."""
+    with running_stack(options.folder / "looks", workers=1) as stack:
+        add_crowd(stack, _IN_FLIGHT, (JobState.RUNNING,))
+        samples = asyncio.run(_measure(stack, options.repeat))
+    for name, _, a_second in _LOOKS:
+        what = f"{name} with {_IN_FLIGHT:,} in flight"
+        yield Figure(
+            what, "ms", Better.LOWER, Samples(samples[name], note=f"{a_second:g} times a second")
+        )
+
+
+async def _measure(stack: Stack, repeat: int) -> dict[str, list[float]]:
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        await connection.execute(
+            "UPDATE jobs SET attempt = 1, started_at = now() WHERE state = 'running'"
+        )
+        await connection.execute(
+            "INSERT INTO attempts (job_id, number, node_set, cluster, nomad_job_id, allocation_id,"
+            " started_at, running_at) SELECT id, 1, 'set', $1, id, id, now(), now() FROM jobs",
+            DEFAULT,
+        )
+        await connection.execute("VACUUM ANALYZE jobs, attempts")
+        return {
+            name: [await _ms(connection, name, arguments) for _ in range(repeat)]
+            for name, arguments, _ in _LOOKS
+        }
+    finally:
+        await connection.close()
+
+
+async def _ms(
+    connection: asyncpg.Connection[asyncpg.Record], name: str, arguments: dict[str, Any]
+) -> float:
+    times = []
+    for _ in range(_CALLS):
+        began = time.perf_counter()
+        await rows(getattr(queries, name)(connection, **arguments))
+        times.append(1000 * (time.perf_counter() - began))
+    return min(times)

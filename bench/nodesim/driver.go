@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/nomad/client/structs"
+	"github.com/hashicorp/nomad/drivers/docker"
+	"github.com/hashicorp/nomad/drivers/rawexec"
+	"github.com/hashicorp/nomad/helper/pluginutils/loader"
+	"github.com/hashicorp/nomad/plugins/base"
+	"github.com/hashicorp/nomad/plugins/drivers"
+	pstructs "github.com/hashicorp/nomad/plugins/shared/structs"
+)
+
+// playedDrivers are the drivers of our job template under their own names, for one node.
+//
+// Their schemas, capabilities and names are the real ones', so that a template that these would refuse
+// is refused here; what starts and ends tasks is played.
+func playedDrivers(agent *agent) map[loader.PluginID]*loader.InternalPluginConfig {
+	played := map[loader.PluginID]*loader.InternalPluginConfig{}
+	for name, real := range map[string]func(context.Context, hclog.Logger) drivers.DriverPlugin{
+		"raw_exec": rawexec.NewRawExecDriver,
+		"docker":   docker.NewDockerDriver,
+	} {
+		id := loader.PluginID{Name: name, PluginType: base.PluginTypeDriver}
+		played[id] = &loader.InternalPluginConfig{
+			Config: map[string]any{},
+			Factory: func(ctx context.Context, logger hclog.Logger) any {
+				return &driver{
+					DriverPlugin: real(ctx, logger), name: name, agent: agent, tasks: map[string]*task{},
+				}
+			},
+		}
+	}
+	return played
+}
+
+// driver lets the agent do what a task is there for: stage-in, main or stage-out.
+type driver struct {
+	// The real one, for what a driver says of itself.
+	drivers.DriverPlugin
+	name  string
+	agent *agent
+
+	mutex sync.Mutex
+	tasks map[string]*task
+}
+
+// task is one that was started.
+type task struct {
+	config  *drivers.TaskConfig
+	started time.Time
+	kill    context.CancelFunc
+	// done is closed when it ended; then code and ended are there.
+	done  chan struct{}
+	code  int
+	ended time.Time
+}
+
+// SetConfig takes any: the real ones would look for Docker.
+func (d *driver) SetConfig(*base.Config) error { return nil }
+
+// Fingerprint says once that the driver is well.
+func (d *driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, error) {
+	found := make(chan *drivers.Fingerprint, 1)
+	found <- &drivers.Fingerprint{
+		Attributes:        map[string]*pstructs.Attribute{"driver." + d.name: pstructs.NewBoolAttribute(true)},
+		Health:            drivers.HealthStateHealthy,
+		HealthDescription: drivers.DriverHealthy,
+	}
+	return found, nil
+}
+
+// RecoverTask never can: a simulated node keeps nothing over its end.
+func (d *driver) RecoverTask(*drivers.TaskHandle) error { return drivers.ErrTaskNotFound }
+
+// StartTask begins what the task is there for.
+func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
+	does := map[string]func(context.Context, attemptID) int{
+		"stage-in": d.agent.stageIn, "main": d.agent.command, "stage-out": d.agent.stageOut,
+	}[config.Name]
+	if does == nil {
+		return nil, nil, fmt.Errorf("the simulation knows no task %q", config.Name)
+	}
+	number, err := strconv.Atoi(config.Env["NOMAD_META_attempt"])
+	if err != nil {
+		return nil, nil, fmt.Errorf("no attempt in the meta: %w", err)
+	}
+	id := attemptID{strings.ToLower(config.Env["NOMAD_META_job"]), number}
+	ctx, kill := context.WithCancel(context.Background())
+	started := &task{config: config, started: time.Now(), kill: kill, done: make(chan struct{})}
+	handle := drivers.NewTaskHandle(1)
+	handle.Config = config
+	handle.State = drivers.TaskStateRunning
+	d.mutex.Lock()
+	d.tasks[config.ID] = started
+	d.mutex.Unlock()
+	go func() {
+		defer kill()
+		started.code = does(ctx, id)
+		started.ended = time.Now()
+		close(started.done)
+	}()
+	return handle, nil, nil
+}
+
+// WaitTask tells how a task ended.
+func (d *driver) WaitTask(ctx context.Context, taskID string) (<-chan *drivers.ExitResult, error) {
+	found, err := d.find(taskID)
+	if err != nil {
+		return nil, err
+	}
+	result := make(chan *drivers.ExitResult, 1)
+	go func() {
+		defer close(result)
+		select {
+		case <-ctx.Done():
+		case <-found.done:
+			result <- &drivers.ExitResult{ExitCode: found.code}
+		}
+	}()
+	return result, nil
+}
+
+// StopTask ends a task at once: what is played needs no time to end.
+func (d *driver) StopTask(taskID string, _ time.Duration, _ string) error {
+	found, err := d.find(taskID)
+	if err != nil {
+		return err
+	}
+	found.kill()
+	return nil
+}
+
+// DestroyTask forgets a task.
+func (d *driver) DestroyTask(taskID string, force bool) error {
+	found, err := d.find(taskID)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-found.done:
+	default:
+		if !force {
+			return fmt.Errorf("the task %s still runs", taskID)
+		}
+		found.kill()
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	delete(d.tasks, taskID)
+	return nil
+}
+
+// InspectTask tells how a task is.
+func (d *driver) InspectTask(taskID string) (*drivers.TaskStatus, error) {
+	found, err := d.find(taskID)
+	if err != nil {
+		return nil, err
+	}
+	status := &drivers.TaskStatus{
+		ID: taskID, Name: found.config.Name, State: drivers.TaskStateRunning, StartedAt: found.started,
+	}
+	select {
+	case <-found.done:
+		status.State = drivers.TaskStateExited
+		status.CompletedAt = found.ended
+		status.ExitResult = &drivers.ExitResult{ExitCode: found.code}
+	default:
+	}
+	return status, nil
+}
+
+// TaskStats has nothing to tell: nothing runs.
+func (d *driver) TaskStats(ctx context.Context, _ string, _ time.Duration) (<-chan *structs.TaskResourceUsage, error) {
+	nothing := make(chan *structs.TaskResourceUsage)
+	go func() {
+		<-ctx.Done()
+		close(nothing)
+	}()
+	return nothing, nil
+}
+
+// TaskEvents has none.
+func (d *driver) TaskEvents(ctx context.Context) (<-chan *drivers.TaskEvent, error) {
+	none := make(chan *drivers.TaskEvent)
+	go func() {
+		<-ctx.Done()
+		close(none)
+	}()
+	return none, nil
+}
+
+// SignalTask does nothing.
+func (d *driver) SignalTask(string, string) error { return nil }
+
+func (d *driver) find(taskID string) (*task, error) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	found := d.tasks[taskID]
+	if found == nil {
+		return nil, drivers.ErrTaskNotFound
+	}
+	return found, nil
+}
