@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 from leruli_queue.errors import SetupError
+from soak.parts import NAMES
 from soak.report import Progress
-from soak.run import Options, keep_logs, run
+from soak.run import Options, copy_logs, run
 
 
 @click.command()
@@ -33,6 +34,15 @@ from soak.run import Options, keep_logs, run
     show_default=True,
     help="It goes on until every part was killed so often.",
 )
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(NAMES),
+    default=NAMES,
+    help="Kill this part only; can be repeated. [default: all]",
+)
+@click.option("--keep-logs", is_flag=True, help="Keep the parts' logs also when all is well.")
 @click.option("--limit", default=10_800, show_default=True, help="Seconds for the drain.")
 @click.option("--data", type=click.Path(path_type=Path), help="Where to work; else in /tmp.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -43,6 +53,8 @@ def main(
     drain: int,
     kill_every: float,
     fewest_kills: int,
+    parts: tuple[str, ...],
+    keep_logs: bool,
     limit: int,
     data: Path | None,
     as_json: bool,
@@ -56,7 +68,7 @@ def main(
         data.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="leruli-soak-", dir=data))
     seed = secrets.randbelow(2**31) if seed is None else seed
-    options = Options(seed, jobs, drain, kill_every, fewest_kills, limit, folder / "data")
+    options = Options(seed, jobs, drain, kill_every, fewest_kills, parts, limit, folder / "data")
     whole = False
     try:
         with Progress(quiet=quiet) as progress:
@@ -65,9 +77,9 @@ def main(
     except SetupError as error:
         raise click.ClickException(f"seed {seed}: {error}") from error
     finally:
-        if not whole:
+        if keep_logs or not whole:
             logs = Path(tempfile.gettempdir()) / f"leruli-soak-logs-{seed}"
-            keep_logs(folder / "data", logs)
+            copy_logs(folder / "data", logs)
             click.echo(f"what the parts logged is in {logs}", err=True)
         # Fails when the stack left anything mounted there.
         shutil.rmtree(folder)

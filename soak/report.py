@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from soak.evidence import Evidence, by_state, gaps
+from soak.evidence import AttemptRow, Evidence, by_state, gaps
 from soak.killer import Kill
 
 _LINE_EVERY_S = 10.0
@@ -80,7 +80,7 @@ class Report:
     run: int
     attempts: int
     attempts_lost: int
-    # By what the attempts before the last one of a job ended.
+    # By how, and why, the attempts before the last one of a job ended.
     tried_again: dict[str, int]
     # Commands that got to their end in an attempt that was lost afterwards, so that they ran again.
     commands_repeated: int
@@ -168,7 +168,7 @@ def make_report(
         run=len(evidence.buckets),
         attempts=len(attempts),
         attempts_lost=sum(row.lost_attempts for row in evidence.jobs.values()),
-        tried_again=by_state(a.outcome or a.message or "unknown" for a in earlier),
+        tried_again=by_state(_why(attempt) for attempt in earlier),
         commands_repeated=len(repeated),
         containers=sum(seen.starts for seen in evidence.containers.values()),
         longest_gap_s=max(
@@ -178,6 +178,10 @@ def make_report(
         counts=counts,
         findings=found,
     )
+
+
+def _why(attempt: AttemptRow) -> str:
+    return ": ".join(word for word in (attempt.outcome, attempt.message) if word) or "unknown"
 
 
 def _parts(kills: Sequence[Kill]) -> list[str]:

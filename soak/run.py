@@ -43,6 +43,8 @@ class Options:
     kill_every_s: float
     # It goes on until every part was killed so often.
     fewest_kills: int
+    # The parts to kill.
+    parts: tuple[str, ...]
     # Seconds for the drain, after which what is left is cancelled and that is a finding.
     limit_s: float
     # The stack's folder.
@@ -85,7 +87,8 @@ class _Run:
         self._follower = Follower(
             self._line, self._ledger, self._users, stack.kept.admin_secret, options.seed
         )
-        self._killer = Killer(parts_of(stack), options.seed, options.kill_every_s)
+        parts = [part for part in parts_of(stack) if part.name in options.parts]
+        self._killer = Killer(parts, options.seed, options.kill_every_s)
 
     def go(self) -> tuple[Evidence, list[str], tuple[float, float], dict[str, int]]:
         """Return the evidence, the findings, the seconds of intake and drain, and the counts."""
@@ -207,7 +210,7 @@ SELECT (SELECT count(*) FROM jobs WHERE state IN ('received', 'submitted', 'runn
 """
 
 
-def keep_logs(data: Path, to: Path) -> None:
+def copy_logs(data: Path, to: Path) -> None:
     """Copy what a stack logged, before its folder goes."""
     shutil.copytree(data / "logs", to, dirs_exist_ok=True)
     for name in ("docker-events.jsonl", "node/logs"):

@@ -54,13 +54,14 @@ def decide(
     if state.lease is None or container is None:
         return Decision("node_trouble", message="the node did not start the container")
     if hints.refused and container.exit_code == REFUSED_CODE:
-        if state.started_at is None or hints.exit_code is None:
+        if hints.exit_code is None:
             return Decision("node_trouble", message="the node tried to start the container twice")
-        # The first run counts; of its end main.sh's note is all that is known.
+        # The first run counts; of its end main.sh's note is all that is known. A short one may have
+        # been over before its start was seen.
         container = replace(
             container,
             exit_code=hints.exit_code,
-            started_at=state.started_at,
+            started_at=state.started_at or container.started_at,
             finished_at=None,
         )
     elif (

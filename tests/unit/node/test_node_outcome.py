@@ -70,8 +70,7 @@ def ran(code: int, seconds: float = 10.0, **more: object) -> ContainerFacts:
         (STATE, ran(137), Hints(), False, "node_trouble"),
         (STATE, ran(255), Hints(), False, "node_trouble"),
         (STATE, ran(255), Hints(exit_code=255), False, "ended"),
-        # Started again after it had ended: the first run counts, if it is known to have been.
-        (STATE, ran(122), Hints(refused=True, exit_code=0), False, "node_trouble"),
+        # Started again, and no end of the first run is noted.
         (STARTED, ran(122), Hints(refused=True), False, "node_trouble"),
     ],
 )
@@ -103,6 +102,9 @@ def test_dockerd_was_away_at_a_good_end(docker_says: int) -> None:
 def test_a_second_start_after_the_end_does_not_spoil_the_result() -> None:
     decision = decide(STARTED, ran(122, 0.1), Hints(refused=True, exit_code=3), "boot")
     assert (decision.outcome, decision.exitcode, decision.wallseconds) == ("ended", 3, None)
+    # So short that nobody saw it running: that it noted its end is enough.
+    decision = decide(STATE, ran(122, 0.1), Hints(refused=True, exit_code=0), "boot")
+    assert (decision.outcome, decision.exitcode, decision.wallseconds) == ("ended", 0, None)
     limit = dataclasses.replace(STARTED, time_limit_at=100.0)
     hints = Hints(refused=True, terminated=True, exit_code=143)
     assert decide(limit, ran(122, 0.1), hints, "boot").outcome == "time_limit"

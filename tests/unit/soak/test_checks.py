@@ -257,7 +257,7 @@ PLANTED: list[tuple[Plant, str]] = [
     (_told_otherwise, f"job {WELL} is completed, and its user was told failed"),
     (_listed_twice, "task-list has {'cancelled': 2, 'completed': 2, 'failed': 1}"),
     (_not_in_activity, "group-activity has {'cancelled': 1, 'completed': 1, 'failed': 1}"),
-    (_usage_misses_one, "group-usage has {'cancelled': 1, 'completed': 1, 'failed': 1} for ada"),
+    (_usage_misses_one, "group-usage has {'cancelled': 1, 'completed': 1, 'failed': 1, 'jobs': 4}"),
     (_cancelled_unasked, f"job {CROWD} (crowd) was cancelled, which nobody asked for"),
     (_failed_for_the_platform, f"job {WELL} (ends well) ended failed"),
     (_wrong_exit_code, f"job {FAILING} has exit code 4, its command 3"),
