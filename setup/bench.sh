@@ -12,4 +12,5 @@ cd "$ROOT"
 setup/packages.sh bench
 setup/venv.sh
 setup/tools.sh
+setup/tools.sh nodesim
 exec "$VENV/bin/python" -m bench "$@"

@@ -87,17 +87,23 @@ def read_costs(paths: Sequence[Path]) -> Costs:
         idle[part] = Line.through(
             [(_joined(run), run["outcome"]["idle_cores"][part]) for run in runs]
         )
-    lags = [run["outcome"]["lags"] for run in runs]
     return Costs(
         job_ms,
         idle,
-        turnaround_s=min(lag["slot free to the next command"]["median"] for lag in lags),
-        start_s=min(
-            lag["on a node to leave to start"]["median"]
-            + lag["leave to start to running"]["median"]
-            for lag in lags
-        ),
+        turnaround_s=min(_medians(runs, "slot free to the next command")),
+        start_s=min(_medians(runs, "on a node to leave to start"))
+        + min(_medians(runs, "leave to start to running")),
     )
+
+
+def _medians(runs: Sequence[Mapping[str, Any]], step: str) -> list[float]:
+    """Return how long a step took in each run in which it was seen."""
+    found = [
+        run["outcome"]["lags"][step]["median"] for run in runs if step in run["outcome"]["lags"]
+    ]
+    if not found:
+        raise ValueError(f"In none of the runs was seen: {step}. One needs more jobs than slots.")
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
