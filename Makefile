@@ -1,7 +1,7 @@
 # Every command that a person needs. `make` alone lists them.
 # Each target installs what it lacks; setup/ has the scripts, one duty each.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nodes bench soak lint format pins tools images dist clean
+.PHONY: help demo test test-nodes bench simulate soak lint format pins tools images dist clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,12 @@ test-nodes: ## make nodes of this machine by the package and run jobs on them (a
 
 bench: ## measure with the peer (SLURM) beside it (BENCH_ARGS='--only intake --repeat 3 --jobs 2000')
 	@setup/bench.sh $(BENCH_ARGS)
+
+simulate: ## run jobs on many simulated nodes (SIMULATE_ARGS='--nodes 100 --jobs 3000')
+	@setup/venv.sh
+	@setup/tools.sh
+	@setup/tools.sh nodesim
+	@.venv/bin/python -m bench.simulate $(SIMULATE_ARGS)
 
 soak: ## receive 50,000 jobs and run 2,000 while every part is killed (SOAK_ARGS='--drain 300')
 	@setup/soak.sh $(SOAK_ARGS)

@@ -13,5 +13,6 @@ setup/packages.sh bench docker images
 ensure_docker
 setup/venv.sh
 setup/tools.sh
+setup/tools.sh nodesim
 images/build.sh leruli-test
 exec "$VENV/bin/python" -m bench "$@"

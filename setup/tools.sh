@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Puts nomad and versitygw (the S3 server) at .venv/bin: the ones named in the environment or found
+# Puts nomad and versitygw (the S3 server), or the tools it is given the names of, at .venv/bin: the
+# ones named in the environment or found
 # on the PATH when they are new enough, else built once by Go from the committed go.mod and go.sum
 # into a cache outside the tree. The service looks beside its interpreter first, then on the PATH.
 #

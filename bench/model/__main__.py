@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench.model.check import Comparison, compare
 from bench.model.costs import DISPATCHER, NOMAD, PARTS, POSTGRES, SERVICE, read_costs
 from bench.model.engine import Prediction, SaturatedError, Size, limits, predict
 
@@ -32,6 +33,11 @@ _MEASURED = Path(__file__).parent / "measured"
 @click.option("--postgres-cores", default=4, show_default=True, help="Cores of PostgreSQL.")
 @click.option("--nomad-cores", default=4, show_default=True, help="Cores of Nomad's leader.")
 @click.option("--seed", default=6, show_default=True)
+@click.option(
+    "--check",
+    type=click.Path(path_type=Path, exists=True),
+    help="Compare the model with this run of bench.simulate instead.",
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all of it here.")
 @click.option("--quiet", is_flag=True, help="No table.")
 def main(
@@ -46,6 +52,7 @@ def main(
     postgres_cores: int,
     nomad_cores: int,
     seed: int,
+    check: Path | None,
     json_path: Path | None,
     quiet: bool,
 ) -> None:
@@ -54,6 +61,14 @@ def main(
         costs = read_costs(runs or sorted(_MEASURED.glob("*.json")))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    console = Console(quiet=quiet)
+    if check is not None:
+        compared = compare(costs, json.loads(check.read_text(encoding="utf-8")))
+        console.print(_compared(check.name, compared))
+        if json_path is not None:
+            text = json.dumps([asdict(one) | {"error": one.error} for one in compared], indent=2)
+            json_path.write_text(text + "\n", encoding="utf-8")
+        return
     cores = {
         SERVICE: service_cores,
         DISPATCHER: 1,
@@ -70,7 +85,7 @@ def main(
     except SaturatedError as error:
         click.echo(f"It cannot be: {error}.", err=True)
         sys.exit(1)
-    Console(quiet=quiet).print(_table(size, found, full_at))
+    console.print(_table(size, found, full_at))
     if json_path is not None:
         idle = {part: costs.background(part, nodes) for part in PARTS}
         whole = {
@@ -80,6 +95,15 @@ def main(
             "prediction": asdict(found),
         }  # fmt: skip
         json_path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+
+
+def _compared(name: str, compared: Sequence[Comparison]) -> Table:
+    table = Table(title=f"the model and {name}")
+    for column in ("what", "simulated", "modelled", "error"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for one in compared:
+        table.add_row(one.what, f"{one.simulated:.2f}", f"{one.modelled:.2f}", f"{one.error:+.0%}")
+    return table
 
 
 def _table(size: Size, found: Prediction, full_at: Mapping[str, float]) -> Table:

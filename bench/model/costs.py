@@ -68,36 +68,48 @@ class Costs:
 def read_costs(paths: Sequence[Path]) -> Costs:
     """Read what ``python -m bench.simulate --json`` wrote, from runs of different sizes.
 
+    Runs with absent machines answer another question, and are left out.
+
     Raises
     ------
     ValueError
         When there is none, or one of them is no such file.
     """
-    runs = [_read(path) for path in paths]
+    runs = [run for path in paths if not (run := _read(path))["parameters"]["absent"]]
     if not runs:
         raise ValueError("The model needs at least one run of bench.simulate (--json).")
     job_ms, idle = {}, {}
     for part in PARTS:
-        # Only Nomad's cost of a job depends on the nodes: each job carries the ids of its group's.
-        by_group = [(_listed(run), run["outcome"]["cpu_ms"][part]) for run in runs]
+        # Only Nomad's cost of a job depends on the nodes: on full ones it looks at each of the pool
+        # for every job that waits.
+        by_group = [
+            (_nodes(run) / run["parameters"]["groups"], run["outcome"]["cpu_ms"][part])
+            for run in runs
+        ]
         if part == NOMAD:
             job_ms[part] = Line.through(by_group)
         else:
             job_ms[part] = Line(statistics.median(ms for _, ms in by_group), 0.0)
         idle[part] = Line.through(
-            [(_joined(run), run["outcome"]["idle_cores"][part]) for run in runs]
+            [(_nodes(run), run["outcome"]["idle_cores"][part]) for run in runs]
         )
-    lags = [run["outcome"]["lags"] for run in runs]
     return Costs(
         job_ms,
         idle,
-        turnaround_s=min(lag["slot free to the next command"]["median"] for lag in lags),
-        start_s=min(
-            lag["on a node to leave to start"]["median"]
-            + lag["leave to start to running"]["median"]
-            for lag in lags
-        ),
+        turnaround_s=min(_medians(runs, "slot free to the next command")),
+        start_s=min(_medians(runs, "on a node to leave to start"))
+        + min(_medians(runs, "leave to start to running")),
     )
+
+
+def _medians(runs: Sequence[Mapping[str, Any]], step: str) -> list[float]:
+    """Return how long a step took in each run in which it was seen."""
+    found = [
+        run["outcome"]["lags"][step]["median"] for run in runs if step in run["outcome"]["lags"]
+    ]
+    if not found:
+        raise ValueError(f"In none of the runs was seen: {step}. One needs more jobs than slots.")
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -109,9 +121,5 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _joined(run: Mapping[str, Any]) -> float:
-    return float(run["parameters"]["nodes"] + run["parameters"]["absent"])
-
-
-def _listed(run: Mapping[str, Any]) -> float:
-    return _joined(run) / float(run["parameters"]["groups"])
+def _nodes(run: Mapping[str, Any]) -> float:
+    return float(run["parameters"]["nodes"])

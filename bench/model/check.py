@@ -1,0 +1,52 @@
+"""How far the model is from what a simulation of the same size did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.model.costs import SERVICE, Costs
+from bench.model.engine import Size, predict
+from bench.simulation.workload import MIXED, ONE_CORE, Workload, draw_jobs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure, as it was simulated and as it is modelled."""
+
+    what: str
+    simulated: float
+    modelled: float
+
+    @property
+    def error(self) -> float:
+        """How far the model is off, as a share of what was simulated."""
+        return (self.modelled - self.simulated) / self.simulated if self.simulated else 0.0
+
+
+def compare(costs: Costs, run: Mapping[str, Any]) -> list[Comparison]:
+    """Model the very jobs of a run of bench.simulate, in its order.
+
+    A job of several cores is one job of one slot here, so a run of one-core jobs compares best.
+    """
+    asked, outcome = run["parameters"], run["outcome"]
+    shapes = ONE_CORE if asked["shapes"] == "one-core" else MIXED
+    workload = Workload(asked["jobs"], shapes, asked["median"], asked["spread"])
+    jobs = draw_jobs(workload, groups=asked["groups"], users=asked["users"], seed=asked["seed"])
+    mean_cores = sum(job.cores for job in jobs) / len(jobs)
+    size = Size(
+        asked["nodes"],
+        max(1, round(asked["cores"] / mean_cores)),
+        asked["groups"],
+        {SERVICE: asked["workers"]},
+    )
+    durations = [job.seconds + asked["stage_in"] + asked["stage_out"] for job in jobs]
+    found = predict(costs, size, durations)
+    lag = outcome["lags"].get("slot free to the next command", {"median": 0.0})
+    return [
+        Comparison("seconds in all", outcome["seconds"], found.seconds),
+        Comparison("jobs a second", outcome["jobs_a_second"], found.jobs_a_second),
+        Comparison("slots held", outcome["occupied"], found.occupied),
+        Comparison("slot free to the next command, s", lag["median"], found.lag_median),
+    ]
