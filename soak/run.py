@@ -82,7 +82,6 @@ class _Run:
         plan = make_plan(
             options.seed, jobs=options.jobs, drain=options.drain, users=len(self._users)
         )
-        self._planned = [job for post in plan for job in post.jobs]
         self._submitters = Submitters(stack, self._line, self._ledger, self._users, plan)
         self._follower = Follower(
             self._line, self._ledger, self._users, stack.kept.admin_secret, options.seed
@@ -103,12 +102,14 @@ class _Run:
                 actor.start()
             self._drain(began + options.limit_s)
             drain_s = time.monotonic() - began
+            self._submitters.stop()
             # Still while parts are killed.
             self._cancel_rest()
             self._follower.stop()
             self._progress.say("no more kills; waiting until all has settled")
             self._killer.stop()
-            self._submitters.submit_again(self._planned[:: max(1, len(self._planned) // 1000)])
+            known = list(ledger.known())
+            self._submitters.submit_again(known[:: max(1, len(known) // 1000)])
             self._settle()
             self._follower.look(list(ledger.known().items()))
             self._progress.say("reading every bucket, list and log")
@@ -154,7 +155,6 @@ class _Run:
                 self._ledger.contradict(
                     f"only {self._ledger.ended()} jobs ended within {options.limit_s:.0f} s"
                 )
-                self._line.stop.set()
                 return
             if self._submitters.are_done and self._fewest_waiting() < _FEWEST_WAITING:
                 self._ledger.contradict(

@@ -37,6 +37,7 @@ class Submitters:
             threading.Thread(target=self._run, name=f"submitter-{n}", daemon=True)
             for n in range(_THREADS)
         ]
+        self._stop = threading.Event()
         self.began = 0.0
         # When the last post was answered; None until then.
         self.seconds: float | None = None
@@ -56,6 +57,14 @@ class Submitters:
             self.seconds = time.monotonic() - self.began
         return True
 
+    def stop(self) -> None:
+        """End, after the posts that are under way."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        if self.seconds is None:
+            self.seconds = time.monotonic() - self.began
+
     def submit_again(self, jobs: Sequence[Job]) -> None:
         """Submit jobs that were accepted before; the ledger compares the ids."""
         for user in range(len(self._users)):
@@ -65,7 +74,7 @@ class Submitters:
                 self._ledger.count("jobs submitted twice or more", len(own))
 
     def _run(self) -> None:
-        while not self._line.stop.is_set():
+        while not self._stop.is_set():
             try:
                 post = self._posts.get_nowait()
             except queue.Empty:
