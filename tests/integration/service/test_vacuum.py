@@ -1,0 +1,59 @@
+"""What changes most often leaves little behind."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from service_world import GroupOfTest, claim_jobs, make_jobs, make_node
+
+from leruli_queue.jobs.attempts import AttemptId, start_attempt
+from leruli_queue.jobs.outcomes import Outcome
+from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.queries import queries
+
+
+async def test_once_dispatched_an_attempt_changes_no_index(pool: Pool, group: GroupOfTest) -> None:
+    """Such a change (HOT) needs no vacuum: its page is tidied up by whoever comes by."""
+    node = await make_node(pool, group)
+    [job_id] = await make_jobs(pool, group, 1)
+    await claim_jobs(pool, group, 1)
+    attempt = {"job_id": job_id, "number": 1}
+    await queries.note_dispatched(pool, **attempt, nomad_job_id="child")
+    seen = {"job_ids": [job_id], "numbers": [1], "node_ids": [node.id]}
+    async with pool.acquire() as connection, connection.transaction():
+        # What the session did a moment ago may be counted still.
+        before = await changes(connection)
+        await start_attempt(connection, node, AttemptId(job_id, 1), str(uuid4()))
+        await queries.note_allocations(
+            connection,
+            **seen,
+            allocation_ids=["allocation"],
+            deads=[False],
+            faileds=[False],
+            silents=[False],
+        )
+        await queries.note_running(connection, **seen, times=[datetime.now(UTC)])
+        await queries.allow_upload(connection, **attempt, node_id=node.id)
+        await queries.end_attempt(
+            connection,
+            **attempt,
+            outcome=Outcome.ENDED,
+            exit_code=0,
+            message=None,
+            wall_s=1.0,
+            cpu_s=1.0,
+            peak_memory_mb=1,
+            uploaded_bytes=1,
+            uploaded_files=1,
+        )
+        after = await changes(connection)
+    assert [late - early for late, early in zip(after, before, strict=True)] == [5, 5]
+
+
+async def changes(connection: Connection) -> tuple[int, int]:
+    """Changed rows of attempts, and those of which no index had to know."""
+    row = await connection.fetchrow(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'attempts'"
+    )
+    return tuple(row)
