@@ -43,6 +43,7 @@ def parts_of(stack: SoakStack) -> list[Part]:
         of_stack("dispatcher", lambda: _has_leader(stack)),
         of_stack("Nomad server", lambda: nomad_server.has_leader(folders, kept)),
         of_stack("object store", lambda: object_store.answers(kept)),
+        of_stack("object store's users", stack.has_object_store),
         of_stack("node", lambda: _listens(stack)),
         Part("Nomad client", stack.nomad_client_pid, lambda: _client_is_ready(stack)),
     ]

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = {
     *("PostgreSQL", "service", "dispatcher", "Nomad server", "Nomad client", "node"),
-    "object store",
+    *("object store", "object store's users"),
 }
 
 
