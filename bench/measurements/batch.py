@@ -22,7 +22,6 @@ from bench.registry import Options, measurement
 from bench.stack import Stack, running_stack
 from leruli_queue.embedded import object_store
 from leruli_queue.embedded.identities import service_url
-from leruli_queue.errors import SetupError
 
 _CODE, _VERSION = "psi4", "1.5"
 # A geometry, the input and a script: what such folders hold.
@@ -152,8 +151,10 @@ def _jobs(stack: Stack) -> int:
 
 def _cpu_s(stack: Stack) -> float:
     """Return the seconds of CPU that the object store has used so far."""
-    if stack.object_store is None or stack.object_store.process is None:
-        raise SetupError("the stack has no object store")
-    stat = Path(f"/proc/{stack.object_store.process.pid}/stat").read_text(encoding="utf-8")
-    user, system = stat.rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    ticks = 0
+    for part in stack.object_store:
+        if part.process is not None:
+            stat = Path(f"/proc/{part.process.pid}/stat").read_text(encoding="utf-8")
+            user, system = stat.rpartition(")")[2].split()[11:13]
+            ticks += int(user) + int(system)
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 # Seconds between two sentences about the progress.
-_TELL_EVERY = 30.0
+_TELL_EVERY = 10.0
 
 
 class _Teller:
@@ -44,7 +44,7 @@ def progress(
     """Show a bar while the block runs; yields the function to call with each advance.
 
     `unit` is "bytes" or the plural of what is counted. The function may be called by several
-    threads. Not `visible`: `notice`, if there is one, is told in a sentence every half minute how
+    threads. Not `visible`: `notice`, if there is one, is told in a sentence every ten seconds how
     far it is, and rich is not even imported.
     """
     if not visible:

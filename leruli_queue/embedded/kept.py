@@ -32,6 +32,7 @@ class Kept:
     # Where service, object store and Nomad listen; nodes on other machines must reach it.
     address: str = "127.0.0.1"
     postgres_password: str = field(default_factory=lambda: secrets.token_hex(20))
+    object_store_root: str = field(default_factory=lambda: secrets.token_hex(20))
     object_store_access: str = "local"
     object_store_secret: str = field(default_factory=lambda: secrets.token_hex(20))
     nomad_management_token: str = field(default_factory=lambda: str(uuid4()))
@@ -56,9 +57,7 @@ def load_kept(path: Path) -> Kept:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        # What another version kept besides is of no use to this one.
-        known = {name: found[name] for name in Kept.__dataclass_fields__ if name in found}
-        return Kept(**(known | {"ports": Ports(**found["ports"])}))
+        return Kept(**(found | {"ports": Ports(**found["ports"])}))
     except FileNotFoundError:
         return Kept()
     except (ValueError, KeyError, TypeError) as error:

@@ -13,7 +13,7 @@ import asyncpg
 
 from leruli_queue.embedded.folders import Folders, write_private
 from leruli_queue.embedded.kept import Kept
-from leruli_queue.embedded.processes import Part, not_as_root
+from leruli_queue.embedded.processes import Part
 from leruli_queue.embedded.programs import Programs
 from leruli_queue.errors import SetupError
 
@@ -36,7 +36,7 @@ def make_cluster(folders: Folders, kept: Kept, programs: Programs) -> None:
     try:
         subprocess.run(
             [
-                *not_as_root(),
+                *_not_as_root(),
                 *(programs.postgres_bin / "initdb", "--pgdata", folders.postgres),
                 *("--username", _USER, "--pwfile", password_file, "--auth", "scram-sha-256"),
                 *("--encoding", "UTF8", "--no-locale"),
@@ -64,7 +64,7 @@ def postgres_part(folders: Folders, programs: Programs) -> Part:
     return Part(
         name="PostgreSQL",
         arguments=[
-            *not_as_root(),
+            *_not_as_root(),
             *(programs.postgres_bin / "postgres", "-D", folders.postgres),
             *(f"--{name}={value}" for name, value in settings.items()),
         ],
@@ -91,3 +91,14 @@ def answers(url: str) -> bool:
 
 def _socket_folder(folders: Folders) -> Path:
     return folders.sockets / "postgres"
+
+
+def _not_as_root() -> list[str]:
+    """Run what follows under another user id as far as it can see: PostgreSQL refuses root.
+
+    A user namespace maps our id to one that is not 0. Files keep belonging to us, and no system
+    user has to be made.
+    """
+    if os.getuid() != 0:
+        return []
+    return ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]

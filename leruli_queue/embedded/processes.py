@@ -99,17 +99,6 @@ class Part:
         return f"The end of {self.log}:\n" + "\n".join(f"  {x}" for x in lines[-_LAST_LINES:])
 
 
-def not_as_root() -> list[str]:
-    """Return what makes the command that follows run without root's privileges.
-
-    A user namespace maps our id to one that is not 0, as far as the process can see. Files keep
-    belonging to us, and no system user has to be made. PostgreSQL refuses to run as root.
-    """
-    if os.getuid() != 0:
-        return []
-    return ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
-
-
 def note_started(path: Path, parts: Sequence[Part]) -> None:
     """Write down which processes run, for :func:`end_left_overs`."""
     running = {

@@ -13,6 +13,7 @@ from minio.signer import sign_v4_s3
 
 from leruli.quickput import QuickPut
 from leruli.settings import StorageSettings
+from leruli_queue.nodes.tls_folder import TlsFolder
 
 DONE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -20,7 +21,8 @@ DONE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 class Server:
     """Answers each request with the next of `answers`; an empty one closes the connection."""
 
-    def __init__(self, *answers):
+    def __init__(self, *answers, tls=None):
+        self.tls = tls
         self.answers = list(answers)
         self.requests = []
         self.connections = 0
@@ -33,6 +35,8 @@ class Server:
             with contextlib.suppress(OSError):
                 connection, _ = self._socket.accept()
                 self.connections += 1
+                if self.tls is not None:
+                    connection = self.tls.wrap_socket(connection, server_side=True)
                 with connection:
                     self._answer(connection)
 
@@ -104,6 +108,25 @@ def test_after_a_refusal_that_would_come_again_it_is_not_tried_again(status, goe
     assert not quick.put("/a")
     assert quick.put("/b") is goes_on
     assert len(server.requests) == (2 if goes_on else 1)
+
+
+def test_over_tls_with_a_certificate_that_is_trusted(tmp_path):
+    certificates = TlsFolder(tmp_path)
+    certificates.renew("global", ("127.0.0.1",), days=1)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificates.server, certificates.server_key)
+    server = Server(DONE, DONE, tls=tls)
+    settings = StorageSettings(server.host, True, "access", "secret")
+
+    assert not QuickPut(settings, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)).put("/a", b"content")
+    assert server.requests == []
+
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.load_verify_locations(certificates.ca)
+    quick = QuickPut(settings, trusting)
+    assert quick.put("/a", b"content")
+    assert quick.put("/b", b"more")
+    assert server.connections == 2
 
 
 def test_nobody_is_there():
