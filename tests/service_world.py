@@ -143,7 +143,7 @@ async def claim_jobs(
     full_cores: Sequence[int] = (),
     full_memories: Sequence[int] = (),
 ) -> list[Any]:
-    """Claim as the feeder does; unless asked otherwise as when nothing waits and nothing is free."""
+    """Claim as the feeder does; unless told otherwise when nothing waits and nothing is free."""
     return await rows(
         queries.claim_jobs(
             pool,
