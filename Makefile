@@ -1,7 +1,7 @@
 # Every command that a person needs. `make` alone lists them.
 # Each target installs what it lacks; setup/ has the scripts, one duty each.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nodes bench simulate lint format pins tools images dist clean
+.PHONY: help demo test test-nodes bench simulate soak lint format pins tools images dist clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ simulate: ## run jobs on many simulated nodes (SIMULATE_ARGS='--nodes 100 --jobs
 	@setup/tools.sh
 	@setup/tools.sh nodesim
 	@.venv/bin/python -m bench.simulate $(SIMULATE_ARGS)
+
+soak: ## receive 50,000 jobs and run 2,000 while every part is killed (SOAK_ARGS='--drain 300')
+	@setup/soak.sh $(SOAK_ARGS)
 
 lint: ## ruff, mypy, import-linter and shellcheck
 	@setup/packages.sh lint
@@ -52,4 +55,4 @@ dist: ## build dist/nomadrun.tar, what makes a machine a node
 clean: ## remove .venv and what builds and tests left in the tree (not .demo, not the cache)
 	rm -rf .venv .venv.lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	rm -rf *.egg-info cli/*.egg-info node_setup/*.egg-info cli/build node_setup/build
-	find leruli_queue cli node_setup tests setup bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find leruli_queue cli node_setup tests setup bench soak -name __pycache__ -type d -prune -exec rm -rf {} +

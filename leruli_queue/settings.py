@@ -90,6 +90,12 @@ class Settings(BaseSettings):
     max_bulk_secrets: int = Field(
         10, ge=1, description="Different API secrets in one bulk/task-submit."
     )
+    max_waiting: int = Field(
+        2_000_000,
+        ge=1,
+        description="Jobs of one group that may wait to be dispatched; more are answered with 503 "
+        "and Retry-After.",
+    )
     max_cores: int = Field(1024, ge=1, description="Cores that one job may ask for.")
     max_memory_mb: int = Field(
         16_000_000, ge=16, description="Memory in MB that one job may ask for."

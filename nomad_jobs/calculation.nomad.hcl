@@ -76,7 +76,6 @@ job "calculation" {
     task "main" {
       driver       = "docker"
       leader       = true
-      kill_signal  = "SIGTERM"
       kill_timeout = "30s"
       config {
         image          = var.image

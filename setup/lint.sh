@@ -31,7 +31,7 @@ shell_scripts() { scripts | tr '\n' '\0' | xargs -0 shellcheck -x -P "$ROOT"; }
 # One configuration for the whole tree, whatever a distribution's own pyproject.toml says.
 check "ruff check" "$VENV/bin/ruff" check --config ruff.toml .
 check "ruff format" "$VENV/bin/ruff" format --check --config ruff.toml .
-check "mypy: service and bench" "$VENV/bin/mypy" --config-file mypy.ini -p leruli_queue -p bench
+check "mypy: service, bench and soak" "$VENV/bin/mypy" --config-file mypy.ini -p leruli_queue -p bench -p soak
 # Found by path: in the service's run node_setup/nomad, which holds Go's files, would hide python-nomad.
 check "mypy: client and node agent" env MYPYPATH=cli:node_setup "$VENV/bin/mypy" \
     --config-file mypy.ini --python-version 3.10 -p leruli -p leruli_node

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need, then runs them: setup/test.sh [pytest's arguments]. With arguments one
-# run of pytest with these, without any two: what can run side by side, and the rest.
+# run of pytest with these, without any two: the small tests, and then those of a whole stack.
 #
 # Reads from the environment: what the other scripts of this folder do.
 set -euo pipefail
@@ -16,11 +16,12 @@ images/build.sh leruli-test leruli-test-user psi4
 pytest=("$VENV/bin/python" -m pytest)
 if (($#)); then exec "${pytest[@]}" "$@"; fi
 
-# Units and parts side by side, file by file; a whole stack has the machine for itself.
+# File by file side by side. Of stacks two at most: they wait for time-outs most of the time, but a job
+# that gets no processor meets some of them.
 rc=0
-workers="$(nproc)"
+cores="$(nproc)"
 say "pytest: tests/unit and tests/integration"
-"${pytest[@]}" tests/unit tests/integration -n "$((workers < 4 ? workers : 4))" --dist loadfile || rc=$?
+"${pytest[@]}" tests/unit tests/integration -n "$((cores < 4 ? cores : 4))" --dist loadfile || rc=$?
 say "pytest: tests/e2e"
-"${pytest[@]}" tests/e2e || rc=$?
+"${pytest[@]}" tests/e2e -n 2 --dist loadfile || rc=$?
 exit "$rc"

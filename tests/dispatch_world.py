@@ -52,9 +52,14 @@ async def dispatching(
 
 async def children_of(gateway: NomadGateway, job_id: UUID) -> list[dict[str, Any]]:
     """All children that Nomad has of a job, dead ones too."""
+    found = await gateway._call(
+        lambda: gateway._client.jobs.request(
+            params={"prefix": PARENT_PREFIX, "meta": "true"}, method="get"
+        ).json()
+    )
     return [
         child
-        for child in await gateway.list_children(PARENT_PREFIX)
+        for child in found
         if (attempt := attempt_of_child(child["ID"])) and attempt.job_id == job_id
     ]
 

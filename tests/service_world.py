@@ -117,8 +117,11 @@ async def make_user(pool: Pool, group: GroupOfTest) -> User:
     return await authenticate_user(pool, group.user_secret)
 
 
-async def make_jobs(pool: Pool, group: GroupOfTest, count: int, **changes: object) -> list[UUID]:
-    user = await make_user(pool, group)
+async def make_jobs(
+    pool: Pool, group: GroupOfTest, count: int, *, secret: str | None = None, **changes: object
+) -> list[UUID]:
+    """Jobs of the group's user, or of whoever has the secret."""
+    user = await authenticate_user(pool, secret or group.user_secret)
     wanted = {
         "name": "default",
         "code": "psi4",
@@ -127,9 +130,8 @@ async def make_jobs(pool: Pool, group: GroupOfTest, count: int, **changes: objec
         "memory_mb": 4000,
         "time_limit_s": 3600,
     } | changes
-    return await take_in(
-        pool, [(user, NewJob(bucket=str(uuid4()), **wanted)) for _ in range(count)]
-    )
+    jobs = [(user, NewJob(bucket=str(uuid4()), **wanted)) for _ in range(count)]
+    return [job_id for job_id in await take_in(pool, jobs) if job_id is not None]
 
 
 async def claim_jobs(
@@ -143,7 +145,7 @@ async def claim_jobs(
     full_cores: Sequence[int] = (),
     full_memories: Sequence[int] = (),
 ) -> list[Any]:
-    """Claim as the feeder does; unless told otherwise when nothing waits and nothing is free."""
+    """Claim as the feeder does, unless asked otherwise as when nothing waits or is free."""
     return await rows(
         queries.claim_jobs(
             pool,

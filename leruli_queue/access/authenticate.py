@@ -50,6 +50,11 @@ class User:
         """Whose jobs the user may touch: a user's id, or None for everybody's in the group."""
         return None if self.whose is Whose.GROUP else self.id
 
+    @property
+    def key_id(self) -> str:
+        """What the user's secret is looked up and held by; no secret itself."""
+        return self._secret.key_id
+
     def group_token(self) -> str:
         """Return the group token, which only this user's secret can unseal."""
         return sealing.unseal(self._group_token_sealed, self._secret)

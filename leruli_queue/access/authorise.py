@@ -26,7 +26,8 @@ async def authorise_user(connection: Connection | Pool, call: Call, secret: str)
 
     The user's ``owner_id`` then says whose jobs the call may touch. For a call that writes, the
     connection has to be in the transaction that the writing is done in: until it ends, a revocation
-    of the secret waits (docs/locks.md).
+    of the secret waits (docs/locks.md). Not so for one that takes jobs in, which
+    :func:`leruli_queue.jobs.intake.take_in` does.
 
     Raises
     ------
@@ -42,7 +43,7 @@ async def authorise_user(connection: Connection | Pool, call: Call, secret: str)
         await queries.hold_administration(
             connection, lock=ADMINISTRATION_LOCKS, group_id=admin.group_id
         )
-    hold = rule.effect is not Effect.READS
+    hold = rule.effect in (Effect.WRITES, Effect.ADMINISTERS)
     user = _allowed(await authenticate_user(connection, secret, hold=hold), rule)
     if user.used_long_ago:
         await queries.touch_user(connection, user_id=user.id)

@@ -78,6 +78,8 @@ class Effect(Enum):
     READS = auto()
     # A revocation waits for it, or it is refused: nothing is written after a revocation's answer.
     WRITES = auto()
+    # As above, but the one statement that writes holds the secret and looks at the user again.
+    TAKES_IN = auto()
     # As above; and in a group one such call at a time, so that no two admins can each decide on
     # what the other is changing.
     ADMINISTERS = auto()
@@ -109,8 +111,8 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.METRICS: _PUBLIC,
         Call.NODE_PACKAGE: _PUBLIC,
         Call.OPENAPI: _PUBLIC,
-        Call.TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.WRITES),
-        Call.BULK_TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.WRITES),
+        Call.TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.TAKES_IN),
+        Call.BULK_TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.TAKES_IN),
         Call.TASK_STATUS: Rule(("secret",), _USERS),
         Call.TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
         Call.TASK_BUCKET: Rule(("secret",), _USERS, Effect.WRITES),

@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 from leruli_queue.access.throttle import Throttle
 from leruli_queue.api.metrics import Metrics
 from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.backlog import Backlog
 from leruli_queue.nodes.certificates import NodeSigner, load_authority
 from leruli_queue.nodes.join import Gate
 from leruli_queue.nomad.clusters import Cluster, read_clusters
@@ -34,6 +35,7 @@ class Context:
     gates: Mapping[str, Gate]
     throttle: Throttle
     metrics: Metrics
+    backlog: Backlog
     # Taken, before a connection is, by calls of which one statement may take seconds: they wait for
     # each other, and the rest of the pool is left to all others.
     long_calls: asyncio.Semaphore
@@ -113,7 +115,8 @@ def open_context(
         gates[name] = Gate(name, gateways[-1], NodeSigner(authority, cluster.region, lifetime))
     try:
         long_calls = asyncio.Semaphore(max(1, settings.database_pool_size // 4))
-        yield Context(settings, pool, clusters, gates, throttle, metrics, long_calls)
+        backlog = Backlog(settings.max_waiting)
+        yield Context(settings, pool, clusters, gates, throttle, metrics, backlog, long_calls)
     finally:
         for gateway in gateways:
             gateway.close()

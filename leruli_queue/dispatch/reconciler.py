@@ -5,7 +5,7 @@ The database says what should be; Nomad's lists say what is.
 =================================================  ==========================================
 should be / is                                     done
 =================================================  ==========================================
-in flight / there                                  its allocation is noted as an event would be
+in flight / there, or over there                   its allocation is noted as an event would be
 started / not in Nomad for a minute                the time for its receipt begins
 not started / not in Nomad for a minute, or dead   given up
 without any allocation
@@ -20,11 +20,15 @@ us
 
 Nothing is given up on old knowledge alone: a dispatcher or a Nomad that was away for an hour has
 not seen the nodes come back.
+
+Nomad is asked for what is alive there, in lists, and singly only for what is in flight and not in
+them: what it keeps of jobs that are over, an hour's worth, costs neither side anything.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -46,6 +50,8 @@ from leruli_queue.store.queries import queries, rows
 log = structlog.get_logger(__name__)
 
 _OVERDUE_EVERY_S = 2.0
+# Of the gateway's threads; the dispatches go on meanwhile.
+_READ_AT_ONCE = 4
 
 
 class Reconciler:
@@ -91,11 +97,31 @@ class Reconciler:
                 AttemptId(row["job_id"], row["number"]): row
                 for row in await rows(queries.attempts_in_flight(self._pool, cluster=self._cluster))
             }
-            children = await self._gateway.list_children(PARENT_PREFIX)
-            allocations = await self._gateway.list_allocations(PARENT_PREFIX)
-            await self._note(in_flight, allocations)
-            await self._stop_strays(children)
-            await self._give_up_missing(in_flight, children, allocations)
+            children = await self._gateway.list_alive_children(PARENT_PREFIX)
+            allocations = await self._gateway.list_alive_allocations(PARENT_PREFIX)
+            alive = {
+                attempt: child["ID"]
+                for child in children
+                if (attempt := attempt_of_child(child["ID"]))
+            }
+            placed = {
+                attempt
+                for allocation in allocations
+                if (attempt := attempt_of_child(allocation["JobID"]))
+            }
+            over, missing = await self._look_for(
+                {
+                    attempt: row["nomad_job_id"]
+                    for attempt, row in in_flight.items()
+                    if attempt not in placed and not (row["dead"] or row["nomad_job_id"] is None)
+                },
+                alive,
+            )
+            await self._note(in_flight, [*allocations, *over])
+            await self._stop_strays(in_flight, alive)
+            await self._give_up_missing(
+                [(attempt, in_flight[attempt]) for attempt in missing if in_flight[attempt]["old"]]
+            )
 
     async def note_unheard(self) -> None:
         """Note the silence of nodes that Nomad does not hear, whatever it says of what runs there.
@@ -162,55 +188,58 @@ class Reconciler:
                 )
         await give_up(self._pool, losses, Retries.of(self._settings))
 
-    async def _note(
-        self, in_flight: dict[AttemptId, Any], allocations: list[dict[str, Any]]
-    ) -> None:
-        observations = []
-        for allocation in allocations:
-            if attempt_of_child(allocation["JobID"]) not in in_flight:
-                continue
-            try:
-                # The list leaves the tasks' states out; few are in flight, so they are read singly.
-                observation = observe(await self._gateway.read_allocation(allocation["ID"]))
-            except NomadNotFoundError:
-                continue
-            if observation:
-                observations.append(observation)
-        await note_observations(self._pool, observations)
+    async def _look_for(
+        self, unplaced: dict[AttemptId, str], alive: Mapping[AttemptId, str]
+    ) -> tuple[list[dict[str, Any]], list[AttemptId]]:
+        """Return the allocations of attempts that are over, and the attempts that have none.
 
-    async def _stop_strays(self, children: list[dict[str, Any]]) -> None:
+        One that is alive without an allocation waits for a place and is neither.
+        """
+        places = asyncio.Semaphore(_READ_AT_ONCE)
+
+        async def look(child_id: str) -> list[dict[str, Any]]:
+            async with places:
+                return await self._gateway.allocations_of(child_id)
+
+        found = await asyncio.gather(*(look(child_id) for child_id in unplaced.values()))
+        over = [allocation for allocations in found for allocation in allocations]
+        missing = [
+            attempt
+            for attempt, allocations in zip(unplaced, found, strict=True)
+            if not allocations and attempt not in alive
+        ]
+        return over, missing
+
+    async def _note(
+        self, in_flight: Container[AttemptId | None], allocations: Iterable[dict[str, Any]]
+    ) -> None:
+        ours = (
+            seen
+            for a in allocations
+            if attempt_of_child(a["JobID"]) in in_flight
+            if (seen := observe(a))
+        )
+        await note_observations(self._pool, ours)
+
+    async def _stop_strays(
+        self, in_flight: Container[AttemptId], alive: Mapping[AttemptId, str]
+    ) -> None:
         """Stop children that are no current attempt: of a crash, or of another database."""
-        alive = {
-            attempt: child["ID"]
-            for child in children
-            if child.get("Status") != "dead" and (attempt := attempt_of_child(child["ID"]))
-        }
+        unknown = [attempt for attempt in alive if attempt not in in_flight]
+        if not unknown:
+            return
+        # Again: what was dispatched after the first look is no stray.
         current = {
             AttemptId(row["job_id"], row["number"])
             for row in await rows(queries.attempts_in_flight(self._pool, cluster=self._cluster))
         }
-        for attempt in alive.keys() - current:
-            log.warning("stray child stopped", job=str(attempt.job_id), attempt=attempt.number)
-            await self._gateway.stop_job(alive[attempt])
+        for attempt in unknown:
+            if attempt not in current:
+                log.warning("stray child stopped", job=str(attempt.job_id), attempt=attempt.number)
+                await self._gateway.stop_job(alive[attempt])
 
-    async def _give_up_missing(
-        self,
-        in_flight: dict[AttemptId, Any],
-        children: list[dict[str, Any]],
-        allocations: list[dict[str, Any]],
-    ) -> None:
-        placed = {attempt_of_child(allocation["JobID"]) for allocation in allocations}
-        present = {
-            attempt
-            for child in children
-            if (attempt := attempt_of_child(child["ID"])) in placed or child["Status"] != "dead"
-        }
-        missing = [
-            (attempt, row["started_at"] is not None)
-            for attempt, row in in_flight.items()
-            if row["nomad_job_id"] is not None and row["old"] and attempt not in present
-        ]
-        started = [attempt for attempt, has_started in missing if has_started]
+    async def _give_up_missing(self, missing: Sequence[tuple[AttemptId, Any]]) -> None:
+        started = [attempt for attempt, row in missing if row["started_at"] is not None]
         await queries.note_gone(
             self._pool,
             job_ids=[attempt.job_id for attempt in started],
@@ -218,7 +247,7 @@ class Reconciler:
         )
         losses = [
             Loss(attempt, "the cluster manager lost it", counts=False, only_unstarted=True)
-            for attempt, has_started in missing
-            if not has_started
+            for attempt, row in missing
+            if row["started_at"] is None
         ]
         await give_up(self._pool, losses, Retries.of(self._settings))

@@ -3,6 +3,9 @@
 Which command runs, where, why one still waits. How a job ended is not Nomad's to say: that is the
 receipt. On every connect the reconciler compares once with Nomad's lists, so that nothing that
 happened while nobody listened is missed.
+
+The stream is read on while what came before is written down, and all that has come by then is
+written down together: the more happens, the fewer statements an event costs.
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ from leruli_queue.store.queries import queries
 
 log = structlog.get_logger(__name__)
 
-# Lines that were read and not noted; a reader that is slower than that is Nomad's to drop.
-_LINES_KEPT = 1000
+# Lines of the stream, of some 10 KB each, that may wait to be written down. Then it is left unread,
+# and Nomad may drop events without a sign, which the comparisons make good.
+_MOST_HELD = 500
 
 
 class Tracker:
@@ -43,29 +47,27 @@ class Tracker:
 
         Raises
         ------
-        leruli_queue.nomad.gateway.NomadAwayError
-            When it broke; run again.
+        ExceptionGroup
+            Of a leruli_queue.nomad.gateway.NomadAwayError when it broke, or of what noting met; run
+            again.
         """
-        lines: asyncio.Queue[list[dict[str, Any]]] = asyncio.Queue(_LINES_KEPT)
+        lines: asyncio.Queue[list[dict[str, Any]]] = asyncio.Queue(_MOST_HELD)
         async with asyncio.TaskGroup() as both:
-            both.create_task(self._read(lines))
-            both.create_task(self._note_as_they_come(lines))
+            both.create_task(self._write_down(lines))
+            async for events in stream_events(self._cluster):
+                await lines.put(events)
 
-    async def _read(self, lines: asyncio.Queue[list[dict[str, Any]]]) -> None:
-        async for events in stream_events(self._cluster):
-            await lines.put(events)
-
-    async def _note_as_they_come(self, lines: asyncio.Queue[list[dict[str, Any]]]) -> None:
-        """Note what came while the last was noted in one go: under load fewer, larger writes."""
+    async def _write_down(self, lines: asyncio.Queue[list[dict[str, Any]]]) -> None:
         while True:
-            arrived = [await lines.get()]
-            while not lines.empty():
-                arrived.append(lines.get_nowait())
-            if not all(arrived):
+            events = await lines.get()
+            if not events:
                 # Connected: what comes from now on is in the stream, what came before in the lists.
                 log.info("following Nomad's events")
                 await self._reconciler.compare()
-            await self.note(event for events in arrived for event in events)
+                continue
+            while not lines.empty():
+                events.extend(lines.get_nowait())
+            await self.note(events)
 
     async def note(self, events: Iterable[dict[str, Any]]) -> None:
         """Note events, in the order in which they came."""

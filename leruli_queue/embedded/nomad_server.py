@@ -24,8 +24,8 @@ NAMESPACE = "leruli"
 _REGION = "global"
 _CERTIFICATE_DAYS = 365
 _POLICY = "leruli-queue"
-# Above it the dead children's rows grow without need, below it a slow tracker misses them.
-_GC = "1h"
+# Children that are over stay for so long, 140 KB each; docs/nomad.md says why no longer is needed.
+_GC = "5m"
 
 
 def address(kept: Kept) -> str:
@@ -79,6 +79,7 @@ def write_configuration(folders: Folders, kept: Kept) -> None:
             "enabled": True,
             "bootstrap_expect": 1,
             "event_buffer_size": 10000,
+            "job_gc_interval": "1m",
             "job_gc_threshold": _GC,
             "eval_gc_threshold": _GC,
             "batch_eval_gc_threshold": _GC,

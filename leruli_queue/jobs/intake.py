@@ -11,8 +11,9 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from leruli_queue.access.authenticate import User
+from leruli_queue.store.locks import SECRET_LOCKS
 from leruli_queue.store.pool import Connection, Pool
-from leruli_queue.store.queries import queries, rows
+from leruli_queue.store.queries import queries
 
 CODE_PATTERN = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 """What Docker allows as a name without a registry."""
@@ -64,39 +65,35 @@ def split_code_version(text: str) -> tuple[str, str]:
     return match["code"], match["version"]
 
 
-async def take_in(connection: Connection | Pool, jobs: Sequence[tuple[User, NewJob]]) -> list[UUID]:
+async def take_in(
+    connection: Connection | Pool, jobs: Sequence[tuple[User, NewJob]]
+) -> list[UUID | None]:
     """Store jobs and return their ids, in order.
 
-    One statement, so all or none. A bucket that was submitted before, in this call or an earlier
-    one, gives the id of the job that has it: repeating a submit is safe.
+    One statement, so all or none, and committed by itself where no transaction is open. A bucket
+    that was submitted before, in this call or an earlier one, gives the id of the job that has it:
+    repeating a submit is safe.
+
+    The secrets of the users are held as :func:`~leruli_queue.access.authenticate.authenticate_user`
+    does it for other writes (docs/locks.md). None stands in the place of an id where the user was
+    revoked, or the group disabled, since then.
     """
-    # Ids grow with time, so the primary key is also the order of arrival.
-    found = await rows(
-        queries.insert_jobs(
-            connection,
-            ids=[UUID(int=uuid7().int) for _ in jobs],
-            group_ids=[user.group_id for user, _ in jobs],
-            user_ids=[user.id for user, _ in jobs],
-            buckets=[job.bucket for _, job in jobs],
-            names=[job.name for _, job in jobs],
-            codes=[job.code for _, job in jobs],
-            versions=[job.version for _, job in jobs],
-            cores=[job.cores for _, job in jobs],
-            memory_mbs=[job.memory_mb for _, job in jobs],
-            time_limits=[job.time_limit_s for _, job in jobs],
-            priorities=[job.priority for _, job in jobs],
-        )
+    ids: list[UUID | None] = await queries.take_in(
+        connection,
+        lock=SECRET_LOCKS,
+        # In one order for everybody: none waits for another in a circle.
+        key_ids=sorted({user.key_id for user, _ in jobs}),
+        # They grow with time, so the primary key is also the order of arrival.
+        ids=[UUID(int=uuid7().int) for _ in jobs],
+        group_ids=[user.group_id for user, _ in jobs],
+        user_ids=[user.id for user, _ in jobs],
+        buckets=[job.bucket for _, job in jobs],
+        names=[job.name for _, job in jobs],
+        codes=[job.code for _, job in jobs],
+        versions=[job.version for _, job in jobs],
+        cores=[job.cores for _, job in jobs],
+        memory_mbs=[job.memory_mb for _, job in jobs],
+        time_limits=[job.time_limit_s for _, job in jobs],
+        priorities=[job.priority for _, job in jobs],
     )
-    ids = {(row["group_id"], row["bucket"]): row["id"] for row in found}
-    missing = [(user, job) for user, job in jobs if (user.group_id, job.bucket) not in ids]
-    if missing:
-        # Another transaction inserted the same bucket in between: its row is visible now.
-        found = await rows(
-            queries.jobs_by_bucket(
-                connection,
-                group_ids=[user.group_id for user, _ in missing],
-                buckets=[job.bucket for _, job in missing],
-            )
-        )
-        ids.update({(row["group_id"], row["bucket"]): row["id"] for row in found})
-    return [ids[user.group_id, job.bucket] for user, job in jobs]
+    return ids

@@ -56,5 +56,22 @@ def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
     return None if job["reason"] is None else str(job["reason"])
 
 
+def turn_reason(ahead: int, *, most: int) -> str:
+    """Return the sentence for a job that nothing but its turn keeps waiting.
+
+    Parameters
+    ----------
+    ahead
+        How many jobs of the same user go before it, counted a little further than to ``most``.
+    """
+    if ahead > most:
+        many = f"more than {most:,} jobs of the same user go"
+    elif ahead:
+        many = f"{ahead:,} jobs of the same user go" if ahead > 1 else "1 job of the same user goes"
+    else:
+        return "waiting for its turn: it is the next of its user"
+    return f"waiting for its turn: {many} first"
+
+
 def _size(cores: int, memory_mb: int) -> str:
     return f"{cores} core{'' if cores == 1 else 's'} and {memory_mb} MB"

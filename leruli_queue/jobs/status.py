@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from leruli_queue.access.authenticate import User
 from leruli_queue.errors import UserReportableError
-from leruli_queue.jobs.reasons import living_capacity, reason_of
+from leruli_queue.jobs.reasons import living_capacity, reason_of, turn_reason
 from leruli_queue.jobs.states import JobState
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
+
+# Further is not counted.
+_MOST_AHEAD = 1000
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,12 @@ async def job_status(connection: Connection | Pool, user: User, job_id: UUID) ->
     UnknownJobError
         For an unknown job and for other people's alike.
     """
-    return known(await job_statuses(connection, user, [job_id]), job_id)
+    status = known(await job_statuses(connection, user, [job_id]), job_id)
+    if status.state is JobState.RECEIVED and status.reason is None:
+        # Not for many at once: they would be counted a thousand times.
+        ahead = await queries.count_ahead(connection, job_id=job_id, most=_MOST_AHEAD + 1)
+        return replace(status, reason=turn_reason(ahead, most=_MOST_AHEAD))
+    return status
 
 
 async def job_statuses(

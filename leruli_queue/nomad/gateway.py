@@ -27,6 +27,8 @@ _T = TypeVar("_T")
 _INTRODUCTION_TTL = "5m"
 # One call a thread, each on one of the kept connections.
 _THREADS = 16
+# Allocations in one answer: some 2 MB.
+_PAGE = 500
 _GONE = re.compile(r"\b(job|node|alloc)\b.*\bnot found|^500: Specified job .* is stopped")
 
 
@@ -122,9 +124,9 @@ class NomadGateway:
         with suppress(NomadNotFoundError):
             await self._call(lambda: self._client.job.deregister_job(_path(job_id)))
 
-    async def list_children(self, prefix: str) -> list[dict[str, Any]]:
-        """List the dispatched jobs (dead ones too) whose id begins so, with their meta."""
-        parameters = {"prefix": prefix, "meta": "true"}
+    async def list_alive_children(self, prefix: str) -> list[dict[str, Any]]:
+        """List the dispatched jobs whose id begins so and which are not over."""
+        parameters = {"prefix": prefix, "filter": 'Status != "dead"'}
         found = await self._call(
             lambda: self._client.jobs.request(params=parameters, method="get").json()
         )
@@ -132,12 +134,37 @@ class NomadGateway:
 
     # Allocations
 
-    async def list_allocations(self, job_prefix: str) -> list[dict[str, Any]]:
-        """List the allocations of jobs whose id begins so, without their tasks' states."""
-        parameters = {"task_states": "false", "filter": f'JobID matches "^{job_prefix}"'}
-        found: list[dict[str, Any]] = await self._call(
-            lambda: self._client.allocations.request(params=parameters, method="get").json()
+    async def list_alive_allocations(self, job_prefix: str) -> list[dict[str, Any]]:
+        """List what is placed for jobs whose id begins so and not over, as far as Nomad knows.
+
+        With the tasks' states: one row of a page costs Nomad a hundredth of reading it singly.
+        """
+        alive = " or ".join(
+            f'ClientStatus == "{status}"' for status in ("pending", "running", "unknown")
         )
+        parameters = {
+            "filter": f'JobID matches "^{job_prefix}" and ({alive})',
+            "per_page": str(_PAGE),
+        }
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self._call(
+                lambda: self._client.allocations.request(params=parameters, method="get")
+            )
+            found.extend(page.json())
+            following = page.headers.get("X-Nomad-NextToken")
+            if not following:
+                return found
+            parameters["next_token"] = following
+
+    async def allocations_of(self, job_id: str) -> list[dict[str, Any]]:
+        """List all that a job was placed as; an empty list also when Nomad has no such job."""
+        try:
+            found: list[dict[str, Any]] = await self._call(
+                lambda: self._client.job.request(_path(job_id), "allocations", method="get").json()
+            )
+        except NomadNotFoundError:
+            return []
         return found
 
     async def read_allocation(self, allocation_id: str) -> dict[str, Any]:

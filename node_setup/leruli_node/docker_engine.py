@@ -103,8 +103,16 @@ class DockerEngine:
 
     def usage(self, container: str) -> Usage | None:
         """A sample of memory and CPU time, None when the container is not running."""
+
+        def read(api: Any) -> dict[str, Any]:
+            try:
+                return dict(api.stats(container, stream=False, one_shot=True))
+            except ValueError:
+                # It ended while Docker was asked, which is then answered with nothing at all.
+                return {}
+
         try:
-            stats = self._call(lambda api: api.stats(container, stream=False, one_shot=True))
+            stats = self._call(read)
         except (docker.errors.NotFound, DockerRefused):
             return None
         return parse_usage(stats)

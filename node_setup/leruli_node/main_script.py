@@ -20,7 +20,8 @@ on_term() {
     : >/leruli/terminated
     kill -s TERM -- -1 2>/dev/null
 }
-trap on_term TERM
+# Docker ends a container by the signal that its image names, TERM if it names none.
+trap on_term TERM INT QUIT HUP
 cd /rundir || exit 122
 if [ -n "${BASH_VERSION:-}" ]; then shell=bash; else shell=sh; fi
 # A process group of the job's own: a job that ends its group (`kill 0`) must not seem to be

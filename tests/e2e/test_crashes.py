@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -148,3 +150,31 @@ def test_every_other_part_is_killed_while_a_job_runs(stack: StackOfTest, folder:
     assert stack.end(folder) == ("completed", None)
     stack.get(folder)
     assert (folder / "runs").read_text() == "ran\n"
+
+
+def test_nomads_client_is_killed_while_it_ends_a_job(stack: StackOfTest, folder: Path) -> None:
+    # It takes a while to end when it is told to.
+    command = 'trap "touch told; sleep 3; echo done; exit 0" TERM; sleep 100 & wait'
+    stack.submit(folder, command)
+    stack.wait_for_state(folder, "running")
+    job_id = (folder / "leruli.job").read_text().strip()
+    agent = stack.pid_of("node")
+    listed = subprocess.run(["pgrep", "-P", str(agent), "nomad"], capture_output=True, text=True)
+    client = int(listed.stdout)
+    assert stack.leruli(folder, "task-cancel").returncode == 0
+    told = stack.data / "node" / "jobs" / f"{job_id}x1" / "rundir" / "told"
+    wait_for(told.exists, seconds=20, what="the command was told to end")
+    os.kill(client, signal.SIGSTOP)
+    try:
+        label = f"label=leruli.attempt={job_id}x1"
+        containers = ["docker", "ps", "-q", "--filter", label]
+        wait_for(
+            lambda: subprocess.check_output(containers) == b"", seconds=20, what="its end is there"
+        )
+    finally:
+        os.kill(client, signal.SIGKILL)
+    # The next client goes on ending what has ended meanwhile.
+    reason = "cancelled while it ran; output up to then was uploaded"
+    assert stack.end(folder, seconds=60) == ("cancelled", reason)
+    stack.get(folder)
+    assert (folder / "joblog.txt").read_text() == "done\n"

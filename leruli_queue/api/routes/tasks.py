@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -45,9 +46,12 @@ _UNKNOWN_JOB = {404: "No such job, or not one that you may see."}
 async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
     """Submit one job and answer its id. The same bucket again answers the same id."""
     job = _within_limits(body.new_job(), context.settings)
-    async with context.writing() as connection:
-        user = await authorise_user(connection, Call.TASK_SUBMIT, body.secret)
-        [job_id] = await take_in(connection, [(_able_to_submit(user), job)])
+    async with context.reading() as connection:
+        user = _able_to_submit(await authorise_user(connection, Call.TASK_SUBMIT, body.secret))
+        await context.backlog.make_room(connection, {user.group_id: 1})
+        [job_id] = await take_in(connection, [(user, job)])
+        if job_id is None:
+            raise await _refused_meanwhile(connection, Call.TASK_SUBMIT, body.secret)
     return str(job_id)
 
 
@@ -80,7 +84,7 @@ async def bulk_task_submit(
             f"have {len(secrets)}.",
             status=422,
         )
-    async with context.writing() as connection:
+    async with context.reading() as connection:
         users = await _submitters(connection, secrets)
         accepted = []
         for position, (secret, job) in asked.items():
@@ -90,9 +94,17 @@ async def bulk_task_submit(
                 case user:
                     accepted.append((position, user, job))
         if accepted:
+            groups = Counter(user.group_id for _, user, _ in accepted)
+            await context.backlog.make_room(connection, groups)
             job_ids = await take_in(connection, [(user, job) for _, user, job in accepted])
             for (position, _, _), job_id in zip(accepted, job_ids, strict=True):
-                answers[position] = BulkAnswer(status=200, data=str(job_id))
+                if job_id is not None:
+                    answers[position] = BulkAnswer(status=200, data=str(job_id))
+                    continue
+                secret, _ = asked[position]
+                refusal = await _refused_meanwhile(connection, Call.BULK_TASK_SUBMIT, secret)
+                users[secret] = refusal
+                answers[position] = _refusal(refusal)
     wrong = [user.key_id for user in users.values() if isinstance(user, SecretRefusedError)]
     if wrong and len(wrong) == len(users):
         # With a right secret among them the jobs are in, and their ids must not be held back.
@@ -128,15 +140,30 @@ async def task_bucket(body: TaskBucket, context: ContextDep) -> BucketAnswer:
 async def _submitters(
     connection: Connection, secrets: Iterable[str]
 ) -> dict[str, User | UserReportableError]:
-    """Authorise each secret. In one order for everybody: none waits for another in a circle."""
+    """Authorise each secret."""
     users: dict[str, User | UserReportableError] = {}
-    for secret in sorted(secrets):
+    for secret in secrets:
         try:
             user = await authorise_user(connection, Call.BULK_TASK_SUBMIT, secret)
             users[secret] = _able_to_submit(user)
         except UserReportableError as error:
             users[secret] = error
     return users
+
+
+async def _refused_meanwhile(
+    connection: Connection, call: Call, secret: str
+) -> UserReportableError:
+    """Say why nothing was taken in under a secret that was right a moment ago."""
+    try:
+        await authorise_user(connection, call, secret)
+    except UserReportableError as error:
+        return error
+    return UserReportableError(
+        "The group was disabled for a moment. Nothing was taken; try again.",
+        status=503,
+        retry_after=1,
+    )
 
 
 def _refusal(error: UserReportableError) -> BulkAnswer:

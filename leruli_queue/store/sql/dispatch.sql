@@ -200,7 +200,7 @@ WHERE a.job_id = s.job_id AND a.number = s.number AND a.allocation_id IS NULL
 
 -- name: attempts_in_flight
 -- What should be in Nomad, for the comparison with what is.
-SELECT a.job_id, a.number, a.nomad_job_id, j.started_at,
+SELECT a.job_id, a.number, a.nomad_job_id, j.started_at, a.allocation_dead_at IS NOT NULL AS dead,
        a.claimed_at < now() - make_interval(secs => 60) AS old
 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
 WHERE j.state IN ('submitted', 'running') AND a.cluster = :cluster;

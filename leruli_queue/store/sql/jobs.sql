@@ -1,30 +1,17 @@
--- name: insert_jobs
--- The ids of all given buckets: of the new rows, and of rows that an earlier statement made.
-WITH given AS (
-    -- In one order for everybody: two calls with the same buckets wait, and do not deadlock.
-    SELECT * FROM unnest(
-        :ids::uuid[], :group_ids::int[], :user_ids::int[], :buckets::text[], :names::text[],
-        :codes::text[], :versions::text[], :cores::int[], :memory_mbs::int[], :time_limits::int[],
-        :priorities::smallint[]
-    ) AS t (id, group_id, user_id, bucket, name, code, version, cores, memory_mb, time_limit_s,
-            priority)
-    ORDER BY group_id, bucket
-), inserted AS (
-    INSERT INTO jobs (id, group_id, user_id, bucket, name, code, version, cores, memory_mb,
-                      time_limit_s, priority)
-    SELECT * FROM given
-    ON CONFLICT (group_id, bucket) DO NOTHING
-    RETURNING id, group_id, bucket
-)
-SELECT id, group_id, bucket FROM inserted
-UNION
-SELECT j.id, j.group_id, j.bucket
-FROM jobs j JOIN given USING (group_id, bucket);
+-- name: take_in$
+-- See migrations/0006_take_in.sql: it holds the secrets with these key ids itself.
+SELECT take_in(
+    :lock, :key_ids, :ids, :group_ids, :user_ids, :buckets, :names, :codes, :versions, :cores,
+    :memory_mbs, :time_limits, :priorities
+);
 
--- name: jobs_by_bucket
-SELECT id, group_id, bucket
-FROM jobs
-JOIN unnest(:group_ids::int[], :buckets::text[]) AS t (group_id, bucket) USING (group_id, bucket);
+-- name: count_waiting$
+-- Jobs of a group that were received and not dispatched; counting ends where it does not matter.
+-- The order is the index's: without it PostgreSQL may read the whole table.
+SELECT count(*)
+FROM (
+    SELECT FROM jobs WHERE group_id = :group_id AND state = 'received' ORDER BY id LIMIT :most
+) AS waiting;
 
 -- name: job_bucket^
 -- owner_id null: any job of the group.
@@ -39,6 +26,22 @@ SELECT j.id, j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb,
 FROM jobs j
 WHERE j.id = ANY(:job_ids::uuid[]) AND j.group_id = :group_id
   AND (:owner_id::int IS NULL OR j.user_id = :owner_id);
+
+-- name: count_ahead$
+-- How many waiting jobs of the same user the feeder takes before this one, of those that are older.
+-- The order as in count_waiting.
+SELECT count(*)
+FROM (
+    SELECT FROM jobs j
+    CROSS JOIN LATERAL (
+        SELECT FROM jobs older
+        WHERE older.user_id = j.user_id AND older.state = 'received' AND older.id < j.id
+          AND older.priority >= j.priority
+        ORDER BY older.id
+        LIMIT :most
+    ) AS older
+    WHERE j.id = :job_id
+) AS ahead;
 
 -- name: cancel_jobs
 -- The new states of those that had not ended. A job without leave to start is over at once; one that

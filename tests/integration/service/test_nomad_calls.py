@@ -26,5 +26,5 @@ async def test_nomads_refusals_are_told_apart(gateway: NomadGateway, settings: S
         await gateway.parse_job("job {", "")
     nowhere = NomadGateway(read_clusters(settings)[DEFAULT])
     with pytest.raises(NomadAwayError):
-        await nowhere.list_children(PARENT_PREFIX)
+        await nowhere.list_alive_children(PARENT_PREFIX)
     nowhere.close()

@@ -25,6 +25,8 @@ IDS = [uuid4() for _ in range(1000)]
 
 STATEMENTS: dict[str, dict[str, Any]] = {
     "job_statuses": {"job_ids": IDS, "group_id": 1, "owner_id": 1},
+    "count_ahead": {"job_id": IDS[0], "most": 1001},
+    "count_waiting": {"group_id": 1, "most": 2_000_000},
     "cancel_jobs": {
         "job_ids": IDS,
         "group_id": 1,

@@ -19,6 +19,8 @@ from leruli_queue.settings import Settings
 from leruli_queue.store.locks import SECRET_LOCKS
 from leruli_queue.store.pool import Pool
 
+UNKNOWN = "This API secret is not known, or it was revoked. Ask an admin of the group."
+
 
 @pytest.fixture
 async def copies(settings: Settings) -> AsyncIterator[list[httpx.AsyncClient]]:
@@ -30,6 +32,17 @@ async def copies(settings: Settings) -> AsyncIterator[list[httpx.AsyncClient]]:
 
 def job(secret: str) -> dict[str, object]:
     return {"secret": secret, "bucketid": str(uuid4()), "codeversion": "psi4:1.5"}
+
+
+async def submit(service: httpx.AsyncClient, secret: str, *, in_bulk: bool) -> tuple[int, str]:
+    """The status of the one job, and its id or why it was refused."""
+    if in_bulk:
+        answer = await service.post("/v22_1/bulk/task-submit", json=[job(secret)])
+        [entry] = answer.json()
+        return entry["status"], entry["data"]
+    answer = await service.post("/v22_1/task-submit", json=job(secret))
+    data = answer.json()
+    return answer.status_code, data if isinstance(data, str) else data["detail"]
 
 
 async def submit_until_refused(
@@ -106,21 +119,60 @@ async def isolation(pool: Pool, request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.usefixtures("isolation")  # which is there before the copies connect
+@pytest.mark.parametrize("in_bulk", [False, True])
 async def test_a_request_that_waits_while_its_secret_is_revoked_is_refused(
-    copies: list[httpx.AsyncClient], group: GroupOfTest, settings: Settings, pool: Pool
+    copies: list[httpx.AsyncClient],
+    group: GroupOfTest,
+    settings: Settings,
+    pool: Pool,
+    in_bulk: bool,
 ) -> None:
-    # Else the use would be noted, and that would fail in place of what is tested.
-    await pool.execute("UPDATE users SET last_used_at = now()")
     body = {"adminsecret": group.admin_secret, "name": "ada"}
     async with writing_as_ada(settings):
         revoking = asyncio.create_task(copies[0].post("/v22_1/group-revoke-user", json=body))
         await until_blocked(pool, 1)
-        submitting = asyncio.create_task(
-            copies[1].post("/v22_1/task-submit", json=job(group.user_secret))
-        )
+        submitting = asyncio.create_task(submit(copies[1], group.user_secret, in_bulk=in_bulk))
         await until_blocked(pool, 2)
     assert (await revoking).status_code == 200
-    assert (await submitting).status_code == 403
+    assert await submitting == (403, UNKNOWN)
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == 0
+
+
+async def test_a_wait_for_one_secret_is_not_a_refusal_of_the_others(
+    copies: list[httpx.AsyncClient], group: GroupOfTest, settings: Settings, pool: Pool
+) -> None:
+    body = {"adminsecret": group.admin_secret, "name": "ada"}
+    known = job(group.user_secret)
+    assert (await copies[0].post("/v22_1/task-submit", json=known)).status_code == 200
+    jobs = [known, job(group.user_secret), job(group.admin_secret)]
+    async with writing_as_ada(settings):
+        revoking = asyncio.create_task(copies[0].post("/v22_1/group-revoke-user", json=body))
+        await until_blocked(pool, 1)
+        submitting = asyncio.create_task(copies[1].post("/v22_1/bulk/task-submit", json=jobs))
+        await until_blocked(pool, 2)
+    assert (await revoking).status_code == 200
+    # Also of the bucket that has a job already nothing is told.
+    assert [entry["status"] for entry in (await submitting).json()] == [403, 403, 200]
+
+
+@pytest.mark.parametrize("in_bulk", [False, True])
+async def test_a_request_that_waits_while_its_group_is_disabled_is_refused(
+    copies: list[httpx.AsyncClient],
+    group: GroupOfTest,
+    settings: Settings,
+    pool: Pool,
+    in_bulk: bool,
+) -> None:
+    async with holding(
+        settings,
+        f"SELECT pg_advisory_xact_lock({SECRET_LOCKS}, hashtext(key_id)) FROM users",  # noqa: S608
+    ):
+        submitting = asyncio.create_task(submit(copies[0], group.user_secret, in_bulk=in_bulk))
+        await until_blocked(pool, 1)
+        await pool.execute("UPDATE groups SET disabled_at = now()")
+    status, sentence = await submitting
+    assert status == 403
+    assert sentence.startswith("The group was disabled")
     assert await pool.fetchval("SELECT count(*) FROM jobs") == 0
 
 

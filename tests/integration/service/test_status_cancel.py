@@ -115,4 +115,31 @@ async def test_why_a_job_waits(service: httpx.AsyncClient, group: GroupOfTest, p
         "waiting for a node with 64 cores and 4000 MB; the largest has 16 cores and 64000 MB"
     )
     await make_node(pool, group, cores=64, memory_mb=64000)
-    assert await reason() is None
+    assert (await reason() or "").startswith("waiting for its turn")
+
+
+async def test_a_waiting_job_says_how_many_of_its_user_go_first(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    await make_node(pool, group)
+    [running] = await make_jobs(pool, group, 1)
+    await claim(pool, group)
+    other = await make_group(pool, "physicists")
+    await make_jobs(pool, other, 3)
+    jobs = await make_jobs(pool, group, 3)
+    [urgent] = await make_jobs(pool, group, 1, priority=1)
+
+    async def reason(job_id: object) -> str:
+        answer = await ask(service, "task-status", group.user_secret, job_id)
+        return str(answer.json()["reason"])
+
+    assert await reason(jobs[0]) == "waiting for its turn: it is the next of its user"
+    assert await reason(jobs[1]) == "waiting for its turn: 1 job of the same user goes first"
+    assert await reason(jobs[2]) == "waiting for its turn: 2 jobs of the same user go first"
+    assert await reason(urgent) == "waiting for its turn: it is the next of its user"
+    await pool.execute("UPDATE jobs SET state = 'received' WHERE id = $1", running)
+    await make_jobs(pool, group, 1000)
+    [last] = await make_jobs(pool, group, 1)
+    assert await reason(last) == (
+        "waiting for its turn: more than 1,000 jobs of the same user go first"
+    )

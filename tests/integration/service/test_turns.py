@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from dispatch_world import dispatching
-from service_world import GroupOfTest, claim_jobs, make_jobs, make_node, make_user
+from service_world import GroupOfTest, claim_jobs, make_jobs, make_node
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.groups.users import create_user
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
-from leruli_queue.jobs.intake import NewJob, take_in
 from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
@@ -23,23 +21,9 @@ from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
 
 
-async def jobs_of(
-    pool: Pool, group: GroupOfTest, name: str, count: int, **changes: Any
-) -> list[UUID]:
-    """Jobs of a user who is made when there is none of this name."""
-    known = await pool.fetchval("SELECT id FROM users WHERE name = $1", name)
-    if known is None:
-        async with pool.acquire() as connection:
-            await create_user(connection, group.id, group.token, name=name, is_admin=False)
-        known = await pool.fetchval("SELECT id FROM users WHERE name = $1", name)
-    user = replace(await make_user(pool, group), id=known)
-    wanted = {
-        "name": "default", "code": "psi4", "version": "1.3.2", "cores": 1, "memory_mb": 1000,
-        "time_limit_s": 60,
-    } | changes  # fmt: skip
-    return await take_in(
-        pool, [(user, NewJob(bucket=str(uuid4()), **wanted)) for _ in range(count)]
-    )
+async def new_user(pool: Pool, group: GroupOfTest, name: str) -> str:
+    async with pool.acquire() as connection:
+        return await create_user(connection, group.id, group.token, name=name, is_admin=False)
 
 
 async def claimed(pool: Pool, group: GroupOfTest, limit: int, **changes: Any) -> set[UUID]:
@@ -54,9 +38,9 @@ async def a_node(pool: Pool, group: GroupOfTest) -> Node:
 async def test_what_is_free_is_filled_in_turn_but_not_over_what_comes_first(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
-    [small] = await jobs_of(pool, group, "small", 1)
-    [wide] = await jobs_of(pool, group, "small", 1, cores=4)
-    await jobs_of(pool, group, "small", 5)
+    [small] = await make_jobs(pool, group, 1, memory_mb=1000)
+    [wide] = await make_jobs(pool, group, 1, memory_mb=1000, cores=4)
+    await make_jobs(pool, group, 5, memory_mb=1000)
     # The wide one is the second and does not fit; nothing that comes later takes its room.
     assert await claimed(pool, group, 0, at_most=10, free=(4, 8000)) == {small}
     assert await claimed(pool, group, 0, at_most=10, free=(4, 8000)) == {wide}
@@ -65,7 +49,7 @@ async def test_what_is_free_is_filled_in_turn_but_not_over_what_comes_first(
 async def test_what_has_enough_waiting_still_gets_what_is_free(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
-    jobs = await jobs_of(pool, group, "one", 5)
+    jobs = await make_jobs(pool, group, 5, memory_mb=1000)
     full = {"full_cores": [1], "full_memories": [1000]}
     assert await claimed(pool, group, 4, **full) == set()
     assert await claimed(pool, group, 4, at_most=4, free=(2, 8000), **full) == {*jobs[:2]}
@@ -74,11 +58,11 @@ async def test_what_has_enough_waiting_still_gets_what_is_free(
 
 
 async def test_users_take_turns(pool: Pool, group: GroupOfTest, a_node: Node) -> None:
-    many = await jobs_of(pool, group, "many", 50)
-    few = await jobs_of(pool, group, "few", 5)
+    many = await make_jobs(pool, group, 50, secret=await new_user(pool, group, "many"))
+    few = await make_jobs(pool, group, 5, secret=await new_user(pool, group, "few"))
     assert await claimed(pool, group, 4) == {*many[:2], *few[:2]}
     # Who has fewest in flight is next, so that one who comes later catches up.
-    late = await jobs_of(pool, group, "late", 5)
+    late = await make_jobs(pool, group, 5, secret=await new_user(pool, group, "late"))
     assert await claimed(pool, group, 2) == set(late[:2])
     assert await claimed(pool, group, 9) == {*many[2:5], *few[2:5], *late[2:5]}
     # Nobody's turn is lost when the others have nothing more.
@@ -88,10 +72,10 @@ async def test_users_take_turns(pool: Pool, group: GroupOfTest, a_node: Node) ->
 async def test_a_users_own_jobs_go_by_priority_and_then_by_age(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
-    usual = await jobs_of(pool, group, "many", 3)
-    later = await jobs_of(pool, group, "many", 2, priority=-5)
-    urgent = await jobs_of(pool, group, "many", 2, priority=10)
-    wide = await jobs_of(pool, group, "many", 1, priority=5, cores=4)
+    usual = await make_jobs(pool, group, 3)
+    later = await make_jobs(pool, group, 2, priority=-5)
+    urgent = await make_jobs(pool, group, 2, priority=10)
+    wide = await make_jobs(pool, group, 1, priority=5, cores=4)
     order = [job_id for _ in range(8) for job_id in await claimed(pool, group, 1)]
     assert order == [*urgent, *wide, *usual, *later]
 
@@ -99,8 +83,8 @@ async def test_a_users_own_jobs_go_by_priority_and_then_by_age(
 async def test_a_priority_is_nothing_to_other_users(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
-    pushy = await jobs_of(pool, group, "pushy", 10, priority=1000)
-    modest = await jobs_of(pool, group, "modest", 10)
+    pushy = await make_jobs(pool, group, 10, priority=1000)
+    modest = await make_jobs(pool, group, 10, secret=await new_user(pool, group, "modest"))
     assert await claimed(pool, group, 6) == {*pushy[:3], *modest[:3]}
 
 

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Installs what the soak needs, then runs it: setup/soak.sh [soak's options]. It takes about half an
+# hour on two cores; soak/README.md says what it does.
+#
+# Reads from the environment: what the other scripts of this folder do.
+set -euo pipefail
+# shellcheck source=setup/docker.sh
+source "$(dirname "${BASH_SOURCE[0]}")/docker.sh"
+cd "$ROOT"
+
+setup/packages.sh docker images
+setup/venv.sh
+setup/tools.sh
+ensure_docker
+images/build.sh leruli-test
+exec "$VENV/bin/python" -m soak "$@"

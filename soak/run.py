@@ -1,0 +1,218 @@
+"""One run: submit, kill, drain, cancel the rest, let it settle, look at everything."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from soak import evidence as evidences
+from soak.calls import GaveUpError, Line
+from soak.checks import findings
+from soak.evidence import Evidence
+from soak.follower import Follower
+from soak.killer import Killer
+from soak.ledger import FINAL, Ledger
+from soak.parts import parts_of
+from soak.plan import make_plan
+from soak.report import Progress, Report, Times, make_report
+from soak.stack import SoakStack, User, processes_of, running_stack
+from soak.submitter import Submitters
+from soak.witness import Witness
+
+_USERS = ("ada", "grace", "emmy", "lise")
+# The input of so many jobs of a user at least is still waiting, or the drain is over.
+_FEWEST_WAITING = 3
+# A folder that a crash left on the node goes within five minutes, as does an attempt that Nomad
+# forgot; with that everything has come to rest.
+_SETTLES_WITHIN_S = 420.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the person who runs it may choose."""
+
+    seed: int
+    jobs: int
+    drain: int
+    # Seconds between two kills, on average.
+    kill_every_s: float
+    # It goes on until every part was killed so often.
+    fewest_kills: int
+    # Seconds for the drain, after which what is left is cancelled and that is a finding.
+    limit_s: float
+    # The stack's folder.
+    data: Path
+
+
+def run(options: Options, progress: Progress) -> Report:
+    """Run it and report.
+
+    Raises
+    ------
+    leruli_queue.errors.SetupError
+        When the stack does not come up or down.
+    """
+    began = time.monotonic()
+    progress.say(f"starting a stack in {options.data}")
+    with running_stack(options.data) as stack:
+        evidence, found, (intake_s, drain_s), counts = _Run(options, progress, stack).go()
+    left = [f"process {text} outlived the stack" for text in processes_of(options.data)]
+    found += [f"seed {options.seed}: {sentence}" for sentence in left]
+    times = Times(intake_s, drain_s, time.monotonic() - began)
+    return make_report(evidence, found, times, counts)
+
+
+class _Run:
+    """The threads of one run, and what they share."""
+
+    def __init__(self, options: Options, progress: Progress, stack: SoakStack) -> None:
+        self._options = options
+        self._progress = progress
+        self._stack = stack
+        self._ledger = Ledger()
+        self._line = Line(stack.url, self._ledger)
+        self._users = self._make_users()
+        plan = make_plan(
+            options.seed, jobs=options.jobs, drain=options.drain, users=len(self._users)
+        )
+        self._planned = [job for post in plan for job in post.jobs]
+        self._submitters = Submitters(stack, self._line, self._ledger, self._users, plan)
+        self._follower = Follower(
+            self._line, self._ledger, self._users, stack.kept.admin_secret, options.seed
+        )
+        self._killer = Killer(parts_of(stack), options.seed, options.kill_every_s)
+
+    def go(self) -> tuple[Evidence, list[str], tuple[float, float], dict[str, int]]:
+        """Return the evidence, the findings, the seconds of intake and drain, and the counts."""
+        options, ledger = self._options, self._ledger
+        with self._witness() as witness:
+            self._progress.say(
+                f"{options.jobs:,} jobs, {options.drain:,} of them to be drained, a kill every "
+                f"{options.kill_every_s:g} s (seed {options.seed})"
+            )
+            began = time.monotonic()
+            for actor in (self._submitters, self._follower, self._killer):
+                actor.start()
+            self._drain(began + options.limit_s)
+            drain_s = time.monotonic() - began
+            # Still while parts are killed.
+            self._cancel_rest()
+            self._follower.stop()
+            self._progress.say("no more kills; waiting until all has settled")
+            self._killer.stop()
+            self._submitters.submit_again(self._planned[:: max(1, len(self._planned) // 1000)])
+            self._settle()
+            self._follower.look(list(ledger.known().items()))
+            self._progress.say("reading every bucket, list and log")
+            evidence = evidences.collect(
+                *(self._stack, self._line, ledger, self._users),
+                seed=options.seed,
+                containers=witness.containers(),
+                kills=self._killer.kills,
+            )
+        self._line.close()
+        assert self._submitters.seconds is not None  # noqa: S101  # they are done
+        times = (self._submitters.seconds, drain_s)
+        return evidence, findings(evidence), times, dict(ledger.counts)
+
+    @contextmanager
+    def _witness(self) -> Iterator[Witness]:
+        witness = Witness(self._stack.node_id, self._options.data / "docker-events.jsonl")
+        try:
+            yield witness
+        finally:
+            witness.stop()
+            self._line.stop.set()
+
+    def _make_users(self) -> list[User]:
+        return [
+            User(name, self._line.post("group-create-user", self._new_user(name)))
+            for name in _USERS
+        ]
+
+    def _new_user(self, name: str) -> dict[str, object]:
+        return {"adminsecret": self._stack.kept.admin_secret, "name": name, "admin": False}
+
+    def _drain(self, deadline: float) -> None:
+        """Wait until enough has ended, everything was submitted and every part was killed."""
+        options, killer = self._options, self._killer
+        while not (
+            self._ledger.ended() >= options.drain
+            and killer.fewest() >= options.fewest_kills
+            and self._submitters.are_done
+        ):
+            self._show()
+            if time.monotonic() > deadline:
+                self._ledger.contradict(
+                    f"only {self._ledger.ended()} jobs ended within {options.limit_s:.0f} s"
+                )
+                self._line.stop.set()
+                return
+            if self._submitters.are_done and self._fewest_waiting() < _FEWEST_WAITING:
+                self._ledger.contradict(
+                    f"all jobs with an input had ended before every part was killed "
+                    f"{options.fewest_kills} times"
+                )
+                return
+            time.sleep(0.5)
+
+    def _fewest_waiting(self) -> int:
+        waiting = [0] * len(self._users)
+        for job, job_id in self._ledger.known().items():
+            waiting[job.user] += job.is_drained and self._ledger.state(job_id) not in FINAL
+        return min(waiting)
+
+    def _cancel_rest(self) -> None:
+        open_jobs = [i for i in self._ledger.known().values() if self._ledger.state(i) not in FINAL]
+        self._ledger.ask_to_cancel(open_jobs)
+        try:
+            self._follower.cancel_rest()
+        except GaveUpError as error:
+            self._ledger.contradict(str(error))
+
+    def _settle(self) -> None:
+        """Wait until nothing is under way any more; what still is then, the checks find."""
+        deadline = time.monotonic() + _SETTLES_WITHIN_S
+        while time.monotonic() < deadline:
+            self._show()
+            open_rows = asyncio.run(self._stack.fetch(_UNDER_WAY))[0][0]
+            if not open_rows and not (
+                evidences.left_on_node(self._stack)
+                or evidences.containers_left(self._stack)
+                or evidences.alive_in_nomad(self._stack)
+            ):
+                return
+            time.sleep(2)
+
+    def _show(self) -> None:
+        self._progress.show(
+            {
+                "submitted": f"{len(self._ledger.known()):,}",
+                "ended": f"{self._ledger.ended():,}",
+                "kills": f"{self._killer.total()} (each part {self._killer.fewest()} or more)",
+                "findings": len(self._ledger.contradictions),
+            }
+        )
+
+
+_UNDER_WAY = """
+SELECT (SELECT count(*) FROM jobs WHERE state IN ('received', 'submitted', 'running'))
+     + (SELECT count(*) FROM attempts WHERE stop_requested_at IS NOT NULL AND stopped_at IS NULL
+                                        AND nomad_job_id IS NOT NULL)
+"""
+
+
+def keep_logs(data: Path, to: Path) -> None:
+    """Copy what a stack logged, before its folder goes."""
+    shutil.copytree(data / "logs", to, dirs_exist_ok=True)
+    for name in ("docker-events.jsonl", "node/logs"):
+        source = data / name
+        if source.is_dir():
+            shutil.copytree(source, to / "node", dirs_exist_ok=True)
+        elif source.exists():
+            shutil.copy2(source, to)

@@ -1,0 +1,211 @@
+"""The stack under test: `leruli-queue up --detach` in a folder of its own, and its users.
+
+It is started by its command line, as a person would; only what no command shows is looked at by
+other ways: the database, Nomad, Docker, the node's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+from minio import Minio
+from minio.error import MinioException
+from urllib3.exceptions import HTTPError
+
+from leruli_queue.embedded import nomad_server, object_store, postgres
+from leruli_queue.embedded.folders import Folders
+from leruli_queue.embedded.identities import service_url
+from leruli_queue.embedded.kept import Kept, load_kept
+from leruli_queue.errors import SetupError
+from soak.plan import IMAGE
+
+# What a call to an object store that is killed now and then may fail with.
+STORE_ERRORS = (MinioException, HTTPError, OSError, ValueError)
+_BIN = Path(sys.executable).parent
+# The waits of production would make a soak wait for most of its time.
+SETTINGS = {
+    "LERULI_QUEUE_RETRY_DELAY_S": "1",
+    "LERULI_QUEUE_RECONCILE_INTERVAL_S": "15",
+    "LERULI_QUEUE_RECEIPT_GRACE_S": "60",
+    "LERULI_NODE_GRACE_SECONDS": "2",
+    "LERULI_NODE_CORES": "4",
+}
+
+
+@dataclass(frozen=True)
+class User:
+    """A user of the group."""
+
+    name: str
+    secret: str
+
+
+class SoakStack:
+    """A stack that is up."""
+
+    def __init__(self, data: Path) -> None:
+        self.folders = Folders(data)
+        self.kept: Kept = load_kept(self.folders.secrets)
+
+    @property
+    def url(self) -> str:
+        """Address of the service."""
+        return service_url(self.kept)
+
+    @property
+    def node_id(self) -> str:
+        """The id of this machine's node, which its containers are labelled with."""
+        return str(json.loads((self.folders.node / "node.json").read_text())["nodeid"])
+
+    @property
+    def database_url(self) -> str:
+        """Address of its database."""
+        return postgres.database_url(self.folders, self.kept)
+
+    def store(self) -> Minio:
+        """Return the object store as the group's users have it; for several threads at once."""
+        return Minio(
+            f"{self.kept.address}:{self.kept.ports.object_store}",
+            access_key=self.kept.object_store_access,
+            secret_key=self.kept.object_store_secret,
+            secure=False,
+        )
+
+    async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        """Look into the database."""
+        connection = await asyncpg.connect(self.database_url, timeout=10)
+        try:
+            return list(await connection.fetch(sql, *arguments))
+        finally:
+            await connection.close()
+
+    def nomad(self, path: str) -> Any:
+        """Return what Nomad's API answers."""
+        with nomad_server.client(self.folders, self.kept, timeout=30) as http:
+            return http.get(path).raise_for_status().json()
+
+    def pid_of(self, part: str) -> int | None:
+        """Return the process of a part of the stack, None while it does not run."""
+        with suppress(FileNotFoundError, ValueError, KeyError):
+            return int(json.loads(self.folders.started.read_text())[part][0])
+        return None
+
+    def nomad_client_pid(self) -> int | None:
+        """Return the Nomad client, which is the node agent's child and no part of the stack."""
+        agent = self.pid_of("node")
+        configuration = str(self.folders.node / "nomad.json")
+        for pid, parent, words in processes():
+            if parent == agent and f"-config={configuration}" in words:
+                return pid
+        return None
+
+    def answers(self) -> bool:
+        """Tell whether the service is alive, its database away or not."""
+        try:
+            return httpx.get(f"{self.url}/livez", timeout=2, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    def has_object_store(self) -> bool:
+        """Tell whether the object store knows its users, so whether both of its parts are up."""
+        try:
+            return object_store.answers(self.kept) and self.store().bucket_exists(
+                f"code-{self.kept.group_token}"
+            )
+        except STORE_ERRORS:
+            return False
+
+
+@contextmanager
+def running_stack(data: Path) -> Iterator[SoakStack]:
+    """Run a stack with the image published. What it leaves behind is the caller's.
+
+    Raises
+    ------
+    SetupError
+        When it does not come up, or down.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("LERULI_")
+    } | SETTINGS
+    try:
+        _run("leruli-queue", "up", "--detach", "--quiet", "--data", str(data), env=environment)
+        stack = SoakStack(data)
+        client = {
+            "LERULI_BASEURL": stack.url,
+            "LERULI_API_SECRET": stack.kept.user_secret,
+            "LERULI_S3_SERVER": object_store.url(stack.kept),
+            "LERULI_S3_ACCESS": stack.kept.object_store_access,
+            "LERULI_S3_SECRET": stack.kept.object_store_secret,
+        }
+        _run("leruli", "publish-code", *IMAGE.split(":"), env=environment | client)
+        try:
+            yield stack
+        finally:
+            _forget_images(stack)
+    finally:
+        _run("leruli-queue", "down", "--data", str(data), env=environment)
+
+
+def processes() -> Iterator[tuple[int, int, list[str]]]:
+    """Yield id, parent and command line of every process."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        with suppress(OSError, IndexError, ValueError):
+            words = (folder / "cmdline").read_text("utf-8", "replace").split("\0")
+            stat = (folder / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+            yield int(folder.name), int(stat[1]), words
+
+
+def processes_of(data: Path) -> list[str]:
+    """Return the processes that a stack of this folder left running."""
+    return [
+        f"{pid} ({' '.join(words)[:80].strip()})"
+        for pid, _, words in processes()
+        if pid != os.getpid() and any(word.startswith(f"{data}/") for word in words)
+    ]
+
+
+def remove(data: Path) -> None:
+    """Remove the folder of a stack that is down; what is mounted there makes it fail.
+
+    Raises
+    ------
+    OSError
+    """
+    shutil.rmtree(data)
+
+
+def _run(program: str, *arguments: str, env: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        [_BIN / program, *arguments],
+        env={**env, "PATH": f"{_BIN}:{env['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SetupError(f"`{program} {arguments[0]}` failed:\n{done.stderr.strip()}")
+
+
+def _forget_images(stack: SoakStack) -> None:
+    """Remove the images that the node loaded into Docker."""
+    prefix = f"leruli.local/{stack.kept.group_token.split('-')[1]}"
+    command = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    ours = [name for name in listed.stdout.split() if name.startswith(prefix)]
+    if ours:
+        subprocess.run(["docker", "rmi", "--force", *ours], check=True, capture_output=True)

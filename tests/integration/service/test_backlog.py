@@ -1,0 +1,82 @@
+"""A backlog that nothing drains: how many jobs of a group may wait."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import httpx
+import pytest
+from service_world import GroupOfTest, make_group, running_service
+
+from leruli_queue.jobs import backlog
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+
+MOST = 3
+
+
+@pytest.fixture
+async def service(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[httpx.AsyncClient]:
+    # What waits is counted once a second at most; here each time.
+    monkeypatch.setattr(backlog, "_COUNT_EVERY_S", 0)
+    monkeypatch.setattr(backlog, "_COUNT_SHARE", 0)
+    async with running_service(settings.model_copy(update={"max_waiting": MOST})) as client:
+        yield client
+
+
+def jobs(group: GroupOfTest, count: int) -> list[dict[str, str]]:
+    return [
+        {"secret": group.user_secret, "bucketid": str(uuid4()), "codeversion": "psi4:1.5"}
+        for _ in range(count)
+    ]
+
+
+async def test_a_group_with_a_full_backlog_is_told_to_come_again(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    [first, *_] = answers = [
+        (await service.post("/v22_1/task-submit", json=job)).json() for job in jobs(group, MOST)
+    ]
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == len(answers) == MOST
+    for path, body in (
+        ("task-submit", jobs(group, 1)[0]),
+        ("bulk/task-submit", jobs(group, 1)),
+    ):
+        answer = await service.post(f"/v22_1/{path}", json=body)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "60"
+        assert answer.json()["detail"].startswith(
+            "The group has 3 jobs waiting, and no more than 3"
+        )
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == MOST
+    await service.post("/v22_1/task-cancel", json={"secret": group.user_secret, "jobid": first})
+    assert (await service.post("/v22_1/task-submit", json=jobs(group, 1)[0])).status_code == 200
+
+
+async def test_one_group_takes_no_room_from_another(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    other = await make_group(pool, "other")
+    assert (await service.post("/v22_1/bulk/task-submit", json=jobs(group, MOST))).is_success
+    assert (await service.post("/v22_1/bulk/task-submit", json=jobs(other, MOST))).is_success
+    # Of a post for two groups of which one is full nothing is taken, so that it can be repeated.
+    mixed = [*jobs(group, 1), *jobs(await make_group(pool, "third"), 1)]
+    assert (await service.post("/v22_1/bulk/task-submit", json=mixed)).status_code == 503
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == 2 * MOST
+
+
+async def test_what_waits_is_not_counted_for_each_submit(
+    service: httpx.AsyncClient,
+    group: GroupOfTest,
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backlog, "_COUNT_EVERY_S", 3600)
+    assert (await service.post("/v22_1/bulk/task-submit", json=jobs(group, MOST - 1))).is_success
+    await pool.execute("UPDATE jobs SET state = 'completed'")
+    # As the process knows it there is room for one.
+    assert (await service.post("/v22_1/bulk/task-submit", json=jobs(group, 2))).status_code == 503
+    assert (await service.post("/v22_1/task-submit", json=jobs(group, 1)[0])).status_code == 200

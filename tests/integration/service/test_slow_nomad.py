@@ -1,0 +1,84 @@
+"""A Nomad server that does not answer, for real: it is stopped by a signal, and goes on later."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from uuid import uuid4
+
+import httpx
+import pytest
+from dispatch_world import Dispatching, children_of, dispatching
+from nomad_world import NomadOfTest
+from service_world import GroupOfTest, make_jobs
+
+from leruli_queue.access.authenticate import Node
+from leruli_queue.nomad.gateway import NomadAwayError, NomadError, NomadGateway
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+
+JOBS = 20
+
+
+@pytest.fixture
+async def impatient(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway
+) -> AsyncIterator[Dispatching]:
+    made = NomadGateway(replace(gateway.cluster, timeout_s=1.0))
+    async with dispatching(nomad_settings, pool, made) as active:
+        yield active
+    made.close()
+
+
+@contextmanager
+def frozen(nomad: NomadOfTest) -> Iterator[None]:
+    process = nomad.part.process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+
+
+async def test_while_nomad_is_frozen_jobs_are_taken_in_and_few_are_claimed(
+    impatient: Dispatching,
+    nomad: NomadOfTest,
+    nomad_settings: Settings,
+    pool: Pool,
+    service: httpx.AsyncClient,
+    group: GroupOfTest,
+    node: Node,
+) -> None:
+    # Its parent job is made while Nomad is there, so that what hangs is the dispatch itself.
+    [first] = await make_jobs(pool, group, 1)
+    await impatient.feeder.feed_once()
+    jobs = await make_jobs(pool, group, JOBS)
+    with frozen(nomad):
+        for _ in range(2):
+            with pytest.raises(NomadAwayError):
+                await impatient.feeder.feed_once()
+            body = {"secret": group.user_secret, "bucketid": str(uuid4()), "codeversion": "a:1"}
+            assert (await service.post("/v22_1/task-submit", json=body)).status_code == 200
+    claimed = await pool.fetchval("SELECT count(*) FROM attempts")
+    assert 1 < claimed <= nomad_settings.window_min
+
+    # What was sent meanwhile, Nomad finds in its sockets now: answers that nobody waits for.
+    for _ in range(20):
+        try:
+            await impatient.feeder.feed_once()
+        except NomadError:
+            continue
+        if not await pool.fetchval("SELECT count(*) FROM attempts WHERE nomad_job_id IS NULL"):
+            break
+    noted = {
+        row["job_id"]: row["nomad_job_id"]
+        for row in await pool.fetch("SELECT job_id, nomad_job_id FROM attempts")
+    }
+    assert len(noted) == nomad_settings.window_min
+    for job_id in (first, *jobs):
+        children = await children_of(impatient.gateway, job_id)
+        assert [child["ID"] for child in children] == ([noted[job_id]] if job_id in noted else [])

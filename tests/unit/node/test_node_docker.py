@@ -1,0 +1,43 @@
+"""Docker's odd answers: a FAKE Docker, as a real one cannot be made to give them at will."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from leruli_node.docker_engine import DockerEngine
+
+
+class EmptyAnswers(BaseHTTPRequestHandler):
+    """Tells its version, and answers everything else with nothing."""
+
+    def do_GET(self) -> None:
+        body = b'{"ApiVersion": "1.43"}' if self.path.endswith("/version") else b""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[DockerEngine]:
+    path = tmp_path / "docker.sock"
+    with socketserver.ThreadingUnixStreamServer(str(path), EmptyAnswers) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield DockerEngine(path)
+        server.shutdown()
+
+
+def test_a_container_that_ends_while_it_is_measured_is_not_docker_being_away(
+    engine: DockerEngine,
+) -> None:
+    assert engine.usage("0123456789ab") is None
