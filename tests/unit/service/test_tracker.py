@@ -44,4 +44,4 @@ async def test_what_comes_while_events_are_noted_is_noted_in_one_go(
     with pytest.raises(BaseExceptionGroup) as caught:
         await following.run()
     assert caught.group_contains(StreamEnds)
-    assert done == ["compared", [], [0, 1, 2, 3, 4]]
+    assert done == ["compared", [0, 1, 2, 3, 4]]
