@@ -251,7 +251,10 @@ def test_away_from_a_terminal_the_progress_is_told_now_and_then(monkeypatch):
     with progress.progress(
         "Submitting", 100, unit="folders", visible=False, notice=told.append
     ) as advance:
-        for _ in range(40):
+        for _ in range(25):
             clock[0] += 1.0
             advance(1)
-    assert told == ["Submitting: 30 of 100 folders, 1/s, about 70 s to go."]
+    assert told == [
+        "Submitting: 10 of 100 folders, 1/s, about 90 s to go.",
+        "Submitting: 20 of 100 folders, 1/s, about 80 s to go.",
+    ]
