@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Puts nomad and versitygw (the S3 server), or the tools it is given the names of, at .venv/bin: the
-# ones named in the environment or found
-# on the PATH when they are new enough, else built once by Go from the committed go.mod and go.sum
-# into a cache outside the tree. The service looks beside its interpreter first, then on the PATH.
+# Puts nomad and versitygw (the S3 server), or the tools whose names it is given, at .venv/bin: the ones
+# named in the environment or found on the PATH when they are new enough, else built once by Go from the
+# committed go.mod and go.sum into a cache outside the tree. The service looks beside its interpreter
+# first, then on the PATH.
 #
 # Reads from the environment:
 #   LERULI_QUEUE_NOMAD       a nomad >= 1.11 to use

@@ -174,7 +174,7 @@ def processes_of(data: Path) -> list[str]:
     return [
         f"{pid} ({' '.join(words)[:80].strip()})"
         for pid, _, words in processes()
-        if pid != os.getpid() and any(word.startswith(f"{data}/") for word in words)
+        if pid != os.getpid() and any(f"{data}/" in word for word in words)
     ]
 
 

@@ -13,7 +13,14 @@ from leruli_node import __version__, processes
 from leruli_node.certificate import NodeTls
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
 from leruli_node.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, AgentError, Interrupted
-from leruli_node.folders import lock_root, make_ballast, make_folders, runtime_dir
+from leruli_node.executors import end_executors
+from leruli_node.folders import (
+    lock_root,
+    make_ballast,
+    make_folders,
+    remove_unfinished,
+    runtime_dir,
+)
 from leruli_node.images import Images, load_lock_folder
 from leruli_node.join import join
 from leruli_node.nomad_client import NomadClient, remove_allocations, write_config
@@ -52,6 +59,7 @@ class Agent:
         self._nomad_program = settings.nomad
         self.folders = make_folders(settings.node_dir)
         self._lock = lock_root(settings.node_dir)
+        remove_unfinished(self.folders)
         # draining: no new attempts. stop: everything that waits gives up.
         self._draining = threading.Event()
         self._hurry = threading.Event()
@@ -284,6 +292,8 @@ class Agent:
             log.info("ended processes that Nomad left", extra={"count": ended})
         self._give_back()
         if self._nomad is not None and not self._store.all():
+            # Of an earlier Nomad too, which was killed with an earlier agent.
+            end_executors(self.folders.nomad_allocations, forgotten_only=False)
             remove_allocations(self.folders.nomad_data)
         self._receipts.wait_empty(1.0 if self._hurry.is_set() else 5.0)
         self._receipts.stop()

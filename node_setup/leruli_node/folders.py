@@ -44,6 +44,11 @@ class Folders:
         """The configuration of the Nomad client."""
         return self.root / "nomad.json"
 
+    @property
+    def nomad_allocations(self) -> Path:
+        """Where Nomad has a folder for each allocation that it knows."""
+        return self.nomad_data / "alloc"
+
     def job(self, attempt_key: str) -> Path:
         """The folder of one attempt: rundir/ and control/ in it are mounted in its container."""
         return self.jobs / attempt_key
@@ -167,6 +172,13 @@ def _write_file(path: Path, data: bytes, mode: int) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_unfinished(folders: Folders) -> None:
+    """Remove what a killed agent had begun to write; for whoever holds the lock of the root."""
+    for folder in (folders.root, folders.attempts, folders.receipts, folders.tls):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

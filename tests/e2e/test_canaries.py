@@ -366,8 +366,8 @@ def test_no_secret_stands_in(day: Day, place: str) -> None:
         # The client is told which bucket, and the database has it; nobody else.
         if place == "client" or where == "public.jobs.bucket":
             allowed = day.buckets
-        # PostgreSQL notes under which name somebody tried to come in.
-        if where == "postgres.log":
+        # PostgreSQL notes under which name somebody tries to come in, and shows it meanwhile.
+        if where == "postgres.log" or place == "process list":
             allowed = ["mistyped password"]
         leaks += [f"{where}: {name}" for name in day.canaries.found(text, allowed=allowed)]
     assert not leaks, "\n".join(leaks)

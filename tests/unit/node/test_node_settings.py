@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -11,7 +12,13 @@ import pytest
 
 from leruli_node import logs
 from leruli_node.errors import AgentError
-from leruli_node.folders import LONGEST_SOCKET_PATH, lock_root, make_folders, write_file
+from leruli_node.folders import (
+    LONGEST_SOCKET_PATH,
+    lock_root,
+    make_folders,
+    remove_unfinished,
+    write_file,
+)
 from leruli_node.settings import read_settings
 
 COMPLETE = {
@@ -146,3 +153,27 @@ def test_write_file_replaces_in_one_step(tmp_path: Path) -> None:
     assert path.read_bytes() == b"22"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_agent_had_begun_to_write_is_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = make_folders(tmp_path / "node")
+    kept = (folders.node_file, folders.attempts / "1x1.json", folders.receipts / "1x1.json")
+    for path in kept:
+        write_file(path, b"{}")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # FAKE: killed for real it would take the test along.
+    monkeypatch.setattr(os, "replace", killed)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    for path in kept:
+        with pytest.raises(KeyboardInterrupt):
+            write_file(path, b"{")
+    monkeypatch.undo()
+    assert len([*folders.root.rglob(".*.tmp")]) == len(kept)
+    remove_unfinished(folders)
+    assert [*folders.root.rglob(".*.tmp")] == []
+    assert all(path.read_bytes() == b"{}" for path in kept)
