@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.simulation.groups import SimulatedGroup
 from leruli_queue.errors import SetupError
+from leruli_queue.nodes.certificates import key_pem
 
 # Nomad's server makes the key that introductions are signed with a moment after it has a leader.
 _JOINS_WITHIN_S = 30
@@ -185,7 +186,7 @@ def _join_all(
                     "pool": nomad["pool"],
                     "introtoken": nomad["introtoken"],
                     "certificate": answer["tls"]["certificate"],
-                    "key": _pem(key),
+                    "key": key_pem(key),
                     "cores": size.cores,
                     "memorymb": size.memory_mb,
                 }
@@ -223,14 +224,6 @@ def _request(key: ec.EllipticCurvePrivateKey) -> str:
         .sign(key, hashes.SHA256())
     )
     return signed.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], cluster: dict[str, Any], log: Path) -> None:

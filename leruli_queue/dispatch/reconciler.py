@@ -22,7 +22,7 @@ Nothing is given up on old knowledge alone: a dispatcher or a Nomad that was awa
 not seen the nodes come back.
 
 Nomad is asked for what is alive there, in lists, and singly only for what is in flight and not in
-them: what it keeps of jobs that are over, an hour's worth, costs neither side anything.
+them: what it keeps of jobs that are over for a while costs neither side anything.
 """
 
 from __future__ import annotations

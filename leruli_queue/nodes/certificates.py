@@ -52,7 +52,7 @@ class Authority:
     @property
     def key_pem(self) -> str:
         """The key it signs with. Whoever has it can be anybody in the cluster."""
-        return _key_pem(self.key)
+        return key_pem(self.key)
 
     def sign_server(self, region: str, hosts: Sequence[str], lifetime: timedelta) -> Issued:
         """Make the certificate of the region's servers, valid for these host names and addresses.
@@ -98,7 +98,7 @@ class Authority:
     ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
         signed = self._sign(key.public_key(), common_name, names, lifetime, server=server)
-        return Issued(_pem(signed), _key_pem(key))
+        return Issued(_pem(signed), key_pem(key))
 
     def _sign(
         self,
@@ -226,7 +226,8 @@ def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    """Return a key as a file has it, not encrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from leruli_node.processes import all_processes
+
 
 def end_executors(allocations: Path, *, forgotten_only: bool) -> int:
     """Kill the executors of a node and return how many there were.
@@ -37,9 +39,7 @@ def end_executors(allocations: Path, *, forgotten_only: bool) -> int:
 
 def _executors(allocations: Path) -> Iterator[tuple[int, Path]]:
     """Yield the process id of each executor and the folder of its allocation."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+    for pid, entry in all_processes():
         # One that ends meanwhile cannot be read, and of others the words are not these.
         with suppress(OSError, ValueError, KeyError, TypeError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
@@ -47,4 +47,4 @@ def _executors(allocations: Path) -> Iterator[tuple[int, Path]]:
                 continue
             log_file = Path(json.loads(words[2])["LogFile"])
             allocation = log_file.relative_to(allocations).parts[0]
-            yield int(entry.name), allocations / allocation
+            yield pid, allocations / allocation

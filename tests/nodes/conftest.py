@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,6 @@ import pytest
 from e2e_world import StackOfTest
 from hosts import Network, network
 from machine import Machine
-
-# What a script starts in its background ignores Ctrl-C; what is started on the hosts must not.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Short ones, so that a test of a limit does not take longer than it must.
 SETTINGS = {

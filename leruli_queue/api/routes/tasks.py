@@ -97,14 +97,18 @@ async def bulk_task_submit(
             groups = Counter(user.group_id for _, user, _ in accepted)
             await context.backlog.make_room(connection, groups)
             job_ids = await take_in(connection, [(user, job) for _, user, job in accepted])
+            refusals: dict[str, UserReportableError] = {}
             for (position, _, _), job_id in zip(accepted, job_ids, strict=True):
                 if job_id is not None:
                     answers[position] = BulkAnswer(status=200, data=str(job_id))
                     continue
                 secret, _ = asked[position]
-                refusal = await _refused_meanwhile(connection, Call.BULK_TASK_SUBMIT, secret)
-                users[secret] = refusal
-                answers[position] = _refusal(refusal)
+                if secret not in refusals:
+                    refusals[secret] = await _refused_meanwhile(
+                        connection, Call.BULK_TASK_SUBMIT, secret
+                    )
+                answers[position] = _refusal(refusals[secret])
+            users.update(refusals)
     wrong = [user.key_id for user in users.values() if isinstance(user, SecretRefusedError)]
     if wrong and len(wrong) == len(users):
         # With a right secret among them the jobs are in, and their ids must not be held back.

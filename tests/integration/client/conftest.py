@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +15,6 @@ from typing import Any
 import pytest
 from queue_world import QueueOfTest, running_queue
 from service_world import GroupOfTest
-
-# What a script starts in its background ignores Ctrl-C; the clients that are started here must not.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 CLI = HERE.parents[2] / "cli"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from dispatch_world import Dispatching, children_of, dispatching, stop_child, until_dead
@@ -17,6 +17,24 @@ from leruli_queue.nomad.names import attempt_token
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
+
+
+class PlacedThere:
+    """A FAKE of a Nomad that placed a job on a node: this server has no client."""
+
+    def __init__(
+        self, gateway: NomadGateway, job_id: UUID, node: Node, **allocation: object
+    ) -> None:
+        self._gateway = gateway
+        self._job_id = job_id
+        self._allocation = {"NodeID": str(node.id), "CreateIndex": 1, **allocation}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
+
+    async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
+        [child] = await children_of(self._gateway, self._job_id)
+        return {"ID": allocation_id, "JobID": child["ID"], **self._allocation}
 
 
 async def test_what_was_cancelled_is_stopped_in_nomad(
@@ -79,23 +97,7 @@ async def test_a_node_that_is_back_is_asked_before_its_job_is_given_up(
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
 
-    class NodeIsBack:
-        """A FAKE of a Nomad with a client: this server has none that could be silent."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(gateway, name)
-
-        async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
-            [child] = await children_of(gateway, job_id)
-            return {
-                "ID": allocation_id,
-                "JobID": child["ID"],
-                "NodeID": str(node.id),
-                "CreateIndex": 1,
-                "ClientStatus": "running",
-            }
-
-    back: Any = NodeIsBack()
+    back: Any = PlacedThere(gateway, job_id, node, ClientStatus="running")
     async with dispatching(nomad_settings, pool, back) as active:
         await active.feeder.feed_once()
         await pool.execute(
@@ -115,26 +117,8 @@ async def test_a_failed_command_on_a_node_that_nomad_does_not_hear_is_given_up(
     """The node went while it uploaded: Nomad leaves the allocation `failed`, not `unknown`."""
     [job_id] = await make_jobs(pool, group, 1)
 
-    class FailedThere:
-        """A FAKE of a Nomad that had a client: this server has none. It does not have the node."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(gateway, name)
-
-        async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
-            [child] = await children_of(gateway, job_id)
-            return {
-                "ID": allocation_id,
-                "JobID": child["ID"],
-                "NodeID": str(node.id),
-                "CreateIndex": 1,
-                "ClientStatus": "failed",
-                "TaskStates": {
-                    "stage-out": {"State": "running", "StartedAt": "2026-11-24T00:00:00Z"}
-                },
-            }
-
-    failed: Any = FailedThere()
+    uploading = {"stage-out": {"State": "running", "StartedAt": "2026-11-24T00:00:00Z"}}
+    failed: Any = PlacedThere(gateway, job_id, node, ClientStatus="failed", TaskStates=uploading)
     async with dispatching(nomad_settings, pool, failed) as active:
         await active.feeder.feed_once()
         await pool.execute(

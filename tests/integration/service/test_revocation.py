@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import asyncpg
@@ -18,6 +19,8 @@ from leruli_queue.groups.users import create_user
 from leruli_queue.settings import Settings
 from leruli_queue.store.locks import SECRET_LOCKS
 from leruli_queue.store.pool import Pool
+
+_Answer = TypeVar("_Answer")
 
 UNKNOWN = "This API secret is not known, or it was revoked. Ask an admin of the group."
 
@@ -109,6 +112,24 @@ async def test_no_submit_is_accepted_after_the_answer_to_the_revocation(
         )
 
 
+async def behind_a_revocation(
+    submission: Coroutine[Any, Any, _Answer],
+    copy: httpx.AsyncClient,
+    group: GroupOfTest,
+    settings: Settings,
+    pool: Pool,
+) -> _Answer:
+    """Let a submission wait for ada's secret behind her revocation, and return what came of it."""
+    body = {"adminsecret": group.admin_secret, "name": "ada"}
+    async with writing_as_ada(settings):
+        revoking = asyncio.create_task(copy.post("/v22_1/group-revoke-user", json=body))
+        await until_blocked(pool, 1)
+        submitting = asyncio.create_task(submission)
+        await until_blocked(pool, 2)
+    assert (await revoking).status_code == 200
+    return await submitting
+
+
 @pytest.fixture(params=["read committed", "repeatable read"])
 async def isolation(pool: Pool, request: pytest.FixtureRequest) -> None:
     """What the server begins a transaction with where nothing else is asked for."""
@@ -127,32 +148,22 @@ async def test_a_request_that_waits_while_its_secret_is_revoked_is_refused(
     pool: Pool,
     in_bulk: bool,
 ) -> None:
-    body = {"adminsecret": group.admin_secret, "name": "ada"}
-    async with writing_as_ada(settings):
-        revoking = asyncio.create_task(copies[0].post("/v22_1/group-revoke-user", json=body))
-        await until_blocked(pool, 1)
-        submitting = asyncio.create_task(submit(copies[1], group.user_secret, in_bulk=in_bulk))
-        await until_blocked(pool, 2)
-    assert (await revoking).status_code == 200
-    assert await submitting == (403, UNKNOWN)
+    submission = submit(copies[1], group.user_secret, in_bulk=in_bulk)
+    answer = await behind_a_revocation(submission, copies[0], group, settings, pool)
+    assert answer == (403, UNKNOWN)
     assert await pool.fetchval("SELECT count(*) FROM jobs") == 0
 
 
 async def test_a_wait_for_one_secret_is_not_a_refusal_of_the_others(
     copies: list[httpx.AsyncClient], group: GroupOfTest, settings: Settings, pool: Pool
 ) -> None:
-    body = {"adminsecret": group.admin_secret, "name": "ada"}
     known = job(group.user_secret)
     assert (await copies[0].post("/v22_1/task-submit", json=known)).status_code == 200
     jobs = [known, job(group.user_secret), job(group.admin_secret)]
-    async with writing_as_ada(settings):
-        revoking = asyncio.create_task(copies[0].post("/v22_1/group-revoke-user", json=body))
-        await until_blocked(pool, 1)
-        submitting = asyncio.create_task(copies[1].post("/v22_1/bulk/task-submit", json=jobs))
-        await until_blocked(pool, 2)
-    assert (await revoking).status_code == 200
+    submission = copies[1].post("/v22_1/bulk/task-submit", json=jobs)
+    answer = await behind_a_revocation(submission, copies[0], group, settings, pool)
     # Also of the bucket that has a job already nothing is told.
-    assert [entry["status"] for entry in (await submitting).json()] == [403, 403, 200]
+    assert [entry["status"] for entry in answer.json()] == [403, 403, 200]
 
 
 @pytest.mark.parametrize("in_bulk", [False, True])
