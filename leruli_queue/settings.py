@@ -181,7 +181,10 @@ class Settings(BaseSettings):
     )
     dispatch_concurrency: int = Field(4, ge=1, le=64, description="Dispatches to Nomad at once.")
     feed_interval_s: float = Field(
-        0.25, gt=0, description="Seconds between two looks at the backlog."
+        0.25,
+        gt=0,
+        description="Seconds between two looks at the backlog; a quarter of it after one that "
+        "found something.",
     )
     reconcile_interval_s: float = Field(
         120.0, gt=0, description="Seconds between two full comparisons with Nomad."

@@ -148,13 +148,18 @@ async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUI
         )
     )
     job_ids = [row["job_id"] for row in claimed]
-    children = [{"nomad_job_id": f"run/dispatch-{job_id}x1-{uuid4()}"} for job_id in job_ids]
-    await _for_each(connection, "note_dispatched", job_ids, children)
+    numbers = [1] * len(job_ids)
+    await queries.note_dispatched(
+        connection,
+        job_ids=job_ids,
+        numbers=numbers,
+        nomad_job_ids=[f"run/dispatch-{job_id}x1-{uuid4()}" for job_id in job_ids],
+    )
     starts = [{"node_id": node_id, "start_key": uuid4().hex} for _ in job_ids]
     await _for_each(connection, "start_attempt", job_ids, starts)
     attempts = {
         "job_ids": job_ids,
-        "numbers": [1] * len(job_ids),
+        "numbers": numbers,
         "node_ids": [node_id] * len(job_ids),
     }
     alive = [False] * len(job_ids)

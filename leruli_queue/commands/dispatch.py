@@ -7,6 +7,7 @@ import contextlib
 import signal
 
 import click
+import uvloop
 
 from leruli_queue.dispatch.dispatcher import dispatch_for_ever
 from leruli_queue.logs import set_up_logs
@@ -23,7 +24,7 @@ def command() -> None:
     """
     settings = load_settings()
     set_up_logs(settings)
-    asyncio.run(_dispatch(settings))
+    uvloop.run(_dispatch(settings))
 
 
 async def _dispatch(settings: Settings) -> None:

@@ -44,6 +44,14 @@ class Claim:
     repeated: bool
 
 
+@dataclass(frozen=True)
+class _Dispatched:
+    """What Nomad has taken an attempt as."""
+
+    attempt: AttemptId
+    child_id: str
+
+
 @dataclass
 class _Load:
     """What is in flight of a group's jobs."""
@@ -104,8 +112,11 @@ class Feeder:
         """Feed for ever."""
         while True:
             dispatched = await self.feed_once()
-            # With a full window only a freed slot makes room, which takes longer than this.
-            await asyncio.sleep(0 if dispatched else self._settings.feed_interval_s)
+            # With a full window only a freed slot makes room, which takes longer than this. After a
+            # dispatch the next look comes sooner, but not at once: it costs as much for one job as
+            # for many, and the window holds enough until then.
+            interval_s = self._settings.feed_interval_s
+            await asyncio.sleep(interval_s / 4 if dispatched else interval_s)
 
     async def feed_once(self) -> int:
         """Dispatch what is claimed already and what fits the windows; return how many.
@@ -121,12 +132,16 @@ class Feeder:
         if not claims:
             return 0
         places = asyncio.Semaphore(self._settings.dispatch_concurrency)
+        answered: asyncio.Queue[_Dispatched | None] = asyncio.Queue()
 
         async def dispatch(claim: Claim) -> None:
             async with places:
-                await self._dispatch(claim)
+                answered.put_nowait(_Dispatched(claim.attempt, await self._tell_nomad(claim)))
 
-        results = await asyncio.gather(*(dispatch(c) for c in claims), return_exceptions=True)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._write_down(answered))
+            results = await asyncio.gather(*(dispatch(c) for c in claims), return_exceptions=True)
+            answered.put_nowait(None)
         failures = [result for result in results if result is not None]
         for failure in failures:
             if not isinstance(failure, NomadError):
@@ -195,8 +210,8 @@ class Feeder:
             fullest = max((count for count in shapes.values() if count < size), default=0)
             # However many wait over all groups, none is kept from its smallest window.
             limit = min(size - fullest, max(room, self._settings.window_min - fullest))
-            free_cores, free_memory_mb = load.free(group_nodes)
             # What is free takes them at once: how fast others found a place does not matter.
+            free_cores, free_memory_mb = load.free(group_nodes) if room > 0 else (0, 0)
             at_most = max(limit, room if free_cores else 0)
             if at_most <= 0:
                 continue
@@ -220,14 +235,25 @@ class Feeder:
             claims.extend(_claim(row, group_nodes, repeated=False) for row in found)
         return claims
 
-    async def _dispatch(self, claim: Claim) -> None:
-        child_id = await self._tell_nomad(claim)
-        await queries.note_dispatched(
-            self._pool,
-            job_id=claim.attempt.job_id,
-            number=claim.attempt.number,
-            nomad_job_id=child_id,
-        )
+    async def _write_down(self, answered: asyncio.Queue[_Dispatched | None]) -> None:
+        """Write down what Nomad has taken, until None comes.
+
+        All that has come while the last was written goes in one statement, so Nomad never waits for
+        the disk of the database. What a crash leaves unwritten is dispatched again under its token.
+        """
+        more = True
+        while more:
+            first = await answered.get()
+            came = [first, *(answered.get_nowait() for _ in range(answered.qsize()))]
+            dispatched = [each for each in came if each]
+            more = len(dispatched) == len(came)
+            if dispatched:
+                await queries.note_dispatched(
+                    self._pool,
+                    job_ids=[each.attempt.job_id for each in dispatched],
+                    numbers=[each.attempt.number for each in dispatched],
+                    nomad_job_ids=[each.child_id for each in dispatched],
+                )
 
     async def _tell_nomad(self, claim: Claim) -> str:
         """Dispatch under the attempt's token until the child's id is certain."""

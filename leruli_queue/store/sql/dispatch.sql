@@ -139,8 +139,10 @@ LIMIT :limit;
 
 -- name: note_dispatched!
 -- Once: a dispatcher that is not the active one any more must not write over what is known.
-UPDATE attempts SET nomad_job_id = :nomad_job_id
-WHERE job_id = :job_id AND number = :number AND nomad_job_id IS NULL;
+UPDATE attempts a SET nomad_job_id = s.nomad_job_id
+FROM unnest(:job_ids::uuid[], :numbers::int[], :nomad_job_ids::text[])
+    AS s (job_id, number, nomad_job_id)
+WHERE a.job_id = s.job_id AND a.number = s.number AND a.nomad_job_id IS NULL;
 
 -- name: use_parent!
 INSERT INTO nomad_parents (id, cluster, group_id) VALUES (:id, :cluster, :group_id)

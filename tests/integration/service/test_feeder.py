@@ -45,6 +45,18 @@ async def test_free_slots_are_filled_at_once(
     assert await dispatcher.feeder.feed_once() == 0
 
 
+async def test_however_much_is_free_the_largest_window_is_kept(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest
+) -> None:
+    await make_node(pool, group, cores=32, memory_mb=200_000)
+    await make_jobs(pool, group, 50)
+    narrow = nomad_settings.model_copy(update={"window_max": 8})
+    async with dispatching(narrow, pool, gateway) as dispatcher:
+        assert await dispatcher.feeder.feed_once() == 8
+        # None of them has a place yet.
+        assert await dispatcher.feeder.feed_once() == 0
+
+
 async def test_what_nomad_found_no_room_for_shows_that_nothing_is_free(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest
 ) -> None:

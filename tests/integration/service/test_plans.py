@@ -94,7 +94,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
         "free_memory_mb": 400_000,
     },
     "undispatched_attempts": CLUSTER | {"limit": 200},
-    "note_dispatched": ATTEMPT | {"nomad_job_id": "child"},
+    "note_dispatched": ATTEMPTS | {"nomad_job_ids": each("child")},
     # The tracker.
     "note_running": ATTEMPTS | {"node_ids": each(NODE), "times": each(NOW)},
     "note_allocations": ATTEMPTS

@@ -19,8 +19,9 @@ async def test_once_dispatched_an_attempt_changes_no_index(pool: Pool, group: Gr
     [job_id] = await make_jobs(pool, group, 1)
     await claim_jobs(pool, group, 1)
     attempt = {"job_id": job_id, "number": 1}
-    await queries.note_dispatched(pool, **attempt, nomad_job_id="child")
-    seen = {"job_ids": [job_id], "numbers": [1], "node_ids": [node.id]}
+    attempts = {"job_ids": [job_id], "numbers": [1]}
+    await queries.note_dispatched(pool, **attempts, nomad_job_ids=["child"])
+    seen = attempts | {"node_ids": [node.id]}
     async with pool.acquire() as connection, connection.transaction():
         # What the session did a moment ago may be counted still.
         before = await changes(connection)
