@@ -183,8 +183,8 @@ class Settings(BaseSettings):
     feed_interval_s: float = Field(
         0.25,
         gt=0,
-        description="Seconds between two looks at the backlog; a quarter of it after one that "
-        "found something.",
+        description="Seconds between two looks at the backlog; down to a quarter of it after one "
+        "that found something.",
     )
     reconcile_interval_s: float = Field(
         120.0, gt=0, description="Seconds between two full comparisons with Nomad."

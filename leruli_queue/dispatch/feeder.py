@@ -8,6 +8,7 @@ committed. An attempt without a committed answer is dispatched again, by this pr
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,16 +108,25 @@ class Feeder:
         self._windows: defaultdict[int, Window] = defaultdict(
             lambda: Window(settings.window_min, settings.window_max)
         )
+        # How long the last look at the backlog took.
+        self._look_s = 0.0
 
     async def run(self) -> None:
         """Feed for ever."""
         while True:
             dispatched = await self.feed_once()
-            # With a full window only a freed slot makes room, which takes longer than this. After a
-            # dispatch the next look comes sooner, but not at once: it costs as much for one job as
-            # for many, and the window holds enough until then.
-            interval_s = self._settings.feed_interval_s
-            await asyncio.sleep(interval_s / 4 if dispatched else interval_s)
+            await asyncio.sleep(self._pause_s(dispatched))
+
+    def _pause_s(self, dispatched: int) -> float:
+        """Return the seconds until the next look.
+
+        With a full window only a freed slot makes room, which takes longer. After a dispatch the
+        next look comes sooner, but not at once: it costs as much for one job as for many, and the
+        window holds enough until then. With very many in flight a look is long; it takes a quarter
+        of the time at most.
+        """
+        interval_s = self._settings.feed_interval_s
+        return max(interval_s / 4, 3 * self._look_s) if dispatched else interval_s
 
     async def feed_once(self) -> int:
         """Dispatch what is claimed already and what fits the windows; return how many.
@@ -127,8 +137,10 @@ class Feeder:
             When there was something to dispatch and nothing could be. What one attempt meets does
             not stop the others; it stays claimed, and is dispatched again in a later round.
         """
+        began = time.monotonic()
         nodes = await usable_nodes(self._pool, self._cluster)
         claims = [*await self._left_over(nodes), *await self._claim(nodes)]
+        self._look_s = time.monotonic() - began
         if not claims:
             return 0
         places = asyncio.Semaphore(self._settings.dispatch_concurrency)
