@@ -194,6 +194,9 @@ class Feeder:
         ]
 
     async def _claim(self, nodes: dict[int, GroupNodes]) -> list[Claim]:
+        groups = await rows(queries.groups_with_backlog(self._pool, cluster=self._cluster))
+        if not groups:
+            return []
         loads: defaultdict[int, _Load] = defaultdict(_Load)
         async for row in queries.in_flight_by_shape(self._pool, cluster=self._cluster):
             loads[row["group_id"]].add(row)
@@ -209,7 +212,7 @@ class Feeder:
             )
         }
         claims: list[Claim] = []
-        for group in await rows(queries.groups_with_backlog(self._pool, cluster=self._cluster)):
+        for group in groups:
             group_nodes = nodes.get(group["id"])
             # A large job that waits for too long gets the room that its group's others leave.
             if group_nodes is None or group["id"] in starving:
