@@ -256,12 +256,12 @@ async def test_taking_jobs_in_reads_no_large_table_as_a_whole(
             assert await scanned(filled) == before
 
 
-async def scanned(connection: Connection) -> int:
-    """How often a large table was read as a whole."""
-    scans: int = await connection.fetchval(
-        "SELECT sum(seq_scan)::int FROM pg_stat_xact_user_tables WHERE relname = ANY ($1)", LARGE
+async def scanned(connection: Connection) -> dict[str, int]:
+    """How often each large table was read as a whole."""
+    counts = await connection.fetch(
+        "SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE relname = ANY ($1)", LARGE
     )
-    return scans
+    return {row["relname"]: row["seq_scan"] for row in counts}
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
