@@ -1,0 +1,178 @@
+"""FAKES of Docker, the store and the service around a stage-out that really keeps its notes."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import Any
+
+from leruli_node import state as state_module
+from leruli_node.docker_engine import DockerAway, DockerRefused, Listed
+from leruli_node.errors import Interrupted
+from leruli_node.folders import Folders, make_folders
+from leruli_node.main_script import write_control
+from leruli_node.receipts import Receipts
+from leruli_node.retry import Stop
+from leruli_node.rundir_access import RundirAccess
+from leruli_node.service_api import Stale
+from leruli_node.stage_out import StageOut
+from leruli_node.state import STAGED, AttemptId, AttemptState, AttemptStore, Lease
+from leruli_node.upload import Uploaded
+
+LEASE = Lease("bucket", "psi4", "1.5", 1, 4000, 100.0)
+
+
+def attempt_state(number: int = 1, **more: Any) -> AttemptState:
+    return dataclasses.replace(
+        AttemptState(
+            job=f"00000000-0000-4000-8000-{number:012}",
+            attempt=1,
+            alloc="a",
+            startkey="k",
+            phase=STAGED,
+            boot_id=state_module.boot_id(),
+            lease=LEASE,
+        ),
+        **more,
+    )
+
+
+class FakeEngine:
+    """Docker with the containers of `states`: attempt key to Docker's word."""
+
+    def __init__(self, states: dict[str, str] | None = None) -> None:
+        self.states = states or {}
+        self.exit_code = 0
+        self.away = False
+        self.refuses: set[str] = set()
+        self.signals: list[tuple[str, str]] = []
+        self.removed: list[str] = []
+
+    def list_own(self, nodeid: str, attempt_key: str | None = None) -> list[Listed]:
+        if self.away:
+            raise DockerAway("away")
+        return [
+            Listed(key, key, word)
+            for key, word in self.states.items()
+            if attempt_key in (None, key)
+        ]
+
+    def inspect(self, container: str) -> dict[str, Any] | None:
+        if container in self.refuses:
+            raise DockerRefused("no")
+        if container not in self.states:
+            return None
+        word = self.states[container]
+        return {
+            "Id": container,
+            "State": {
+                "Running": word == "running",
+                "ExitCode": self.exit_code,
+                "StartedAt": "2020-01-01T00:00:00Z",
+                "FinishedAt": "2020-01-01T00:00:10Z",
+            },
+        }
+
+    def usage(self, container: str) -> None:
+        return None
+
+    def was_signalled(self, container: str, since: float, until: float) -> bool:
+        return False
+
+    def signal(self, container: str, name: str) -> None:
+        self.signals.append((container, name))
+
+    def remove(self, container: str) -> None:
+        self.removed.append(container)
+        self.states.pop(container, None)
+
+
+class FakeAccess(RundirAccess):
+    """Rootless access that fails while `failures` lasts."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/none"), lambda: False)
+        self.failures = 0
+
+    def take(self, folder: Path) -> bool:
+        self.failures -= 1
+        return self.failures < 0
+
+
+class FakeApi:
+    """The service's side of stage-out."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.stale_after = 10**9
+        self.received: list[dict[str, Any]] = []
+
+    def may_upload(self, attempt: AttemptId) -> None:
+        self.asked += 1
+        if self.asked > self.stale_after:
+            raise Stale("it is not current")
+
+    def patiently(self, call: Any, backoff: Any, *args: Any) -> Any:
+        return call(*args)
+
+    def end(self, body: dict[str, Any]) -> None:
+        self.received.append(body)
+
+
+class FakeUploader:
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.calls: list[Path | None] = []
+
+    def upload(
+        self, bucket: str, rundir: Path | None, sentence: str | None, stop: Stop
+    ) -> Uploaded:
+        self.calls.append(rundir)
+        if stop.wait(self.seconds) if self.seconds else stop.is_set():
+            raise Interrupted
+        return Uploaded(1, 1, [])
+
+
+class Bench:
+    """A StageOut with fakes around it and a real store, spool and folder."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.folders: Folders = make_folders(tmp_path / "n")
+        self.store = AttemptStore(self.folders.attempts)
+        self.engine, self.access, self.api = FakeEngine(), FakeAccess(), FakeApi()
+        self.uploader = FakeUploader()
+        self.stop = threading.Event()
+        api: Any = self.api
+        self.receipts = Receipts(self.folders.receipts, api, lambda _: None)
+        engine: Any = self.engine
+        uploader: Any = self.uploader
+        self.stage_out = StageOut(
+            self.folders,
+            self.store,
+            api,
+            engine,
+            self.access,
+            uploader,
+            self.receipts,
+            1.0,
+            self.stop,
+            lambda _: None,
+            docker_patience=0.3,
+            renewal=0.05,
+        )
+        self.stage_out.nodeid = "node"
+        self.receipts.start()
+
+    def add(self, state: AttemptState) -> AttemptId:
+        self.store.create(state)
+        job = self.folders.job(state.id.key)
+        job.mkdir()
+        (job / "rundir").mkdir()
+        write_control(job / "control")
+        return state.id
+
+    def finish(self, attempt: AttemptId) -> dict[str, Any]:
+        self.stage_out.finish(attempt)
+        (receipt,) = self.api.received
+        return receipt

@@ -1,0 +1,86 @@
+"""What stage-in does when something around it fails: FAKES of Docker, the store, the service."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import threading
+from typing import Any
+
+import pytest
+from node_faults import LEASE, Bench, FakeApi, attempt_state
+
+from leruli_node import state as state_module
+from leruli_node.server import Answer
+from leruli_node.stage_in import FAILED, StageIn
+from leruli_node.state import AttemptId
+
+
+def stage_in(bench: Bench, images: Any, objects: Any = None) -> StageIn:
+    class Api(FakeApi):
+        def start(self, attempt: AttemptId, startkey: str) -> dict[str, Any]:
+            return dataclasses.asdict(LEASE)
+
+    api: Any = Api()
+    made = StageIn(
+        bench.folders,
+        bench.store,
+        api,
+        images,
+        objects,
+        bench.access,
+        1.0,
+        10,
+        10,
+        bench.stop,
+        threading.Event(),
+    )
+    made.image_prefix = "p"
+    return made
+
+
+class NoImages:
+    def ensure(self, *_: object) -> None:
+        return
+
+
+ATTEMPT = attempt_state().id
+
+
+def test_a_surprise_in_stage_in_is_node_trouble(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Images:
+        def ensure(self, *_: object) -> None:
+            raise ValueError("odd")
+
+    assert stage_in(bench, Images())(ATTEMPT, "a").code == FAILED
+    state = bench.store.get(ATTEMPT)
+    assert state is not None
+    assert state.problem_outcome == "node_trouble"
+    assert "ValueError: odd" in caplog.text
+
+
+def test_a_restart_before_the_job_began_is_not_one_while_it_ran(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.store.create(attempt_state(phase="granted", boot_id="earlier"))
+    staging = stage_in(bench, NoImages())
+    monkeypatch.setattr(staging, "_bring_input", lambda *_: None)
+    assert staging(ATTEMPT, "a").code == 0
+    state = bench.store.get(ATTEMPT)
+    assert state is not None
+    assert state.boot_id == state_module.boot_id()
+
+
+def test_no_new_attempt_without_ballast(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    answer = stage_in(bench, NoImages())(ATTEMPT, "a")
+    assert answer == Answer(FAILED, "the node's disk is full")
+    state = bench.store.get(ATTEMPT)
+    assert state is not None
+    assert (state.problem_outcome, state.lease) == ("node_trouble", None)

@@ -1,0 +1,131 @@
+"""What stage-out does when something around it fails: FAKES of Docker, the store, the service."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from node_faults import Bench, attempt_state
+
+from leruli_node import state as state_module
+from leruli_node.agent import Agent
+from leruli_node.server import Answer
+from leruli_node.state import DECIDED, AttemptId, AttemptStore
+
+
+def test_output_is_brought_when_docker_is_away_for_long(bench: Bench) -> None:
+    attempt = bench.add(attempt_state())
+    (bench.folders.job(attempt.key) / "control" / "started").mkdir()
+    bench.engine.away = True
+    assert bench.finish(attempt)["outcome"] == "node_trouble"
+    assert bench.uploader.calls == [bench.folders.job(attempt.key) / "rundir"]
+
+
+def test_files_of_rootless_docker_are_asked_for_again(bench: Bench) -> None:
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "exited"}
+    bench.access.failures = 1
+    receipt = bench.finish(attempt)
+    assert bench.access.failures < 0
+    assert (receipt["outcome"], receipt["message"]) == ("ended", None)
+
+
+def test_files_that_stay_unreadable_are_told(bench: Bench) -> None:
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "exited"}
+    bench.access.failures = 10**6
+    assert "readable" in bench.finish(attempt)["message"]
+
+
+def test_leave_is_renewed_while_uploading(bench: Bench) -> None:
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "exited"}
+    bench.uploader.seconds = 0.4
+    assert bench.finish(attempt)["outcome"] == "ended"
+    assert bench.api.asked > 3
+
+
+def test_an_upload_without_leave_is_stopped(bench: Bench) -> None:
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "exited"}
+    bench.uploader.seconds = 20.0
+    bench.api.stale_after = 2
+    started = time.monotonic()
+    bench.stage_out.finish(attempt)
+    assert time.monotonic() - started < 5
+    assert bench.api.received == []
+    assert bench.store.all() == []
+    assert bench.engine.states == {}
+    assert not bench.folders.job(attempt.key).exists()
+
+
+def test_an_attempt_whose_removal_a_power_cut_undid_uploads_nothing(bench: Bench) -> None:
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "exited"}
+    file = bench.folders.attempts / f"{attempt.id}.json"
+    bench.stage_out._decide(attempt, attempt_state())
+    kept = file.read_bytes()
+    bench.finish(attempt)
+    assert len(bench.uploader.calls) == 1
+    file.write_bytes(kept)
+    bench.store = AttemptStore(bench.folders.attempts)
+    bench.stage_out._store = bench.store
+    # The service has its receipt.
+    bench.api.stale_after = bench.api.asked
+    bench.stage_out.finish(attempt)
+    assert bench.store.all() == []
+    assert not file.exists()
+    assert len(bench.uploader.calls) == 1
+    assert len(bench.api.received) == 1
+
+
+def test_stage_out_goes_on_after_a_surprise(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "exited"}
+    surprises = [ValueError("odd")]
+    real = bench.receipts.spool
+
+    def spool(attempt: AttemptId, body: dict[str, Any]) -> None:
+        if surprises:
+            raise surprises.pop()
+        real(attempt, body)
+
+    monkeypatch.setattr(bench.receipts, "spool", spool)
+    assert bench.stage_out(attempt, "a") == Answer(0)
+    assert len(bench.api.received) == 1
+    assert "ValueError: odd" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("docker_says", "noted", "given_back"),
+    [
+        ("exited", {}, False),
+        ("exited", {"started_at": 1.0}, False),
+        ("running", {"started_at": 1.0}, True),
+        ("paused", {"started_at": 1.0}, True),
+        ("created", {}, True),
+        (None, {}, True),
+        (None, {"started_at": 1.0}, False),
+    ],
+)
+def test_what_is_given_back_at_the_end(
+    bench: Bench, docker_says: str | None, noted: dict[str, float], given_back: bool
+) -> None:
+    attempt = bench.add(attempt_state(**noted))
+    (bench.folders.job(attempt.key) / "rundir" / "result").write_text("precious")
+    if docker_says:
+        bench.engine.states = {attempt.key: docker_says}
+    agent: Any = object.__new__(Agent)
+    agent._facts = state_module.NodeFacts("node")
+    agent._engine, agent._store, agent._stage_out = bench.engine, bench.store, bench.stage_out
+    agent._sweep = lambda nodeid: None
+    agent._give_back()
+    assert (bench.folders.job(attempt.key) / "rundir" / "result").exists() is not given_back
+    state = bench.store.get(attempt)
+    assert (state is None) is given_back
+    if state is not None:
+        assert state.phase == DECIDED
+    assert attempt.key not in bench.engine.states

@@ -1,0 +1,81 @@
+"""What the watcher does when something around it fails: FAKES of Docker, the store, the service."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from node_faults import Bench, attempt_state
+
+from leruli_node import state as state_module
+from leruli_node.docker_engine import DockerAway
+from leruli_node.state import ASKING, AttemptId
+from leruli_node.watcher import Watcher
+
+
+def watcher(bench: Bench, finish: Callable[[AttemptId], None], **more: float) -> Watcher:
+    engine: Any = bench.engine
+    made = Watcher(bench.store, engine, 0.1, finish, **more)
+    made.nodeid = "node"
+    return made
+
+
+def test_one_attempts_trouble_does_not_end_the_round(bench: Bench) -> None:
+    first = bench.add(attempt_state(1))
+    second = bench.add(attempt_state(2))
+    bench.engine.states = {first.key: "running", second.key: "running"}
+    bench.engine.refuses = {first.key}
+    watcher(bench, bench.stage_out.finish).look()
+    assert bench.engine.signals == [(second.key, "TERM")]
+
+
+def test_docker_away_ends_the_round(bench: Bench) -> None:
+    bench.add(attempt_state())
+    bench.engine.away = True
+    with pytest.raises(DockerAway):
+        watcher(bench, bench.stage_out.finish).look()
+
+
+def test_the_time_limit_holds_on_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = bench.add(attempt_state(started_at=1.0))
+    bench.engine.states = {attempt.key: "running"}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(state_module, "write_file", full)
+    watching = watcher(bench, bench.stage_out.finish)
+    watching.look()
+    time.sleep(0.2)
+    watching.look()
+    assert bench.engine.signals == [(attempt.key, "TERM"), (attempt.key, "KILL")]
+    state = bench.store.get(attempt)
+    assert state is not None
+    assert state.time_limit_at is not None
+
+
+def test_a_noted_problem_that_nomad_forgot_is_ended(bench: Bench) -> None:
+    ended = threading.Event()
+    bench.add(attempt_state(phase=ASKING, lease=None, problem_outcome="image_broken"))
+    watching = watcher(bench, lambda _: ended.set(), abandoned_ended=0.1)
+    watching.look()
+    time.sleep(0.2)
+    watching.look()
+    assert ended.wait(5)
+
+
+def test_a_stage_in_at_work_is_not_abandoned(bench: Bench) -> None:
+    attempt = bench.add(attempt_state(phase=ASKING, lease=None))
+    ended = threading.Event()
+    watching = watcher(bench, lambda _: ended.set(), abandoned_never_started=0.1)
+    watching.look()
+    time.sleep(0.2)
+    with bench.store.work_lock(attempt):
+        watching.look()
+    # Its time begins when the work is done.
+    watching.look()
+    assert not ended.wait(0.2)
