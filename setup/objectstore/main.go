@@ -68,9 +68,13 @@ func serve(listen, health, folder string) error {
 	if err != nil {
 		return err
 	}
+	withMaking, err := newMaking(buckets)
+	if err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	return embedgw.RunVersityGW(ctx, unlisted{buckets}, &embedgw.Config{
+	return embedgw.RunVersityGW(ctx, unlisted{withMaking}, &embedgw.Config{
 		// As its root the key is checked within the process, and no policy is looked up for a request.
 		RootUserAccess: access,
 		RootUserSecret: secret,

@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -74,7 +75,9 @@ def content_of(name: str) -> bytes:
     return sha256(name.encode()).digest() * 6250
 
 
-def send(kept: Kept, method: str, target: str, *, signed: bool) -> tuple[int, str]:
+def send(
+    kept: Kept, method: str, target: str, *, signed: bool, making: bool = False
+) -> tuple[int, str]:
     """Send a request that the SDK would not make, by the group's key or by nobody's.
 
     Returns the status of the answer, and its head and body as one text.
@@ -86,6 +89,8 @@ def send(kept: Kept, method: str, target: str, *, signed: bool) -> tuple[int, st
         "x-amz-date": moment.strftime("%Y%m%dT%H%M%SZ"),
         "x-amz-content-sha256": digest,
     }
+    if making:
+        headers["X-Leruli-Make-Bucket"] = "1"
     if signed:
         headers = sign_v4_s3(
             method=method,
@@ -198,6 +203,47 @@ def test_buckets_of_an_older_stack_are_as_they_were(
     # And a new one is as an older stack would have made it.
     store.make_bucket(BUCKET)
     assert b'"Owner":"root"' in os.getxattr(bucket, "user.acl")
+
+
+def test_a_bucket_is_made_by_its_first_object(kept: Kept, folders: Folders, server: Part) -> None:
+    client(kept).make_bucket(HIDDEN)
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(
+            lambda name: send(kept, "PUT", f"/{BUCKET}/{name}", signed=True, making=True),
+            ("a", "b", "c", "d"),
+        )
+        assert [status for status, _ in answers] == [200] * 4
+    assert names_in(kept) == ["a", "b", "c", "d"]
+    made, by_itself = folders.objects / BUCKET, folders.objects / HIDDEN
+    assert {name: os.getxattr(made, name) for name in os.listxattr(made)} == {
+        name: os.getxattr(by_itself, name) for name in os.listxattr(by_itself)
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "signed", "making", "status"),
+    [
+        ("PUT", f"/{HIDDEN}/a", True, False, 404),
+        ("PUT", f"/{HIDDEN}/a", False, True, 404),
+        ("GET", f"/{HIDDEN}/a", True, True, 404),
+        ("DELETE", f"/{HIDDEN}/a", True, True, 404),
+        ("OPTIONS", f"/{HIDDEN}", False, True, 404),
+        ("PUT", "/..a/a", True, True, 400),
+        ("PUT", "/A_/a", True, True, 400),
+    ],
+)
+def test_no_bucket_is_made_otherwise(
+    kept: Kept,
+    folders: Folders,
+    server: Part,
+    method: str,
+    target: str,
+    signed: bool,
+    making: bool,
+    status: int,
+) -> None:
+    assert send(kept, method, target, signed=signed, making=making)[0] == status
+    assert list(folders.objects.iterdir()) == []
 
 
 def test_a_kill_leaves_whole_objects_only(kept: Kept, server: Part) -> None:
