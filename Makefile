@@ -41,7 +41,7 @@ pins: ## write requirements/*.txt anew with the newest versions and their hashes
 	@setup/venv.sh
 	@setup/pins.sh
 
-tools: ## find or build nomad and versitygw and link them into .venv/bin
+tools: ## find or build nomad and leruli-objects and link them into .venv/bin
 	@setup/venv.sh
 	@setup/tools.sh
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,8 +44,8 @@ class Stack:
     dispatch: Part | None
     user: User
     user_secret: str
-    # The S3 server and the one that knows its users; none without S3.
-    object_store: Sequence[Part] = ()
+    # None without S3.
+    object_store: Part | None = None
 
     @property
     def port(self) -> int:
@@ -98,20 +98,17 @@ def running_stack(
         serve.wait_until(lambda: is_ready(kept), seconds=60)
         dispatch = _started(at_end, dispatch_part(folders, kept)) if nomad else None
         user, secret = asyncio.run(_make_user(url, kept))
-        store = _started_object_store(at_end, folders, kept, programs) if s3 else ()
+        store = _started_object_store(at_end, folders, kept, programs) if s3 else None
         yield Stack(folders, kept, programs, serve, database, server, dispatch, user, secret, store)
 
 
 def _started_object_store(
     at_end: ExitStack, folders: Folders, kept: Kept, programs: Programs
-) -> Sequence[Part]:
-    object_store.write_users(folders, kept)
-    users = _started(at_end, object_store.iam_part(folders, kept, programs))
-    users.wait_until(object_store.private_socket(folders).exists, seconds=60)
-    gateway = _started(at_end, object_store.gateway_part(folders, kept, programs))
-    gateway.wait_until(lambda: object_store.answers(kept), seconds=60)
+) -> Part:
+    store = _started(at_end, object_store.part(folders, kept, programs))
+    store.wait_until(lambda: object_store.answers(kept), seconds=60)
     object_store.make_code_bucket(kept)
-    return users, gateway
+    return store
 
 
 def _without_limits(server: Part, folders: Folders) -> Part:

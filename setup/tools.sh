@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Puts nomad and versitygw (the S3 server), or the tools whose names it is given, at .venv/bin: the ones
+# Puts nomad and leruli-objects (the S3 server), or the tools whose names it is given, at .venv/bin: the ones
 # named in the environment or found on the PATH when they are new enough, else built once by Go from the
 # committed go.mod and go.sum into a cache outside the tree. The service looks beside its interpreter
 # first, then on the PATH.
 #
 # Reads from the environment:
 #   LERULI_QUEUE_NOMAD       a nomad >= 1.11 to use
-#   LERULI_QUEUE_VERSITYGW   a versitygw >= 1.8 to use
+#   LERULI_QUEUE_OBJECTS     a leruli-objects to use, with versitygw >= 1.8 in it
 #   LERULI_QUEUE_NODESIM     a nodesim >= 1.11 to use; bench alone needs it, so it is built when named
 #   LERULI_QUEUE_CACHE       where built programs are kept (see setup/lib.sh)
 # Go's own settings (GOPROXY, GOMODCACHE, GOCACHE, …) are used as they are, but for those that
@@ -25,10 +25,11 @@ tool_settings() {
         # The tag leaves Nomad's mock driver out; its docker driver's libraries need cgo.
         CGO=1 FLAGS=(-buildvcs=false -trimpath -tags release)
         ;;
-    versitygw)
-        MINIMUM=1.8 VARIABLE=LERULI_QUEUE_VERSITYGW VERSION_COMMAND=--version
-        MODULE_DIR="$ROOT/setup/versitygw"
-        MODULE=github.com/versity/versitygw PACKAGE=github.com/versity/versitygw/cmd/versitygw
+    leruli-objects)
+        # The stack's S3 server: our own program around versitygw's gateway, whose version is its own.
+        MINIMUM=1.8 VARIABLE=LERULI_QUEUE_OBJECTS VERSION_COMMAND=-version
+        MODULE_DIR="$ROOT/setup/objectstore"
+        MODULE=github.com/versity/versitygw PACKAGE=.
         CGO=0 FLAGS=(-buildvcs=false -trimpath)
         ;;
     nodesim)
@@ -38,12 +39,10 @@ tool_settings() {
         MODULE=github.com/hashicorp/nomad PACKAGE=.
         CGO=1 FLAGS=(-buildvcs=false -trimpath)
         ;;
-    *) die "setup/tools.sh does not know the tool '$1'." "It knows nomad, versitygw and nodesim." ;;
+    *) die "setup/tools.sh does not know the tool '$1'." "It knows nomad, leruli-objects and nodesim." ;;
     esac
     PINNED="$(awk -v module="$MODULE" '$1 == "require" && $2 == module { print substr($3, 2) }' \
         "$MODULE_DIR/go.mod")"
-    # Without it the program calls itself version "git".
-    if [[ "$1" == versitygw ]]; then FLAGS+=(-ldflags "-X main.Version=v$PINNED"); fi
 }
 
 # version_of PROGRAM: the version that it says it has; nothing when it says none.
@@ -152,7 +151,7 @@ choose() {
 }
 
 mkdir -p "$VENV/bin"
-for tool in "${@:-nomad versitygw}"; do
+for tool in "${@:-nomad leruli-objects}"; do
     # shellcheck disable=SC2086  # the default is two words
     for name in $tool; do
         choose "$name"

@@ -151,10 +151,8 @@ def _jobs(stack: Stack) -> int:
 
 def _cpu_s(stack: Stack) -> float:
     """Return the seconds of CPU that the object store has used so far."""
-    ticks = 0
-    for part in stack.object_store:
-        if part.process is not None:
-            stat = Path(f"/proc/{part.process.pid}/stat").read_text(encoding="utf-8")
-            user, system = stat.rpartition(")")[2].split()[11:13]
-            ticks += int(user) + int(system)
-    return ticks / os.sysconf("SC_CLK_TCK")
+    if stack.object_store is None or stack.object_store.process is None:
+        return 0
+    stat = Path(f"/proc/{stack.object_store.process.pid}/stat").read_text(encoding="utf-8")
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

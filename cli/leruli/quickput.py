@@ -3,9 +3,10 @@
 Making a bucket and putting one small object into it is all that a small folder asks of the storage.
 Of 10,000 folders these are 20,000 requests, and the SDK spends more on each, in Python, than
 packing the folder takes. Here a request is one string of bytes on a connection that the thread
-keeps. Only a plain success counts. Whatever else comes, a refusal, a redirection or a connection
-that breaks, is left to the SDK, which does the same request again and knows how to retry and to
-explain: both kinds may be repeated without harm.
+keeps; and a storage that knows a header of ours makes the bucket with the object, so that it is one
+request (docs/client.md). Only a plain success counts. Whatever else comes, a refusal, a redirection
+or a connection that breaks, is left to the SDK, which does the same request again and knows how to
+retry and to explain: both kinds may be repeated without harm.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 120
 _LONGEST_HEAD = 64 * 1024
 
+# Asks for the bucket of the object to be made too (setup/objectstore/making.go).
+_MAKE_BUCKET = "X-Leruli-Make-Bucket: 1\r\n"
+
 _SIGNED = "host;x-amz-content-sha256;x-amz-date"
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
@@ -48,16 +52,19 @@ class QuickPut:
         self._own = threading.local()  # .socket, of each thread
         self._key = ("", b"")  # a day, and what is signed with on it
         self._is_of_use = True
+        self._makes_buckets = True
 
-    def put(self, path: str, content: bytes = b"") -> bool:
+    def put(self, path: str, content: bytes = b"", *, make_bucket: bool = False) -> bool:
         """PUT to /bucket or /bucket/name, and say whether it was done.
 
-        If not, nothing is certain: the same has to be done again by other means.
+        With `make_bucket` there may be no bucket yet. If it was not done, nothing is certain: the
+        same has to be done again by other means.
         """
-        if not self._is_of_use:
+        if not self._is_of_use or (make_bucket and not self._makes_buckets):
             return False
+        extra = _MAKE_BUCKET if make_bucket else ""
         try:
-            status = self._exchange(self._request(urllib.parse.quote(path), content))
+            status = self._exchange(self._request(urllib.parse.quote(path), content, extra))
         except (OSError, ValueError, http.client.HTTPException):
             self._drop()
             return False
@@ -65,7 +72,11 @@ class QuickPut:
             return True
         self._drop()
         # Another region, other keys, no such server: it would be the same again.
-        self._is_of_use = status in _PASSING
+        if status not in _PASSING:
+            if make_bucket:
+                self._makes_buckets = False
+            else:
+                self._is_of_use = False
         return False
 
     def _exchange(self, request: bytes) -> int:
@@ -112,8 +123,8 @@ class QuickPut:
             connected.close()
             self._own.socket = None
 
-    def _request(self, path: str, content: bytes) -> bytes:
-        """Return the whole request, signed (AWS Signature Version 4)."""
+    def _request(self, path: str, content: bytes, extra: str) -> bytes:
+        """Return the whole request, signed (AWS Signature Version 4), `extra` headers unsigned."""
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         day = moment[:8]
         digest = hashlib.sha256(content).hexdigest()
@@ -131,7 +142,7 @@ class QuickPut:
             f"X-Amz-Date: {moment}\r\n"
             f"Authorization: AWS4-HMAC-SHA256 Credential={self._settings.access}/{scope}, "
             f"SignedHeaders={_SIGNED}, Signature={signature}\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n"
+            f"{extra}Content-Length: {len(content)}\r\n\r\n"
         )
         return head.encode("latin-1") + content
 

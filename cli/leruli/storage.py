@@ -130,6 +130,12 @@ class Store:
         with self._speaking(bucket):
             self._minio.put_object(bucket, name, io.BytesIO(content), len(content))
 
+    def put_into_new(self, bucket: str, name: str, content: bytes) -> None:
+        """Make the bucket and store a small object in it, in one request where that is possible."""
+        if not self._quick.put(f"/{bucket}/{name}", content, make_bucket=True):
+            self.make_bucket(bucket)
+            self.put(bucket, name, content)
+
     @contextlib.contextmanager
     def writing(self, bucket: str, name: str, expected_bytes: int = 0) -> Iterator[IO[bytes]]:
         """Yield a file to write an object of any size to, in bounded memory.

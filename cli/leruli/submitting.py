@@ -139,6 +139,9 @@ def upload(
     that an interrupted submission left.
     """
     bucket, inventory = packed.bucket, packed.prepared.inventory
+    if packed.archive is not None and not packed.is_resumed:
+        store.put_into_new(bucket, ARCHIVE, packed.archive)
+        return bucket
     store.make_bucket(bucket)
     if packed.is_resumed:
         _refuse_if_it_ran(store, bucket)

@@ -34,11 +34,6 @@ class Folders:
         return self.data / "objects"
 
     @property
-    def object_store_iam(self) -> Path:
-        """The object store's users and their policy."""
-        return self.data / "objects-iam"
-
-    @property
     def nomad_server(self) -> Path:
         """The Nomad server's configuration and state; can be rebuilt from PostgreSQL."""
         return self.data / "nomad-server"
@@ -111,7 +106,6 @@ class Folders:
         for folder in (
             self.logs,
             self.objects,
-            self.object_store_iam,
             self.nomad_server,
             self.node,
             self.sockets,

@@ -32,7 +32,6 @@ class Kept:
     # Where service, object store and Nomad listen; nodes on other machines must reach it.
     address: str = "127.0.0.1"
     postgres_password: str = field(default_factory=lambda: secrets.token_hex(20))
-    object_store_root: str = field(default_factory=lambda: secrets.token_hex(20))
     object_store_access: str = "local"
     object_store_secret: str = field(default_factory=lambda: secrets.token_hex(20))
     nomad_management_token: str = field(default_factory=lambda: str(uuid4()))
@@ -57,10 +56,12 @@ def load_kept(path: Path) -> Kept:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        # Stacks made before the object store knew one key only have it.
+        found.pop("object_store_root", None)
         return Kept(**(found | {"ports": Ports(**found["ports"])}))
     except FileNotFoundError:
         return Kept()
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SetupError(
             f"{path} cannot be read ({type(error).__name__}): it was changed, or made by another "
             "version. Restore it, or start with an empty data folder."

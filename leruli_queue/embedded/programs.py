@@ -14,7 +14,7 @@ import httpx
 from leruli_queue.errors import SetupError
 
 NOMAD_VARIABLE = "LERULI_QUEUE_NOMAD"
-VERSITYGW_VARIABLE = "LERULI_QUEUE_VERSITYGW"
+OBJECTS_VARIABLE = "LERULI_QUEUE_OBJECTS"
 POSTGRES_VARIABLE = "LERULI_QUEUE_POSTGRES_BIN"
 
 
@@ -23,7 +23,7 @@ class Programs:
     """Where the programs are."""
 
     nomad: Path
-    versitygw: Path
+    objects: Path
     postgres_bin: Path
     node_agent: Path
     docker_socket: Path
@@ -45,11 +45,12 @@ def find_programs(*, node: bool = True) -> Programs:
         missing.append(
             f"nomad (>= 1.11): put it on the PATH, name it in {NOMAD_VARIABLE}, or run `make tools`"
         )
-    versitygw = _find("versitygw", VERSITYGW_VARIABLE)
-    if versitygw is None:
+    # No versitygw of the admin's own: its key could list the buckets.
+    objects = _find("leruli-objects", OBJECTS_VARIABLE)
+    if objects is None:
         missing.append(
-            "versitygw (>= 1.8): put it on the PATH, name it in "
-            f"{VERSITYGW_VARIABLE}, or run `make tools`"
+            "leruli-objects (setup/objectstore): run `make tools`, or name one that was built "
+            f"elsewhere in {OBJECTS_VARIABLE}"
         )
     postgres = _postgres_bin()
     if postgres is None:
@@ -62,11 +63,11 @@ def find_programs(*, node: bool = True) -> Programs:
         missing.append("leruli-node: pip install leruli-node")
     docker_socket = _docker_socket()
     docker_notes = _check_docker(docker_socket, missing) if node else ()
-    if not (nomad and versitygw and postgres and node_agent) or missing:
+    if not (nomad and objects and postgres and node_agent) or missing:
         raise SetupError(
             "The stack cannot start; this is missing:\n" + "\n".join(f"  - {m}" for m in missing)
         )
-    return Programs(nomad, versitygw, postgres, node_agent, docker_socket, docker_notes)
+    return Programs(nomad, objects, postgres, node_agent, docker_socket, docker_notes)
 
 
 def _find(name: str, variable: str) -> Path | None:

@@ -72,14 +72,8 @@ class Stack:
             for note in prepare_database(folders, kept, settings):
                 self._progress.note(note)
         with self._progress.step("object store", object_store.url(kept)):
-            object_store.write_users(folders, kept)
-            object_store.remove_sockets(folders)
             self._launch(
-                object_store.iam_part(folders, kept, programs),
-                object_store.private_socket(folders).exists,
-            )
-            self._launch(
-                object_store.gateway_part(folders, kept, programs),
+                object_store.part(folders, kept, programs),
                 lambda: object_store.answers(kept),
             )
             object_store.make_code_bucket(kept)
@@ -129,8 +123,6 @@ class Stack:
                     f"{part.name} ended {_MOST_RESTARTS} times within a minute. Its log: {part.log}"
                 )
             running.restarts.append(now)
-            if part.name == "object store's users":
-                object_store.remove_sockets(self._folders)
             part.start()
             note_started(self._folders.started, [other.part for other in self._running])
             self._progress.note(f"{part.name} had ended and was started again")

@@ -148,6 +148,6 @@ def test_what_is_missing_is_said_all_at_once(tmp_path: Path) -> None:
 
 
 def test_what_holds_secrets_is_private(stack: StackOfTest) -> None:
-    for name in ("secrets.json", "env.sh", "admin.sh", "started.json", "objects-iam/iam.json"):
+    for name in ("secrets.json", "env.sh", "admin.sh", "started.json"):
         mode = (stack.data / name).stat().st_mode
         assert mode & WHO_MAY_READ == 0, name

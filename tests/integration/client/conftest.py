@@ -37,13 +37,13 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 _numbers = itertools.count(1)
 
-versity, fake = _sibling("versity"), _sibling("fake_service")
+objects, fake = _sibling("objects"), _sibling("fake_service")
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real S3 server."""
-    with versity.running_versitygw(tmp_path_factory.mktemp("s3")) as server:
+    with objects.running_objects(tmp_path_factory.mktemp("s3")) as server:
         _publish(server, fake.GROUP_TOKEN)
         yield server
 

@@ -56,6 +56,14 @@ def test_submits_the_folder(leruli, water, service, store):
     }
 
 
+def test_a_storage_that_knows_nothing_of_our_header_is_asked_for_the_bucket(store, s3, monkeypatch):
+    monkeypatch.setattr("leruli.quickput._MAKE_BUCKET", "X-Not-Known: 1\r\n")
+    for _ in range(2):
+        bucket = str(uuid.uuid4())
+        store.put_into_new(bucket, "run.tgz", b"content")
+        assert [item.size for item in store.list(bucket)] == [7]
+
+
 def test_defaults_are_those_of_the_published_client(leruli, water, service):
     assert leruli("task-submit", "psi4", "1.5", "psi4", cwd=water).returncode == 0
     (job,) = service.jobs.values()

@@ -86,13 +86,13 @@ class Store:
 
 @contextmanager
 def running_store(folder: Path) -> Iterator[Store]:
-    program = find_program("LERULI_QUEUE_VERSITYGW", "versitygw")
-    assert program, "versitygw is needed: set LERULI_QUEUE_VERSITYGW"
+    program = find_program("LERULI_QUEUE_OBJECTS", "leruli-objects")
+    assert program, "leruli-objects is needed: set LERULI_QUEUE_OBJECTS, or run `make tools`"
     (folder / "objects").mkdir(parents=True)
     access, secret, port = "access-" + secrets.token_hex(8), secrets.token_hex(20), free_port()
-    command = [program, "-p", f"127.0.0.1:{port}", "--quiet", "--keep-alive", "--health", "/health"]
-    command += ["posix", "--disable-object-lock-file", str(folder / "objects")]
-    environment = {**os.environ, "ROOT_ACCESS_KEY": access, "ROOT_SECRET_KEY": secret}
+    command = [program, "-listen", f"127.0.0.1:{port}", "-folder", str(folder / "objects")]
+    key = {"LERULI_OBJECTS_ACCESS": access, "LERULI_OBJECTS_SECRET": secret}
+    environment = {**os.environ, **key}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -106,7 +106,7 @@ def running_store(folder: Path) -> Iterator[Store]:
             return False
 
     try:
-        wait_for(healthy, what="versitygw")
+        wait_for(healthy, what="leruli-objects")
         pool = urllib3.PoolManager(maxsize=16, retries=urllib3.Retry(total=3))
         client = Minio(
             url.removeprefix("http://"),

@@ -110,6 +110,26 @@ def test_after_a_refusal_that_would_come_again_it_is_not_tried_again(status, goe
     assert len(server.requests) == (2 if goes_on else 1)
 
 
+@pytest.mark.parametrize("status", [404, 403, 301])
+def test_a_storage_that_makes_no_buckets_is_asked_once(status):
+    refusal = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
+    server = Server(DONE, refusal, DONE)
+    quick = lane(server)
+    assert quick.put("/a/run.tgz", b"content", make_bucket=True)
+    assert not quick.put("/b/run.tgz", b"content", make_bucket=True)
+    assert not quick.put("/b/run.tgz", b"content", make_bucket=True)
+    assert quick.put("/b")
+    asking = [b"\r\nX-Leruli-Make-Bucket: 1\r\n" in request for request in server.requests]
+    assert asking == [True, True, False]
+
+
+def test_a_busy_storage_may_make_the_next_bucket():
+    server = Server(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", DONE)
+    quick = lane(server)
+    assert not quick.put("/a/run.tgz", b"content", make_bucket=True)
+    assert quick.put("/b/run.tgz", b"content", make_bucket=True)
+
+
 def test_over_tls_with_a_certificate_that_is_trusted(tmp_path):
     certificates = TlsFolder(tmp_path)
     certificates.renew("global", ("127.0.0.1",), days=1)

@@ -34,9 +34,15 @@ def test_pins_have_hashes_and_no_address(file: Path) -> None:
         assert "--hash=sha256:" in pin, pin
 
 
-@pytest.mark.parametrize("folder", ["node_setup/nomad", "setup/versitygw"])
-def test_go_modules_are_pinned(folder: str) -> None:
-    """A tool, and a sum for every module: `go build -mod=readonly` needs no more."""
+@pytest.mark.parametrize(
+    ("folder", "wanted"),
+    [
+        ("node_setup/nomad", r"^tool \S+$"),
+        ("setup/objectstore", r"^require github\.com/versity/versitygw v\S+$"),
+    ],
+)
+def test_go_modules_are_pinned(folder: str, wanted: str) -> None:
+    """A tool or a library, and a sum for every module: `go build -mod=readonly` needs no more."""
     module = (ROOT / folder / "go.mod").read_text()
-    assert re.search(r"^tool \S+$", module, re.MULTILINE)
+    assert re.search(wanted, module, re.MULTILINE)
     assert len((ROOT / folder / "go.sum").read_text().splitlines()) > 100

@@ -1,4 +1,4 @@
-"""setup/tools.sh: which nomad and versitygw are taken, and that nothing half-made ever is."""
+"""setup/tools.sh: which nomad and leruli-objects are taken, and that nothing half-made ever is."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_takes_a_new_enough_one_from_the_path(script: Script, program: Program, 
     assert (tree / ".venv/bin/nomad").resolve() == nomad
 
 
-@pytest.mark.parametrize("says", ["Version  : v1.8.0", "Version  : v1.10.2"])
-def test_reads_the_version_of_versitygw(
-    script: Script, program: Program, tree: Path, says: str
+@pytest.mark.parametrize("version", ["v1.8.0", "v1.10.2"])
+def test_reads_the_version_of_the_object_store(
+    script: Script, program: Program, tree: Path, version: str
 ) -> None:
-    versitygw = program("versitygw", f"echo '{says}'; echo 'Build    : norev'")
-    assert script("setup/tools.sh", "versitygw").returncode == 0
-    assert (tree / ".venv/bin/versitygw").resolve() == versitygw
+    objects = program("leruli-objects", f"echo 'leruli-objects {version}'")
+    assert script("setup/tools.sh", "leruli-objects").returncode == 0
+    assert (tree / ".venv/bin/leruli-objects").resolve() == objects
 
 
 def test_builds_when_the_one_on_the_path_is_too_old(

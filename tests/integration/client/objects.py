@@ -1,0 +1,99 @@
+"""A real S3 server for tests: the one of the stack, whose one key may not list buckets."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server and a key for it."""
+
+    url: str
+    access: str
+    secret: str
+    root: Path  #: where the objects are, as files
+    kill: Callable[[], None]  #: end it as a crash of its machine would
+    start: Callable[[], None]  #: start it again and wait until it answers
+
+
+def find_objects() -> str:
+    """The program: LERULI_QUEUE_OBJECTS, else beside this Python, else on the PATH."""
+    named = os.environ.get("LERULI_QUEUE_OBJECTS")
+    beside = Path(sys.executable).with_name("leruli-objects")
+    found = named or (str(beside) if beside.exists() else shutil.which("leruli-objects"))
+    if not found:
+        raise RuntimeError("no leruli-objects: run `make tools`, or set LERULI_QUEUE_OBJECTS")
+    return found
+
+
+@contextlib.contextmanager
+def running_objects(folder: Path) -> Iterator[S3Server]:
+    """Start the server with its data in `folder`; stop it when the block ends."""
+    program, root = find_objects(), folder / "objects"
+    root.mkdir(parents=True)
+    access, secret = "client-tests", secrets.token_hex(20)
+    key = {"LERULI_OBJECTS_ACCESS": access, "LERULI_OBJECTS_SECRET": secret}
+    port = _free_port()
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        with (folder / "log").open("ab") as log:
+            running.append(
+                subprocess.Popen(
+                    [program, "-listen", f"127.0.0.1:{port}", "-folder", root],
+                    env={**os.environ, **key},
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+        _wait_for(lambda: _answers(port))
+
+    def kill() -> None:
+        process = running.pop()
+        process.kill()
+        process.wait()
+
+    try:
+        start()
+        yield S3Server(f"http://127.0.0.1:{port}", access, secret, root, kill, start)
+    finally:
+        for process in running:
+            process.terminate()
+            process.wait(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError("leruli-objects did not start; see its log")
+        time.sleep(0.02)
