@@ -14,6 +14,7 @@ import httpx
 from leruli_queue.errors import SetupError
 
 NOMAD_VARIABLE = "LERULI_QUEUE_NOMAD"
+STAGE_VARIABLE = "LERULI_QUEUE_STAGE"
 VERSITYGW_VARIABLE = "LERULI_QUEUE_VERSITYGW"
 POSTGRES_VARIABLE = "LERULI_QUEUE_POSTGRES_BIN"
 
@@ -23,6 +24,7 @@ class Programs:
     """Where the programs are."""
 
     nomad: Path
+    stage: Path
     versitygw: Path
     postgres_bin: Path
     node_agent: Path
@@ -45,6 +47,12 @@ def find_programs(*, node: bool = True) -> Programs:
         missing.append(
             f"nomad (>= 1.11): put it on the PATH, name it in {NOMAD_VARIABLE}, or run `make tools`"
         )
+    stage = _find("leruli-stage", STAGE_VARIABLE)
+    if stage is None:
+        missing.append(
+            "leruli-stage (what Nomad runs stage tasks with): name it in "
+            f"{STAGE_VARIABLE}, or run `make tools`"
+        )
     versitygw = _find("versitygw", VERSITYGW_VARIABLE)
     if versitygw is None:
         missing.append(
@@ -62,11 +70,11 @@ def find_programs(*, node: bool = True) -> Programs:
         missing.append("leruli-node: pip install leruli-node")
     docker_socket = _docker_socket()
     docker_notes = _check_docker(docker_socket, missing) if node else ()
-    if not (nomad and versitygw and postgres and node_agent) or missing:
+    if not (nomad and stage and versitygw and postgres and node_agent) or missing:
         raise SetupError(
             "The stack cannot start; this is missing:\n" + "\n".join(f"  - {m}" for m in missing)
         )
-    return Programs(nomad, versitygw, postgres, node_agent, docker_socket, docker_notes)
+    return Programs(nomad, stage, versitygw, postgres, node_agent, docker_socket, docker_notes)
 
 
 def _find(name: str, variable: str) -> Path | None:
