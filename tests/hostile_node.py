@@ -139,9 +139,10 @@ class HostileNode:
         state.mkdir(parents=True, exist_ok=True)
         (state / "client-id").write_text(self.node_id)
         # It has what jobs need of a node, so that nothing but the fences keeps them from it.
-        plugins = self.folder / "plugins"
-        plugins.mkdir(exist_ok=True)
-        (plugins / "leruli_stage").symlink_to(self.nomad.with_name("leruli-stage"))
+        stage = self.folder / "plugins" / "leruli_stage"
+        stage.parent.mkdir(exist_ok=True)
+        stage.unlink(missing_ok=True)
+        stage.symlink_to(self.nomad.with_name("leruli-stage"))
         (state / "intro_token.jwt").write_text(self.answer["nomad"]["introtoken"])
         http, rpc, serf = _free_ports(3)
         configuration = {
@@ -175,7 +176,7 @@ class HostileNode:
                 "memory_total_mb": 256000,
                 "options": {"driver.allowlist": "docker,leruli_stage"},
             },
-            "plugin_dir": str(plugins),
+            "plugin_dir": str(stage.parent),
             "plugin": [{"leruli_stage": {"config": {"socket": str(self.folder / "none")}}}],
         }
         path = self.folder / "nomad.json"
