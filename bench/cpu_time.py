@@ -138,7 +138,4 @@ class _Tree:
             return root or OTHER
         if self._parts.get(process) == NODE:
             return "node agent"
-        # Nomad is started by the name of a link, and starts itself by that of the file.
-        if name == "nomad":
-            return "Nomad's client"
-        return "stage tasks: Nomad's executors" if "nomad" in name else f"stage tasks: {name}"
+        return {"nomad": "Nomad's client", "leruli_stage": "stage tasks"}.get(name, f"node: {name}")

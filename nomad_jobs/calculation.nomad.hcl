@@ -53,14 +53,13 @@ job "calculation" {
     }
 
     task "stage-in" {
-      driver = "raw_exec"
+      driver = "leruli_stage"
       lifecycle {
         hook    = "prestart"
         sidecar = false
       }
       config {
-        command = "${meta.leruli_python}"
-        args    = ["-I", "-S", "${meta.leruli_stage}", "in", "${meta.leruli_socket}"]
+        stage = "in"
       }
       resources {
         cpu    = 10
@@ -113,13 +112,12 @@ job "calculation" {
     }
 
     task "stage-out" {
-      driver = "raw_exec"
+      driver = "leruli_stage"
       lifecycle {
         hook = "poststop"
       }
       config {
-        command = "${meta.leruli_python}"
-        args    = ["-I", "-S", "${meta.leruli_stage}", "out", "${meta.leruli_socket}"]
+        stage = "out"
       }
       resources {
         cpu    = 10

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -86,7 +87,8 @@ def _listens(stack: SoakStack) -> bool:
     try:
         configuration = json.loads((stack.folders.node / "nomad.json").read_text(encoding="utf-8"))
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(configuration["client"]["meta"]["leruli_socket"])
+            plugins = ChainMap(*configuration["plugin"])
+            probe.connect(plugins["leruli_stage"]["config"]["socket"])
     except OSError:
         return False
     return True

@@ -138,6 +138,11 @@ class HostileNode:
         state = self.folder / "data" / "client"
         state.mkdir(parents=True, exist_ok=True)
         (state / "client-id").write_text(self.node_id)
+        # It has what jobs need of a node, so that nothing but the fences keeps them from it.
+        stage = self.folder / "plugins" / "leruli_stage"
+        stage.parent.mkdir(exist_ok=True)
+        stage.unlink(missing_ok=True)
+        stage.symlink_to(self.nomad.with_name("leruli-stage"))
         (state / "intro_token.jwt").write_text(self.answer["nomad"]["introtoken"])
         http, rpc, serf = _free_ports(3)
         configuration = {
@@ -169,9 +174,10 @@ class HostileNode:
                 "meta": dict(meta or {}),
                 "cpu_total_compute": 64000,
                 "memory_total_mb": 256000,
-                "options": {"driver.allowlist": "docker,raw_exec"},
+                "options": {"driver.allowlist": "docker,leruli_stage"},
             },
-            "plugin": [{"raw_exec": {"config": {"enabled": True}}}],
+            "plugin_dir": str(stage.parent),
+            "plugin": [{"leruli_stage": {"config": {"socket": str(self.folder / "none")}}}],
         }
         path = self.folder / "nomad.json"
         path.write_text(json.dumps(configuration))

@@ -11,7 +11,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/nomad/client/structs"
 	"github.com/hashicorp/nomad/drivers/docker"
-	"github.com/hashicorp/nomad/drivers/rawexec"
 	"github.com/hashicorp/nomad/helper/pluginutils/loader"
 	"github.com/hashicorp/nomad/plugins/base"
 	"github.com/hashicorp/nomad/plugins/drivers"
@@ -25,8 +24,8 @@ import (
 func playedDrivers(agent *agent) map[loader.PluginID]*loader.InternalPluginConfig {
 	played := map[loader.PluginID]*loader.InternalPluginConfig{}
 	for name, real := range map[string]func(context.Context, hclog.Logger) drivers.DriverPlugin{
-		"raw_exec": rawexec.NewRawExecDriver,
-		"docker":   docker.NewDockerDriver,
+		"leruli_stage": newStageDriver,
+		"docker":       docker.NewDockerDriver,
 	} {
 		id := loader.PluginID{Name: name, PluginType: base.PluginTypeDriver}
 		played[id] = &loader.InternalPluginConfig{

@@ -126,7 +126,7 @@ func clientConfig(cluster *Cluster, node *Node, ca string, logger hclog.Logger) 
 	conf.ACLEnabled = true
 	conf.APIListenerRegistrar = config.NoopAPIListenerRegistrar{}
 	conf.Options = map[string]string{
-		"driver.allowlist":     "docker,raw_exec",
+		"driver.allowlist":     "docker,leruli_stage",
 		"fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean,consul,vault,cni,plugins_cni",
 	}
 	conf.GetDefaultVault().Enabled = pointer.Of(false)
@@ -137,10 +137,7 @@ func clientConfig(cluster *Cluster, node *Node, ca string, logger hclog.Logger) 
 	}
 	conf.Node = &structs.Node{
 		Datacenter: cluster.Datacenter, Name: node.ID, NodePool: node.Pool, HTTPAddr: "127.0.0.1:1",
-		Meta: map[string]string{
-			"leruli_python": "/simulated", "leruli_stage": "/simulated",
-			"leruli_socket": "/simulated", "leruli_jobs": "/simulated",
-		},
+		Meta:       map[string]string{"leruli_jobs": "/simulated"},
 		TLSEnabled: true,
 	}
 	conf.Node.Canonicalize()

@@ -81,6 +81,7 @@ def node_part(folders: Folders, kept: Kept, programs: Programs) -> Part:
         "LERULI_NODE_DIR": str(folders.node),
         "LERULI_NODE_DOCKER_SOCKET": str(programs.docker_socket),
         "LERULI_NODE_NOMAD": str(programs.nomad),
+        "LERULI_NODE_STAGE": str(programs.stage),
     }
     return Part(
         name="node",

@@ -7,13 +7,13 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 
 from leruli_node import __version__, processes
 from leruli_node.certificate import NodeTls
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
 from leruli_node.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, AgentError, Interrupted
-from leruli_node.executors import end_executors
 from leruli_node.folders import (
     lock_root,
     make_ballast,
@@ -23,7 +23,12 @@ from leruli_node.folders import (
 )
 from leruli_node.images import Images, load_lock_folder
 from leruli_node.join import join
-from leruli_node.nomad_client import NomadClient, remove_allocations, write_config
+from leruli_node.nomad_client import (
+    NomadClient,
+    link_stage_driver,
+    remove_allocations,
+    write_config,
+)
 from leruli_node.object_store import ObjectStore
 from leruli_node.receipts import Receipts
 from leruli_node.reporter import Reporter, Subject, nomad_version
@@ -50,13 +55,10 @@ class Agent:
     """One node agent. `run` blocks until a signal ended it."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.nomad is None:
-            raise AgentError(
-                "the nomad program was not found; set LERULI_NODE_NOMAD to its path.",
-                EXIT_UNAVAILABLE,
-            )
+        self._nomad_program = _must_run(settings.nomad, "nomad", "LERULI_NODE_NOMAD")
+        # Without it Nomad would run, and the node be ready, but get no job.
+        self._stage_program = _must_run(settings.stage, "leruli-stage", "LERULI_NODE_STAGE")
         self._settings = settings
-        self._nomad_program = settings.nomad
         self.folders = make_folders(settings.node_dir)
         self._lock = lock_root(settings.node_dir)
         remove_unfinished(self.folders)
@@ -169,6 +171,7 @@ class Agent:
         first = self._facts.nodeid is None
         if not first and self._facts.nodeid != joined.nodeid:
             self._forget_all(str(self._facts.nodeid))
+        link_stage_driver(self.folders, self._stage_program)
         port = write_config(self._settings, self.folders, self._tls, joined, self._facts.nomad_port)
         self._facts = NodeFacts(joined.nodeid, joined.imageprefix, port)
         write_node(self.folders.node_file, self._facts)
@@ -292,8 +295,6 @@ class Agent:
             log.info("ended processes that Nomad left", extra={"count": ended})
         self._give_back()
         if self._nomad is not None and not self._store.all():
-            # Of an earlier Nomad too, which was killed with an earlier agent.
-            end_executors(self.folders.nomad_allocations, forgotten_only=False)
             remove_allocations(self.folders.nomad_data)
         self._receipts.wait_empty(1.0 if self._hurry.is_set() else 5.0)
         self._receipts.stop()
@@ -363,3 +364,12 @@ class Agent:
             else:
                 self._stage_out.settle(state.id)
         self._sweep(nodeid)
+
+
+def _must_run(program: Path | None, name: str, variable: str) -> Path:
+    """The program. Raises AgentError where there is none."""
+    if program is None or not os.access(program, os.X_OK):
+        raise AgentError(
+            f"the {name} program was not found; set {variable} to its path.", EXIT_UNAVAILABLE
+        )
+    return program

@@ -45,9 +45,9 @@ class Folders:
         return self.root / "nomad.json"
 
     @property
-    def nomad_allocations(self) -> Path:
-        """Where Nomad has a folder for each allocation that it knows."""
-        return self.nomad_data / "alloc"
+    def nomad_plugins(self) -> Path:
+        """Where Nomad finds the driver of the stage tasks."""
+        return self.root / "plugins"
 
     def job(self, attempt_key: str) -> Path:
         """The folder of one attempt: rundir/ and control/ in it are mounted in its container."""
@@ -79,6 +79,7 @@ def make_folders(root: Path) -> Folders:
             folders.jobs,
             folders.logs,
             folders.tls,
+            folders.nomad_plugins,
         ):
             _private(folder)
         folders.nomad_data.mkdir(mode=0o711, exist_ok=True)

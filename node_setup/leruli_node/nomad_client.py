@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from leruli_node import launch, processes
-from leruli_node import stage as stage_script
 from leruli_node.certificate import NodeTls
 from leruli_node.folders import Folders, write_file
 from leruli_node.join import Joined
@@ -26,9 +25,10 @@ log = logging.getLogger(__name__)
 
 _LOG_BYTES = 10 * 2**20
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "USER")
-# Nomad starts itself anew for each stage task, and in such a short life collects garbage for
-# nothing; the limit is for the client itself, which lives long.
+# It has little that lives long, and collects it the less often; the limit is for when it has much.
 _GO_RUNTIME = {"GOGC": "400", "GOMEMLIMIT": "256MiB"}
+# What runs the stage tasks (node_setup/nomad/stage): Nomad knows it by this name, also of its file.
+STAGE_DRIVER = "leruli_stage"
 # Nomad was well when it ran this long (seconds): the next restart is quick again.
 _WELL = 60.0
 
@@ -45,17 +45,12 @@ def client_config(
     `ports` are http, rpc and serf on 127.0.0.1; a client listens on the first only.
     """
     http, rpc, serf = ports
-    meta = {
-        "leruli_python": sys.executable,
-        "leruli_stage": os.path.abspath(stage_script.__file__),
-        "leruli_socket": str(folders.socket),
-        "leruli_jobs": str(folders.jobs),
-    }
     return {
         "region": joined.region,
         "datacenter": joined.datacenter,
         "name": joined.nodeid,
         "data_dir": str(folders.nomad_data),
+        "plugin_dir": str(folders.nomad_plugins),
         "bind_addr": "127.0.0.1",
         "ports": {"http": http, "rpc": rpc, "serf": serf},
         "advertise": {
@@ -90,7 +85,7 @@ def client_config(
             "enabled": True,
             "servers": joined.servers,
             "node_pool": joined.pool,
-            "meta": meta,
+            "meta": {"leruli_jobs": str(folders.jobs)},
             "cpu_total_compute": settings.cores * 1000,
             "memory_total_mb": settings.memory_mb,
             "max_kill_timeout": "120s",
@@ -101,12 +96,12 @@ def client_config(
             "gc_interval": "30s",
             "gc_parallel_destroys": 4,
             "options": {
-                "driver.allowlist": "docker,raw_exec",
+                "driver.allowlist": f"docker,{STAGE_DRIVER}",
                 "fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean",
             },
         },
         "plugin": [
-            {"raw_exec": {"config": {"enabled": True}}},
+            {STAGE_DRIVER: {"config": {"socket": str(folders.socket)}}},
             {
                 "docker": {
                     "config": {
@@ -154,6 +149,16 @@ def write_config(
     tls.keep_first(joined.certificate)
     write_file(folders.nomad_config, json.dumps(config, indent=1).encode())
     return port
+
+
+def link_stage_driver(folders: Folders, program: Path) -> None:
+    """Have Nomad find the stage tasks' driver, in a folder in which there is nothing else."""
+    link = folders.nomad_plugins / STAGE_DRIVER
+    # Left of an agent that was killed in between, it is as good as new.
+    begun = link.with_name(f".{STAGE_DRIVER}.tmp")
+    begun.unlink(missing_ok=True)
+    begun.symlink_to(program)
+    os.replace(begun, link)
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""The agent as guardian of what Nomad leaves behind: executors and loggers without a parent."""
+"""The agent as guardian of what Nomad leaves behind: helpers without a parent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -24,18 +23,13 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def all_processes() -> Iterator[tuple[int, Path]]:
-    """Yield each process id with its folder in /proc, which may be gone when it is read."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            yield int(entry.name), entry
-
-
 def children() -> set[int]:
     """The process ids of our children, also of those that ended and were not reaped."""
     own = os.getpid()
     found = set()
-    for pid, entry in all_processes():
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
         try:
             text = (entry / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -43,7 +37,7 @@ def children() -> set[int]:
         # The command's name is in parentheses and can hold anything.
         fields = text[text.rindex(")") + 2 :].split()
         if int(fields[1]) == own:
-            found.add(pid)
+            found.add(int(entry.name))
     return found
 
 

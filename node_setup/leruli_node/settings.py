@@ -40,6 +40,7 @@ class Settings:
     docker_socket: Path
     nomad: Path | None
     nomad_port: int
+    stage: Path | None
     grace_seconds: float
     drain_seconds: float
     patience_seconds: float
@@ -74,7 +75,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if "${" in str(node_dir) or ":" in str(node_dir):
         # The path stands in Nomad's meta, which is interpolated, and in a bind mount's text.
         reader.wrong.append("LERULI_NODE_DIR (must not contain ':' or '${')")
-    nomad = reader.optional("LERULI_NODE_NOMAD")
     settings = Settings(
         base_url=base_url,
         s3_server=s3_server,
@@ -88,8 +88,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         cores=reader.number("LERULI_NODE_CORES", machine_cores(), 1),
         memory_mb=reader.number("LERULI_NODE_MEMORY_MB", default_memory_mb(), 64),
         docker_socket=_docker_socket(reader, environ),
-        nomad=Path(os.path.abspath(nomad)) if nomad else find_nomad(environ),
+        nomad=_program(reader, "LERULI_NODE_NOMAD", "nomad"),
         nomad_port=reader.number("LERULI_NODE_NOMAD_PORT", 0, 0),
+        stage=_program(reader, "LERULI_NODE_STAGE", "leruli-stage"),
         grace_seconds=reader.number("LERULI_NODE_GRACE_SECONDS", 30, 0),
         drain_seconds=reader.number("LERULI_NODE_DRAIN_SECONDS", 120, 0),
         patience_seconds=reader.number("LERULI_NODE_PATIENCE_SECONDS", 600, 1),
@@ -115,12 +116,13 @@ def default_memory_mb() -> int:
     return max(64, total - max(512, total // 20))
 
 
-def find_nomad(environ: Mapping[str, str]) -> Path | None:
-    """The nomad program beside this Python, else on the PATH, else None."""
-    beside = Path(sys.executable).parent / "nomad"
-    if os.access(beside, os.X_OK):
+def _program(reader: _Reader, variable: str, name: str) -> Path | None:
+    """The program that is named, else the one beside this Python, else on the PATH, else None."""
+    given = reader.optional(variable)
+    beside = Path(sys.executable).parent / name
+    if not given and os.access(beside, os.X_OK):
         return beside
-    found = shutil.which("nomad", path=environ.get("PATH", os.defpath))
+    found = given or shutil.which(name, path=reader.environ.get("PATH", os.defpath))
     return Path(os.path.abspath(found)) if found else None
 
 

@@ -1,11 +1,10 @@
-"""Removing what nobody knows any more: job folders, containers and executors left by a crash."""
+"""Removing what nobody knows any more: job folders and containers left by a crash."""
 
 from __future__ import annotations
 
 import logging
 
 from leruli_node.docker_engine import DockerEngine
-from leruli_node.executors import end_executors
 from leruli_node.folders import Folders
 from leruli_node.rundir_access import RundirAccess
 from leruli_node.state import AttemptStore
@@ -23,12 +22,9 @@ def sweep(
     """Remove left-overs of this node and return how many there were.
 
     Safe at any time: a state file is written before folder and container are made and removed
-    after they are, and Nomad keeps the folder of an allocation while anything of it runs. Raises
-    DockerAway, DockerRefused.
+    after they are. Raises DockerAway, DockerRefused.
     """
-    count = end_executors(folders.nomad_allocations, forgotten_only=True)
-    if count:
-        log.warning("ended executors that Nomad has forgotten", extra={"count": count})
+    count = 0
     containers = engine.list_own(nodeid)
     for container in containers:
         if not store.has(container.attempt_key):

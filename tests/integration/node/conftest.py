@@ -3,16 +3,21 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import urllib.error
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import node_nomad
 import node_rig
 from node_fake_service import FakeService
+
+from leruli_queue.nodes.certificates import load_authority
 
 
 @pytest.fixture(scope="session")
@@ -46,4 +51,42 @@ def rig(tmp_path: Path, node_store: node_rig.Store, plain_archive: bytes) -> Ite
         made.start()
         yield made
     finally:
+        made.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[node_nomad.Server]:
+    with node_nomad.running_server(tmp_path / "server") as made:
+        yield made
+
+
+@pytest.fixture
+def nomad_rig(
+    tmp_path: Path, server: node_nomad.Server, node_store: node_rig.Store, plain_archive: bytes
+) -> Iterator[node_rig.Rig]:
+    assert node_nomad.NOMAD
+    token = "lqg-" + uuid.uuid4().hex[:26]
+    node_store.client.make_bucket(f"code-{token}")
+    service = FakeService([server.rpc], load_authority(server.tls.ca, server.tls.ca_key))
+    wanted = {"NodePool": node_nomad.POOL, "NodeName": service.nodeid, "TTL": "5m"}
+
+    def introduce() -> Any:
+        # A server that has just begun has no key to sign with and answers 500.
+        try:
+            return server.call("POST", "acl/identity/client-introduction-token", wanted)
+        except urllib.error.HTTPError:
+            return None
+
+    introduction = node_rig.wait_for(introduce, 30, "an introduction token")
+    service.nomad["introtoken"] = introduction["JWT"]
+    made = node_rig.Rig(
+        tmp_path, node_store, service, token, {"LERULI_NODE_NOMAD": node_nomad.NOMAD}
+    )
+    made.publish("plain", "1", plain_archive)
+    try:
+        made.start()
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.stop()
         made.close()

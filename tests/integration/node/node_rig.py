@@ -31,7 +31,6 @@ from minio import Minio
 from node_fake_service import FakeService
 
 PACKAGE = Path(__file__).parents[3] / "node_setup"
-STAGE = PACKAGE / "leruli_node" / "stage.py"
 PLAIN_IMAGE = "leruli-test:1"
 USER_IMAGE = "leruli-test-user:1"
 
@@ -39,6 +38,10 @@ USER_IMAGE = "leruli-test-user:1"
 def find_program(variable: str, name: str) -> str | None:
     beside = Path(sys.executable).parent / name
     return os.environ.get(variable) or (str(beside) if beside.exists() else shutil.which(name))
+
+
+STAGE = find_program("LERULI_QUEUE_STAGE", "leruli-stage")
+assert STAGE is not None, "no leruli-stage: set LERULI_QUEUE_STAGE, or run `make tools`"
 
 
 def free_port() -> int:
@@ -290,7 +293,7 @@ class Rig:
             "NOMAD_ALLOC_ID": job.alloc,
         }
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(STAGE), direction, str(self.socket)],
+            [STAGE, direction, str(self.socket)],
             env=environment,
             stderr=subprocess.PIPE,
         )

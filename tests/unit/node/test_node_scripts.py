@@ -1,4 +1,4 @@
-"""main.sh in real shells, and the stage script against a socket."""
+"""main.sh in real shells, and leruli-stage, run by hand, against a socket."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-import leruli_node
 from leruli_node.main_script import MAIN_SCRIPT, write_control
 
-STAGE = Path(leruli_node.__file__).parent / "stage.py"
+STAGE = Path(sys.executable).with_name("leruli-stage")
 SHELLS = [s for s in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(s[0])]
 TOOLS = ("sh", "mkdir", "rm", "sleep", "setsid", "cat")
 
@@ -99,18 +98,17 @@ def test_a_job_that_ends_its_own_group(tmp_path: Path, shell: list[str], with_ba
     assert (rundir / "joberr.txt").read_text() == ""
 
 
-def environment() -> dict[bytes, bytes]:
-    return {
-        b"NOMAD_META_job": b"00000000-0000-4000-8000-000000000001",
-        b"NOMAD_META_attempt": b"2",
-        b"NOMAD_ALLOC_ID": b"alloc",
-    }
+ENVIRONMENT = {
+    "NOMAD_META_job": "00000000-0000-4000-8000-000000000001",
+    "NOMAD_META_attempt": "2",
+    "NOMAD_ALLOC_ID": "alloc",
+}
 
 
-def stage(direction: str, path: Path) -> subprocess.Popen[str]:
+def stage(direction: str, path: Path, *seconds: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(STAGE), direction, str(path)],
-        env=environment(),
+        [str(STAGE), direction, str(path), *seconds],
+        env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -131,7 +129,7 @@ def test_stage_asks_again_after_a_dropped_connection(tmp_path: Path) -> None:
             path.unlink()
             time.sleep(0.2)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     process = stage("out", path)
     assert process.wait(20) == 7
@@ -141,26 +139,24 @@ def test_stage_asks_again_after_a_dropped_connection(tmp_path: Path) -> None:
     assert lines == [b"out 00000000-0000-4000-8000-000000000001 2 alloc\n"] * 3
 
 
-def test_stage_gives_up_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from leruli_node import stage as module
-
-    monkeypatch.setitem(module.PATIENCE, "in", 0.3)
+def test_stage_gives_up_after_its_time(tmp_path: Path) -> None:
     started = time.monotonic()
-    assert module.main(["stage.py", "in", str(tmp_path / "none")], environment()) == 75
+    assert stage("in", tmp_path / "none", "0.3").wait(20) == 75
     assert 0.3 <= time.monotonic() - started < 3
-    assert module.PATIENCE["out"] == 86400
-    assert module.main(["stage.py", "up", "x"], environment()) == 64
-    assert module.main(["stage.py", "in", "x"], {}) == 64
 
 
-def test_stage_imports_what_the_interpreter_has() -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-X", "importtime", str(STAGE)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "_socket" in imported
-    # Twice a job, and each takes about as long as all the rest.
-    assert not imported & {"os", "socket", "selectors", "enum", "re"}
+def test_stage_goes_on_asking_when_no_time_is_named(tmp_path: Path) -> None:
+    asked = [stage(direction, tmp_path / "none") for direction in ("in", "out")]
+    with pytest.raises(subprocess.TimeoutExpired):
+        asked[0].wait(2)
+    assert asked[1].poll() is None
+    for process in asked:
+        process.kill()
+        process.wait()
+
+
+def test_stage_refuses_what_is_no_stage(tmp_path: Path) -> None:
+    assert stage("up", tmp_path / "x").wait(20) == 64
+    done = subprocess.run([str(STAGE), "in", "x"], env={}, capture_output=True, text=True)
+    assert done.returncode == 64
+    assert done.stderr.startswith("usage: leruli-stage in|out SOCKET")

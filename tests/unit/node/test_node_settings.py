@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from leruli_node import logs
+from leruli_node.agent import Agent
 from leruli_node.errors import AgentError
 from leruli_node.folders import (
     LONGEST_SOCKET_PATH,
@@ -49,6 +50,17 @@ def test_all_that_is_missing_is_named_at_once() -> None:
     for name in ("GROUP_TOKEN", "COMPUTE_SECRET", "S3_SERVER", "S3_SECRET", "NODE_CORES"):
         assert f"LERULI_{name}" in text
     assert "LERULI_S3_ACCESS" not in text
+
+
+@pytest.mark.parametrize("name", ["NOMAD", "STAGE"])
+def test_a_program_that_is_missing_is_named(tmp_path: Path, name: str) -> None:
+    programs = {"LERULI_NODE_NOMAD": "/bin/true", "LERULI_NODE_STAGE": "/bin/true"}
+    programs[f"LERULI_NODE_{name}"] = "/nowhere/program"
+    settings = read_settings({**COMPLETE, **programs, "LERULI_NODE_DIR": str(tmp_path / "node")})
+    with pytest.raises(AgentError, match=f"set LERULI_NODE_{name} to its path") as caught:
+        Agent(settings)
+    assert caught.value.exit_code == 69
+    assert not (tmp_path / "node").exists()
 
 
 def test_secret_from_a_file(tmp_path: Path) -> None:
