@@ -67,9 +67,12 @@ func (buckets making) make(ctx context.Context, bucket string) error {
 // isToMakeBucket tells whether the request is a PUT by the group's key with the header.
 func isToMakeBucket(ctx context.Context) bool {
 	request, ok := ctx.(*fasthttp.RequestCtx)
-	return ok && request.IsPut() && len(request.Request.Header.Peek(makeBucketHeader)) > 0 &&
-		// Set once the signature is right. No PUT comes this far without one, and none shall ever.
-		request.UserValue(string(utils.ContextKeyAccount)) != nil
+	if !ok || !request.IsPut() || len(request.Request.Header.Peek(makeBucketHeader)) == 0 {
+		return false
+	}
+	// Nobody, until the signature is right. No PUT comes this far without one, and none shall ever.
+	account, ok := request.UserValue(string(utils.ContextKeyAccount)).(auth.Account)
+	return ok && account.Access != ""
 }
 
 func isMissing(err error) bool {
