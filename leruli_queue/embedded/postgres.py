@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +21,7 @@ from leruli_queue.errors import SetupError
 
 _USER = "leruli"
 _DATABASE = "postgres"
+_ORPHANS_END_WITHIN_S = 5.0
 
 
 def database_url(folders: Folders, kept: Kept) -> str:
@@ -72,7 +75,40 @@ def postgres_part(folders: Folders, programs: Programs) -> Part:
         log=folders.logs / "postgres.log",
         # Its fast shutdown: SIGTERM would wait for every client to leave.
         end_signal=signal.SIGINT,
+        clear=lambda: end_orphans(folders),
     )
+
+
+def end_orphans(folders: Folders) -> None:
+    """End the server processes of the cluster whose postmaster was killed.
+
+    One at work does not notice that for as long as its statement takes, and until it has ended no
+    other server starts on the same data. They are told what an immediate shutdown tells them; the
+    next start recovers from the log.
+    """
+    deadline = time.monotonic() + _ORPHANS_END_WITHIN_S
+    number = signal.SIGQUIT
+    while orphans := _processes_of(folders.postgres):
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        time.sleep(0.1)
+        if time.monotonic() > deadline:
+            number = signal.SIGKILL
+
+
+def _processes_of(cluster: Path) -> list[int]:
+    """Return PostgreSQL's processes at work in the cluster's folder, which they all start in."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        # Another user's, or gone meanwhile.
+        with contextlib.suppress(OSError):
+            is_server = (process / "comm").read_text(encoding="utf-8") == "postgres\n"
+            if is_server and (process / "cwd").readlink() == cluster.resolve():
+                found.append(int(process.name))
+    return found
 
 
 def answers(url: str) -> bool:

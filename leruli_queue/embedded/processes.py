@@ -35,10 +35,13 @@ class Part:
     patience_s: float = 15.0
     # An exit code with which it says that starting it again is of no use.
     final_code: int | None = None
+    # Ends what an earlier process of it that was killed left behind, where the next stumbles on it.
+    clear: Callable[[], None] = lambda: None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Start it, its output in its log."""
+        self.clear()
         command = ["setpriv", "--pdeathsig", self.end_signal.name.removeprefix("SIG"), "--"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from http.client import HTTPConnection
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -38,13 +37,6 @@ def kept() -> Kept:
     kept = Kept(group_token="lqg-test")
     choose_ports(kept, wanted_service_port=None)
     return kept
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    folders = Folders(tmp_path)
-    folders.make()
-    return folders
 
 
 @pytest.fixture
