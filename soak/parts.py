@@ -22,7 +22,7 @@ WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = $1::bigint
 
 NAMES = (
     *("PostgreSQL", "service", "dispatcher", "Nomad server", "object store"),
-    *("object store's users", "node", "Nomad client"),
+    *("node", "Nomad client"),
 )
 """Of all parts; `node` is the node's agent, and `Nomad client` the Nomad under it."""
 
@@ -51,7 +51,6 @@ def parts_of(stack: SoakStack) -> list[Part]:
         of_stack("dispatcher", lambda: _has_leader(stack)),
         of_stack("Nomad server", lambda: nomad_server.has_leader(folders, kept)),
         of_stack("object store", lambda: object_store.answers(kept)),
-        of_stack("object store's users", stack.has_object_store),
         of_stack("node", lambda: _listens(stack)),
         Part("Nomad client", stack.nomad_client_pid, lambda: _client_is_ready(stack)),
     ]

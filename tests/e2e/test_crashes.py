@@ -139,7 +139,7 @@ def test_the_node_agent_is_killed_while_a_job_runs(stack: StackOfTest, folder: P
 def test_every_other_part_is_killed_while_a_job_runs(stack: StackOfTest, folder: Path) -> None:
     stack.submit(folder, "echo ran >> runs; sleep 12; echo done")
     stack.wait_for_state(folder, "running")
-    for part in ("PostgreSQL", "object store", "object store's users", "Nomad server", "service"):
+    for part in ("PostgreSQL", "object store", "Nomad server", "service"):
         stack.kill(part)
     wait_for(
         lambda: len(json.loads((stack.data / "started.json").read_text())) == 7,
