@@ -21,8 +21,13 @@ WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = $1::bigint
 
 
 NAMES = (
-    *("PostgreSQL", "service", "dispatcher", "Nomad server", "object store"),
-    *("node", "Nomad client"),
+    "PostgreSQL",
+    "service",
+    "dispatcher",
+    "Nomad server",
+    "object store",
+    "node",
+    "Nomad client",
 )
 """Of all parts; `node` is the node's agent, and `Nomad client` the Nomad under it."""
 
