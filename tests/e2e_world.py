@@ -75,9 +75,13 @@ class StackOfTest:
         kept = {name: os.environ[name] for name in os.environ if not name.startswith("LERULI")}
         return kept | read_exports(self.data / "env.sh") | {"PATH": f"{BIN}:{os.environ['PATH']}"}
 
+    def pids(self) -> dict[str, int]:
+        """The parts that run."""
+        noted = json.loads((self.data / "started.json").read_text())
+        return {part: process[0] for part, process in noted.items()}
+
     def pid_of(self, part: str) -> int:
-        pid: int = json.loads((self.data / "started.json").read_text())[part][0]
-        return pid
+        return self.pids()[part]
 
     def kill(self, part: str, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(self.pid_of(part), number)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -139,10 +138,15 @@ def test_the_node_agent_is_killed_while_a_job_runs(stack: StackOfTest, folder: P
 def test_every_other_part_is_killed_while_a_job_runs(stack: StackOfTest, folder: Path) -> None:
     stack.submit(folder, "echo ran >> runs; sleep 12; echo done")
     stack.wait_for_state(folder, "running")
-    for part in ("PostgreSQL", "object store", "Nomad server", "service"):
+    before = stack.pids()
+    killed = ("PostgreSQL", "object store", "Nomad server", "service")
+    for part in killed:
         stack.kill(part)
     wait_for(
-        lambda: len(json.loads((stack.data / "started.json").read_text())) == 7,
+        lambda: (
+            stack.pids().keys() == before.keys()
+            and all(stack.pids()[part] != before[part] for part in killed)
+        ),
         seconds=20,
         what="all parts run again",
     )
