@@ -26,9 +26,9 @@ _CERTIFICATE_DAYS = 365
 _POLICY = "leruli-queue"
 # Children that are over stay for so long, 140 KB each; docs/nomad.md says why no longer is needed.
 _GC = "5m"
-# A tenth of its CPU was Go's own collector. The limit is soft: with more than that alive, some
-# 7,000 jobs in flight, it collects as often as it must.
-_GO_RUNTIME = {"GOGC": "400", "GOMEMLIMIT": "1GiB"}
+# A tenth of its CPU was Go's own collector. No limit of memory beside it: above it a server does
+# little else than collect.
+_GO_RUNTIME = {"GOGC": "200"}
 
 
 def address(kept: Kept) -> str:

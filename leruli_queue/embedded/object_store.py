@@ -16,7 +16,7 @@ from leruli_queue.embedded.programs import Programs
 REGION = "us-east-1"
 _HEALTH = "/health"
 # Little of what it allocates stays, so collecting garbage often is work for nothing.
-_GO_RUNTIME = {"GOGC": "400", "GOMEMLIMIT": "256MiB"}
+_GO_RUNTIME = {"GOGC": "400"}
 
 
 def url(kept: Kept) -> str:
