@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 _LOG_BYTES = 10 * 2**20
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "USER")
-# Garbage is collected at three times of what is alive, not at twice. No limit of memory beside it: a
-# client with more alive than the limit does little else than collect, which a soak showed.
+# Garbage is collected at three times of what is alive, not at twice. No limit of memory beside it:
+# a client with more alive than the limit does little else than collect, which a soak showed.
 _GO_RUNTIME = {"GOGC": "200"}
 # What runs the stage tasks (node_setup/nomad/stage): Nomad knows it by this name, also of its file.
 STAGE_DRIVER = "leruli_stage"
