@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds dist/nomadrun.tar, from which a machine becomes a node without a network: nomad and the
-# driver of its stage tasks, the node agent with its wheels for every Python of NODE_PYTHONS, the scripts, their README and the sums.
+# driver of its stage tasks, the node agent with its wheels for every Python of NODE_PYTHONS, the
+# scripts, their README and the sums.
 #
 # Reads from the environment: what setup/lib.sh and setup/tools.sh do, and pip's own variables.
 set -euo pipefail

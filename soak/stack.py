@@ -117,15 +117,6 @@ class SoakStack:
         except httpx.HTTPError:
             return False
 
-    def has_object_store(self) -> bool:
-        """Tell whether the object store knows its users, so whether both of its parts are up."""
-        try:
-            return object_store.answers(self.kept) and self.store().bucket_exists(
-                f"code-{self.kept.group_token}"
-            )
-        except STORE_ERRORS:
-            return False
-
 
 @contextmanager
 def running_stack(data: Path) -> Iterator[SoakStack]:

@@ -19,6 +19,7 @@ from bench.figures import Better, Figure, Samples
 from bench.load import UnexpectedAnswerError
 from bench.published import published_client
 from bench.registry import Options, measurement
+from bench.simulation.cpu import cpu_seconds
 from bench.stack import Stack, running_stack
 from leruli_queue.embedded import object_store
 from leruli_queue.embedded.identities import service_url
@@ -153,6 +154,4 @@ def _cpu_s(stack: Stack) -> float:
     """Return the seconds of CPU that the object store has used so far."""
     if stack.object_store is None or stack.object_store.process is None:
         return 0
-    stat = Path(f"/proc/{stack.object_store.process.pid}/stat").read_text(encoding="utf-8")
-    user, system = stat.rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return cpu_seconds(stack.object_store.process.pid)
