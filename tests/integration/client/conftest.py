@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from objects_world import running_objects
 from queue_world import QueueOfTest, running_queue
 from service_world import GroupOfTest
 
@@ -37,13 +38,13 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 _numbers = itertools.count(1)
 
-objects, fake = _sibling("objects"), _sibling("fake_service")
+fake = _sibling("fake_service")
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real S3 server."""
-    with objects.running_objects(tmp_path_factory.mktemp("s3")) as server:
+    with running_objects(tmp_path_factory.mktemp("s3")) as server:
         _publish(server, fake.GROUP_TOKEN)
         yield server
 

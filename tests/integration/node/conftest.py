@@ -64,7 +64,6 @@ def server(tmp_path: Path) -> Iterator[node_nomad.Server]:
 def nomad_rig(
     tmp_path: Path, server: node_nomad.Server, node_store: node_rig.Store, plain_archive: bytes
 ) -> Iterator[node_rig.Rig]:
-    assert node_nomad.NOMAD
     token = "lqg-" + uuid.uuid4().hex[:26]
     node_store.client.make_bucket(f"code-{token}")
     service = FakeService([server.rpc], load_authority(server.tls.ca, server.tls.ca_key))

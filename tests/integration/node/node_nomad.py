@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from node_rig import Rig, find_program, free_port, wait_for
+from node_rig import Rig, free_port, wait_for
+from objects_world import find_program
 
 from leruli_queue.nodes.tls_folder import TlsFolder
 
 NOMAD = find_program("LERULI_QUEUE_NOMAD", "nomad")
 POOL = "group-of-tests"
-assert NOMAD is not None, "no nomad: set LERULI_QUEUE_NOMAD, or run `make tools`"
+TEMPLATE = Path(__file__).parents[3] / "nomad_jobs" / "calculation.nomad.hcl"
 
 
 @dataclass
@@ -85,7 +86,6 @@ def running_server(folder: Path) -> Iterator[Server]:
           client_introduction {{ enforcement = "strict" }}
         }}
     """)
-    assert NOMAD
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [NOMAD, "agent", f"-config={folder}/server.hcl"], stdout=log, stderr=log
@@ -108,78 +108,6 @@ def running_server(folder: Path) -> Iterator[Server]:
         process.wait(20)
 
 
-JOB = """
-job "leruli" {
-  type      = "batch"
-  node_pool = "%(pool)s"
-  parameterized { meta_required = ["job", "attempt"] }
-  group "g" {
-    restart { attempts = 0 }
-    reschedule { attempts = 0 }
-    ephemeral_disk { size = 10 }
-    task "stage-in" {
-      driver = "leruli_stage"
-      lifecycle { hook = "prestart" }
-      config { stage = "in" }
-      resources {
-        cpu = 10
-        memory = 20
-      }
-      logs {
-        disabled = true
-        max_files = 1
-        max_file_size = 1
-      }
-    }
-    task "main" {
-      driver = "docker"
-      leader = true
-      kill_timeout = "30s"
-      config {
-        image = "%(image)s"
-        network_mode = "none"
-        security_opt = ["no-new-privileges"]
-        init = false
-        entrypoint = ["/bin/sh", "/leruli/main.sh"]
-        work_dir = "/rundir"
-        labels = {
-          "leruli.node" = "${node.unique.name}"
-          "leruli.attempt" = "${NOMAD_META_job}x${NOMAD_META_attempt}"
-        }
-        volumes = [
-          "${meta.leruli_jobs}/${NOMAD_META_job}x${NOMAD_META_attempt}/rundir:/rundir",
-          "${meta.leruli_jobs}/${NOMAD_META_job}x${NOMAD_META_attempt}/control:/leruli",
-        ]
-      }
-      resources {
-        cpu = 1000
-        memory = 100
-      }
-      logs {
-        disabled = true
-        max_files = 1
-        max_file_size = 1
-      }
-    }
-    task "stage-out" {
-      driver = "leruli_stage"
-      lifecycle { hook = "poststop" }
-      config { stage = "out" }
-      resources {
-        cpu = 10
-        memory = 20
-      }
-      logs {
-        disabled = true
-        max_files = 1
-        max_file_size = 1
-      }
-    }
-  }
-}
-"""
-
-
 def ready(server: Server, rig: Rig) -> Any:
     def look() -> Any:
         node = server.node(rig.service.nodeid)
@@ -190,9 +118,24 @@ def ready(server: Server, rig: Rig) -> Any:
 
 
 def register(server: Server, rig: Rig) -> None:
-    text = JOB % {"pool": POOL, "image": rig.image_in_nomad("plain", "1")}
-    job = server.call("POST", "jobs/parse", {"JobHCL": text, "Canonicalize": True})
-    server.call("POST", "jobs", {"Job": job})
+    """Register the parent of a job as the service does, by its own template."""
+    values = {
+        "id": "leruli",
+        "namespace": "default",
+        "region": "global",
+        "datacenter": "dc1",
+        "node_pool": POOL,
+        "node_ids": rig.service.nodeid,
+        "image": rig.image_in_nomad("plain", "1"),
+        "cores": 1,
+        "memory_mb": 100,
+    }
+    body = {
+        "JobHCL": TEMPLATE.read_text(encoding="utf-8"),
+        "Variables": "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()),
+        "Canonicalize": True,
+    }
+    server.call("POST", "jobs", {"Job": server.call("POST", "jobs/parse", body)})
 
 
 def dispatch(server: Server, job: Any) -> str:

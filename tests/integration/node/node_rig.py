@@ -9,15 +9,12 @@ import gzip
 import io
 import json
 import os
-import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tarfile
 import time
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,19 +26,14 @@ import docker
 import urllib3
 from minio import Minio
 from node_fake_service import FakeService
+from objects_world import find_program, running_objects
 
 PACKAGE = Path(__file__).parents[3] / "node_setup"
 PLAIN_IMAGE = "leruli-test:1"
 USER_IMAGE = "leruli-test-user:1"
 
 
-def find_program(variable: str, name: str) -> str | None:
-    beside = Path(sys.executable).parent / name
-    return os.environ.get(variable) or (str(beside) if beside.exists() else shutil.which(name))
-
-
 STAGE = find_program("LERULI_QUEUE_STAGE", "leruli-stage")
-assert STAGE is not None, "no leruli-stage: set LERULI_QUEUE_STAGE, or run `make tools`"
 
 
 def free_port() -> int:
@@ -89,39 +81,16 @@ class Store:
 
 @contextmanager
 def running_store(folder: Path) -> Iterator[Store]:
-    program = find_program("LERULI_QUEUE_OBJECTS", "leruli-objects")
-    assert program, "leruli-objects is needed: set LERULI_QUEUE_OBJECTS, or run `make tools`"
-    (folder / "objects").mkdir(parents=True)
-    access, secret, port = "access-" + secrets.token_hex(8), secrets.token_hex(20), free_port()
-    command = [program, "-listen", f"127.0.0.1:{port}", "-folder", str(folder / "objects")]
-    key = {"LERULI_OBJECTS_ACCESS": access, "LERULI_OBJECTS_SECRET": secret}
-    environment = {**os.environ, **key}
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    url = f"http://127.0.0.1:{port}"
-
-    def healthy() -> bool:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:  # noqa: S310
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    try:
-        wait_for(healthy, what="leruli-objects")
+    with running_objects(folder) as server:
         pool = urllib3.PoolManager(maxsize=16, retries=urllib3.Retry(total=3))
         client = Minio(
-            url.removeprefix("http://"),
-            access_key=access,
-            secret_key=secret,
+            server.url.removeprefix("http://"),
+            access_key=server.access,
+            secret_key=server.secret,
             secure=False,
             http_client=pool,
         )
-        yield Store(url, access, secret, client)
-    finally:
-        process.terminate()
-        process.wait(10)
+        yield Store(server.url, server.access, server.secret, client)
 
 
 def save_image(image: str, name: str | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""A real S3 server for tests: the one of the stack, whose one key may not list buckets."""
+"""A real S3 server for tests, the one of the stack, and where programs of ours are found."""
 
 from __future__ import annotations
 
@@ -28,22 +28,21 @@ class S3Server:
     start: Callable[[], None]  #: start it again and wait until it answers
 
 
-def find_objects() -> str:
-    """The program: LERULI_QUEUE_OBJECTS, else beside this Python, else on the PATH."""
-    named = os.environ.get("LERULI_QUEUE_OBJECTS")
-    beside = Path(sys.executable).with_name("leruli-objects")
-    found = named or (str(beside) if beside.exists() else shutil.which("leruli-objects"))
+def find_program(variable: str, name: str) -> str:
+    """The program that the variable names, else the one beside this Python, else on the PATH."""
+    beside = Path(sys.executable).with_name(name)
+    found = os.environ.get(variable) or (str(beside) if beside.exists() else shutil.which(name))
     if not found:
-        raise RuntimeError("no leruli-objects: run `make tools`, or set LERULI_QUEUE_OBJECTS")
+        raise RuntimeError(f"no {name}: run `make tools`, or set {variable}")
     return found
 
 
 @contextlib.contextmanager
 def running_objects(folder: Path) -> Iterator[S3Server]:
     """Start the server with its data in `folder`; stop it when the block ends."""
-    program, root = find_objects(), folder / "objects"
+    program, root = find_program("LERULI_QUEUE_OBJECTS", "leruli-objects"), folder / "objects"
     root.mkdir(parents=True)
-    access, secret = "client-tests", secrets.token_hex(20)
+    access, secret = "access-" + secrets.token_hex(8), secrets.token_hex(20)
     key = {"LERULI_OBJECTS_ACCESS": access, "LERULI_OBJECTS_SECRET": secret}
     port = _free_port()
     running: list[subprocess.Popen[bytes]] = []
