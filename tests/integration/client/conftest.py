@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from batch_world import COUNT, submitting
 from objects_world import running_objects
 from queue_world import QueueOfTest, running_queue
 from service_world import GroupOfTest
@@ -95,6 +96,23 @@ def real(
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     return _runner(tmp_path)
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    """A folder with folders that a batch can be submitted of."""
+    for number in range(COUNT):
+        folder = tmp_path / f"case-{number:03}"
+        folder.mkdir()
+        (folder / "input.dat").write_text(f"{number}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def submitted(real: Run, cases: Path) -> list[Path]:
+    """A batch of which each folder has a job."""
+    assert real(*submitting()).returncode == 0
+    return sorted(cases.glob("case-*"))
 
 
 @pytest.fixture

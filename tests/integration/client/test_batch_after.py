@@ -1,0 +1,223 @@
+"""Batches that were submitted, at the real service: looked at, fetched, ended, tried again."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from batch_world import COUNT, begin, set_states, submitting, wait_for
+
+
+def test_states_of_a_batch(real, cases, queue, group, submitted):
+    (cases / "case-new").mkdir()
+    set_states(queue, group, "failed", submitted[:3])
+    set_states(queue, group, "completed", submitted[3:10])
+
+    done = real("task-status", "--batch", "case-*")
+
+    assert done.returncode == 1
+    assert f"{COUNT + 1} folders: {COUNT - 10} received, 7 completed, 3 failed" in done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split("\t") == ["folder", "job", "state", "reason"]
+    assert lines[1].split("\t")[::2] == ["case-000", "failed"]
+    assert lines[-1].split("\t") == ["case-new", "", "not submitted", ""]
+    failed = real("task-status", "--batch", "case-*", "--state", "failed", "--json")
+    document = json.loads(failed.stdout)
+    assert [one["folder"] for one in document["folders"]] == ["case-000", "case-001", "case-002"]
+    assert document["counts"]["not submitted"] == 1
+    (cases / "case-new").rmdir()
+    assert real("task-status", "--batch", "case-*", "--quiet").returncode == 0
+    assert real("task-status", "--batch", "case-*", "some-job").returncode == 2
+
+
+def put_results(store, folders):
+    for folder in folders:
+        bucket = (folder / "leruli.bucket").read_text().strip()
+        store.put(bucket, "joblog.txt", folder.name.encode())
+        store.put(bucket, "out/energy", b"-76.0\n")
+
+
+def test_results_are_fetched_once(real, cases, queue, group, submitted, store):
+    ended, waiting = submitted[:4], submitted[4:]
+    set_states(queue, group, "completed", ended[:3])
+    set_states(queue, group, "failed", ended[3:])
+    put_results(store, ended)
+
+    done = real("task-get", "--batch", "case-*")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Fetched 4 (8 files, ")
+    assert f"skipped {len(waiting)} ({len(waiting)} received)" in done.stdout
+    for folder in ended:
+        assert (folder / "joblog.txt").read_text() == folder.name
+        assert (folder / "out" / "energy").exists()
+        assert not (folder / "run.tgz").exists()
+    assert not (waiting[0] / "joblog.txt").exists()
+
+    (ended[0] / "joblog.txt").write_text("changed since")
+    set_states(queue, group, "completed", waiting[:1])
+    document = json.loads(real("task-get", "--batch", "case-*", "--json").stdout)
+    assert document["fetched"] == ["case-004"]
+    assert document["skipped"]["case-000"] == "fetched before"
+    assert (ended[0] / "joblog.txt").read_text() == "changed since"
+    assert real("task-get", "--batch", "case-*", "--again").returncode == 0
+    assert (ended[0] / "joblog.txt").read_text() == "case-000"
+
+
+def test_results_are_fetched_through_an_absence_of_the_storage(
+    real, cases, queue, group, submitted, store, s3
+):
+    set_states(queue, group, "completed", submitted)
+    put_results(store, submitted)
+    process = begin(cases, "task-get", "--batch", "case-*", "--json")
+    wait_for(lambda: list(cases.glob("*/joblog.txt")))
+    s3.kill()
+    try:
+        time.sleep(8)
+    finally:
+        s3.start()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert len(json.loads(out)["fetched"]) == COUNT
+    assert not list(cases.glob("*/.leruli-part-*"))
+
+
+def test_what_cannot_be_fetched_is_told_and_fetched_later(
+    real, cases, queue, group, submitted, store
+):
+    set_states(queue, group, "completed", submitted)
+    put_results(store, submitted)
+    (submitted[7] / "out").write_text("a file where a folder should be")
+    done = real("task-get", "--batch", "case-*")
+    assert done.returncode == 1
+    assert "Not fetched: case-007: out/energy was not fetched" in done.stderr
+    assert f"Fetched {COUNT - 1} " in done.stdout
+    (submitted[7] / "out").unlink()
+    document = json.loads(real("task-get", "--batch", "case-*", "--json").stdout)
+    assert document["fetched"] == ["case-007"]
+
+
+def test_a_batch_is_cancelled(real, cases, queue, group, submitted):
+    set_states(queue, group, "completed", submitted[:2])
+    (submitted[2] / "leruli.job").write_text("00000000-0000-4000-8000-000000000000\n")
+    done = real("task-cancel", "--batch", "case-*")
+    assert done.returncode == 1
+    assert done.stdout == (f"Cancelled {COUNT - 3}; skipped 2 (2 completed already); 1 failed.\n")
+    assert "Not cancelled: case-002: There is no job" in done.stderr
+    counts = queue.sql(
+        "SELECT state, count(*) FROM jobs WHERE group_id = $1 GROUP BY 1 ORDER BY 1", group.id
+    )
+    assert {row["state"]: row["count"] for row in counts} == {
+        "received": 1,
+        "completed": 2,
+        "cancelled": COUNT - 3,
+    }
+
+
+def test_all_that_wait_are_cancelled(real, cases, queue, group, submitted):
+    set_states(queue, group, "completed", submitted[:2])
+    assert real("task-cancel", "--all-waiting").returncode == 2
+    done = real("task-cancel", "--all-waiting", "--yes")
+    assert (done.returncode, done.stdout) == (0, f"Cancelled {COUNT - 2} jobs.\n")
+    assert real("task-cancel", "--all-waiting", "--yes").stdout == "Cancelled 0 jobs.\n"
+
+
+def test_a_batch_is_purged_as_far_as_it_is_over_and_fetched(
+    real, cases, queue, group, submitted, store
+):
+    buckets = [(folder / "leruli.bucket").read_text().strip() for folder in submitted]
+    set_states(queue, group, "completed", submitted[:4])
+    set_states(queue, group, "failed", submitted[4:6])
+    put_results(store, submitted[:6])
+    for folder in submitted[:3]:
+        (folder / "joblog.txt").write_text("fetched by hand")
+
+    done = real("task-purge", "--batch", "case-*", "--json")
+
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert sorted(document["purged"]) == [f"case-00{n}" for n in (0, 1, 2, 4, 5)]
+    assert document["skipped"]["case-003"] == "completed, but not fetched"
+    assert document["skipped"]["case-006"] == "received"
+    assert [store.has_bucket(bucket) for bucket in buckets[:7]] == [
+        *(False, False, False, True, False, False, True)
+    ]
+    assert not (submitted[0] / "leruli.bucket").exists()
+    assert real("task-purge", "--force", "--batch", "case-*").returncode == 0
+    assert not any(store.has_bucket(bucket) for bucket in buckets)
+
+
+def test_failed_jobs_are_submitted_again_with_their_history(
+    real, cases, queue, group, submitted, store
+):
+    set_states(queue, group, "failed", submitted[:2])
+    set_states(queue, group, "completed", submitted[2:3])
+    put_results(store, submitted[:3])
+    assert real("task-get", "--batch", "case-*").returncode == 0
+    before = {
+        folder.name: (
+            (folder / "leruli.job").read_text().strip(),
+            (folder / "leruli.bucket").read_text().strip(),
+        )
+        for folder in submitted
+    }
+
+    done = real("task-resubmit", "--failed", *submitting()[1:], "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert sorted(json.loads(done.stdout)["submitted"]) == ["case-000", "case-001"]
+    for folder in submitted[:2]:
+        job, bucket = before[folder.name]
+        assert (folder / "leruli.job").read_text().strip() != job
+        assert (folder / "leruli.bucket").read_text().strip() != bucket
+        history = folder / "leruli.history" / job
+        assert (history / "joblog.txt").read_text() == folder.name
+        assert (history / "leruli.bucket").read_text().strip() == bucket
+        assert store.has_bucket(bucket)
+        # What the last job left is purged where it now is.
+        assert real("task-purge", cwd=history).returncode == 0
+        assert not store.has_bucket(bucket)
+    for folder in submitted[2:]:
+        assert (folder / "leruli.job").read_text().strip() == before[folder.name][0]
+    again = real("task-resubmit", "--failed", *submitting()[1:], "--json")
+    assert json.loads(again.stdout)["submitted"] == {}
+    assert len(queue.sql("SELECT 1 FROM jobs WHERE group_id = $1", group.id)) == COUNT + 2
+
+
+def test_resubmitting_that_was_killed_goes_on(real, cases, queue, group, submitted):
+    set_states(queue, group, "failed", submitted)
+    process = begin(cases, "task-resubmit", "--failed", *submitting()[1:])
+    wait_for(lambda: len(list(cases.glob("*/leruli.history/*/leruli.job"))) >= 20)
+    process.kill()
+    process.communicate()
+    done = real("task-resubmit", "--failed", *submitting()[1:])
+    assert done.returncode == 0, done.stderr
+    assert len(queue.sql("SELECT 1 FROM jobs WHERE group_id = $1", group.id)) == 2 * COUNT
+    assert len(list(cases.glob("*/leruli.history/*/leruli.job"))) == COUNT
+    assert len(list(cases.glob("*/leruli.job"))) == COUNT
+
+
+def test_one_folder_is_submitted_again(real, cases, queue, group, submitted):
+    folder, command = submitted[0], ["task-resubmit", "psi4", "1.5", "psi4", "input.dat"]
+    done = real(*command, cwd=folder)
+    assert done.returncode == 1
+    assert "not submitted again: received" in done.stderr
+    set_states(queue, group, "completed", [folder])
+    first = (folder / "leruli.job").read_text().strip()
+    failed_only = real(command[0], "--failed", *command[1:], cwd=folder)
+    assert failed_only.returncode == 1
+    assert (folder / "leruli.job").read_text().strip() == first
+    done = real(*command, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (folder / "leruli.job").read_text().strip() != first
+
+
+def test_ones_own_jobs_are_listed(real, cases, queue, group, submitted):
+    set_states(queue, group, "failed", submitted[:2])
+    done = real("task-list", "--state", "failed", "--since", "1h")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split("\t")[:2] == ["job", "name"]
+    jobs = {line.split("\t")[0] for line in lines[1:]}
+    assert jobs == {(folder / "leruli.job").read_text().strip() for folder in submitted[:2]}
+    assert "--after" in real("task-list", "--limit", "5").stderr
