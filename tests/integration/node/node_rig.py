@@ -5,6 +5,7 @@ Containers are made with the Docker SDK as Nomad makes them: same mounts, labels
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import io
 import json
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -99,11 +101,14 @@ def save_image(image: str, name: str | None = None) -> bytes:
     if name is None:
         return gzip.compress(b"".join(api.images.get(image).save(named=True)), 1)
     repository, tag = name.rsplit(":", 1)
-    api.images.get(image).tag(repository, tag)
-    try:
-        return gzip.compress(b"".join(api.images.get(name).save(named=name)), 1)
-    finally:
-        api.images.remove(name)
+    # Tests side by side have one Docker, and take the name away from each other.
+    with (Path(tempfile.gettempdir()) / "leruli-tests-images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        api.images.get(image).tag(repository, tag)
+        try:
+            return gzip.compress(b"".join(api.images.get(name).save(named=name)), 1)
+        finally:
+            api.images.remove(name)
 
 
 def pack(files: dict[str, bytes], command: str) -> bytes:
