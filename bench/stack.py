@@ -65,11 +65,13 @@ def running_stack(
     workers: int,
     nomad: bool = False,
     many_nodes: bool = False,
+    dispatching: bool = True,
     s3: bool = False,
 ) -> Iterator[Stack]:
     """Run a stack that nobody used before; what it wrote goes with it.
 
-    With ``many_nodes`` Nomad's server takes more than 100 nodes from one address.
+    With ``many_nodes`` Nomad's server takes more than 100 nodes from one address; without
+    ``dispatching`` nobody moves jobs to it.
     """
     folders, kept, programs = Folders(folder), Kept(), find_programs(node=False)
     folders.make()
@@ -96,7 +98,9 @@ def running_stack(
         serve = _started(at_end, replace(serve, environment=environment))
         # It makes the tables too.
         serve.wait_until(lambda: is_ready(kept), seconds=60)
-        dispatch = _started(at_end, dispatch_part(folders, kept)) if nomad else None
+        dispatch = None
+        if nomad and dispatching:
+            dispatch = _started(at_end, dispatch_part(folders, kept))
         user, secret = asyncio.run(_make_user(url, kept))
         store = _started_object_store(at_end, folders, kept, programs) if s3 else None
         yield Stack(folders, kept, programs, serve, database, server, dispatch, user, secret, store)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bench.figures import Better, Figure, Samples
 from bench.registry import Options, measurement
+from bench.simulation.bare import bare_rate
 from bench.simulation.nodes import NodeSize, Staging
 from bench.simulation.outcome import Outcome
 from bench.simulation.run import dispatch_rate, run_to_the_end
@@ -34,19 +35,28 @@ _STAGING = Staging(stage_in_s=0.3, stage_out_s=0.1)
 def feeding(options: Options) -> Iterator[Figure]:
     """First with free slots, then with a backlog on full ones; each time a stack of its own."""
     rates: list[float] = []
+    bare: list[float] = []
     cpu: list[Mapping[str, float]] = []
+    bare_cpu: list[Mapping[str, float]] = []
     jobs = draw_jobs(Workload(_DISPATCHED, ONE_CORE, _LONG_S), groups=1, users=1, seed=_SEED)
     for turn in range(options.repeat):
         with running_world(options.folder / f"feeding-{turn}", _sizes(_FREE_CORES)) as world:
             a_second, used = dispatch_rate(world, jobs, limit_s=options.limit_s)
             rates.append(a_second)
             cpu.append(used)
+        with running_world(
+            options.folder / f"bare-{turn}", _sizes(_FREE_CORES), dispatching=False
+        ) as world:
+            a_second, used = bare_rate(world, jobs, limit_s=options.limit_s)
+            bare.append(a_second)
+            bare_cpu.append(used)
     yield Figure(
         f"dispatches while slots are free, {_NODES} nodes",
         "jobs/s",
         Better.HIGHER,
         Samples(rates, note=_said(cpu)),
         target=100,
+        peers=[Samples(bare, who="Nomad alone, a bare loop", note=_said(bare_cpu))],
     )
     outcomes: list[Outcome] = []
     workload = Workload(_ENDING, ONE_CORE, _SHORT_S)

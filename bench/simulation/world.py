@@ -34,8 +34,10 @@ class World:
         """
         found = {}
         for part in (self.stack.serve, self.stack.dispatch, self.stack.database, self.stack.nomad):
-            if part is None or part.process is None or not part.is_alive:
-                raise SetupError(f"the {part.name if part else 'Nomad server'} ended")
+            if part is None:
+                continue
+            if part.process is None or not part.is_alive:
+                raise SetupError(f"the {part.name} ended")
             found[part.name] = cpu_seconds(part.process.pid)
         if self.nodes.process.poll() is not None:
             raise SetupError(f"the nodes ended; see {self.nodes.log}")
@@ -52,12 +54,15 @@ def running_world(
     users: int = 1,
     workers: int = 1,
     staging: Staging | None = None,
+    dispatching: bool = True,
 ) -> Iterator[World]:
     """Run a stack with as many groups as the nodes name; what it wrote goes with it.
 
     Those that are absent join, and never start a Nomad client.
     """
-    with running_stack(folder, workers=workers, nomad=True, many_nodes=True) as stack:
+    with running_stack(
+        folder, workers=workers, nomad=True, many_nodes=True, dispatching=dispatching
+    ) as stack:
         count = 1 + max(size.group for size in sizes)
         groups = make_groups(stack.database_url, groups=count, users=users)
         begin_to_watch(stack.database_url)

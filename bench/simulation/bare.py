@@ -1,0 +1,158 @@
+"""Nomad alone: the same jobs dispatched by a bare loop, which knows them all beforehand.
+
+No dispatcher runs: nothing is claimed, watched, or written down. What is dispatched is what the
+dispatcher would, from the same template to the same nodes, whose agents ask the service as ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import httpx
+
+from bench.simulation.cpu import used
+from bench.simulation.workload import SimulatedJob, submit
+from bench.simulation.world import World
+from leruli_queue.dispatch.nodes import GroupNodes, usable_nodes
+from leruli_queue.dispatch.parents import Parents
+from leruli_queue.embedded.service import service_environment
+from leruli_queue.errors import SetupError
+from leruli_queue.jobs.attempts import AttemptId
+from leruli_queue.nomad.clusters import DEFAULT, Cluster, read_clusters
+from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.nomad.names import attempt_token
+from leruli_queue.nomad.templates import ParentSpec
+from leruli_queue.settings import PREFIX, Settings
+from leruli_queue.store.pool import open_pool
+from leruli_queue.store.queries import queries, rows
+
+# More at once make Nomad no faster (reference, nomad-dispatch.md).
+_AT_ONCE = 4
+_LOOK_EVERY_S = 0.2
+
+
+def bare_rate(
+    world: World, jobs: Sequence[SimulatedJob], *, limit_s: float
+) -> tuple[float, dict[str, float]]:
+    """Dispatch jobs of one group, and return how many had a place a second.
+
+    As bench.simulation.run.dispatch_rate does, for a world without a dispatcher. That one holds back
+    what Nomad cannot place yet; here what is dispatched waits in Nomad, so its placement counts.
+    """
+    submit(world.stack.port, world.groups, jobs, limit_s=limit_s)
+    before = world.cpu_by_part()
+    seconds = asyncio.run(_dispatch_all(world, len(jobs)))
+    cpu = used(before, world.cpu_by_part())
+    return len(jobs) / seconds, {part: 1000 * s / len(jobs) for part, s in cpu.items()}
+
+
+async def _dispatch_all(world: World, count: int) -> float:
+    settings = _settings(world)
+    cluster = read_clusters(settings)[DEFAULT]
+    gateway = NomadGateway(cluster)
+    async with open_pool(settings) as pool:
+        (nodes,) = (await usable_nodes(pool, DEFAULT)).values()
+        claimed = await _claim(world.stack.database_url, nodes, count)
+        parents = Parents(pool, gateway, settings)
+        specs = [_spec(row, nodes) for row in claimed]
+        ids = {spec: await parents.ensure(spec, nodes) for spec in dict.fromkeys(specs)}
+    gateway.close()
+    bodies = [
+        (ids[spec], AttemptId(row["job_id"], row["number"]))
+        for spec, row in zip(specs, claimed, strict=True)
+    ]
+    return await _send(cluster, bodies)
+
+
+def _settings(world: World) -> Settings:
+    """Return what a dispatcher of this stack would run with."""
+    environment = service_environment(world.stack.folders, world.stack.kept)
+    named = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX)
+    }
+    return Settings.model_validate(named)
+
+
+async def _claim(url: str, nodes: GroupNodes, count: int) -> list[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        claimed = await rows(
+            queries.claim_jobs(
+                connection,
+                group_id=nodes.group_id,
+                cluster=DEFAULT,
+                node_set=nodes.digest,
+                full_cores=[],
+                full_memories=[],
+                limit=count,
+                at_most=count,
+                free_cores=nodes.cores,
+                free_memory_mb=nodes.memory_mb,
+            )
+        )
+    finally:
+        await connection.close()
+    if len(claimed) != count:
+        raise SetupError(f"{len(claimed)} of {count} jobs were claimed")
+    return claimed
+
+
+def _spec(row: Any, nodes: GroupNodes) -> ParentSpec:
+    return ParentSpec(
+        nodes.group_key_id,
+        nodes.hiding_key,
+        row["code"],
+        row["version"],
+        row["cores"],
+        row["memory_mb"],
+    )
+
+
+async def _send(cluster: Cluster, attempts: Sequence[tuple[str, AttemptId]]) -> float:
+    """Dispatch all, some at once, each under its token; return the seconds until all are placed."""
+    left = list(reversed(attempts))
+    token = cluster.token.get_secret_value() if cluster.token else ""
+
+    async def send(http: httpx.AsyncClient) -> None:
+        while left:
+            parent_id, attempt = left.pop()
+            name = attempt_token(attempt)
+            answer = await http.post(
+                f"/v1/job/{quote(parent_id, safe='')}/dispatch",
+                params={"idempotency_token": name, "namespace": cluster.namespace},
+                json={
+                    "Meta": {"job": str(attempt.job_id), "attempt": str(attempt.number)},
+                    "IdPrefixTemplate": name,
+                },
+            )
+            if not answer.is_success:
+                raise SetupError(f"Nomad refused a dispatch: {answer.text.strip()}")
+
+    async with httpx.AsyncClient(
+        base_url=cluster.address,
+        headers={"X-Nomad-Token": token},
+        verify=cluster.tls(),
+        timeout=cluster.timeout_s,
+        trust_env=False,
+    ) as http:
+        began = time.monotonic()
+        await asyncio.gather(*(send(http) for _ in range(_AT_ONCE)))
+        for parent_id in dict.fromkeys(parent_id for parent_id, _ in attempts):
+            await _wait_until_placed(http, parent_id, cluster.namespace)
+        return time.monotonic() - began
+
+
+async def _wait_until_placed(http: httpx.AsyncClient, parent_id: str, namespace: str) -> None:
+    path = f"/v1/job/{quote(parent_id, safe='')}/summary"
+    while True:
+        answer = await http.get(path, params={"namespace": namespace})
+        if answer.json()["Children"]["Pending"] == 0:
+            return
+        await asyncio.sleep(_LOOK_EVERY_S)
