@@ -8,14 +8,18 @@ committed. An attempt without a committed answer is dispatched again, by this pr
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import structlog
 
 from leruli_queue.dispatch.leadership import Leadership
+from leruli_queue.dispatch.load import Load, loads_by_group
 from leruli_queue.dispatch.nodes import GroupNodes, usable_nodes
 from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.window import Window
@@ -53,41 +57,6 @@ class _Dispatched:
     child_id: str
 
 
-@dataclass
-class _Load:
-    """What is in flight of a group's jobs."""
-
-    # How many have no place yet, by what they ask for.
-    shapes: dict[tuple[int, int], int] = field(default_factory=dict)
-    cores: int = 0
-    memory_mb: int = 0
-    # Of how many Nomad said that there is no room for them.
-    refused: int = 0
-
-    def add(self, row: Any) -> None:
-        """Add what asks for the same."""
-        if row["waiting"]:
-            self.shapes[row["cores"], row["memory_mb"]] = row["waiting"]
-        self.cores += row["in_flight"] * row["cores"]
-        self.memory_mb += row["in_flight"] * row["memory_mb"]
-        self.refused += row["refused"]
-
-    @property
-    def waiting(self) -> int:
-        """How many have no place yet, whatever they ask for."""
-        return sum(self.shapes.values())
-
-    def free(self, nodes: GroupNodes) -> tuple[int, int]:
-        """Return cores and MB of the group's living nodes that nothing in flight asks for.
-
-        Nothing, where Nomad found no room for a job: what is free is in pieces, or on nodes that
-        do not take jobs.
-        """
-        if self.refused:
-            return 0, 0
-        return max(0, nodes.cores - self.cores), max(0, nodes.memory_mb - self.memory_mb)
-
-
 class Feeder:
     """Moves jobs from the backlog of a cluster's groups into its Nomad."""
 
@@ -108,6 +77,7 @@ class Feeder:
         self._windows: defaultdict[int, Window] = defaultdict(
             lambda: Window(settings.window_min, settings.window_max)
         )
+        self._looks = 0
         # How long the last look at the backlog took.
         self._look_s = 0.0
 
@@ -194,61 +164,62 @@ class Feeder:
         ]
 
     async def _claim(self, nodes: dict[int, GroupNodes]) -> list[Claim]:
-        groups = await rows(queries.groups_with_backlog(self._pool, cluster=self._cluster))
+        """Claim for each group that has nodes and a backlog, in equal parts of the room."""
+        groups = [
+            nodes[row["id"]]
+            for row in await rows(queries.groups_with_backlog(self._pool, cluster=self._cluster))
+            if row["id"] in nodes and nodes[row["id"]].node_ids
+        ]
         if not groups:
             return []
-        loads: defaultdict[int, _Load] = defaultdict(_Load)
-        async for row in queries.in_flight_by_shape(self._pool, cluster=self._cluster):
-            loads[row["group_id"]].add(row)
+        loads = await loads_by_group(self._pool, self._cluster)
         room = self._settings.window_max - sum(load.waiting for load in loads.values())
-        starving = {
-            row["group_id"]
-            for row in await rows(
-                queries.starving_groups(
-                    self._pool,
+        # What one leaves of its part is the next one's. Each is the first in its turn.
+        self._looks += 1
+        first = self._looks % len(groups)
+        claims: list[list[Claim]] = []
+        for position, group in enumerate([*groups[first:], *groups[:first]]):
+            part = math.ceil(room / (len(groups) - position))
+            claims.append(await self._claim_for(group, loads[group.group_id], part))
+            room -= len(claims[-1])
+        return _in_turns(claims)
+
+    async def _claim_for(self, nodes: GroupNodes, load: Load, room: int) -> list[Claim]:
+        """Claim what fits the window of a group, and what is free on its nodes.
+
+        Parameters
+        ----------
+        room
+            How many more may wait in Nomad for a place; below 1, none but the smallest window.
+        """
+        window = self._windows[nodes.group_id]
+        size = window.size(load.waiting)
+        full = [shape for shape, count in load.shapes.items() if count >= size]
+        fullest = max((count for count in load.shapes.values() if count < size), default=0)
+        # However many wait over all groups, none is kept from its smallest window.
+        limit = min(size - fullest, max(room, self._settings.window_min - load.waiting))
+        # What is free takes them at once: how fast others found a place does not matter.
+        free_cores, free_memory_mb = load.free(nodes) if room > 0 else (0, 0)
+        at_most = max(limit, room if free_cores else 0)
+        if at_most <= 0:
+            return []
+        async with self._leadership.connection() as connection:
+            found = await rows(
+                queries.claim_jobs(
+                    connection,
+                    group_id=nodes.group_id,
                     cluster=self._cluster,
-                    patience_s=self._settings.place_patience_s,
+                    node_set=nodes.digest,
+                    full_cores=[cores for cores, _ in full],
+                    full_memories=[memory_mb for _, memory_mb in full],
+                    limit=max(limit, 0),
+                    at_most=at_most,
+                    free_cores=free_cores,
+                    free_memory_mb=free_memory_mb,
                 )
             )
-        }
-        claims: list[Claim] = []
-        for group in groups:
-            group_nodes = nodes.get(group["id"])
-            # A large job that waits for too long gets the room that its group's others leave.
-            if group_nodes is None or group["id"] in starving:
-                continue
-            load = loads[group["id"]]
-            shapes = load.shapes
-            window = self._windows[group["id"]]
-            size = window.size(load.waiting)
-            full = [shape for shape, count in shapes.items() if count >= size]
-            fullest = max((count for count in shapes.values() if count < size), default=0)
-            # However many wait over all groups, none is kept from its smallest window.
-            limit = min(size - fullest, max(room, self._settings.window_min - fullest))
-            # What is free takes them at once: how fast others found a place does not matter.
-            free_cores, free_memory_mb = load.free(group_nodes) if room > 0 else (0, 0)
-            at_most = max(limit, room if free_cores else 0)
-            if at_most <= 0:
-                continue
-            async with self._leadership.connection() as connection:
-                found = await rows(
-                    queries.claim_jobs(
-                        connection,
-                        group_id=group["id"],
-                        cluster=self._cluster,
-                        node_set=group_nodes.digest,
-                        full_cores=[cores for cores, _ in full],
-                        full_memories=[memory_mb for _, memory_mb in full],
-                        limit=limit,
-                        at_most=at_most,
-                        free_cores=free_cores,
-                        free_memory_mb=free_memory_mb,
-                    )
-                )
-            window.dispatched(len(found))
-            room -= len(found)
-            claims.extend(_claim(row, group_nodes, repeated=False) for row in found)
-        return claims
+        window.dispatched(len(found))
+        return [_claim(row, nodes, repeated=False) for row in found]
 
     async def _write_down(self, answered: asyncio.Queue[_Dispatched | None]) -> None:
         """Write down what Nomad has taken, until None comes.
@@ -288,6 +259,11 @@ class Feeder:
             if answer.repeated or not claim.repeated:
                 return answer.child_id
         raise NomadAwayError("a dispatch did not become certain")
+
+
+def _in_turns(of_groups: Iterable[Sequence[Claim]]) -> list[Claim]:
+    """Return the claims of several groups as one list, in which the groups take turns."""
+    return [claim for turn in zip_longest(*of_groups) for claim in turn if claim]
 
 
 def _same_nodes(row: Any, nodes: dict[int, GroupNodes]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -13,45 +14,73 @@ from leruli_queue.store.queries import queries
 
 @dataclass(frozen=True)
 class GroupNodes:
-    """A group and the nodes that may start its jobs."""
+    """A group and the nodes that may start its jobs, without those kept for one job.
+
+    Which nodes are kept, and for what: :mod:`leruli_queue.dispatch.reservations`.
+    """
 
     group_id: int
     group_key_id: str
     # See leruli_queue.nodes.pools.hidden.
     hiding_key: bytes = field(repr=False)
     node_ids: tuple[UUID, ...]
-    # Changes whenever a node joins, leaves, or comes back with another size.
+    # Changes whenever a node joins, leaves, is kept or given free, or comes back with another size.
     digest: str
+    # The same of all nodes, with those that are kept.
+    digest_of_all: str
     # Of those that live, together.
     cores: int
     memory_mb: int
+    # Cores and memory of each that lives, those that are kept among them.
+    sizes: frozenset[tuple[int, int]]
+
+    def fits(self, cores: int, memory_mb: int) -> bool:
+        """Tell whether a living node, when it is empty, is large enough."""
+        return any(size[0] >= cores and size[1] >= memory_mb for size in self.sizes)
+
+
+@dataclass(frozen=True)
+class _Node:
+    id: UUID
+    cores: int
+    memory_mb: int
+    alive: bool
+    kept: bool
 
 
 async def usable_nodes(pool: Pool, cluster: str) -> dict[int, GroupNodes]:
     """Return the usable nodes of a cluster by group id; a group without any is not in it."""
-    by_group: dict[tuple[int, str, bytes], list[tuple[UUID, int, int]]] = defaultdict(list)
-    cores: defaultdict[int, int] = defaultdict(int)
-    memory_mb: defaultdict[int, int] = defaultdict(int)
+    by_group: dict[tuple[int, str, bytes], list[_Node]] = defaultdict(list)
     async for row in queries.usable_nodes(pool, cluster=cluster):
-        node = (row["id"], row["cores"], row["memory_mb"])
-        by_group[row["group_id"], row["token_key_id"], row["token_hash"]].append(node)
-        if row["alive"]:
-            cores[row["group_id"]] += row["cores"]
-            memory_mb[row["group_id"]] += row["memory_mb"]
-    return {
-        group_id: GroupNodes(
-            group_id,
-            key_id,
-            hiding_key,
-            tuple(node[0] for node in nodes),
-            _digest(nodes),
-            cores[group_id],
-            memory_mb[group_id],
+        by_group[row["group_id"], row["token_key_id"], row["token_hash"]].append(
+            _Node(
+                row["id"],
+                row["cores"],
+                row["memory_mb"],
+                row["alive"],
+                row["reserved_for"] is not None,
+            )
         )
-        for (group_id, key_id, hiding_key), nodes in by_group.items()
-    }
+    return {group[0]: _group_nodes(*group, nodes) for group, nodes in by_group.items()}
 
 
-def _digest(nodes: list[tuple[UUID, int, int]]) -> str:
-    text = ",".join(f"{node_id}:{cores}:{memory}" for node_id, cores, memory in sorted(nodes))
+def _group_nodes(
+    group_id: int, key_id: str, hiding_key: bytes, nodes: Sequence[_Node]
+) -> GroupNodes:
+    free = [node for node in nodes if not node.kept]
+    return GroupNodes(
+        group_id,
+        key_id,
+        hiding_key,
+        tuple(node.id for node in free),
+        _digest(free),
+        _digest(nodes),
+        sum(node.cores for node in free if node.alive),
+        sum(node.memory_mb for node in free if node.alive),
+        frozenset((node.cores, node.memory_mb) for node in nodes if node.alive),
+    )
+
+
+def _digest(nodes: Iterable[_Node]) -> str:
+    text = ",".join(sorted(f"{node.id}:{node.cores}:{node.memory_mb}" for node in nodes))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -10,6 +10,8 @@ started / not in Nomad for a minute                the time for its receipt begi
 not started / not in Nomad for a minute, or dead   given up
 without any allocation
 waiting, for nodes that are not the group's now    given back: dispatched again for these nodes
+waiting, too large for every living node           given back: waits in the backlog for a larger one
+a large job waits, and smaller ones do not         a node is kept for it
 not in flight / alive in Nomad                     stopped there
 over in Nomad, no receipt for the grace time,      given up
 and its node does not say that it holds it
@@ -34,10 +36,11 @@ from typing import Any
 import structlog
 
 from leruli_queue.dispatch.fence import Fence
-from leruli_queue.dispatch.nodes import usable_nodes
+from leruli_queue.dispatch.nodes import GroupNodes, usable_nodes
 from leruli_queue.dispatch.notes import note_observations
 from leruli_queue.dispatch.observations import observe
 from leruli_queue.dispatch.parents import Parents
+from leruli_queue.dispatch.reservations import Reservations
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.retries import Retries
@@ -71,6 +74,7 @@ class Reconciler:
         self._cluster = gateway.cluster.name
         self._parents = parents
         self._fence = fence
+        self.reservations = Reservations(settings, pool, self._cluster)
         self._comparing = asyncio.Lock()
 
     async def run(self) -> None:
@@ -81,6 +85,7 @@ class Reconciler:
             await self._fence.keep()
             await self.note_unheard()
             await self.give_up_overdue()
+            await self.reservations.renew()
             await self.give_back_misplaced()
             if clock.time() >= next_comparison:
                 await self.compare()
@@ -171,16 +176,20 @@ class Reconciler:
         return True
 
     async def give_back_misplaced(self) -> None:
-        """Take back what waits in Nomad for nodes that are not the group's nodes now."""
+        """Take back what waits in Nomad for a node that it will not get.
+
+        Its group's nodes are not those any more that it was dispatched for, or none that lives is
+        large enough for it.
+        """
         nodes = await usable_nodes(self._pool, self._cluster)
         losses = []
         async for row in queries.attempts_without_a_place(self._pool, cluster=self._cluster):
-            group_nodes = nodes.get(row["group_id"])
-            if group_nodes is None or group_nodes.digest != row["node_set"]:
+            reason = _why_misplaced(row, nodes.get(row["group_id"]))
+            if reason:
                 losses.append(
                     Loss(
                         AttemptId(row["job_id"], row["number"]),
-                        "the nodes of the group changed",
+                        reason,
                         counts=False,
                         later=False,
                         only_unstarted=True,
@@ -251,3 +260,12 @@ class Reconciler:
             if row["started_at"] is None
         ]
         await give_up(self._pool, losses, Retries.of(self._settings))
+
+
+def _why_misplaced(row: Any, nodes: GroupNodes | None) -> str | None:
+    # While a node is kept, what was dispatched before may still go there: few, and they end.
+    if nodes is None or row["node_set"] not in (nodes.digest, nodes.digest_of_all):
+        return "the nodes of the group changed"
+    if not nodes.fits(row["cores"], row["memory_mb"]):
+        return "no machine that is large enough is connected any more"
+    return None

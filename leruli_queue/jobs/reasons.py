@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +16,42 @@ class Capacity:
     """The sizes of a group's living nodes: pairs of cores and memory in MB."""
 
     sizes: tuple[tuple[int, int], ...]
+    # Of those that are kept for a job that has waited long (leruli_queue.dispatch.reservations).
+    kept: tuple[tuple[int, int], ...] = ()
 
-    def fits(self, cores: int, memory_mb: int) -> bool:
-        """Tell whether one node, when it is empty, is large enough."""
-        return any(size[0] >= cores and size[1] >= memory_mb for size in self.sizes)
+    def why_waiting(self, cores: int, memory_mb: int) -> str | None:
+        """Return the sentence for a job that no node can be asked for now; None if one can."""
+        if _fits(self.sizes, cores, memory_mb):
+            return None
+        if _fits(self.kept, cores, memory_mb):
+            return (
+                "waiting for its turn: what is large enough is kept for a job that needs much of a "
+                "machine and has waited long"
+            )
+        every = [*self.sizes, *self.kept]
+        if not every:
+            return "waiting for a node: no machine of the group is connected"
+        most_cores, most_memory = max(every), max(every, key=lambda size: (size[1], size[0]))
+        wanted = f"waiting for a node with {_size(cores, memory_mb)}"
+        if most_cores == most_memory:
+            return f"{wanted}; the largest has {_size(*most_cores)}"
+        return (
+            f"{wanted}; the one with most cores has {_size(*most_cores)}, "
+            f"the one with most memory {_size(*most_memory)}"
+        )
+
+
+def _fits(sizes: Iterable[tuple[int, int]], cores: int, memory_mb: int) -> bool:
+    return any(size[0] >= cores and size[1] >= memory_mb for size in sizes)
 
 
 async def living_capacity(connection: Connection | Pool, group_id: int) -> Capacity:
     """Return what the group's nodes can take at most."""
     found = await rows(queries.living_capacity(connection, group_id=group_id))
-    return Capacity(tuple((row["cores"], row["memory_mb"]) for row in found))
+    sizes: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+    for row in found:
+        sizes[row["reserved"]].append((row["cores"], row["memory_mb"]))
+    return Capacity(tuple(sizes[False]), tuple(sizes[True]))
 
 
 def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
@@ -42,17 +68,11 @@ def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
     if job["cancel_requested_at"] is not None and state not in FINAL:
         return "cancellation was requested; it is being stopped"
     if state is JobState.RECEIVED and capacity is not None:
-        if not capacity.sizes:
-            return "waiting for a node: no machine of the group is connected"
-        if not capacity.fits(job["cores"], job["memory_mb"]):
-            largest_cores = max(cores for cores, _ in capacity.sizes)
-            largest_memory = max(memory for _, memory in capacity.sizes)
-            return (
-                f"waiting for a node with {_size(job['cores'], job['memory_mb'])}; "
-                f"the largest has {_size(largest_cores, largest_memory)}"
-            )
+        why = capacity.why_waiting(job["cores"], job["memory_mb"])
+        if why:
+            return why
     if state is JobState.SUBMITTED and job["waiting_reason"]:
-        return str(job["waiting_reason"])
+        return f"{job['waiting_reason']}; it needs {_size(job['cores'], job['memory_mb'])}"
     return None if job["reason"] is None else str(job["reason"])
 
 

@@ -5,7 +5,8 @@
 -- what makes it cancelled.
 WITH leave AS (
     UPDATE jobs j
-    SET node_id = :node_id, start_key = :start_key, started_at = coalesce(j.started_at, now())
+    SET node_id = :node_id, start_key = :start_key, started_at = coalesce(j.started_at, now()),
+        waiting_since = NULL
     FROM usable_nodes n
     WHERE n.id = :node_id AND n.group_id = j.group_id
       AND j.id = :job_id AND j.attempt = :number AND j.state = 'submitted'

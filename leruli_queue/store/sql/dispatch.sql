@@ -13,19 +13,25 @@ ORDER BY g.id;
 -- of these Nomad has said so: there is no room for them. (Both states are named because the index
 -- jobs_in_flight is on both: one alone would not use it. The attempts of jobs in flight are looked up
 -- one by one, here and below, which LIMIT 1 is for: of a plain join PostgreSQL reads all attempts
--- there ever were as soon as it expects some thousands in flight.)
-WITH unplaced AS (
+-- there ever were as soon as it expects some thousands in flight.) Without what runs on nodes that are
+-- kept for a job, and without that job: they take no room from the others.
+WITH kept AS MATERIALIZED (
+    SELECT coalesce(array_agg(id), '{}') AS nodes, coalesce(array_agg(reserved_for), '{}') AS jobs
+    FROM nodes WHERE cluster = :cluster AND reserved_for IS NOT NULL
+), unplaced AS (
     SELECT j.group_id, j.cores, j.memory_mb, count(*) AS waiting, count(a.waiting_reason) AS refused
     FROM jobs j CROSS JOIN LATERAL (
         SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
     ) AS a
     WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
-      AND a.allocation_id IS NULL
+      AND a.allocation_id IS NULL AND j.id <> ALL((SELECT jobs FROM kept)::uuid[])
     GROUP BY j.group_id, j.cores, j.memory_mb
 ), in_flight AS (
     SELECT j.group_id, j.cores, j.memory_mb, count(*) AS in_flight
     FROM jobs j JOIN groups g ON g.id = j.group_id
     WHERE g.cluster = :cluster AND j.state IN ('submitted', 'running')
+      AND j.id <> ALL((SELECT jobs FROM kept)::uuid[])
+      AND (j.node_id IS NULL OR j.node_id <> ALL((SELECT nodes FROM kept)::uuid[]))
     GROUP BY j.group_id, j.cores, j.memory_mb
 )
 SELECT group_id, cores, memory_mb, in_flight, coalesce(waiting, 0) AS waiting,
@@ -33,8 +39,8 @@ SELECT group_id, cores, memory_mb, in_flight, coalesce(waiting, 0) AS waiting,
 FROM in_flight LEFT JOIN unplaced USING (group_id, cores, memory_mb);
 
 -- name: claim_jobs
--- The next jobs of a group that a living node of it is large enough for become submitted, each
--- with a new attempt. Users take turns: next is who has the fewest in flight. A user's own jobs go by
+-- The next jobs of a group that a living node of it is large enough for, one that is kept for no other
+-- job, become submitted, each with a new attempt. Users take turns: next is who has the fewest in flight. A user's own jobs go by
 -- priority, then by age. First those that together fit into what is free; then as many as the limit,
 -- but for those that ask for what enough jobs wait for already; "at_most" in all.
 -- Committed before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id,
@@ -71,7 +77,7 @@ WITH member AS MATERIALIZED (
     ) AS s
     WHERE EXISTS (SELECT 1 FROM usable_nodes n
                   WHERE n.group_id = :group_id AND n.cluster = :cluster AND n.alive
-                    AND n.cores >= s.cores AND n.memory_mb >= s.memory_mb)
+                    AND n.reserved_for IS NULL AND n.cores >= s.cores AND n.memory_mb >= s.memory_mb)
 ), candidate AS (
     SELECT c.id, s.cores, s.memory_mb, s.is_full, s.in_flight + row_number() OVER (
                PARTITION BY s.user_id ORDER BY c.priority DESC, c.id) AS turn
@@ -103,7 +109,7 @@ WITH member AS MATERIALIZED (
 ), claimed AS (
     UPDATE jobs j
     SET state = 'submitted', attempt = j.attempt + 1, submitted_at = now(), reason = NULL,
-        node_id = NULL, not_before = NULL
+        node_id = NULL, not_before = NULL, waiting_since = coalesce(j.waiting_since, now())
     WHERE j.id = ANY(ARRAY(SELECT id FROM picked)) AND j.state = 'received'
     RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.memory_mb
 ), noted AS (
@@ -111,20 +117,6 @@ WITH member AS MATERIALIZED (
     SELECT id, attempt, :node_set, :cluster FROM claimed
 )
 SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM claimed ORDER BY id;
-
--- name: starving_groups
--- Groups of which a dispatched job has found no place for longer than patience while others of the
--- group run. Where nothing runs and it still has no place, more room would not help it.
-SELECT DISTINCT j.group_id
-FROM jobs j CROSS JOIN LATERAL (
-    SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
-) AS a
-WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
-  AND a.cluster = :cluster AND a.allocation_id IS NULL AND a.nomad_job_id IS NOT NULL
-  AND a.claimed_at < now() - make_interval(secs => :patience_s)
-  AND EXISTS (SELECT 1 FROM jobs r
-              WHERE r.group_id = j.group_id AND r.state IN ('submitted', 'running')
-                AND r.started_at IS NOT NULL);
 
 -- name: undispatched_attempts
 -- Claimed, but whether Nomad has them was not committed. One that was started is there for sure.
@@ -220,7 +212,7 @@ WHERE j.state IN ('submitted', 'running') AND a.cluster = :cluster;
 
 -- name: attempts_without_a_place
 -- Dispatched, and not placed on any node yet.
-SELECT j.group_id, a.job_id, a.number, a.node_set
+SELECT j.group_id, a.job_id, a.number, a.node_set, j.cores, j.memory_mb
 FROM jobs j CROSS JOIN LATERAL (
     SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
 ) AS a

@@ -19,8 +19,10 @@ SELECT id, drained_at IS NOT NULL AS drained FROM nodes
 WHERE id = :node_id AND group_id = :group_id AND removed_at IS NULL;
 
 -- name: living_capacity
--- What sizes the usable nodes of a group that Nomad has as ready are of.
-SELECT DISTINCT cores, memory_mb FROM usable_nodes WHERE group_id = :group_id AND alive;
+-- What sizes the usable nodes of a group that Nomad has as ready are of, and which of them are kept for a
+-- job that has waited long.
+SELECT DISTINCT cores, memory_mb, reserved_for IS NOT NULL AS reserved
+FROM usable_nodes WHERE group_id = :group_id AND alive;
 
 -- name: cluster_of_group$
 SELECT cluster FROM groups WHERE id = :group_id;
@@ -41,7 +43,7 @@ WHERE j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL;
 
 -- name: usable_nodes
 -- The nodes of a cluster that may start jobs, by group.
-SELECT group_id, token_key_id, token_hash, id, cores, memory_mb, alive
+SELECT group_id, token_key_id, token_hash, id, cores, memory_mb, alive, reserved_for
 FROM usable_nodes
 WHERE cluster = :cluster
 ORDER BY group_id, id;

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from dispatch_world import Dispatching, children_of, dispatching
 from pydantic import SecretStr
-from service_world import GroupOfTest, claim_jobs, make_jobs, make_node, state_of
+from service_world import GroupOfTest, claim_jobs, make_group, make_jobs, make_node, state_of
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch.nodes import usable_nodes
@@ -287,3 +287,46 @@ async def test_an_idle_parent_leaves_nomad(
     await pool.execute("UPDATE nomad_parents SET last_used_at = now() - interval '1 year'")
     await dispatcher.parents.drop_idle()
     assert await pool.fetchval("SELECT count(*) FROM nomad_parents") == 0
+
+
+async def test_however_many_shapes_wait_the_window_bounds_them_all(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest
+) -> None:
+    await make_node(pool, group, cores=4, memory_mb=8000)
+    for extra_mb in range(30):
+        await make_jobs(pool, group, 5, memory_mb=1000 + extra_mb)
+    narrow = nomad_settings.model_copy(update={"window_max": 8})
+    async with dispatching(narrow, pool, gateway) as dispatcher:
+        dispatched = 0
+        for _ in range(20):
+            dispatched += await dispatcher.feeder.feed_once()
+            await pool.execute("UPDATE attempts SET waiting_reason = 'no room'")
+        assert dispatched == 8
+
+
+async def test_groups_have_equal_parts_of_the_room(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest
+) -> None:
+    other = await make_group(pool, "other")
+    for each in (group, other):
+        await make_node(pool, each, cores=120, memory_mb=1_000_000)
+        await make_jobs(pool, each, 300)
+    narrow = nomad_settings.model_copy(update={"window_max": 40})
+    async with dispatching(narrow, pool, gateway) as dispatcher:
+        for _ in range(3):
+            assert await dispatcher.feeder.feed_once() == 40
+            found = await pool.fetch(
+                "SELECT group_id, count(*) FROM jobs WHERE state = 'submitted' GROUP BY 1"
+            )
+            assert len({row["count"] for row in found}) == 1
+            assert len(found) == 2
+            await pool.execute("UPDATE attempts SET allocation_id = 'somewhere'")
+        # One that needs less than its part leaves it to the other.
+        await pool.execute(
+            "UPDATE jobs SET state = 'completed', ended_at = now() WHERE group_id = $1", other.id
+        )
+        await make_jobs(pool, other, 5)
+        before = await pool.fetchval("SELECT count(*) FROM attempts")
+        await dispatcher.feeder.feed_once()
+        await dispatcher.feeder.feed_once()
+        assert await pool.fetchval("SELECT count(*) FROM attempts") - before == 40

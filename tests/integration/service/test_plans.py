@@ -81,7 +81,6 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     # The feeder.
     "groups_with_backlog": CLUSTER,
     "in_flight_by_shape": CLUSTER,
-    "starving_groups": CLUSTER | {"patience_s": 300.0},
     "claim_jobs": CLUSTER
     | {
         "group_id": 1,
@@ -107,6 +106,8 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     },
     "note_waiting": ATTEMPTS | {"reasons": each("why")},
     # The reconciler and the stopper.
+    "release_nodes": CLUSTER | {"patience_s": 300.0},
+    "reserve_nodes": CLUSTER | {"patience_s": 300.0},
     "attempts_in_flight": CLUSTER,
     "attempts_without_a_place": CLUSTER,
     "overdue_attempts": CLUSTER | {"receipt_grace_s": 60.0, "node_silence_s": 60.0},

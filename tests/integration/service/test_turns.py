@@ -1,4 +1,4 @@
-"""In which order jobs are claimed: users take turns, large jobs are not starved."""
+"""In which order jobs are claimed: users take turns, and a user's own go by priority and age."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from dispatch_world import dispatching
 from service_world import GroupOfTest, claim_jobs, make_jobs, make_node
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.groups.users import create_user
-from leruli_queue.jobs.attempts import AttemptId, start_attempt
 from leruli_queue.nomad.clusters import DEFAULT
-from leruli_queue.nomad.gateway import NomadGateway
-from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
 
@@ -133,38 +129,3 @@ def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for child in plan.get("Plans", []):
         yield from nodes_of(child)
-
-
-async def test_a_large_job_gets_its_place_in_the_end(
-    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
-) -> None:
-    settings = nomad_settings.model_copy(update={"place_patience_s": 600.0})
-    async with dispatching(settings, pool, gateway) as active:
-        [small] = await make_jobs(pool, group, 1)
-        await active.feeder.feed_once()
-        await start_attempt(pool, node, AttemptId(small, 1), "startkey")
-        [large] = await make_jobs(pool, group, 1, cores=4)
-        await active.feeder.feed_once()
-        await make_jobs(pool, group, 10)
-        assert await active.feeder.feed_once() > 0  # nothing has waited for long yet
-        await pool.execute(
-            "UPDATE attempts SET claimed_at = now() - interval '601 s' WHERE job_id = $1", large
-        )
-        await make_jobs(pool, group, 10, memory_mb=2000)
-        assert await active.feeder.feed_once() == 0
-        # It has a place: the others go on.
-        await pool.execute(
-            "UPDATE attempts SET allocation_id = 'somewhere' WHERE job_id = $1", large
-        )
-        assert await active.feeder.feed_once() > 0
-
-
-async def test_a_large_job_that_no_room_helps_holds_nobody_up(
-    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
-) -> None:
-    async with dispatching(nomad_settings, pool, gateway) as active:
-        await make_jobs(pool, group, 1, cores=4)
-        await active.feeder.feed_once()
-        await pool.execute("UPDATE attempts SET claimed_at = now() - interval '601 s'")
-        await make_jobs(pool, group, 2)
-        assert await active.feeder.feed_once() == 2  # nothing else runs, and still it has no place
