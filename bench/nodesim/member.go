@@ -118,7 +118,7 @@ func clientConfig(cluster *Cluster, node *Node, ca string, logger hclog.Logger) 
 	conf.MaxKillTimeout = 120 * time.Second
 	conf.DisableRemoteExec = true
 	conf.GCMaxAllocs = max(50, 4*node.Cores)
-	conf.GCInterval = 30 * time.Second
+	conf.GCInterval = time.Hour
 	conf.GCParallelDestroys = 4
 	conf.GCDiskUsageThreshold = 99
 	conf.GCInodeUsageThreshold = 99

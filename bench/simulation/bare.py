@@ -59,7 +59,10 @@ async def _dispatch_all(world: World, count: int) -> float:
         (nodes,) = (await usable_nodes(pool, DEFAULT)).values()
         claimed = await _claim(world.stack.database_url, nodes, count)
         parents = Parents(pool, gateway, settings)
-        specs = [_spec(row, nodes) for row in claimed]
+        specs = [
+            ParentSpec.of(nodes.group_key_id, nodes.hiding_key, row["job_id"], row)
+            for row in claimed
+        ]
         ids = {spec: await parents.ensure(spec, nodes) for spec in dict.fromkeys(specs)}
     gateway.close()
     bodies = [
@@ -102,17 +105,6 @@ async def _claim(url: str, nodes: GroupNodes, count: int) -> list[Any]:
     if len(claimed) != count:
         raise SetupError(f"{len(claimed)} of {count} jobs were claimed")
     return claimed
-
-
-def _spec(row: Any, nodes: GroupNodes) -> ParentSpec:
-    return ParentSpec(
-        nodes.group_key_id,
-        nodes.hiding_key,
-        row["code"],
-        row["version"],
-        row["cores"],
-        row["memory_mb"],
-    )
 
 
 async def _send(cluster: Cluster, attempts: Sequence[tuple[str, AttemptId]]) -> float:

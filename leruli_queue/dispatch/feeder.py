@@ -274,14 +274,7 @@ def _same_nodes(row: Any, nodes: dict[int, GroupNodes]) -> bool:
 def _claim(row: Any, nodes: GroupNodes, *, repeated: bool) -> Claim:
     return Claim(
         AttemptId(row["job_id"], row["number"]),
-        ParentSpec(
-            nodes.group_key_id,
-            nodes.hiding_key,
-            row["code"],
-            row["version"],
-            row["cores"],
-            row["memory_mb"],
-        ),
+        ParentSpec.of(nodes.group_key_id, nodes.hiding_key, row["job_id"], row),
         nodes,
         repeated,
     )

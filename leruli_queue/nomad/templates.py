@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -13,6 +13,8 @@ from uuid import UUID
 from leruli_queue.nodes.pools import hidden, image_in_nomad, pool_name
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX
+
+_PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,40 @@ class ParentSpec:
     version: str
     cores: int
     memory_mb: int
+    # See `of`.
+    part: int
+
+    @classmethod
+    def of(
+        cls, group_key_id: str, hiding_key: bytes, job_id: UUID, row: Mapping[str, Any]
+    ) -> ParentSpec:
+        """Return the parent of a job, whose row has code, version, cores and memory_mb.
+
+        What asks for the same is spread over a few parents, always the same one for a job: for each
+        dispatch Nomad looks for its idempotency token through all that the parent dispatched and
+        that is not forgotten yet, twice.
+        """
+        return cls(
+            group_key_id,
+            hiding_key,
+            row["code"],
+            row["version"],
+            row["cores"],
+            row["memory_mb"],
+            job_id.int % _PARTS,
+        )
 
     @property
     def id(self) -> str:
         """The parent's id in Nomad: the group, and all that decides it in a form that hides it."""
         digest = hidden(
-            self.hiding_key, self.code, self.version, self.cores, self.memory_mb, _template()
+            self.hiding_key,
+            self.code,
+            self.version,
+            self.cores,
+            self.memory_mb,
+            self.part,
+            _template(),
         )
         return f"{PARENT_PREFIX}{self.group_key_id}-{digest}"
 

@@ -330,3 +330,16 @@ async def test_groups_have_equal_parts_of_the_room(
         await dispatcher.feeder.feed_once()
         await dispatcher.feeder.feed_once()
         assert await pool.fetchval("SELECT count(*) FROM attempts") - before == 40
+
+
+async def test_jobs_of_one_kind_are_spread_over_a_few_parents(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest
+) -> None:
+    await make_node(pool, group, cores=64, memory_mb=500_000)
+    await make_jobs(pool, group, 64)
+    assert await dispatcher.feeder.feed_once() == 64
+    children = await pool.fetch("SELECT nomad_job_id FROM attempts")
+    parents = [row["nomad_job_id"].partition("/")[0] for row in children]
+    # Of eight. That two of them get none is a chance of one in some millions.
+    assert len(set(parents)) in (7, 8)
+    assert await pool.fetchval("SELECT count(*) FROM nomad_parents") == len(set(parents))
