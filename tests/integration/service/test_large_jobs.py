@@ -192,6 +192,9 @@ async def test_one_node_at_a_time_and_for_who_waited_longest(mixed: Mixed) -> No
     [longer] = await mixed.submitted(1, cores=48, memory_mb=64_000)
     await mixed.waited(longer, 2 * PATIENCE_S)
     assert await mixed.kept() == {mixed.large.id: longer}
+    since = await mixed.pool.fetchval("SELECT max(reserved_at) FROM nodes")
+    assert await mixed.kept() == {mixed.large.id: longer}
+    assert await mixed.pool.fetchval("SELECT max(reserved_at) FROM nodes") == since
     await mixed.began(longer, mixed.large)
     assert await mixed.kept() == {mixed.large.id: second}
 
