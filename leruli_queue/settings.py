@@ -176,8 +176,8 @@ class Settings(BaseSettings):
     place_patience_s: float = Field(
         600.0,
         gt=0,
-        description="Seconds that a job waits for a place, while smaller ones of its group find one, "
-        "before a node is kept for it.",
+        description="Seconds that a job waits for a place, while smaller ones of its group find "
+        "one, before a node is kept for it.",
     )
     dispatch_concurrency: int = Field(4, ge=1, le=64, description="Dispatches to Nomad at once.")
     feed_interval_s: float = Field(

@@ -41,8 +41,8 @@ def bare_rate(
 ) -> tuple[float, dict[str, float]]:
     """Dispatch jobs of one group, and return how many had a place a second.
 
-    As bench.simulation.run.dispatch_rate does, for a world without a dispatcher. That one holds back
-    what Nomad cannot place yet; here what is dispatched waits in Nomad, so its placement counts.
+    As bench.simulation.run.dispatch_rate does, for a world without a dispatcher. That one holds
+    back what Nomad cannot place yet; here all of it is in Nomad, so placing it counts.
     """
     submit(world.stack.port, world.groups, jobs, limit_s=limit_s)
     before = world.cpu_by_part()

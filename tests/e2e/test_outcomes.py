@@ -138,8 +138,10 @@ def test_cancelled_while_submitted_and_while_running(stack: StackOfTest, tmp_pat
     stack.submit(waiting, "true", "--cores", "2")
     stack.wait_for_state(waiting, "submitted")
     wait_for(
-        lambda: stack.status(waiting)[1]
-        == "waiting for a node with enough free cores; it needs 2 cores and 4000 MB",
+        lambda: (
+            stack.status(waiting)[1]
+            == "waiting for a node with enough free cores; it needs 2 cores and 4000 MB"
+        ),
         seconds=20,
         what="the reason says why it waits",
     )

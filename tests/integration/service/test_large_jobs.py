@@ -42,7 +42,9 @@ class Mixed:
         """A job was placed on a node and begins."""
         number = await self.pool.fetchval("SELECT attempt FROM jobs WHERE id = $1", job)
         await start_attempt(self.pool, node, AttemptId(job, number), f"key-{job}")
-        await self.pool.execute("UPDATE attempts SET allocation_id = $1 WHERE job_id = $2", "x", job)
+        await self.pool.execute(
+            "UPDATE attempts SET allocation_id = $1 WHERE job_id = $2", "x", job
+        )
 
     async def waited(self, job: UUID, seconds: float) -> None:
         """So much time passes for a job that has no place."""
@@ -212,9 +214,7 @@ async def test_patience_goes_on_when_nodes_join(mixed: Mixed) -> None:
     assert tuple(row) == (2, "submitted", since)
     # Once it began, another wait begins anew.
     await mixed.began(second, mixed.large)
-    assert (
-        await mixed.pool.fetchval("SELECT waiting_since FROM jobs WHERE id = $1", second) is None
-    )
+    assert await mixed.pool.fetchval("SELECT waiting_since FROM jobs WHERE id = $1", second) is None
 
 
 async def test_what_waits_for_a_node_that_died_is_taken_back_and_told(mixed: Mixed) -> None:
