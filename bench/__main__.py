@@ -85,7 +85,7 @@ def main(
         click.echo("\n".join(machine.lines()))
         results, failures = _run(only or tuple(MEASUREMENTS), options)
     report = Report(began, machine, repeat, results, failures)
-    click.echo(f"\n{report.table()}\n")
+    click.echo(f"\n{report.table()}\n\n{report.notes()}\n")
     for why in failures:
         click.echo(f"not measured: {why}", err=True)
     if write and results:

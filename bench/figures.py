@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -40,15 +40,31 @@ class Figure:
     ours: Samples
     target: float | None = None
     peers: Sequence[Samples] = field(default=())
+    # By a peer's name: how many times better than it we have to be.
+    least: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_met(self) -> bool | None:
-        """Whether our median reaches the target; None where there is none."""
-        if self.target is None:
-            return None
-        if self.better is Better.HIGHER:
-            return self.ours.median >= self.target
-        return self.ours.median <= self.target
+        """Whether our median reaches the target and each least ratio.
+
+        None where nothing is asked, and where all that was measured is reached but a peer that
+        counts was not.
+        """
+        asked = [self.is_ahead(who) for who in self.least]
+        if self.target is not None:
+            higher = self.better is Better.HIGHER
+            median = self.ours.median
+            asked.append(median >= self.target if higher else median <= self.target)
+        if False in asked:
+            return False
+        return None if None in asked or not asked else True
+
+    def is_ahead(self, who: str) -> bool | None:
+        """Whether we are as far ahead of a peer as we have to be; None if it was not measured."""
+        for peer in self.peers:
+            if peer.who == who:
+                return self.ratio(peer) >= self.least[who]
+        return None
 
     def ratio(self, peer: Samples) -> float:
         """How many times better than a peer we are; below 1, how much worse."""

@@ -12,7 +12,20 @@ from pathlib import Path
 from bench.figures import Figure, Samples
 from bench.machine import Machine
 
-_HEAD = ("what", "ours", "min to max", "target", "met", "peer", "its", "min to max", "ratio")
+_HEAD = (
+    "what",
+    "ours",
+    "min to max",
+    "target",
+    "met",
+    "peer",
+    "its",
+    "min to max",
+    "ratio",
+    "at least",
+)
+
+_ANSWERS = {None: "?", True: "yes", False: "NO"}
 
 
 @dataclass(frozen=True)
@@ -45,19 +58,23 @@ class Report:
         texts.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
         return "\n".join(texts)
 
-    def markdown(self) -> str:
-        """Return the whole report for people."""
+    def notes(self) -> str:
+        """Return a line a figure: how busy the machine was, and what a reader has to know."""
         notes = {
             f"- {result.figure.what}: load average {result.load:.1f} after it"
             + (f"; {result.figure.ours.note}" if result.figure.ours.note else "")
             for result in self.results
         }
+        return "\n".join(sorted(notes))
+
+    def markdown(self) -> str:
+        """Return the whole report for people."""
         parts = [
             f"# make bench, {self.began:%Y-%m-%d %H:%M}",
             "\n".join(f"- {line}" for line in self.machine.lines()),
             f"Medians of {self.repeat}.",
             self.table(),
-            "\n".join(sorted(notes)),
+            self.notes(),
         ]
         if self.failures:
             parts.append("Not measured:\n\n" + "\n".join(f"- {why}" for why in self.failures))
@@ -69,7 +86,10 @@ class Report:
             "began": self.began.isoformat(timespec="seconds"),
             "machine": self.machine.as_dict(),
             "repeat": self.repeat,
-            "figures": [asdict(result.figure) | {"load": result.load} for result in self.results],
+            "figures": [
+                asdict(result.figure) | {"is_met": result.figure.is_met, "load": result.load}
+                for result in self.results
+            ],
             "failures": list(self.failures),
         }
         return json.dumps(whole, indent=2) + "\n"
@@ -87,15 +107,32 @@ class Report:
 
 def _lines(figure: Figure) -> list[tuple[str, ...]]:
     """Return a line a peer; what is ours stands on the first."""
-    met = {None: "", True: "yes", False: "NO"}[figure.is_met]
+    nothing_asked = figure.target is None and not figure.least
+    met = "" if nothing_asked else _ANSWERS[figure.is_met]
     target = "" if figure.target is None else f"{figure.better} {_number(figure.target)}"
     ours = (figure.what, f"{_number(figure.ours.median)} {figure.unit}", _range(figure.ours))
     lines = [
-        (peer.who, _number(peer.median), _range(peer), f"{figure.ratio(peer):.1f}x")
+        (
+            *(peer.who, _number(peer.median), _range(peer)),
+            *(f"{figure.ratio(peer):.1f}x", _least(figure, peer.who)),
+        )
         for peer in figure.peers
-    ] or [("", "", "", "")]
+    ]
+    measured = {peer.who for peer in figure.peers}
+    lines += [
+        (who, "not measured", "", "", _least(figure, who))
+        for who in figure.least
+        if who not in measured
+    ]
+    lines = lines or [("",) * 5]
     first, *others = lines
     return [(*ours, target, met, *first), *(("",) * 5 + other for other in others)]
+
+
+def _least(figure: Figure, who: str) -> str:
+    if who not in figure.least:
+        return ""
+    return f"{figure.least[who]:g}x: {_ANSWERS[figure.is_ahead(who)]}"
 
 
 def _range(samples: Samples) -> str:

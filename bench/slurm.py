@@ -23,6 +23,8 @@ from leruli_queue.embedded.processes import Part
 from leruli_queue.errors import SetupError
 
 _CLIENTS = 8
+SBATCH = f"SLURM, sbatch, {_CLIENTS} clients"
+C_API = f"SLURM, C API, {_CLIENTS} clients"
 # sbatch starts a process a job and is the slowest; 1,000 is the least that says something.
 _JOBS_BY_SBATCH = 1000
 _JOBS_BY_API = 4000
@@ -96,8 +98,8 @@ def intake_rates(folder: Path, limit_s: float) -> dict[str, float]:
         seconds = slurm.run(str(submit), str(_CLIENTS), str(_JOBS_BY_API), limit_s=limit_s)
         by_api = _JOBS_BY_API / seconds
     return {
-        f"SLURM, sbatch, {_CLIENTS} clients": by_sbatch,
-        f"SLURM, C API, {_CLIENTS} clients": by_api,
+        SBATCH: by_sbatch,
+        C_API: by_api,
     }
 
 

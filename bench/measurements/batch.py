@@ -28,6 +28,7 @@ _CODE, _VERSION = "psi4", "1.5"
 # A geometry, the input and a script: what such folders hold.
 _FILES = {"input.dat": 600, "geometry.xyz": 1200, "post.py": 2000}
 _PEER = "published client"
+_TIMES_AS_FAST = 3
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,11 @@ def batch(options: Options) -> Iterator[Figure]:
                 folder = options.folder / f"folders-{turn}-{'peer' if who else 'ours'}"
                 samples[who].append(_submit(stack, clients[who], folder, options))
     what = f"task-submit --batch of {options.folders:,} folders of 3 small files"
-    yield _figure(what, "folders/s", samples, lambda one: one.folders_a_second, target=300)
+    yield _figure(
+        *(what, "folders/s", samples, lambda one: one.folders_a_second),
+        target=300,
+        least={_PEER: _TIMES_AS_FAST},
+    )
     yield _figure(f"{what}: CPU of the client", "ms each", samples, lambda one: one.client_ms)
     yield _figure(f"{what}: CPU of S3", "ms each", samples, lambda one: one.object_store_ms)
 
@@ -66,10 +71,11 @@ def _figure(
     samples: Mapping[str, Sequence[_Sample]],
     value: Callable[[_Sample], float],
     target: float | None = None,
+    least: Mapping[str, float] | None = None,
 ) -> Figure:
     ours, *theirs = (Samples([value(one) for one in taken], who) for who, taken in samples.items())
     better = Better.LOWER if target is None else Better.HIGHER
-    return Figure(what, unit, better, ours, target, theirs)
+    return Figure(what, unit, better, ours, target, theirs, least or {})
 
 
 def _publish_image(stack: Stack) -> None:

@@ -36,11 +36,14 @@ _TABLES = ("jobs", "attempts")
 
 
 @dataclass(frozen=True)
-class _Remains:
+class Remains:
     """What stands in the database after all rounds."""
 
     # Seconds that each round took, in order.
     seconds: Sequence[float]
+    jobs: int
+    # How often autovacuum looked, as PostgreSQL says it.
+    naptime: str
     dead_share: float
     bytes_used: int
     # Of the same rows without any room left.
@@ -54,16 +57,27 @@ def churn(options: Options) -> Iterator[Figure]:
     rounds = max(10, changes // (_CHANGES * _ROUND))
     with running_stack(options.folder / "churn", workers=1) as stack:
         remains = asyncio.run(_wear_out(stack, rounds))
+    yield from figures_of(remains)
+
+
+def figures_of(remains: Remains) -> Iterator[Figure]:
+    """Return what stands in the database as figures."""
     tenth = len(remains.seconds) // 10
     first, last = sum(remains.seconds[:tenth]), sum(remains.seconds[-tenth:])
-    after = f"after {rounds * _ROUND * _CHANGES:,} changes of state"
-    rate = rounds * _ROUND * _CHANGES / sum(remains.seconds)
+    changes = len(remains.seconds) * _ROUND * _CHANGES
+    after = f"after {changes:,} changes of state"
+    rate = changes / sum(remains.seconds)
+    each = remains.bytes_used / remains.jobs
+    ran = f"autovacuum_naptime {remains.naptime}; {rate:,.0f} changes/s"
     yield Figure(
-        f"jobs and attempts with indexes {after}, against the same rows packed",
-        "x",
+        f"jobs and attempts with indexes {after}",
+        "MB",
         Better.LOWER,
-        Samples([remains.bytes_used / remains.bytes_packed], note=f"{rate:,.0f} changes/s"),
-        2,
+        Samples(
+            [remains.bytes_used / 1e6], note=f"{remains.jobs:,} jobs of {each:,.0f} bytes; {ran}"
+        ),
+        2 * remains.bytes_packed / 1e6,
+        [Samples([remains.bytes_packed / 1e6], "the same rows packed")],
     )
     yield Figure(
         f"dead rows {after}, of all", "%", Better.LOWER, Samples([100 * remains.dead_share])
@@ -77,7 +91,7 @@ def churn(options: Options) -> Iterator[Figure]:
     )
 
 
-async def _wear_out(stack: Stack, rounds: int) -> _Remains:
+async def _wear_out(stack: Stack, rounds: int) -> Remains:
     connection = await asyncpg.connect(stack.database_url)
     try:
         node_id = await _add_node(connection, stack)
@@ -209,7 +223,7 @@ async def _for_each(
     )
 
 
-async def _look(connection: asyncpg.Connection[Any], seconds: Sequence[float]) -> _Remains:
+async def _look(connection: asyncpg.Connection[Any], seconds: Sequence[float]) -> Remains:
     # Statistics are written down a little later than what they are about.
     await connection.execute("SELECT pg_stat_force_next_flush()")
     dead = await connection.fetchval(
@@ -218,10 +232,12 @@ async def _look(connection: asyncpg.Connection[Any], seconds: Sequence[float]) -
         _TABLES,
     )
     used = await _size(connection)
+    jobs: int = await connection.fetchval("SELECT count(*) FROM jobs")
+    naptime: str = await connection.fetchval("SHOW autovacuum_naptime")
     for table in _TABLES:
         await connection.execute(f"ALTER TABLE {table} RESET (fillfactor)")
         await connection.execute(f"VACUUM (FULL) {table}", timeout=600)
-    return _Remains(seconds, dead, used, await _size(connection))
+    return Remains(seconds, jobs, naptime, dead, used, await _size(connection))
 
 
 async def _size(connection: asyncpg.Connection[Any]) -> int:

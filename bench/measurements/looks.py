@@ -36,11 +36,12 @@ _LOOKS: tuple[tuple[str, dict[str, Any], float], ...] = (
 @measurement("looks")
 def looks(options: Options) -> Iterator[Figure]:
     """All jobs run, none waits for a place: as it is on full machines."""
+    in_flight = min(_IN_FLIGHT, options.crowd)
     with running_stack(options.folder / "looks", workers=1) as stack:
-        add_crowd(stack, _IN_FLIGHT, (JobState.RUNNING,))
+        add_crowd(stack, in_flight, (JobState.RUNNING,))
         samples = asyncio.run(_measure(stack, options.repeat))
     for name, _, a_second in _LOOKS:
-        what = f"{name} with {_IN_FLIGHT:,} in flight"
+        what = f"{name} with {in_flight:,} in flight"
         yield Figure(
             what, "ms", Better.LOWER, Samples(samples[name], note=f"{a_second:g} times a second")
         )

@@ -36,9 +36,30 @@ class Context:
     throttle: Throttle
     metrics: Metrics
     backlog: Backlog
-    # Taken, before a connection is, by calls of which one statement may take seconds: they wait for
-    # each other, and the rest of the pool is left to all others.
+    # A part of the pool's connections, for long_call().
     long_calls: asyncio.Semaphore
+
+    @asynccontextmanager
+    async def long_call(self) -> AsyncIterator[None]:
+        """Keep calls of which one statement may take seconds to a part of the pool.
+
+        To be entered before a connection is taken: they wait for each other, and the rest of the
+        pool is left to all others.
+
+        Raises
+        ------
+        UserReportableError
+            As :meth:`reading`.
+        """
+        try:
+            async with asyncio.timeout(self.settings.busy_after_s):
+                await self.long_calls.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            yield
+        finally:
+            self.long_calls.release()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
@@ -53,11 +74,7 @@ class Context:
         try:
             connection = await self.pool.acquire(timeout=self.settings.busy_after_s)
         except TimeoutError:
-            raise UserReportableError(
-                "The service is busy. Nothing was taken or lost; try again in a moment.",
-                status=503,
-                retry_after=_COME_AGAIN_S,
-            ) from None
+            raise _busy() from None
         try:
             yield connection
         finally:
@@ -91,6 +108,14 @@ class Context:
                 retry_after=60,
             )
         return self.gates[name]
+
+
+def _busy() -> UserReportableError:
+    return UserReportableError(
+        "The service is busy. Nothing was taken or lost; try again in a moment.",
+        status=503,
+        retry_after=_COME_AGAIN_S,
+    )
 
 
 @contextmanager

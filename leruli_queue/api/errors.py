@@ -95,7 +95,7 @@ def install_error_handlers(app: FastAPI) -> None:
         return _problem(
             request,
             503,
-            "The service's database is away for a moment. Nothing was lost; try again.",
+            "The service's database cannot be used for a moment. Nothing was lost; try again.",
             {"Retry-After": "2"},
         )
 

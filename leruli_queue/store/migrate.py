@@ -70,6 +70,7 @@ async def migrate(connection: Connection, migrations: list[Migration] | None = N
             if migration.number in done:
                 continue
             async with connection.transaction():
+                await queries.no_statement_timeout(connection)
                 await connection.execute(migration.sql, timeout=_PATIENCE_S)
                 await queries.note_migration(
                     connection,

@@ -19,17 +19,26 @@ log = structlog.get_logger(__name__)
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
-# What a lost or unreachable database looks like from asyncpg; work goes on once it is back.
+# What a database that is lost, out of reach or in no state to do its work looks like from asyncpg;
+# work goes on once it is back. Nothing of ours counts on one of them: a statement that we end
+# ourselves, at its time-out or because the caller has gone, ends in TimeoutError or CancelledError.
 DATABASE_AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     # What a connection that breaks while it is given back to the pool ends in.
     asyncpg.InternalClientError,
-    asyncpg.exceptions.AdminShutdownError,
-    asyncpg.exceptions.CrashShutdownError,
-    asyncpg.exceptions.CannotConnectNowError,
-    asyncpg.exceptions.TooManyConnectionsError,
+    # It is shut down or starts, or an operator or a time limit of the server's ended a statement or
+    # a session.
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    asyncpg.exceptions.TransactionTimeoutError,
+    asyncpg.exceptions.LockNotAvailableError,
+    # Its disk, its memory or its connections are all in use, or the disk fails.
+    asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.exceptions.PostgresSystemError,
+    # After a failover to a copy that takes no changes yet, or where a provider's disk is full.
+    asyncpg.exceptions.ReadOnlySQLTransactionError,
     # Rolled back for a deadlock, as a migration beside running copies can bring.
     asyncpg.exceptions.TransactionRollbackError,
     TimeoutError,

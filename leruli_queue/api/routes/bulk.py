@@ -50,11 +50,7 @@ async def bulk_task_cancel(
     With `jobids`, answer where each is then, in order; with `filter`, how many were cancelled.
     """
     job_ids = _parsed(body.jobids or [], context.settings)
-    async with (
-        context.long_calls,
-        context.pool.acquire() as connection,
-        connection.transaction(),
-    ):
+    async with context.long_call(), context.writing() as connection:
         user = await authorise_user(connection, Call.BULK_TASK_CANCEL, body.secret)
         if body.filter is not None:
             done = await cancel_own(connection, user, body.filter.states)

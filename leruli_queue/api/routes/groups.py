@@ -128,7 +128,7 @@ async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer
 )
 async def group_usage_(body: Usage, context: ContextDep) -> UsageAnswer | Response:
     """Sum up what the jobs that have ended used: by user, code and month, as JSON or CSV."""
-    async with context.long_calls, context.reading() as connection:
+    async with context.long_call(), context.reading() as connection:
         group = await authorise_reader(connection, Call.GROUP_USAGE, body.grouptoken)
         found = await group_usage(connection, group.id, body.by, body.since, body.until)
     answer = UsageAnswer(

@@ -29,18 +29,49 @@ WHERE j.id = ANY(:job_ids::uuid[]) AND j.group_id = :group_id
 
 -- name: count_ahead$
 -- How many waiting jobs of the same user the feeder takes before this one, of those that are older.
--- The order as in count_waiting.
+-- By what they ask for, as jobs_waiting has them: asked for all at once PostgreSQL prefers to go through
+-- the whole history from its beginning. Those of a higher priority apart from its equals, for only among
+-- these an index scan ends at the job's own age.
+WITH RECURSIVE asked AS (
+    SELECT user_id, priority, id FROM jobs WHERE id = :job_id
+), shapes AS (
+    SELECT asked.*, first.cores, first.memory_mb
+    FROM asked
+    CROSS JOIN LATERAL (
+        SELECT w.cores, w.memory_mb FROM jobs w
+        WHERE w.user_id = asked.user_id AND w.state = 'received'
+        ORDER BY w.cores, w.memory_mb
+        LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT shapes.user_id, shapes.priority, shapes.id, next.cores, next.memory_mb
+    FROM shapes
+    CROSS JOIN LATERAL (
+        SELECT w.cores, w.memory_mb FROM jobs w
+        WHERE w.user_id = shapes.user_id AND w.state = 'received'
+          AND (w.cores, w.memory_mb) > (shapes.cores, shapes.memory_mb)
+        ORDER BY w.cores, w.memory_mb
+        LIMIT 1
+    ) AS next
+)
 SELECT count(*)
 FROM (
-    SELECT FROM jobs j
+    SELECT FROM shapes
     CROSS JOIN LATERAL (
-        SELECT FROM jobs older
-        WHERE older.user_id = j.user_id AND older.state = 'received' AND older.id < j.id
-          AND older.priority >= j.priority
+        (SELECT FROM jobs older
+        WHERE older.user_id = shapes.user_id AND older.state = 'received'
+          AND older.cores = shapes.cores AND older.memory_mb = shapes.memory_mb
+          AND older.priority = shapes.priority AND older.id < shapes.id
         ORDER BY older.id
-        LIMIT :most
+        LIMIT :most)
+        UNION ALL
+        (SELECT FROM jobs older
+        WHERE older.user_id = shapes.user_id AND older.state = 'received'
+          AND older.cores = shapes.cores AND older.memory_mb = shapes.memory_mb
+          AND older.priority > shapes.priority AND older.id < shapes.id
+        LIMIT :most)
     ) AS older
-    WHERE j.id = :job_id
+    LIMIT :most
 ) AS ahead;
 
 -- name: cancel_jobs

@@ -14,3 +14,7 @@ SELECT max(number) FROM schema_migrations;
 
 -- name: note_migration!
 INSERT INTO schema_migrations (number, name, digest) VALUES (:number, :name, :digest);
+
+-- name: no_statement_timeout$
+-- Until the end of the transaction: whoever runs the server may have set a limit.
+SELECT set_config('statement_timeout', '0', true);

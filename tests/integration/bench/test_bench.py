@@ -69,6 +69,27 @@ def test_node(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_looks(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "--only", "looks", "--crowd", "2000")
+    assert done.returncode == 0, done.stderr
+    for name in ("in_flight_by_shape", "starving_groups", "overdue_attempts"):
+        assert f"| {name} with 2,000 in flight " in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_churn(tmp_path: Path) -> None:
+    done = _bench(tmp_path, "--only", "churn", "--crowd", "1000")
+    assert done.returncode == 0, done.stderr
+    after = "after 9,600 changes of state"
+    [size] = [line for line in done.stdout.splitlines() if "| the same rows packed" in line]
+    assert size.startswith(f"| jobs and attempts with indexes {after} ")
+    assert " MB " in size
+    assert f"| dead rows {after}, of all " in done.stdout
+    assert f"| pace of the last tenth {after}, against the first " in done.stdout
+    assert "; autovacuum_naptime 5s; " in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_takes_too_long_is_said_and_ended(tmp_path: Path) -> None:
     done = _bench(tmp_path, "--only", "intake", "--limit", "1")
     assert done.returncode == 1

@@ -20,7 +20,8 @@ POOL = 4
 
 @pytest.fixture
 async def service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    small = settings.model_copy(update={"database_pool_size": POOL})
+    # They wait for each other for as long as the test takes on a busy machine.
+    small = settings.model_copy(update={"database_pool_size": POOL, "busy_after_s": 60.0})
     async with running_service(small) as client:
         yield client
 
@@ -132,6 +133,48 @@ async def test_who_finds_no_connection_is_told_to_come_again(
         assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
         assert (await submit(service, group)).status_code == 200
     assert await pool.fetchval("SELECT count(*) FROM jobs") == 3
+
+
+@pytest.mark.parametrize("call", ["group-usage", "bulk/task-cancel"])
+async def test_long_calls_that_wait_for_each_other_are_told_to_come_again(
+    settings: Settings, group: GroupOfTest, pool: Pool, call: str
+) -> None:
+    await make_jobs(pool, group, 1)
+    body: dict[str, object] = {
+        "grouptoken": group.token,
+        "secret": group.user_secret,
+        "filter": {"states": ["received"]},
+    }
+    small = settings.model_copy(update={"database_pool_size": POOL, "busy_after_s": 0.3})
+    lock = "LOCK attempts" if call == "group-usage" else "SELECT FROM jobs FOR UPDATE"
+    async with running_service(small) as service:
+        async with holding(settings, lock):
+            first = asyncio.create_task(service.post(f"/v22_1/{call}", json=body))
+            await until_blocked(pool, 1)
+            others = (service.post(f"/v22_1/{call}", json=body) for _ in range(3 * POOL))
+            busy = await asyncio.wait_for(asyncio.gather(*others), 5)
+            assert not first.done()
+        assert {(answer.status_code, answer.headers["Retry-After"]) for answer in busy} == {
+            (503, "2")
+        }
+        assert (await first).status_code == 200
+        # Who gave up holds nothing.
+        assert (await service.post(f"/v22_1/{call}", json=body)).status_code == 200
+
+
+async def test_a_long_call_that_finds_no_connection_is_told_to_come_again(
+    settings: Settings, group: GroupOfTest, pool: Pool
+) -> None:
+    small = settings.model_copy(update={"database_pool_size": 2, "busy_after_s": 0.3})
+    body = {"secret": group.user_secret, "filter": {"states": ["received"]}}
+    async with running_service(small) as service:
+        async with holding(settings, "LOCK TABLE jobs IN EXCLUSIVE MODE"):
+            waiting = [asyncio.create_task(submit(service, group)) for _ in range(2)]
+            await until_blocked(pool, 2)
+            cancelling = service.post("/v22_1/bulk/task-cancel", json=body)
+            busy = await asyncio.wait_for(cancelling, 5)
+        assert (busy.status_code, busy.headers["Retry-After"]) == (503, "2")
+        assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
 
 
 async def submit(service: httpx.AsyncClient, group: GroupOfTest) -> httpx.Response:

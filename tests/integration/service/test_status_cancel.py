@@ -137,6 +137,11 @@ async def test_a_waiting_job_says_how_many_of_its_user_go_first(
     assert await reason(jobs[1]) == "waiting for its turn: 1 job of the same user goes first"
     assert await reason(jobs[2]) == "waiting for its turn: 2 jobs of the same user go first"
     assert await reason(urgent) == "waiting for its turn: it is the next of its user"
+    # Whatever they ask for.
+    [wide] = await make_jobs(pool, group, 1, cores=2)
+    assert await reason(wide) == "waiting for its turn: 4 jobs of the same user go first"
+    [second] = await make_jobs(pool, group, 1, priority=1)
+    assert await reason(second) == "waiting for its turn: 1 job of the same user goes first"
     await pool.execute("UPDATE jobs SET state = 'received' WHERE id = $1", running)
     await make_jobs(pool, group, 1000)
     [last] = await make_jobs(pool, group, 1)
