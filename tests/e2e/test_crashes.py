@@ -11,6 +11,8 @@ from uuid import uuid4
 from e2e_world import StackOfTest, wait_for
 from service_world import signing_request
 
+from leruli_queue.embedded.plain_http import answers
+
 
 def test_the_dispatcher_is_killed_again_and_again_and_every_job_runs_once(
     stack: StackOfTest, tmp_path: Path
@@ -18,7 +20,9 @@ def test_the_dispatcher_is_killed_again_and_again_and_every_job_runs_once(
     folders = [tmp_path / f"job-{n}" for n in range(12)]
     for folder in folders:
         folder.mkdir()
-        stack.submit(folder, "echo ran >> runs")
+    words = ("--batch", "job-*", "leruli-test", "1", "echo ran >> runs")
+    submitted = stack.leruli(tmp_path, "task-submit", *words)
+    assert submitted.returncode == 0, submitted.stderr
     chance = random.Random(20261123)  # noqa: S311
     for _ in range(4):
         time.sleep(chance.uniform(0.5, 2.5))
@@ -29,10 +33,12 @@ def test_the_dispatcher_is_killed_again_and_again_and_every_job_runs_once(
             seconds=10,
             what="the dispatcher is started again",
         )
-    job_ids = []
     for folder in folders:
         assert stack.end(folder) == ("completed", None)
-        stack.get(folder)
+    fetched = stack.leruli(tmp_path, "task-get", "--batch", "job-*")
+    assert fetched.returncode == 0, fetched.stderr
+    job_ids = []
+    for folder in folders:
         assert (folder / "runs").read_text() == "ran\n"
         job_ids.append((folder / "leruli.job").read_text().strip())
     attempts = stack.fetch(
@@ -150,7 +156,8 @@ def test_every_other_part_is_killed_while_a_job_runs(stack: StackOfTest, folder:
         seconds=20,
         what="all parts run again",
     )
-    time.sleep(3)
+    ready = f"{stack.user['LERULI_BASEURL']}/readyz"
+    wait_for(lambda: answers(ready), seconds=60, what="the service answers again")
     assert stack.end(folder) == ("completed", None)
     stack.get(folder)
     assert (folder / "runs").read_text() == "ran\n"
