@@ -154,11 +154,16 @@ class StackOfTest:
         job_id = (folder / "leruli.job").read_text().strip()
 
         def is_over() -> bool:
-            for rundir in (self.data / "node" / "jobs").glob(f"{job_id}x*/rundir"):
-                # It may just be going.
-                with suppress(FileNotFoundError):
-                    (rundir / "gate").touch()
-            return self.status(folder)[0] in FINAL
+            state = self.status(folder)[0]
+            if state == "running":
+                [job] = self.fetch("SELECT attempt FROM jobs WHERE id = $1::uuid", job_id)
+                gate = self.data / f"node/jobs/{job_id}x{job['attempt']}/rundir/gate"
+                # Once: after the command's end the folder is the agent's.
+                if not gate.exists():
+                    # It is there in a moment, or goes just now.
+                    with suppress(FileNotFoundError):
+                        gate.touch()
+            return state in FINAL
 
         wait_for(is_over, seconds=120, what="the job has ended")
         return self.status(folder)

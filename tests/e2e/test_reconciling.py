@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from e2e_world import StackOfTest
+from e2e_world import GATED, StackOfTest
 
 from leruli_queue.dispatch.fence import Fence
 from leruli_queue.dispatch.parents import Parents
@@ -49,7 +49,7 @@ async def test_what_nobody_heard_of_is_found_in_the_lists(
     # One allocation a page, so that two that run take two.
     monkeypatch.setattr(gateway_module, "_PAGE", 1)
     jobs: dict[str, UUID] = {}
-    for name, command in (("over", "true"), ("first", "sleep 20"), ("second", "sleep 20")):
+    for name, command in (("over", "true"), ("first", GATED), ("second", GATED)):
         folder = tmp_path / name
         folder.mkdir()
         stack.submit(folder, command)
@@ -91,4 +91,4 @@ async def test_what_nobody_heard_of_is_found_in_the_lists(
             before["over"]["ended_at"],
         )
     for name in ("first", "second"):
-        assert stack.end(tmp_path / name) == ("completed", None)
+        assert stack.end_gated(tmp_path / name) == ("completed", None)
