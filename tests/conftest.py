@@ -19,10 +19,13 @@ _LONGEST = (
     "e2e/test_soak.py",
     "e2e/test_hostile_node.py",
     "e2e/test_lost_node.py",
+    "e2e/test_manual.py",
     "e2e/test_rotation.py",
-    "integration/client/test_group.py",
-    "integration/client/test_submit.py",
     "integration/node/test_faults.py",
+    "integration/bench/test_bench.py",
+    "integration/client/test_submit.py",
+    "integration/client/test_group.py",
+    "integration/node/test_outcomes.py",
     "integration/service/test_schema.py",
 )
 

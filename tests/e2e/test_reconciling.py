@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
@@ -91,4 +92,5 @@ async def test_what_nobody_heard_of_is_found_in_the_lists(
             before["over"]["ended_at"],
         )
     for name in ("first", "second"):
-        assert stack.end_gated(tmp_path / name) == ("completed", None)
+        ended = await asyncio.to_thread(stack.end_gated, tmp_path / name)
+        assert ended == ("completed", None)
