@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
 from minio import Minio
 from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
-from leruli_queue.embedded import nomad_server, object_store, postgres
+from leruli_queue.embedded import nomad_server, object_store, plain_http, postgres
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.identities import service_url
 from leruli_queue.embedded.kept import Kept, load_kept
@@ -112,10 +111,7 @@ class SoakStack:
 
     def answers(self) -> bool:
         """Tell whether the service is alive, its database away or not."""
-        try:
-            return httpx.get(f"{self.url}/livez", timeout=2, trust_env=False).is_success
-        except httpx.HTTPError:
-            return False
+        return plain_http.answers(f"{self.url}/livez")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,13 @@ from uuid import uuid4
 import asyncpg
 import httpx
 
+from leruli_queue.embedded.plain_http import NO_AUTHORITIES
+
 BIN = Path(sys.executable).parent
 FINAL = ("completed", "failed", "cancelled")
+# Of a job that runs until the test lets it end (StackOfTest.end_gated): however slow the machine,
+# it runs for as long as the test needs that, and no longer.
+GATED = "until [ -e gate ]; do sleep 0.1; done"
 
 
 def read_exports(path: Path) -> dict[str, str]:
@@ -37,7 +42,7 @@ def wait_for(condition: Callable[[], bool], *, seconds: float, what: str) -> Non
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not after {seconds} s: {what}"
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 @dataclass
@@ -117,7 +122,11 @@ class StackOfTest:
 
     def call(self, path: str, **body: object) -> httpx.Response:
         return httpx.post(
-            f"{self.user['LERULI_BASEURL']}/v22_1/{path}", json=body, timeout=30, trust_env=False
+            f"{self.user['LERULI_BASEURL']}/v22_1/{path}",
+            json=body,
+            timeout=30,
+            trust_env=False,
+            verify=NO_AUTHORITIES,
         )
 
     def status(self, folder: Path) -> tuple[str, str | None]:
@@ -138,6 +147,25 @@ class StackOfTest:
     def end(self, folder: Path, *, seconds: float = 120) -> tuple[str, str | None]:
         """Wait until the job has ended, and return how."""
         self.wait_for_state(folder, *FINAL, seconds=seconds)
+        return self.status(folder)
+
+    def end_gated(self, folder: Path) -> tuple[str, str | None]:
+        """Let a job end whose command waits at GATED, in whichever attempt; return how it ended."""
+        job_id = (folder / "leruli.job").read_text().strip()
+
+        def is_over() -> bool:
+            state = self.status(folder)[0]
+            if state == "running":
+                [job] = self.fetch("SELECT attempt FROM jobs WHERE id = $1::uuid", job_id)
+                gate = self.data / f"node/jobs/{job_id}x{job['attempt']}/rundir/gate"
+                # Once: after the command's end the folder is the agent's.
+                if not gate.exists():
+                    # It is there in a moment, or goes just now.
+                    with suppress(FileNotFoundError):
+                        gate.touch()
+            return state in FINAL
+
+        wait_for(is_over, seconds=120, what="the job has ended")
         return self.status(folder)
 
     def get(self, folder: Path) -> None:

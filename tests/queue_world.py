@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
 from service_world import GroupOfTest, PostgresOfTest, make_group
 
 from leruli_queue.embedded import postgres
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.kept import Kept
+from leruli_queue.embedded.plain_http import answers
 from leruli_queue.embedded.programs import find_programs
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import open_pool
@@ -48,15 +48,10 @@ class QueueOfTest:
                 stderr=log,
             )
         deadline = time.monotonic() + 60
-        while True:
-            try:
-                httpx.get(f"{self.url}/livez", timeout=5, trust_env=False).raise_for_status()
-            except httpx.HTTPError:
-                alive = self._process.poll() is None and time.monotonic() < deadline
-                assert alive, f"the service does not start: {self.log.read_text()[-2000:]}"
-                time.sleep(0.1)
-            else:
-                return
+        while not answers(f"{self.url}/livez"):
+            alive = self._process.poll() is None and time.monotonic() < deadline
+            assert alive, f"the service does not start: {self.log.read_text()[-2000:]}"
+            time.sleep(0.05)
 
     def kill(self) -> None:
         """End the service as a crash of its machine would."""

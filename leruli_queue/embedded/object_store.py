@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-import httpx
 from minio import Minio
 
+from leruli_queue.embedded import plain_http
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.kept import Kept
 from leruli_queue.embedded.processes import Part
@@ -44,10 +44,7 @@ def part(folders: Folders, kept: Kept, programs: Programs) -> Part:
 
 def answers(kept: Kept) -> bool:
     """Tell whether the S3 server answers."""
-    try:
-        return httpx.get(f"{url(kept)}{_HEALTH}", timeout=2, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
+    return plain_http.answers(f"{url(kept)}{_HEALTH}")
 
 
 def make_code_bucket(kept: Kept) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import httpx
 
-from leruli_queue.embedded import nomad_server, object_store, postgres
+from leruli_queue.embedded import nomad_server, object_store, plain_http, postgres
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.identities import service_url
 from leruli_queue.embedded.kept import Kept
@@ -97,10 +97,7 @@ def node_part(folders: Folders, kept: Kept, programs: Programs) -> Part:
 
 def is_ready(kept: Kept) -> bool:
     """Tell whether the service can answer requests."""
-    try:
-        return httpx.get(f"{service_url(kept)}/readyz", timeout=2, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
+    return plain_http.answers(f"{service_url(kept)}/readyz")
 
 
 def node_is_ready(folders: Folders, kept: Kept) -> bool:

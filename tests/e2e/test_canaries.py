@@ -25,6 +25,8 @@ from canary_requests import send_all, wrong_requests
 from e2e_world import StackOfTest, forget_images, wait_for
 from service_world import signing_request
 
+from leruli_queue.embedded.plain_http import answers
+
 _MOST_BYTES = 20_000
 _SETTINGS = {
     "LERULI_NODE_GRACE_SECONDS": "2",
@@ -208,7 +210,7 @@ def _kill_amid_requests(day: Day, right: Mapping[str, str], part: str) -> set[in
 
 
 def _is_ready(stack: StackOfTest) -> bool:
-    return httpx.get(f"{stack.user['LERULI_BASEURL']}/readyz", trust_env=False).is_success
+    return answers(f"{stack.user['LERULI_BASEURL']}/readyz")
 
 
 def _kill_parts_while_it_uploads(day: Day, folder: Path, right: Mapping[str, str]) -> None:

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from e2e_world import StackOfTest, wait_for
+from e2e_world import GATED, StackOfTest, wait_for
 from service_world import signing_request
+
+from leruli_queue.embedded.plain_http import answers
 
 
 def test_the_dispatcher_is_killed_again_and_again_and_every_job_runs_once(
@@ -18,7 +20,9 @@ def test_the_dispatcher_is_killed_again_and_again_and_every_job_runs_once(
     folders = [tmp_path / f"job-{n}" for n in range(12)]
     for folder in folders:
         folder.mkdir()
-        stack.submit(folder, "echo ran >> runs")
+    words = ("--batch", "job-*", "leruli-test", "1", "echo ran >> runs")
+    submitted = stack.leruli(tmp_path, "task-submit", *words)
+    assert submitted.returncode == 0, submitted.stderr
     chance = random.Random(20261123)  # noqa: S311
     for _ in range(4):
         time.sleep(chance.uniform(0.5, 2.5))
@@ -29,10 +33,12 @@ def test_the_dispatcher_is_killed_again_and_again_and_every_job_runs_once(
             seconds=10,
             what="the dispatcher is started again",
         )
-    job_ids = []
     for folder in folders:
         assert stack.end(folder) == ("completed", None)
-        stack.get(folder)
+    fetched = stack.leruli(tmp_path, "task-get", "--batch", "job-*")
+    assert fetched.returncode == 0, fetched.stderr
+    job_ids = []
+    for folder in folders:
         assert (folder / "runs").read_text() == "ran\n"
         job_ids.append((folder / "leruli.job").read_text().strip())
     attempts = stack.fetch(
@@ -98,7 +104,7 @@ def test_a_receipt_is_held_back_while_the_service_is_down(stack: StackOfTest, fo
 
 
 def test_a_second_start_of_an_attempt_is_refused(stack: StackOfTest, folder: Path) -> None:
-    stack.submit(folder, "sleep 8; echo done")
+    stack.submit(folder, f"{GATED}; echo done")
     stack.wait_for_state(folder, "running")
     joined = stack.call(
         "node-join",
@@ -120,23 +126,23 @@ def test_a_second_start_of_an_attempt_is_refused(stack: StackOfTest, folder: Pat
     assert stack.call("attempt-upload", **attempt).status_code == 409
     assert stack.call("attempt-end", outcome="ended", exitcode=1, **attempt).status_code == 409
     assert stack.call("node-leave", nodetoken=joined["nodetoken"]).json() == {"running": 0}
-    assert stack.end(folder) == ("completed", None)
+    assert stack.end_gated(folder) == ("completed", None)
 
 
 def test_the_node_agent_is_killed_while_a_job_runs(stack: StackOfTest, folder: Path) -> None:
-    stack.submit(folder, "echo ran >> runs; sleep 8; echo done")
+    stack.submit(folder, f"echo ran >> runs; {GATED}; echo done")
     stack.wait_for_state(folder, "running")
     before = stack.pid_of("node")
     stack.kill("node")
     wait_for(lambda: stack.pid_of("node") != before, seconds=10, what="the agent is started again")
-    assert stack.end(folder) == ("completed", None)
+    assert stack.end_gated(folder) == ("completed", None)
     stack.get(folder)
     assert (folder / "runs").read_text() == "ran\n"
     assert (folder / "joblog.txt").read_text() == "done\n"
 
 
 def test_every_other_part_is_killed_while_a_job_runs(stack: StackOfTest, folder: Path) -> None:
-    stack.submit(folder, "echo ran >> runs; sleep 12; echo done")
+    stack.submit(folder, f"echo ran >> runs; {GATED}; echo done")
     stack.wait_for_state(folder, "running")
     before = stack.pids()
     killed = ("PostgreSQL", "object store", "Nomad server", "service")
@@ -150,8 +156,9 @@ def test_every_other_part_is_killed_while_a_job_runs(stack: StackOfTest, folder:
         seconds=20,
         what="all parts run again",
     )
-    time.sleep(3)
-    assert stack.end(folder) == ("completed", None)
+    ready = f"{stack.user['LERULI_BASEURL']}/readyz"
+    wait_for(lambda: answers(ready), seconds=60, what="the service answers again")
+    assert stack.end_gated(folder) == ("completed", None)
     stack.get(folder)
     assert (folder / "runs").read_text() == "ran\n"
 

@@ -17,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from e2e_world import BIN, StackOfTest, running_stack, wait_for
+from e2e_world import BIN, GATED, StackOfTest, running_stack, wait_for
 from hostile_node import HostileNode, RpcError
 
 from leruli_queue.groups.compute_secret import rotate_compute_secret
@@ -70,10 +70,10 @@ def victim(shared: StackOfTest) -> dict[str, str]:
 
 @pytest.fixture
 def running(shared: StackOfTest, tmp_path: Path) -> Path:
-    """A job of the honest group that runs for a while."""
+    """A job of the honest group that runs until the test is through (ran_once)."""
     folder = tmp_path / "running"
     folder.mkdir()
-    shared.submit(folder, "echo begun >> log; sleep 25; echo done >> log", "--cores", "2")
+    shared.submit(folder, f"echo begun >> log; {GATED}; echo done >> log", "--cores", "2")
     shared.wait_for_state(folder, "running")
     return folder
 
@@ -93,7 +93,7 @@ def job_of(folder: Path) -> str:
 
 def ran_once(stack: StackOfTest, folder: Path) -> None:
     """The job completed in its first attempt, and its output is that of one run."""
-    assert stack.end(folder) == ("completed", None)
+    assert stack.end_gated(folder) == ("completed", None)
     attempts = stack.fetch("SELECT number FROM attempts WHERE job_id = $1::uuid", job_of(folder))
     assert [row["number"] for row in attempts] == [1]
     stack.get(folder)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e_world import StackOfTest, running_stack, wait_for
+from e2e_world import GATED, StackOfTest, running_stack, wait_for
 
 SETTINGS = {
     "LERULI_QUEUE_NODE_REPORT_S": "1",
@@ -43,7 +43,7 @@ def containers_of(job_id: str, number: int) -> list[str]:
 def test_a_node_that_was_frozen_brings_nothing_of_what_was_given_up(
     own_stack: StackOfTest, folder: Path
 ) -> None:
-    own_stack.submit(folder, "echo $HOSTNAME > log; sleep 50; echo done >> log")
+    own_stack.submit(folder, f"echo $HOSTNAME > log; {GATED}; echo done >> log")
     own_stack.wait_for_state(folder, "running")
     job_id = (folder / "leruli.job").read_text().strip()
     [stale] = containers_of(job_id, 1)
@@ -60,7 +60,8 @@ def test_a_node_that_was_frozen_brings_nothing_of_what_was_given_up(
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
     wait_for(lambda: containers_of(job_id, 1) == [], seconds=30, what="the stale container ends")
-    assert own_stack.end(folder) == ("completed", None)
+    own_stack.wait_for_state(folder, "running")
+    assert own_stack.end_gated(folder) == ("completed", None)
     attempts = own_stack.fetch(
         "SELECT number, outcome, upload_at FROM attempts WHERE job_id = $1::uuid ORDER BY number",
         job_id,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from e2e_world import StackOfTest
+from e2e_world import GATED, StackOfTest
 
 from leruli_queue.dispatch.fence import Fence
 from leruli_queue.dispatch.parents import Parents
@@ -49,7 +50,7 @@ async def test_what_nobody_heard_of_is_found_in_the_lists(
     # One allocation a page, so that two that run take two.
     monkeypatch.setattr(gateway_module, "_PAGE", 1)
     jobs: dict[str, UUID] = {}
-    for name, command in (("over", "true"), ("first", "sleep 20"), ("second", "sleep 20")):
+    for name, command in (("over", "true"), ("first", GATED), ("second", GATED)):
         folder = tmp_path / name
         folder.mkdir()
         stack.submit(folder, command)
@@ -91,4 +92,5 @@ async def test_what_nobody_heard_of_is_found_in_the_lists(
             before["over"]["ended_at"],
         )
     for name in ("first", "second"):
-        assert stack.end(tmp_path / name) == ("completed", None)
+        ended = await asyncio.to_thread(stack.end_gated, tmp_path / name)
+        assert ended == ("completed", None)

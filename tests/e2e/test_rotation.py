@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e_world import StackOfTest, read_exports, running_stack, wait_for
+from e2e_world import GATED, StackOfTest, read_exports, running_stack, wait_for
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_what_runs_ends_and_what_waits_runs_after_the_node_has_the_new_secret(
     running, waiting = tmp_path / "running", tmp_path / "waiting"
     for folder in (running, waiting):
         folder.mkdir()
-    own_stack.submit(running, "sleep 8; echo done > log")
+    own_stack.submit(running, f"{GATED}; echo done > log")
     own_stack.wait_for_state(running, "running")
     admin = read_exports(own_stack.data / "admin.sh")["LERULI_ADMIN_SECRET"]
     assert own_stack.call("group-rotate-compute-secret", adminsecret=admin).status_code == 200
@@ -42,7 +42,7 @@ def test_what_runs_ends_and_what_waits_runs_after_the_node_has_the_new_secret(
     assert own_stack.status(running)[0] == "running"
     [shown] = own_stack.call("group-nodes", adminsecret=admin).json()["nodes"]
     assert (shown["eligible"], shown["needsnewsecret"], shown["jobs"]) == (False, True, 1)
-    assert own_stack.end(running) == ("completed", None)
+    assert own_stack.end_gated(running) == ("completed", None)
     own_stack.get(running)
     assert (running / "log").read_text() == "done\n"
 

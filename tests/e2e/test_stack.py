@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from e2e_world import BIN, StackOfTest, wait_for
+from e2e_world import BIN, GATED, StackOfTest, wait_for
 
 WHO_MAY_READ = 0o077
 
@@ -58,7 +58,7 @@ def test_down_leaves_nothing_over_and_up_goes_on_where_it_was(
     running, waiting = tmp_path / "running", tmp_path / "waiting"
     for folder in (running, waiting):
         folder.mkdir()
-    own_stack.submit(running, "echo begun; sleep 20; echo done", "--cores", "2")
+    own_stack.submit(running, f"echo begun; {GATED}; echo done", "--cores", "2")
     own_stack.wait_for_state(running, "running")
     own_stack.submit(waiting, "true", "--cores", "2")
     own_stack.wait_for_state(waiting, "submitted")
@@ -75,7 +75,7 @@ def test_down_leaves_nothing_over_and_up_goes_on_where_it_was(
 
     own_stack.up()
     # The one that ran went back to the queue, and it was nobody's fault.
-    assert own_stack.end(running) == ("completed", None)
+    assert own_stack.end_gated(running) == ("completed", None)
     assert own_stack.end(waiting) == ("completed", None)
     own_stack.get(running)
     assert (running / "joblog.txt").read_text() == "begun\ndone\n"
@@ -88,7 +88,7 @@ def test_a_stack_that_was_killed_takes_its_parts_along_and_starts_again(
 ) -> None:
     folder = tmp_path / "job"
     folder.mkdir()
-    own_stack.submit(folder, "sleep 15; echo done")
+    own_stack.submit(folder, f"{GATED}; echo done")
     own_stack.wait_for_state(folder, "running")
     os.kill(int((own_stack.data / "up.lock").read_text()), signal.SIGKILL)
     wait_for(
@@ -97,7 +97,7 @@ def test_a_stack_that_was_killed_takes_its_parts_along_and_starts_again(
         what="the parts ended with the stack",
     )
     own_stack.up()
-    assert own_stack.end(folder) == ("completed", None)
+    assert own_stack.end_gated(folder) == ("completed", None)
 
 
 @pytest.mark.parametrize("options", [[], ["--detach"]])

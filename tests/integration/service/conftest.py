@@ -82,21 +82,40 @@ def own_postgres(tmp_path: Path, programs: Programs) -> Iterator[PostgresOfTest]
         yield server
 
 
-@pytest.fixture
-async def empty_database_url(server_url: str) -> str:
-    """A database of this test's own, without any table."""
+async def _make_database(server_url: str, template: str) -> str:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     connection = await asyncpg.connect(server_url)
-    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     await connection.close()
     return server_url.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture
-async def settings(empty_database_url: str, folders: Folders) -> Settings:
+async def empty_database_url(server_url: str) -> str:
+    """A database of this test's own, without any table."""
+    return await _make_database(server_url, "template1")
+
+
+@pytest.fixture(scope="session")
+def migrated(server_url: str) -> str:
+    """A database that was migrated once, of which those of the tests are copies."""
+
+    async def make() -> str:
+        url = await _make_database(server_url, "template1")
+        connection = await asyncpg.connect(url)
+        await migrate(connection)
+        name = await connection.fetchval("SELECT current_database()")
+        await connection.close()
+        return str(name)
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+async def settings(server_url: str, migrated: str, folders: Folders) -> Settings:
     """Settings of a service with a migrated database."""
-    made = Settings(
-        database_url=empty_database_url,
+    return Settings(
+        database_url=await _make_database(server_url, migrated),
         log_format="json",
         # Nothing listens there; a test that needs Nomad asks for it.
         nomad_address="https://127.0.0.1:1",
@@ -106,10 +125,6 @@ async def settings(empty_database_url: str, folders: Folders) -> Settings:
         nomad_key_file=folders.tls.broker_key,
         feed_interval_s=0.05,
     )
-    connection = await asyncpg.connect(empty_database_url)
-    await migrate(connection)
-    await connection.close()
-    return made
 
 
 @pytest.fixture

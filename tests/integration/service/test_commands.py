@@ -85,6 +85,7 @@ async def test_a_service_waits_for_its_database(
 async def test_several_services_start_at_once_on_an_empty_database(
     settings: Settings, empty_database_url: str
 ) -> None:
+    settings = settings.model_copy(update={"database_url": SecretStr(empty_database_url)})
     async with (
         running_service(settings) as first,
         running_service(settings) as second,

@@ -25,6 +25,7 @@ from service_world import (
 from leruli_queue.access.authenticate import authenticate_node
 from leruli_queue.access.roles import Call
 from leruli_queue.embedded.kept import Kept, choose_ports
+from leruli_queue.embedded.plain_http import answers
 from leruli_queue.embedded.processes import Part
 from leruli_queue.groups.users import create_user
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
@@ -74,18 +75,11 @@ async def served(nomad_settings: Settings, tmp_path: Path) -> AsyncIterator[http
     )
     part.start()
     try:
-        part.wait_until(lambda: _answers(f"{url}/readyz"), seconds=30)
+        part.wait_until(lambda: answers(f"{url}/readyz"), seconds=30)
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
             yield client
     finally:
         part.stop()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
 
 
 async def right_ones(

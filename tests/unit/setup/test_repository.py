@@ -24,6 +24,14 @@ def test_help_lists_every_target() -> None:
     )
 
 
+def test_the_longest_tests_are_named_as_they_are() -> None:
+    """A file that was renamed would begin late, and run alone at the end."""
+    tests = ROOT / "tests"
+    named = re.findall(r'"(\w+/\S+\.py)"', (tests / "conftest.py").read_text())
+    assert len(named) > 5
+    assert [name for name in named if not (tests / name).is_file()] == []
+
+
 @pytest.mark.parametrize("file", PINS, ids=lambda file: file.name)
 def test_pins_have_hashes_and_no_address(file: Path) -> None:
     text = file.read_text()
