@@ -65,6 +65,7 @@ class Agent:
         # draining: no new attempts. stop: everything that waits gives up.
         self._draining = threading.Event()
         self._hurry = threading.Event()
+        self._signals = 0
         self._stop = threading.Event()
         self._facts = read_node(self.folders.node_file)
         self._api = ServiceApi(settings.base_url)
@@ -272,9 +273,14 @@ class Agent:
             log.warning("left-overs stay for now: %s", type(error).__name__)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._draining.is_set():
-            self._hurry.set()
+        # Setting an event takes its lock, which the main thread, where this runs, may just hold.
+        self._signals += 1
+        threading.Thread(target=self._obey, args=(self._signals,), daemon=True).start()
+
+    def _obey(self, signals: int) -> None:
         self._draining.set()
+        if signals > 1:
+            self._hurry.set()
 
     def _shut_down(self) -> None:
         deadline = time.monotonic() + self._settings.drain_seconds

@@ -1,0 +1,37 @@
+"""A signal that meets the agent at a bad moment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+# In a process of its own: whoever is caught here hangs for ever.
+SCRIPT = """
+import signal, sys
+from leruli_node.agent import Agent
+from leruli_node.settings import read_settings
+
+agent = Agent(read_settings({
+    "LERULI_BASEURL": "http://127.0.0.1:9", "LERULI_GROUP_TOKEN": "x",
+    "LERULI_COMPUTE_SECRET": "x", "LERULI_S3_SERVER": "http://127.0.0.1:9",
+    "LERULI_S3_ACCESS": "x", "LERULI_S3_SECRET": "x", "LERULI_NODE_NOMAD": "/bin/true",
+    "LERULI_NODE_STAGE": "/bin/true", "LERULI_NODE_DIR": sys.argv[1],
+}))
+signal.signal(signal.SIGTERM, agent._on_signal)
+for event in (agent._draining, agent._hurry):
+    # Where wait() and set() hold it for a moment.
+    with event._cond:
+        signal.raise_signal(signal.SIGTERM)
+    assert event.wait(5)
+"""
+
+
+def test_a_signal_does_not_wait_for_what_its_own_thread_holds(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "node")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
