@@ -68,12 +68,14 @@ def _many(out: Output, batch: str, *, force: bool) -> int:
 
     from leruli.api import Service
     from leruli.folders import find_folders
+    from leruli.journal import JournalView
     from leruli.manyjobs import WORKERS, ask_for_folders, purge_folders
     from leruli.storage import Store
 
     names = find_folders(batch)
+    journal = JournalView.of(batch)
     with Service(service_settings, out.note) as service:
-        folders = list(ask_for_folders(names, service.statuses))
+        folders = list(ask_for_folders(names, journal, service.find_jobs, service.statuses))
     with progress(
         "Purging", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
     ) as advance:

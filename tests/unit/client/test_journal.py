@@ -10,16 +10,13 @@ import time
 import pytest
 
 from leruli import progress
-from leruli.batch import Case, _recover
 from leruli.errors import LeruliError, NotFoundError, RefusedError
 from leruli.folders import find_folders
 from leruli.jobfolder import JobFolder
 from leruli.journal import Journal, journal_path
 from leruli.packing import take_inventory
-from leruli.submitting import JobSpec
+from leruli.recovery import recover as recover_folders
 from leruli.workers import work_through
-
-SPEC = JobSpec("psi4", "1.5", "psi4")
 
 
 @pytest.fixture
@@ -115,9 +112,12 @@ def test_names_that_are_not_utf8(here):
         json.loads(line)
 
 
-def recover(*names):
+def recover(*names, known=()):
+    """With a service that knows the jobs of some buckets."""
     with Journal.opened("case-*") as journal:
-        _recover(journal, [Case(name, SPEC) for name in names])
+        return recover_folders(
+            journal, names, lambda buckets: [dict(known).get(bucket) for bucket in buckets]
+        )
 
 
 BUCKET, JOB = "00000000-0000-4000-8000-000000000001", "job-1"
@@ -170,8 +170,8 @@ def test_the_last_job_makes_room_wherever_that_broke_off(here):
     (history / "leruli.bucket").write_text("bucket-1\n")
     assert not folder.was_set_aside()
 
-    folder.set_aside()
-    folder.set_aside()
+    folder.set_aside("job-1")
+    folder.set_aside(None)
 
     assert folder.was_set_aside()
     assert {one.name for one in history.iterdir()} == {"leruli.job", "leruli.bucket", "joblog.txt"}
@@ -187,7 +187,7 @@ def test_room_that_could_not_be_made_leaves_the_job_where_it_is(here):
     (path / "leruli.job").write_text("job-1\n")
     (path / "leruli.history" / "job-1" / "joblog.txt").mkdir(parents=True)
     with pytest.raises(RefusedError, match="Cannot move"):
-        JobFolder("case-1").set_aside()
+        JobFolder("case-1").set_aside("job-1")
     assert JobFolder("case-1").job() == "job-1"
 
 
