@@ -32,11 +32,11 @@ def command(out: Output, batch: str | None, all_waiting: bool, yes: bool, jobid:
     if all_waiting:
         confirm("All your jobs that wait in the queue will be cancelled. Go on?", yes=yes)
         return _all_waiting(out, service_settings)
-    jobid = job_here(jobid)
 
     from leruli.api import Service
 
     with Service(service_settings, out.note) as service:
+        jobid = job_here(jobid, service)
         state = service.cancel(jobid)
     out.result(str(state), {"jobid": jobid, "status": state.status, "reason": state.reason})
     return 0

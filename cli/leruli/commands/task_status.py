@@ -39,11 +39,11 @@ def command(out: Output, batch: str | None, states: tuple[str, ...], jobid: str 
     service_settings = settings.service_settings()
     if batch is not None:
         return _many(out, service_settings, batch, states)
-    jobid = job_here(jobid)
 
     from leruli.api import Service
 
     with Service(service_settings, out.note) as service:
+        jobid = job_here(jobid, service)
         state = service.status(jobid)
     out.result(str(state), {"jobid": jobid, "status": state.status, "reason": state.reason})
     return 0

@@ -170,12 +170,31 @@ def test_all_are_fetched_and_purged(real, cases, queue, group, running):
 
 @pytest.mark.parametrize("verb", ["task-status", "task-cancel"])
 def test_what_the_journal_knows_alone_counts(real, cases, queue, group, submitted, verb):
-    """As after a kill between the journal's line of it and leruli.job."""
+    """As after a power cut, which leaves files empty."""
     for folder in submitted[:LOST]:
         (folder / "leruli.job").unlink()
+        (folder / "leruli.bucket").write_text("")
     done = real(verb, "--batch", "case-*", "--json")
     assert done.returncode == 0, done.stderr
     assert "not submitted" not in done.stdout
+
+
+def test_the_job_of_one_folder_is_found_by_its_bucket(real, cases, queue, group):
+    folder = cases / "case-000"
+    first = real(*ONE, cwd=folder).stdout.strip()
+    (folder / "leruli.job").unlink()
+    assert real("task-bucket", cwd=folder).stdout.strip() == bucket_of(folder)
+    assert json.loads(real("task-status", "--json", cwd=folder).stdout)["jobid"] == first
+    assert f"Job {first} is received" in real("task-purge", cwd=folder).stderr
+    done = real("task-cancel", "--json", cwd=folder)
+    assert json.loads(done.stdout)["status"] == "cancelled", done.stderr
+    # A folder whose submission did not get as far as the queue has none.
+    new = _folder(cases, "new")
+    (new / "leruli.bucket").write_text(f"{uuid.uuid4()}\n")
+    for verb, code in (("task-status", 4), ("task-cancel", 4), ("task-purge", 1)):
+        done = real(verb, cwd=new)
+        assert done.returncode == code
+        assert "no job of yours with it" in done.stderr
 
 
 def test_failed_ones_are_submitted_again(real, cases, queue, group, unanswered):

@@ -13,7 +13,7 @@ from leruli import progress
 from leruli.errors import LeruliError, NotFoundError, RefusedError
 from leruli.folders import find_folders
 from leruli.jobfolder import JobFolder
-from leruli.journal import Journal, journal_path
+from leruli.journal import Journal, JournalView, journal_path
 from leruli.packing import take_inventory
 from leruli.recovery import recover as recover_folders
 from leruli.workers import work_through
@@ -112,6 +112,33 @@ def test_names_that_are_not_utf8(here):
         json.loads(line)
 
 
+def test_a_look_changes_nothing_and_minds_nobody(here):
+    assert JournalView.of("case-*").record("case-1").bucket is None
+    assert not journal_path("case-*").exists()
+    with Journal.opened("case-*") as journal:
+        journal.claim([("case-1", "bucket-1")])
+        view = JournalView.of("case-*")
+        assert view.is_held
+        assert view.record("case-1").bucket == "bucket-1"
+    assert not JournalView.of("case-*").is_held
+    journal_path("case-*").unlink()
+    journal_path("case-*").mkdir()
+    with pytest.raises(RefusedError, match="cannot be read"):
+        JournalView.of("case-*")
+
+
+def test_whoever_only_looks_keeps_nobody_out(here):
+    with Journal.opened("case-*") as journal:
+        path = journal.path
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        timer = threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN))
+        timer.start()
+        with Journal.opened("case-*"):
+            pass
+        timer.join()
+
+
 def recover(*names, known=()):
     """With a service that knows the jobs of some buckets."""
     with Journal.opened("case-*") as journal:
@@ -143,6 +170,19 @@ def test_a_job_that_was_accepted_and_not_written_down_is(accepted):
     (accepted / "leruli.bucket").write_text(f"{BUCKET}\n")
     recover("case-1")
     assert (accepted / "leruli.job").read_text() == f"{JOB}\n"
+
+
+def test_a_job_of_which_the_service_alone_knows_is_written_down(here):
+    with Journal.opened("case-*") as journal:
+        journal.claim([("case-1", BUCKET), ("case-2", "bucket-2")])
+    for name, bucket in (("case-1", BUCKET), ("case-2", "bucket-2")):
+        (here / name / "leruli.bucket").write_text(f"{bucket}\n")
+    # An empty file as after a power cut.
+    (here / "case-1" / "leruli.job").touch()
+    assert recover("case-1", "case-2", "absent", known={BUCKET: JOB}) == {"case-1": JOB}
+    assert (here / "case-1" / "leruli.job").read_text() == f"{JOB}\n"
+    assert not (here / "case-2" / "leruli.job").exists()
+    assert JournalView.of("case-*").record("case-1").job == JOB
 
 
 def test_a_folder_without_a_trace_is_new(accepted):
