@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +31,14 @@ class JobRequest:
     memorymb: int
     timelimit: int  #: seconds
     priority: int = 0  #: among one's own jobs, the highest first
+    name: str = "default"  #: for people
 
     def payload(self, secret: str) -> dict[str, Any]:
         """Return the body of a task-submit call."""
         return {
             "secret": secret,
             "bucketid": self.bucket,
-            "name": "default",
+            "name": self.name,
             "codeversion": f"{self.code}:{self.version}",
             "cores": self.cores,
             "memorymb": self.memorymb,
@@ -83,11 +84,19 @@ class Service:
         )
         return self._text(answer)
 
-    def submit_bulk(self, jobs: Sequence[JobRequest]) -> list[str | LeruliError]:
-        """Submit up to `BULK_LIMIT` jobs; returns for each its id or why it was not accepted."""
+    def submit_bulk(
+        self, jobs: Sequence[JobRequest], progress: Callable[[], str] | None = None
+    ) -> list[str | LeruliError]:
+        """Submit up to `BULK_LIMIT` jobs; returns for each its id or why it was not accepted.
+
+        With `progress`, which says in a sentence how far all is, the service is asked for as long
+        as it answers that it should be asked again later.
+        """
         _check_length(jobs)
         body = [job.payload(self._secret) for job in jobs]
-        answer = self._connection.call("bulk/task-submit", body, patience=_PATIENCE_SUBMIT)
+        answer = self._connection.call(
+            "bulk/task-submit", body, patience=_PATIENCE_SUBMIT, progress=progress
+        )
         if not isinstance(answer, list) or len(answer) != len(jobs):
             raise self._connection.nonsense()
         return [self._bulk_entry(entry) for entry in answer]
@@ -107,6 +116,24 @@ class Service:
     def cancel_many(self, jobids: Sequence[str]) -> list[JobState | LeruliError]:
         """Cancel up to `BULK_LIMIT` jobs; returns the state of each after that, or why not."""
         return self._bulk_states("bulk/task-cancel", jobids)
+
+    def find_jobs(self, buckets: Sequence[str]) -> list[str | None]:
+        """Return which of one's own jobs was submitted with each bucket; None where none was.
+
+        Raises UnknownCallError when the service is too old to tell.
+        """
+        found: list[str | None] = []
+        for start in range(0, len(buckets), BULK_LIMIT):
+            asked = list(buckets[start : start + BULK_LIMIT])
+            answer = self._connection.call(
+                "bulk/task-find",
+                {"secret": self._secret, "bucketids": asked},
+                patience=_PATIENCE_SUBMIT,
+            )
+            if not isinstance(answer, list) or len(answer) != len(asked):
+                raise self._connection.nonsense()
+            found += [self._found_entry(entry) for entry in answer]
+        return found
 
     def cancel_waiting(self) -> Iterator[int]:
         """Cancel all one's own jobs that wait in the queue; yields how many, step by step."""
@@ -170,6 +197,14 @@ class Service:
         if entry["status"] == 200:
             return self._state(entry.get("data"))
         return self._connection.refusal(entry["status"], entry.get("data"), jobid=jobid)
+
+    def _found_entry(self, entry: Any) -> str | None:
+        status = entry.get("status") if isinstance(entry, dict) else None
+        if status == 404:
+            return None
+        if status != 200:
+            raise self._connection.nonsense()
+        return self._text(entry.get("data"))
 
     def _bulk_entry(self, entry: Any) -> str | LeruliError:
         if not isinstance(entry, dict) or not isinstance(entry.get("status"), int):

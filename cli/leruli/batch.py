@@ -8,7 +8,6 @@ in the journal, so that it can break off at any moment; see `leruli.journal`.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 import time
@@ -24,7 +23,8 @@ from leruli.errors import (
     StorageError,
 )
 from leruli.jobfolder import JobFolder
-from leruli.submitting import JobSpec, pack, prepare, upload
+from leruli.recovery import recover
+from leruli.submitting import JobSpec, job_name, pack, prepare, upload
 from leruli.workers import work_through
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ _PACKING = threading.Lock()
 # Jobs in one bulk call.
 _POST_SIZE = 50
 
-# Failures of the storage in a row after which the rest is not tried.
-_STORAGE_FAILURES = STAGERS
+#: Failures of the storage in a row after which the rest is not tried.
+STORAGE_FAILURES = STAGERS
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class BatchReport:
     """What became of each folder."""
 
     submitted: dict[str, str] = field(default_factory=dict)  #: folder: job id
+    #: Those of them of which only the service knew, as its answer was lost.
+    accepted_before: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  #: submitted before
     failed: dict[str, str] = field(default_factory=dict)  #: folder: why, in a sentence
     total: int = 0
@@ -87,28 +89,17 @@ def submit_batch(
     report.total = len(cases)
     try:
         if journal is not None:
-            _recover(journal, cases)
-        fatal = _submit_all(store, service, cases, advance, journal, report)
+            found = recover(journal, [case.directory for case in cases], service.find_jobs)
+            report.submitted.update(found)
+            report.accepted_before.extend(found)
+            advance(len(found))
+        left = [case for case in cases if case.directory not in report.submitted]
+        fatal = _submit_all(store, service, left, advance, journal, report)
         if fatal is not None:
             _note_untried(cases, report, fatal)
     finally:
         report.seconds = time.monotonic() - started
     return report
-
-
-def _recover(journal: Journal, cases: Sequence[Case]) -> None:
-    """Give folders back what the journal knows and they lost, when this process or machine died.
-
-    A folder without any trace of its job is another matter: somebody deleted leruli.bucket and
-    leruli.job to submit it anew.
-    """
-    for case in cases:
-        known = journal.record(case.directory)
-        # What is the matter with a folder is told when it is submitted.
-        with contextlib.suppress(LeruliError):
-            folder = JobFolder(case.directory)
-            if known.bucket is not None and folder.job() is None and folder.has_traces():
-                folder.restore(known.bucket, known.job)
 
 
 def _submit_all(
@@ -120,12 +111,17 @@ def _submit_all(
     report: BatchReport,
 ) -> LeruliError | None:
     """Submit until all are dealt with or something fails that meets all others too: that."""
-    staged = work_through(cases, functools.partial(_stage, store), STAGERS)
+    staged = work_through(cases, functools.partial(_stage, store, service), STAGERS)
     group: list[_Staged] = []
     storage_failures = 0
     fatal: LeruliError | None = None
     for case, outcome in staged:
-        if isinstance(outcome, _Staged):
+        if isinstance(outcome, _Staged) and outcome.job is not None:
+            storage_failures = 0
+            report.accepted_before.append(case.directory)
+            _accept([outcome], [outcome.job], report, journal)
+            advance(1)
+        elif isinstance(outcome, _Staged):
             storage_failures = 0
             group.append(outcome)
             if len(group) == _POST_SIZE:
@@ -140,8 +136,10 @@ def _submit_all(
             advance(1)
             if isinstance(outcome, StorageError):
                 storage_failures += 1
-                if storage_failures == _STORAGE_FAILURES:
+                if storage_failures == STORAGE_FAILURES:
                     fatal = outcome
+            elif isinstance(outcome, (ServiceError, AccessRefusedError)):
+                fatal = outcome
         if fatal is not None:
             break
     staged.close()
@@ -152,20 +150,21 @@ def _submit_all(
 
 @dataclass(frozen=True)
 class _Staged:
-    """A folder whose files are in its bucket."""
+    """A folder whose files are in its bucket, and its job if that was accepted already."""
 
     case: Case
     folder: JobFolder
     bucket: str
+    job: str | None
 
 
-def _stage(store: Store, case: Case, advance: Callable[[int], None]) -> _Staged:
+def _stage(store: Store, service: Service, case: Case, advance: Callable[[int], None]) -> _Staged:
     """Pack and upload one folder."""
     case.spec.check()
     with _PACKING:
         packed = pack(prepare(case.directory, case.spec.command), advance)
-    bucket = store.patience.through(lambda: upload(store, packed, advance), advance)
-    return _Staged(case, packed.prepared.folder, bucket)
+    job = store.patience.through(lambda: upload(store, service, packed, advance), advance)
+    return _Staged(case, packed.prepared.folder, packed.bucket, job)
 
 
 def _post(
@@ -174,12 +173,28 @@ def _post(
     """Submit one group and note the outcome; returns what would meet every further job too."""
     if journal is not None:
         journal.claim((one.case.directory, one.bucket) for one in group)
+
+    def progress() -> str:
+        done = len(report.submitted) + len(report.skipped)
+        return f"{done} of {report.total} folders are submitted."
+
+    requests = [one.case.spec.request(one.bucket, job_name(one.case.directory)) for one in group]
     try:
-        answers = service.submit_bulk([one.case.spec.request(one.bucket) for one in group])
+        answers = service.submit_bulk(requests, progress)
     except LeruliError as error:
         for one in group:
             report.failed[one.case.directory] = str(error)
         return error if isinstance(error, (ServiceError, AccessRefusedError)) else None
+    return _accept(group, answers, report, journal)
+
+
+def _accept(
+    group: list[_Staged],
+    answers: Sequence[str | LeruliError],
+    report: BatchReport,
+    journal: Journal | None,
+) -> LeruliError | None:
+    """Note what the service answered for each; returns what would meet every further job too."""
     if journal is not None:
         # First, so that a kill in what follows leaves nothing unknown.
         journal.accept(

@@ -25,6 +25,7 @@ from leruli.errors import (
     RefusedError,
     SecretRefusedError,
     ServiceError,
+    UnknownCallError,
 )
 from leruli.settings import ServiceSettings
 from leruli.trust import tls_context
@@ -77,17 +78,19 @@ class Connection:
         patience: float = _PATIENCE,
         jobid: str | None = None,
         unclear: str | None = None,
+        progress: Callable[[], str] | None = None,
     ) -> Any:
         """Return the document that the service answers.
 
         `patience` is how many seconds to go on trying, unless a setting says otherwise; `jobid`
         the job that a 404 is about. `unclear` makes this a call that is not repeated once it may
-        have been done, and says what to do then.
+        have been done, and says what to do then. `progress` makes this a call that is repeated for
+        as long as the service answers that it should be, and says how far all is: a sentence.
 
         Raises SecretRefusedError (403), NotFoundError (404), AccessRefusedError (412),
         RefusedError (other 4xx) and ServiceError.
         """
-        response = self._post(path, body, patience, unclear)
+        response = self._post(path, body, patience, unclear, progress)
         answer = _document(response)
         if response.status_code == 200 and answer is not None:
             return answer
@@ -95,7 +98,7 @@ class Connection:
 
     def call_for_text(self, path: str, body: Any) -> str:
         """Return an answer that is no JSON document, such as a CSV table; raises as `call` does."""
-        response = self._post(path, body, _PATIENCE, None)
+        response = self._post(path, body, _PATIENCE)
         if response.status_code == 200 and response.headers.get("content-type", "").startswith(
             "text/csv"
         ):
@@ -108,7 +111,7 @@ class Connection:
         """Return the exception for a refusal, of a call or of one entry of a bulk call."""
         text = _sentence(detail) + remark
         if status == 404 and text == _NO_SUCH_CALL:
-            return ServiceError(
+            return UnknownCallError(
                 f"The queue at {self.settings.base_url} does not know this call. It is of an older "
                 "version than this client, or LERULI_BASEURL names something else."
             )
@@ -150,15 +153,25 @@ class Connection:
             remark = f" (Quote request {request_id} when you ask for help.)"
         return self.refusal(status, detail, jobid=jobid, remark=remark)
 
-    def _post(self, path: str, body: Any, patience: float, unclear: str | None) -> httpx.Response:
+    def _post(
+        self,
+        path: str,
+        body: Any,
+        patience: float,
+        unclear: str | None = None,
+        progress: Callable[[], str] | None = None,
+    ) -> httpx.Response:
         """POST until an answer other than "busy" comes or `patience` (seconds) is used up."""
         if self.settings.patience is not None:
             patience = self.settings.patience
         deadline = time.monotonic() + patience
-        attempt = 0
+        tries = failures = 0
         while True:
+            tries += 1
             # Jitter, so that a thousand clients do not come back at the same moment.
-            pause = min(0.5 * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.75, 1.25)  # noqa: S311
+            pause = min(0.5 * 2**failures, _LONGEST_PAUSE) * random.uniform(0.75, 1.25)  # noqa: S311
+            failures += 1
+            said = ""
             try:
                 response = self._client.post(path, json=body)
             except httpx.TransportError as error:
@@ -171,19 +184,29 @@ class Connection:
                 status = response.status_code
                 if status not in _NOT_DONE and status not in _PERHAPS_DONE:
                     return response
-                trouble = f"is busy or restarting (HTTP {status})"
+                said = _said(response)
+                trouble = f"is busy{'' if said else ' or restarting'} (HTTP {status})"
                 if unclear is not None and status in _PERHAPS_DONE:
                     raise self._unclear(trouble, unclear)
-                pause = max(pause, _retry_after(response))
+                wanted = _retry_after(response)
+                pause = max(pause, wanted)
+                if progress is not None and said and status == 503 and wanted and patience:
+                    # It is there, and says when to come again: that takes none of the patience
+                    # with a queue that is not.
+                    said = f"{said} {progress()}"
+                    deadline = time.monotonic() + pause + patience
+                    failures = 0
             if time.monotonic() + pause > deadline:
-                raise ServiceError(
-                    f"The queue at {self.settings.base_url} {trouble}, in {attempt + 1} "
-                    f"{'try' if attempt == 0 else 'tries'}. Try again later; if it lasts, check "
-                    "LERULI_BASEURL and your network."
-                ) from None
-            self._notice(f"The queue {trouble}; trying again in {pause:.0f} s.")
+                raise self._exhausted(trouble, tries, said) from None
+            self._notice(f"The queue {trouble}; trying again in {pause:.0f} s. {said}".rstrip())
             time.sleep(pause)
-            attempt += 1
+
+    def _exhausted(self, trouble: str, tries: int, said: str) -> ServiceError:
+        advice = "Try again later; if it lasts, check LERULI_BASEURL and your network."
+        return ServiceError(
+            f"The queue at {self.settings.base_url} {trouble}, in {tries} "
+            f"{'try' if tries == 1 else 'tries'}. {said or advice}"
+        )
 
     def _unclear(self, trouble: str, unclear: str) -> ServiceError:
         return ServiceError(f"The queue at {self.settings.base_url} {trouble}. {unclear}")
@@ -200,6 +223,13 @@ def _document(response: httpx.Response) -> Any:
         return response.json()
     except ValueError:
         return None
+
+
+def _said(response: httpx.Response) -> str:
+    """Return the service's own sentence; nothing of what a proxy says in its place."""
+    answer = _document(response)
+    detail = answer.get("detail") if isinstance(answer, dict) else None
+    return "" if detail is None else _sentence(detail)
 
 
 def _sentence(detail: Any) -> str:

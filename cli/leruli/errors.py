@@ -9,6 +9,7 @@
     ├── SettingsError                 3
     ├── NotFoundError                 4       ValueError
     ├── ServiceError                  5
+    │   └── UnknownCallError          5
     └── StorageError                  6
         ├── StorageAwayError          6
         └── BucketMissingError        4
@@ -69,6 +70,10 @@ class ServiceError(LeruliError):
     """The queue's HTTP service did not answer in time, or not sensibly."""
 
     exit_code = 5
+
+
+class UnknownCallError(ServiceError):
+    """The service does not have this call: it is older than this client."""
 
 
 class StorageError(LeruliError):

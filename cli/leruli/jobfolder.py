@@ -128,13 +128,16 @@ class JobFolder:
         if job is not None and self.bucket() == bucket:
             self.record_job(job)
 
-    def set_aside(self) -> None:
+    def set_aside(self, chosen: str | None) -> None:
         """Make room for another job, keeping what the last one left in `HISTORY`, in its name.
 
         That is the two files and what the queue itself makes; leruli.job is moved last, so that
-        this may break off anywhere and be done again. Raises RefusedError.
+        this may break off anywhere and be done again. Raises RefusedError, also when the job is not
+        the `chosen` one (None: it made room before): somebody else is at work on the folder.
         """
         job = self.job()
+        if job != chosen:
+            raise RefusedError("Another leruli is giving it another job at the same time.")
         if job is None:
             return
         target = self._path(HISTORY) / job

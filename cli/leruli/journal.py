@@ -19,6 +19,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,9 @@ from typing import IO, Any
 
 from leruli.errors import RefusedError
 from leruli.jobfolder import JOURNAL_PREFIX
+
+# Longer than whoever only looks has the lock.
+_PASSING_BY_S = 0.2
 
 _WILD = frozenset("*?[")
 
@@ -56,15 +60,75 @@ def journal_path(batch: str) -> Path:
     return Path(*parts[:fixed], JOURNAL_PREFIX + digest)
 
 
-class Journal:
+class JournalView:
+    """What a journal says, to be looked at only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: Whether another process is at work on the batch: what is read is not the last word then.
+        self.is_held = False
+        self._base = os.path.realpath(path.parent)
+        self._records: dict[str, Record] = {}
+        self._keys: dict[str, str] = {}  #: of folders, as their names are given
+
+    @classmethod
+    def of(cls, batch: str) -> JournalView:
+        """Read the journal of a batch, if there is one; raises RefusedError.
+
+        Changes nothing, and does not mind that another process has it.
+        """
+        view = cls(journal_path(batch))
+        try:
+            with view.path.open(encoding="utf-8", errors="surrogateescape") as file:
+                view.is_held = _is_held(file)
+                view._take_all(file)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise RefusedError(
+                f"The journal of the batch, {view.path}, cannot be read: {error.strerror}. It "
+                "tells which jobs the folders have."
+            ) from error
+        return view
+
+    def record(self, directory: str) -> Record:
+        """Return what is known of a folder."""
+        return self._records.get(self._key(directory), Record())
+
+    def _key(self, directory: str) -> str:
+        key = self._keys.get(directory)
+        if key is None:
+            # Relative, so that the whole tree may be moved.
+            key = os.path.relpath(os.path.realpath(directory), self._base)
+            self._keys[directory] = key
+        return key
+
+    def _take_all(self, lines: Iterable[str]) -> str:
+        """Take in what was written; returns the last line."""
+        line = "\n"
+        for line in lines:
+            # What a crash cut short, the line that was being written, says nothing.
+            with contextlib.suppress(ValueError):
+                self._take(json.loads(line))
+        return line
+
+    def _take(self, document: Any) -> None:
+        if not isinstance(document, dict) or not isinstance(document.get("folder"), str):
+            return
+        known = self._records.get(document["folder"], Record())
+        if document.get("fetched"):
+            known = replace(known, fetched_job=document.get("job"))
+        else:
+            known = replace(known, bucket=document.get("bucket"), job=document.get("job"))
+        self._records[document["folder"]] = known
+
+
+class Journal(JournalView):
     """An open journal, held by this process alone."""
 
     def __init__(self, path: Path, file: IO[str]) -> None:
-        self.path = path
-        self._base = os.path.realpath(path.parent)
+        super().__init__(path)
         self._file = file
-        self._records: dict[str, Record] = {}
-        self._keys: dict[str, str] = {}  #: of folders, as their names are given
 
     @classmethod
     @contextlib.contextmanager
@@ -86,10 +150,6 @@ class Journal:
             finally:
                 journal._sync()
 
-    def record(self, directory: str) -> Record:
-        """Return what is known of a folder."""
-        return self._records.get(self._key(directory), Record())
-
     def claim(self, buckets: Iterable[tuple[str, str]]) -> None:
         """Note folders and their buckets, for certain, before they are submitted."""
         self._append({"folder": self._key(name), "bucket": bucket} for name, bucket in buckets)
@@ -105,25 +165,13 @@ class Journal:
         """Note that every result of a job that is over is in its folder."""
         self._append([{"folder": self._key(directory), "job": job, "fetched": True}])
 
-    def _key(self, directory: str) -> str:
-        key = self._keys.get(directory)
-        if key is None:
-            # Relative, so that the whole tree may be moved.
-            key = os.path.relpath(os.path.realpath(directory), self._base)
-            self._keys[directory] = key
-        return key
-
     def _read(self, batch: str) -> None:
         self._file.seek(0)
-        line = "\n"
-        for line in self._file:
-            # What a crash cut short, the line that was being written, says nothing.
-            with contextlib.suppress(ValueError):
-                self._take(json.loads(line))
+        last = self._take_all(self._file)
         self._file.seek(0, os.SEEK_END)
         if self._file.tell() == 0:
             self._append([{"leruli": "journal of a batch", "batch": batch}])
-        elif not line.endswith("\n"):
+        elif not last.endswith("\n"):
             self._file.write("\n")
 
     def _append(self, documents: Iterable[dict[str, Any]]) -> None:
@@ -132,16 +180,6 @@ class Journal:
                 self._file.write(json.dumps(document) + "\n")
                 self._take(document)
             self._file.flush()
-
-    def _take(self, document: Any) -> None:
-        if not isinstance(document, dict) or not isinstance(document.get("folder"), str):
-            return
-        known = self._records.get(document["folder"], Record())
-        if document.get("fetched"):
-            known = replace(known, fetched_job=document.get("job"))
-        else:
-            known = replace(known, bucket=document.get("bucket"), job=document.get("job"))
-        self._records[document["folder"]] = known
 
     def _sync(self) -> None:
         with _explained(self.path):
@@ -161,12 +199,28 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _lock(file: IO[str], path: Path) -> None:
+    for pause in (_PASSING_BY_S, 0.0):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause)
+        except OSError:
+            return  # a file system without locks
+        else:
+            return
+    raise RefusedError(
+        f"Another leruli is at work on this batch: it holds {path}. Wait until it is done, or end "
+        "it, then run the same command again."
+    )
+
+
+def _is_held(file: IO[str]) -> bool:
+    """Whether another process has the lock; it is had for a moment to find that out."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_UN)
     except BlockingIOError:
-        raise RefusedError(
-            f"Another leruli is at work on this batch: it holds {path}. Wait until it is done, or "
-            "end it, then run the same command again."
-        ) from None
+        return True
     except OSError:
-        pass  # a file system without locks
+        pass
+    return False

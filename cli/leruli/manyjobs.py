@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from leruli.api import BULK_LIMIT, JobState
-from leruli.errors import LeruliError
+from leruli.batch import STORAGE_FAILURES
+from leruli.errors import LeruliError, StorageAwayError, UnknownCallError
 from leruli.fetching import Fetched, fetch, select_results
 from leruli.jobfolder import JobFolder
 from leruli.purging import purge
+from leruli.recovery import Find, recall
 from leruli.workers import work_through
 
 if TYPE_CHECKING:
-    from leruli.journal import Journal
+    from leruli.journal import Journal, JournalView
     from leruli.storage import Store
+
+_Result = TypeVar("_Result")
 
 #: Threads that fetch or purge.
 WORKERS = 8
@@ -65,11 +69,19 @@ class FetchTally(Tally):
 
 
 def ask_for_folders(
-    directories: Sequence[str], ask: Ask, advance: Callable[[int], None] = lambda _: None
+    directories: Sequence[str],
+    journal: JournalView | None,
+    find: Find,
+    ask: Ask,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Iterator[FolderJob]:
-    """Yield every folder with the state of its job, in order; a thousand are asked for at once."""
+    """Yield every folder with the state of its job, in order; a thousand are asked for at once.
+
+    The jobs of folders that do not know theirs are looked for in the journal, and with `find`.
+    """
     for start in range(0, len(directories), BULK_LIMIT):
-        some = [_read(name) for name in directories[start : start + BULK_LIMIT]]
+        some = [_read(name, journal) for name in directories[start : start + BULK_LIMIT]]
+        some = _with_jobs(some, find)
         jobids = [one.jobid for one in some if one.jobid is not None]
         states = dict(zip(jobids, ask(jobids))) if jobids else {}
         for one in some:
@@ -111,7 +123,8 @@ def fetch_folders(
 
         return store.patience.through(bring, proceed)
 
-    for one, outcome in work_through(_choose(folders, tally, why_not, advance), work, WORKERS):
+    chosen = _choose(folders, tally, why_not, advance)
+    for one, outcome in _until_away(chosen, work, tally):
         advance(1)
         if isinstance(outcome, LeruliError):
             tally.failed[one.directory] = str(outcome)
@@ -155,13 +168,42 @@ def purge_folders(
         JobFolder(one.directory).forget_bucket(str(one.bucket))
 
     chosen = _choose(folders, tally, why_not, advance, force=force)
-    for one, outcome in work_through(chosen, work, WORKERS):
+    for one, outcome in _until_away(chosen, work, tally):
         advance(1)
         if isinstance(outcome, LeruliError):
             tally.failed[one.directory] = str(outcome)
         else:
             tally.done.append(one.directory)
     return tally
+
+
+def _until_away(
+    chosen: Iterator[FolderJob],
+    work: Callable[[FolderJob, Callable[[int], None]], _Result],
+    tally: Tally,
+) -> Generator[tuple[FolderJob, _Result | LeruliError], None, None]:
+    """Do `work` for the chosen folders, as `work_through`, until the storage stays away.
+
+    Every folder would wait for it anew, for minutes. What was not tried is noted in the tally.
+    """
+    under_way: dict[str, FolderJob] = {}
+
+    def noted() -> Iterator[FolderJob]:
+        for one in chosen:
+            under_way[one.directory] = one
+            yield one
+
+    failures = 0
+    results = work_through(noted(), work, WORKERS)
+    for one, outcome in results:
+        del under_way[one.directory]
+        yield one, outcome
+        failures = failures + 1 if isinstance(outcome, StorageAwayError) else 0
+        if failures == STORAGE_FAILURES:
+            results.close()
+            for untried in (*under_way.values(), *chosen):
+                tally.failed[untried.directory] = f"Not tried, as others failed: {outcome}"
+            return
 
 
 def _choose(
@@ -192,15 +234,27 @@ def _choose(
         advance(1)
 
 
-def _read(directory: str) -> FolderJob:
-    folder = JobFolder(directory)
+def _read(directory: str, journal: JournalView | None) -> FolderJob:
     try:
-        return FolderJob(directory, folder.job(), folder.bucket())
+        return FolderJob(directory, *recall(directory, journal))
     except LeruliError as error:
         return FolderJob(directory, problem=str(error))
 
 
+def _with_jobs(folders: list[FolderJob], find: Find) -> list[FolderJob]:
+    """Return the folders, those with the jobs of their buckets that had a bucket and no job."""
+    asked = {
+        one.directory: one.bucket for one in folders if one.jobid is None and one.bucket is not None
+    }
+    try:
+        jobs = dict(zip(asked, find(list(asked.values()))))
+    except UnknownCallError as error:
+        why = f"Its submission was interrupted, and whether it has a job cannot be told. {error}"
+        return [replace(one, problem=why) if one.directory in asked else one for one in folders]
+    return [replace(one, jobid=jobs.get(one.directory, one.jobid)) for one in folders]
+
+
 def _with_state(one: FolderJob, state: JobState | LeruliError) -> FolderJob:
     if isinstance(state, LeruliError):
-        return FolderJob(one.directory, one.jobid, one.bucket, problem=str(state))
-    return FolderJob(one.directory, one.jobid, one.bucket, state=state)
+        return replace(one, problem=str(state))
+    return replace(one, state=state)

@@ -14,7 +14,8 @@ from leruli.manyjobs import NOT_SUBMITTED, FolderJob
 class Selection:
     """Which folders get another job, and why the others do not."""
 
-    chosen: list[str] = field(default_factory=list)
+    #: Folder: the job that makes room; None where that was made before an interruption.
+    chosen: dict[str, str | None] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)  #: folder: why, in a few words
     failed: dict[str, str] = field(default_factory=dict)  #: folder: why, in a sentence
 
@@ -30,11 +31,11 @@ def select(folders: Iterable[FolderJob], *, failed_only: bool) -> Selection:
             selection.failed[one.directory] = one.problem
         elif one.state is None:
             if JobFolder(one.directory).was_set_aside():
-                selection.chosen.append(one.directory)
+                selection.chosen[one.directory] = None
             else:
                 selection.skipped[one.directory] = NOT_SUBMITTED
         elif one.state.status == "failed" or (one.state.is_final and not failed_only):
-            selection.chosen.append(one.directory)
+            selection.chosen[one.directory] = one.jobid
         else:
             selection.skipped[one.directory] = one.state.status
     return selection
@@ -45,9 +46,9 @@ def make_room(selection: Selection) -> None:
 
     A folder where that fails is not chosen any more.
     """
-    for directory in list(selection.chosen):
+    for directory, jobid in list(selection.chosen.items()):
         try:
-            JobFolder(directory).set_aside()
+            JobFolder(directory).set_aside(jobid)
         except RefusedError as error:
-            selection.chosen.remove(directory)
+            del selection.chosen[directory]
             selection.failed[directory] = str(error)

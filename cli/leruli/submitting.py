@@ -2,19 +2,24 @@
 
 The order makes it safe to stop at any moment: leruli.bucket is written first, then the bucket is
 made, filled and submitted, and leruli.job is written last. Whatever was done before an interruption
-is done again with the same bucket, or answered the same by the service.
+is done again with the same bucket, or answered the same by the service. A bucket that is left from
+an interruption may have its job already, which may even run: the service is asked before the input
+of that is replaced.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
-from leruli.errors import RefusedError
+from leruli.errors import BucketMissingError, RefusedError, UnknownCallError
 from leruli.jobfolder import JobFolder
 from leruli.packing import Inventory, run_script, take_inventory, write_archive
+from leruli.redaction import redact
 
 if TYPE_CHECKING:
     from leruli.api import JobRequest, Service
@@ -28,6 +33,11 @@ ARCHIVE = "run.tgz"
 
 # Up to here a folder is packed in memory and sent in one request.
 _SMALL = 4 * 1024 * 1024
+
+# What the service takes as a job's name: so long, and nothing that a terminal could take for a
+# command, or that turns a line around. Half a character (of a name that is no UTF-8) is no text.
+_NAME_LENGTH = 200
+_NOT_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 #: A command line, as one string of bash or as words that are joined with spaces.
 Command = Union[str, Sequence[str]]
@@ -67,7 +77,7 @@ class JobSpec:
                 raise RefusedError(f"The {name} must be at least 1, not {number}.")
         run_script(self.command)
 
-    def request(self, bucket: str) -> JobRequest:
+    def request(self, bucket: str, name: str) -> JobRequest:
         """Return what the service is asked, the files being in `bucket`."""
         from leruli.api import JobRequest
 
@@ -79,12 +89,19 @@ class JobSpec:
             self.memorymb,
             self.timelimit,
             self.priority,
+            name,
         )
 
 
 def join_command(command: Command) -> str:
     """Return the line of bash for a command: words are joined with spaces, not quoted."""
     return command if isinstance(command, str) else " ".join(command)
+
+
+def job_name(directory: str) -> str:
+    """Return what the job of a folder is called: as the folder, as far as the service takes it."""
+    name = os.path.basename(os.path.abspath(directory))  # noqa: PTH100, PTH119
+    return redact(_NOT_IN_NAMES.sub("_", name))[:_NAME_LENGTH] or "default"
 
 
 @dataclass(frozen=True)
@@ -129,38 +146,60 @@ def pack(prepared: Prepared, advance: Callable[[int], None] = lambda _: None) ->
 
 def upload(
     store: Store,
+    service: Service,
     packed: Packed,
     advance: Callable[[int], None] = lambda _: None,
-    resumed: Callable[[str], None] = lambda _: None,
-) -> str:
-    """Fill the bucket; returns its name.
+    notice: Callable[[str], None] = lambda _: None,
+) -> str | None:
+    """Fill the bucket, unless its job was accepted already: the id of that is returned.
 
-    `advance` is told the bytes of input of a folder that is packed only now, `resumed` the bucket
-    that an interrupted submission left.
+    `advance` is told the bytes of input of a folder that is packed only now, `notice`, in a
+    sentence, what became of a submission that was interrupted.
     """
     bucket, inventory = packed.bucket, packed.prepared.inventory
     if packed.archive is not None and not packed.is_resumed:
         store.put_into_new(bucket, ARCHIVE, packed.archive)
-        return bucket
-    store.make_bucket(bucket)
+        return None
     if packed.is_resumed:
-        _refuse_if_it_ran(store, bucket)
-        resumed(bucket)
+        jobid = _accepted_job(store, service, bucket)
+        if jobid is not None:
+            notice(
+                "The job of this folder was accepted already, by a submission that was "
+                "interrupted. Nothing was sent again."
+            )
+            return jobid
+        notice(f"Going on with an earlier submission that was interrupted (bucket {bucket}).")
+    store.make_bucket(bucket)
     if packed.archive is not None:
         store.put(bucket, ARCHIVE, packed.archive)
     else:
         with store.writing(bucket, ARCHIVE, inventory.total_bytes) as sink:
             write_archive(inventory, packed.prepared.command, sink, advance)
-    return bucket
+    return None
 
 
-def _refuse_if_it_ran(store: Store, bucket: str) -> None:
-    """Keep a bucket that holds results: submitted again, it would be answered with the old job."""
-    if any(item.name != ARCHIVE for item in store.list(bucket)):
+def _accepted_job(store: Store, service: Service, bucket: str) -> str | None:
+    """Return the job that was submitted with a bucket, None if there is none.
+
+    Raises RefusedError for a bucket with results of which no job is known: they would be replaced.
+    """
+    # In this order: the job of results that are seen was accepted before the service is asked.
+    try:
+        has_results = any(item.name != ARCHIVE for item in store.list(bucket))
+    except BucketMissingError:
+        has_results = False
+    why = "the queue knows no job of yours with it"
+    try:
+        [jobid] = service.find_jobs([bucket])
+    except UnknownCallError:
+        jobid = None
+        why = "the queue, which is older than this client, cannot say of which job"
+    if jobid is None and has_results:
         raise RefusedError(
-            f"The bucket of this folder ({bucket}) holds the results of an earlier job. Nothing "
-            "was submitted. To submit the folder anew, delete leruli.bucket and leruli.job."
+            f"The bucket of this folder ({bucket}) holds results, and {why}. Nothing was "
+            "submitted. To submit the folder anew, delete leruli.bucket and leruli.job."
         )
+    return jobid
 
 
 def check_image(store: Store, service: Service, spec: JobSpec) -> None:
@@ -180,10 +219,13 @@ def submit(
     prepared: Prepared,
     spec: JobSpec,
     advance: Callable[[int], None] = lambda _: None,
-    resumed: Callable[[str], None] = lambda _: None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, str]:
     """Upload a folder and submit it; returns the job id and the bucket."""
-    bucket = upload(store, pack(prepared, advance), advance, resumed)
-    jobid = service.submit(spec.request(bucket))
-    prepared.folder.record_job(jobid)
+    packed = pack(prepared, advance)
+    bucket, folder = packed.bucket, prepared.folder
+    jobid = upload(store, service, packed, advance, notice)
+    if jobid is None:
+        jobid = service.submit(spec.request(bucket, job_name(folder.directory)))
+    folder.record_job(jobid)
     return jobid, bucket

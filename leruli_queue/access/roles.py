@@ -29,6 +29,7 @@ class Call(StrEnum):
     TASK_LIST = "task-list"
     BULK_TASK_STATUS = "bulk/task-status"
     BULK_TASK_CANCEL = "bulk/task-cancel"
+    BULK_TASK_FIND = "bulk/task-find"
 
     GROUP_TOKEN = "group-token"  # noqa: S105
     GROUP_ACTIVITY = "group-activity"
@@ -119,6 +120,7 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.TASK_LIST: Rule(("secret",), _USERS_OWN),
         Call.BULK_TASK_STATUS: Rule(("secret",), _USERS),
         Call.BULK_TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
+        Call.BULK_TASK_FIND: Rule(("secret",), _USERS_OWN),
         Call.GROUP_TOKEN: Rule(("secret",), dict.fromkeys(_USERS, Whose.NOBODYS)),
         Call.GROUP_ACTIVITY: _READERS,
         Call.GROUP_USAGE: _READERS,

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from leruli_queue.api.group_schemas import Limit, Time
-from leruli_queue.api.schemas import Body, StatusAnswer, WithSecret, given
+from leruli_queue.api.schemas import Body, Bucket, StatusAnswer, WithSecret, given
 from leruli_queue.jobs.states import JobState
 
 # To describe a fault of each of a million entries would take a minute and gigabytes: fail_fast.
@@ -26,6 +26,19 @@ class StatusEntry(BaseModel):
 
     status: int = Field(description="200; 404 for no such job, or not one that you may see.")
     data: StatusAnswer | str = Field(description="Where the job is, or a sentence.")
+
+
+class BulkFind(WithSecret):
+    """Buckets of which the jobs are asked for."""
+
+    bucketids: list[Bucket] = Field(fail_fast=True, description="At most LERULI_QUEUE_MAX_BULK.")
+
+
+class FoundEntry(BaseModel):
+    """The answer about one of many buckets, which it does not name."""
+
+    status: int = Field(description="200; 404 when no job of yours was submitted with it.")
+    data: str = Field(description="The job id, or a sentence.")
 
 
 Cancellable = Literal[JobState.RECEIVED, JobState.SUBMITTED, JobState.RUNNING]

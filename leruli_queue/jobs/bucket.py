@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from leruli_queue.access.authenticate import User
 from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.jobs.status import UnknownJobError
 from leruli_queue.store.pool import Connection
-from leruli_queue.store.queries import queries
+from leruli_queue.store.queries import queries, rows
 
 
 class Purpose(StrEnum):
@@ -40,3 +41,15 @@ async def job_bucket(connection: Connection, user: User, job_id: UUID, purpose: 
             connection, user.group_id, _ACTIONS[purpose], actor_id=user.id, subject=str(job_id)
         )
     return str(row["bucket"])
+
+
+async def jobs_of_buckets(
+    connection: Connection, user: User, buckets: Collection[str]
+) -> dict[str, UUID]:
+    """Return the jobs that have these buckets, of those that the user may touch."""
+    found = await rows(
+        queries.jobs_of_buckets(
+            connection, buckets=list(buckets), group_id=user.group_id, owner_id=user.owner_id
+        )
+    )
+    return {row["bucket"]: row["id"] for row in found}

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from leruli.errors import LeruliError, NotFoundError, RefusedError
 from leruli.jobfolder import JobFolder
 from leruli.output import Output
+
+if TYPE_CHECKING:
+    from leruli.api import Service
 
 #: Commands work in the current folder, as the published client's do.
 HERE = "."
@@ -62,14 +65,28 @@ def verb(*, interrupted: str) -> Callable[[Callable[..., int | None]], Callable[
     return decorate
 
 
-def job_here(jobid: str | None) -> str:
-    """Return the job id that was given, or the one of the current folder."""
-    found = jobid or JobFolder(HERE).job()
+def job_here(jobid: str | None, service: Service) -> str:
+    """Return the job id that was given, or the one of the current folder.
+
+    The queue is asked for it when a submission was interrupted and the folder has a bucket only.
+    Raises NotFoundError.
+    """
+    folder = JobFolder(HERE)
+    found = jobid or folder.job()
+    if found is not None:
+        return found
+    bucket = folder.bucket()
+    if bucket is None:
+        raise NotFoundError(
+            "No job id was given and there is no leruli.job in the current folder. Run this in the "
+            "folder of the job, or give the id."
+        )
+    [found] = service.find_jobs([bucket])
     if found is not None:
         return found
     raise NotFoundError(
-        "No job id was given and there is no leruli.job in the current folder. Run this in the "
-        "folder of the job, or give the id. If the submission was interrupted, submit again."
+        "No job id was given. This folder has a bucket and no leruli.job, as its submission was "
+        "interrupted, and the queue knows no job of yours with it. Submit again to finish it."
     )
 
 

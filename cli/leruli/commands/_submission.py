@@ -122,7 +122,7 @@ def submit_prepared(
 
     total = prepared.inventory.total_bytes
     with progress("Uploading", total, visible=out.shows_progress) as advance:
-        jobid, bucket = submit(store, service, prepared, spec, advance, _resumed(out))
+        jobid, bucket = submit(store, service, prepared, spec, advance, out.note)
     out.result(jobid, {"jobid": jobid, "bucket": bucket})
 
 
@@ -171,15 +171,14 @@ def _check_quotes(*image: str) -> None:
             )
 
 
-def _resumed(out: Output) -> Callable[[str], None]:
-    return lambda bucket: out.note(
-        f"Going on with an earlier submission that was interrupted (bucket {bucket})."
-    )
-
-
 def _tell(out: Output, report: BatchReport) -> None:
     count = len(report.submitted)
     rate = count / report.seconds if report.seconds > 0 else 0.0
+    if report.accepted_before:
+        out.note(
+            f"{len(report.accepted_before)} of them had been accepted before already, by a "
+            "submission that was interrupted: nothing was sent again."
+        )
     tell_failures(out, "Not submitted", report.failed)
     parts = [f"Submitted {count} in {report.seconds:.1f} s ({rate:.0f}/s)"]
     if report.skipped:

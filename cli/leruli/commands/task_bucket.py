@@ -19,10 +19,10 @@ def command(out: Output, jobid: str | None) -> None:
     leruli.bucket held, should that be lost.
     """
     service_settings = settings.service_settings()
-    jobid = job_here(jobid)
 
     from leruli.api import Service
 
     with Service(service_settings, out.note) as service:
+        jobid = job_here(jobid, service)
         bucket = service.bucket(jobid)
     out.result(bucket, {"jobid": jobid, "bucket": bucket})

@@ -32,11 +32,11 @@ def command(out: Output, batch: str | None, all_waiting: bool, yes: bool, jobid:
     if all_waiting:
         confirm("All your jobs that wait in the queue will be cancelled. Go on?", yes=yes)
         return _all_waiting(out, service_settings)
-    jobid = job_here(jobid)
 
     from leruli.api import Service
 
     with Service(service_settings, out.note) as service:
+        jobid = job_here(jobid, service)
         state = service.cancel(jobid)
     out.result(str(state), {"jobid": jobid, "status": state.status, "reason": state.reason})
     return 0
@@ -45,14 +45,22 @@ def command(out: Output, batch: str | None, all_waiting: bool, yes: bool, jobid:
 def _many(out: Output, service_settings: ServiceSettings, batch: str) -> int:
     from leruli.api import Service
     from leruli.folders import find_folders
+    from leruli.journal import JournalView
     from leruli.manyjobs import NOT_SUBMITTED, Tally, ask_for_folders
 
     folders = find_folders(batch)
     tally = Tally()
+    # Not held: what there is can be ended while results are fetched, or on a disk that is full.
+    journal = JournalView.of(batch)
     with Service(service_settings, out.note) as service:
-        for one in ask_for_folders(folders, service.cancel_many):
+        for one in ask_for_folders(folders, journal, service.find_jobs, service.cancel_many):
             if one.problem is not None:
                 tally.failed[one.directory] = one.problem
+            elif one.state is None and journal.is_held:
+                tally.failed[one.directory] = (
+                    "Another leruli is at work on this batch and may be submitting this folder. "
+                    "Run the same command again when that has ended."
+                )
             elif one.state is None:
                 tally.skipped[one.directory] = NOT_SUBMITTED
             elif one.is_over and one.state.status != "cancelled":

@@ -93,12 +93,14 @@ def _many(out: Output, batch: str, *, everything: bool, again: bool) -> int:
     from leruli.folders import find_folders
     from leruli.journal import Journal
     from leruli.manyjobs import WORKERS, ask_for_folders, fetch_folders
+    from leruli.recovery import recover
     from leruli.storage import Store
 
     names = find_folders(batch)
     with Journal.opened(batch) as journal:
         with Service(service_settings, out.note) as service:
-            folders = list(ask_for_folders(names, service.statuses))
+            recover(journal, names, service.find_jobs)
+            folders = list(ask_for_folders(names, journal, service.find_jobs, service.statuses))
         with progress(
             "Fetching", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
         ) as advance:

@@ -47,7 +47,7 @@ def command(
     else:
         bucket = bucket_here(bucket)
         if not force:
-            _check(out, _job_to_check(jobid))
+            _check(out, jobid)
 
     from leruli.purging import purge
     from leruli.storage import Store
@@ -68,12 +68,14 @@ def _many(out: Output, batch: str, *, force: bool) -> int:
 
     from leruli.api import Service
     from leruli.folders import find_folders
+    from leruli.journal import JournalView
     from leruli.manyjobs import WORKERS, ask_for_folders, purge_folders
     from leruli.storage import Store
 
     names = find_folders(batch)
+    journal = JournalView.of(batch)
     with Service(service_settings, out.note) as service:
-        folders = list(ask_for_folders(names, service.statuses))
+        folders = list(ask_for_folders(names, journal, service.find_jobs, service.statuses))
     with progress(
         "Purging", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
     ) as advance:
@@ -82,13 +84,18 @@ def _many(out: Output, batch: str, *, force: bool) -> int:
     return tell(out, "Purged", tally, {})
 
 
-def _check(out: Output, jobid: str) -> None:
+def _check(out: Output, jobid: str | None) -> None:
+    """Raise unless the job, None for the current folder's, is over."""
     service_settings = settings.service_settings()
 
     from leruli.api import Service
     from leruli.purging import check_purgeable
 
     with Service(service_settings, out.note) as service:
+        try:
+            jobid = job_here(jobid, service)
+        except NotFoundError as error:
+            raise RefusedError(f"{error} To purge its bucket all the same use --force.") from None
         check_purgeable(service, jobid)
 
 
@@ -102,14 +109,3 @@ def _locate(out: Output, jobid: str, *, force: bool) -> str:
 
     with Service(service_settings, out.note) as service:
         return service.bucket(jobid, "purge")
-
-
-def _job_to_check(jobid: str | None) -> str:
-    try:
-        return job_here(jobid)
-    except NotFoundError:
-        raise RefusedError(
-            "This folder has a bucket but no leruli.job: its submission was interrupted, and "
-            "whether a job uses the bucket cannot be told. Submit again to finish it, or purge all "
-            "the same with --force."
-        ) from None

@@ -36,7 +36,8 @@ def command(out: Output, spec: JobSpec, batch: str | None, failed_only: bool) ->
     from leruli.folders import find_folders
     from leruli.journal import Journal
     from leruli.manyjobs import ask_for_folders
-    from leruli.resubmitting import make_room, select
+    from leruli.recovery import recover
+    from leruli.resubmitting import Selection, make_room, select
     from leruli.storage import Store
     from leruli.submitting import check_image
 
@@ -44,16 +45,24 @@ def command(out: Output, spec: JobSpec, batch: str | None, failed_only: bool) ->
     with Service(settings.service_settings(), out.note) as service:
         store = Store(settings.storage_settings(), connections=STAGERS, notice=out.note)
         check_image(store, service, spec)
-        selection = select(ask_for_folders(folders, service.statuses), failed_only=failed_only)
-        if batch is None:
+
+        def selected(journal: Journal | None) -> Selection:
+            recover(journal, folders, service.find_jobs)
+            asked = ask_for_folders(folders, journal, service.find_jobs, service.statuses)
+            selection = select(asked, failed_only=failed_only)
             make_room(selection)
+            return selection
+
+        if batch is None:
+            selection = selected(None)
             for why in (*selection.failed.values(), *selection.skipped.values()):
                 raise RefusedError(f"The folder is not submitted again: {why.rstrip('.')}.")
             submit_prepared(out, store, service, spec, prepare(HERE, spec.command))
             return 0
         with Journal.opened(batch) as journal:
-            make_room(selection)
+            # Only now: whoever had the journal may have given the folders other jobs.
+            selection = selected(journal)
             tell_skipped(out, selection.skipped)
             tell_failures(out, "Not submitted again", selection.failed)
-            code = submit_folders(out, store, service, spec, selection.chosen, journal)
+            code = submit_folders(out, store, service, spec, list(selection.chosen), journal)
             return 1 if selection.failed else code

@@ -39,11 +39,11 @@ def command(out: Output, batch: str | None, states: tuple[str, ...], jobid: str 
     service_settings = settings.service_settings()
     if batch is not None:
         return _many(out, service_settings, batch, states)
-    jobid = job_here(jobid)
 
     from leruli.api import Service
 
     with Service(service_settings, out.note) as service:
+        jobid = job_here(jobid, service)
         state = service.status(jobid)
     out.result(str(state), {"jobid": jobid, "status": state.status, "reason": state.reason})
     return 0
@@ -57,6 +57,7 @@ def _many(
 ) -> int:
     from leruli.api import Service
     from leruli.folders import find_folders
+    from leruli.journal import JournalView
     from leruli.manyjobs import NOT_SUBMITTED, FolderJob, ask_for_folders
 
     def entry(one: FolderJob) -> dict[str, str | None]:
@@ -66,8 +67,11 @@ def _many(
         return {"folder": one.directory, "jobid": one.jobid, "status": status, "reason": reason}
 
     folders = find_folders(batch)
+    # Not held: one looks while the batch is being submitted, too.
+    journal = JournalView.of(batch)
     with Service(service_settings, out.note) as service:
-        entries = [entry(one) for one in ask_for_folders(folders, service.statuses)]
+        asked = ask_for_folders(folders, journal, service.find_jobs, service.statuses)
+        entries = [entry(one) for one in asked]
     counts = Counter(str(one["status"]) for one in entries)
     shown = [one for one in entries if not states or one["status"] in states]
     out.table("folders", _COLUMNS, shown, more={"counts": counts})

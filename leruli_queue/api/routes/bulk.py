@@ -11,8 +11,10 @@ from leruli_queue.access.authorise import authorise_user
 from leruli_queue.access.roles import Call
 from leruli_queue.api.bulk_schemas import (
     BulkCancel,
+    BulkFind,
     BulkStatus,
     CancelledAnswer,
+    FoundEntry,
     StatusEntry,
     TaskList,
 )
@@ -20,6 +22,7 @@ from leruli_queue.api.context import ContextDep
 from leruli_queue.api.group_schemas import ActivityAnswer, ActivityJob
 from leruli_queue.api.schemas import StatusAnswer, problems
 from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.bucket import jobs_of_buckets
 from leruli_queue.jobs.cancel import cancel_jobs, cancel_own
 from leruli_queue.jobs.listing import Filter, users_page
 from leruli_queue.jobs.states import JobState
@@ -29,6 +32,7 @@ from leruli_queue.settings import Settings
 router = APIRouter(tags=["tasks"], responses=problems())
 
 _UNKNOWN = UnknownJobError()
+_NOT_SUBMITTED = "No job of yours was submitted with this bucket."
 
 
 @router.post(f"/{Call.BULK_TASK_STATUS}")
@@ -59,6 +63,24 @@ async def bulk_task_cancel(
     return _entries(job_ids, found)
 
 
+@router.post(f"/{Call.BULK_TASK_FIND}")
+async def bulk_task_find(body: BulkFind, context: ContextDep) -> list[FoundEntry]:
+    """Answer which of the user's own jobs has each of many buckets, in order.
+
+    What a client asks that was ended before it read the answer to a submit.
+    """
+    _check_length(body.bucketids, "buckets", context.settings)
+    async with context.reading() as connection:
+        user = await authorise_user(connection, Call.BULK_TASK_FIND, body.secret)
+        found = await jobs_of_buckets(connection, user, set(body.bucketids))
+    return [
+        FoundEntry(status=200, data=str(found[bucket]))
+        if bucket in found
+        else FoundEntry(status=404, data=_NOT_SUBMITTED)
+        for bucket in body.bucketids
+    ]
+
+
 @router.post(f"/{Call.TASK_LIST}")
 async def task_list(body: TaskList, context: ContextDep) -> ActivityAnswer:
     """List the user's own jobs, newest first."""
@@ -73,13 +95,17 @@ async def task_list(body: TaskList, context: ContextDep) -> ActivityAnswer:
     )
 
 
-def _parsed(texts: Sequence[str], settings: Settings) -> list[UUID | None]:
-    """Read job ids; None for a text that cannot be one, which no job has."""
-    if len(texts) > settings.max_bulk:
+def _check_length(asked: Sequence[str], what: str, settings: Settings) -> None:
+    if len(asked) > settings.max_bulk:
         raise UserReportableError(
-            f"One post may hold {settings.max_bulk} job ids; this one has {len(texts)}.",
+            f"One post may hold {settings.max_bulk} {what}; this one has {len(asked)}.",
             status=422,
         )
+
+
+def _parsed(texts: Sequence[str], settings: Settings) -> list[UUID | None]:
+    """Read job ids; None for a text that cannot be one, which no job has."""
+    _check_length(texts, "job ids", settings)
     job_ids: list[UUID | None] = []
     for text in texts:
         try:

@@ -18,6 +18,12 @@ FROM (
 SELECT bucket, user_id FROM jobs
 WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_id = :owner_id);
 
+-- name: jobs_of_buckets
+-- owner_id null: any job of the group.
+SELECT id, bucket FROM jobs
+WHERE group_id = :group_id AND bucket = ANY(:buckets::text[])
+  AND (:owner_id::int IS NULL OR user_id = :owner_id);
+
 -- name: job_statuses
 -- owner_id null: any job of the group. Not a join, for which PostgreSQL would read all attempts.
 SELECT j.id, j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb,

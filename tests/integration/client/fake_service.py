@@ -57,6 +57,8 @@ class FakeService:
                 return code, data if code == 200 else {"detail": data}
             if path == "group-token":
                 return 200, GROUP_TOKEN
+            if path == "bulk/task-find":
+                return 200, [self._find(bucket) for bucket in body["bucketids"]]
             return self._about_job(path, body["jobid"])
 
     def _submit(self, job: dict[str, Any]) -> tuple[int, str]:
@@ -68,6 +70,12 @@ class FakeService:
         known = self.jobs.setdefault(job["bucketid"], {**job, "id": str(uuid.uuid4())})
         self.states.setdefault(known["id"], ("received", None))
         return 200, known["id"]
+
+    def _find(self, bucket: str) -> dict[str, Any]:
+        job = self.jobs.get(bucket)
+        if job is None:
+            return {"status": 404, "data": "No job of yours was submitted with this bucket."}
+        return {"status": 200, "data": job["id"]}
 
     def _about_job(self, path: str, jobid: str) -> tuple[int, Any]:
         if jobid not in self.states:

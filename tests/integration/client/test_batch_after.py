@@ -221,3 +221,32 @@ def test_ones_own_jobs_are_listed(real, cases, queue, group, submitted):
     jobs = {line.split("\t")[0] for line in lines[1:]}
     assert jobs == {(folder / "leruli.job").read_text().strip() for folder in submitted[:2]}
     assert "--after" in real("task-list", "--limit", "5").stderr
+
+
+def test_a_storage_that_stays_away_ends_the_fetching(
+    real, cases, queue, group, submitted, store, s3
+):
+    set_states(queue, group, "completed", submitted[10:])
+    put_results(store, submitted[10:])
+    s3.kill()
+    try:
+        started = time.monotonic()
+        done = real("task-get", "--batch", "case-*", "--json", LERULI_RETRY_SECONDS="6")
+        seconds = time.monotonic() - started
+        purged = real("task-purge", "--batch", "case-*", "--force", "--json")
+    finally:
+        s3.start()
+    assert done.returncode == 1
+    # Eight threads wait out their patience once, and not for each folder.
+    assert seconds < 40
+    document = json.loads(done.stdout)
+    assert len(document["failed"]) == COUNT - 10
+    assert document["skipped"] == {folder.name: "received" for folder in submitted[:10]}
+    untried = [why for why in document["failed"].values() if why.startswith("Not tried")]
+    assert len(untried) == COUNT - 10 - 8
+    assert all("did not answer" in why for why in untried)
+    untried = [w for w in json.loads(purged.stdout)["failed"].values() if w.startswith("Not tried")]
+    assert len(untried) == COUNT - 8
+    # The same command goes on later.
+    done = real("task-get", "--batch", "case-*", "--json")
+    assert len(json.loads(done.stdout)["fetched"]) == COUNT - 10, done.stderr

@@ -70,8 +70,12 @@ def test_defaults_are_those_of_the_published_client(leruli, water, service):
     assert (job["cores"], job["memorymb"], job["timelimit"]) == (1, 4000, 24 * 60 * 60)
 
 
-def test_a_bucket_with_results_is_not_submitted_again(leruli, water, service, store):
-    assert leruli("task-submit", "psi4", "1.5", "psi4", cwd=water).returncode == 0
+def test_a_bucket_with_results_of_ones_own_job_leads_to_that_job(leruli, water, service, store):
+    """It is what an interruption leaves between the service's commit and leruli.job.
+
+    It was refused before, for ever, and the advice to delete leruli.bucket ran the job twice.
+    """
+    first = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
     (bucket,) = service.jobs
     store.put(bucket, "joblog.txt", b"results")
     before = archive(store, bucket).getnames()
@@ -80,12 +84,35 @@ def test_a_bucket_with_results_is_not_submitted_again(leruli, water, service, st
 
     again = leruli("task-submit", "psi4", "1.3.2", "psi4", cwd=water)
 
-    assert again.returncode == 1
-    assert "holds the results of an earlier job" in again.stderr
-    assert "delete leruli.bucket" in again.stderr
-    assert "interrupted" not in again.stderr
+    assert again.returncode == 0
+    assert again.stdout == first.stdout
+    assert "accepted already" in again.stderr
     assert archive(store, bucket).getnames() == before
-    assert not (water / "leruli.job").exists()
+    assert (water / "leruli.job").read_text() == first.stdout
+    assert service.calls.count("task-submit") == 1
+
+
+@pytest.mark.parametrize("batch", [(), ("--batch", ".")], ids=["one", "batch"])
+def test_an_older_service_cannot_tell_whose_results_they_are(leruli, water, service, store, batch):
+    """A FAKE of one: it does not know the call."""
+    service.scripted["bulk/task-find"] = lambda _: (404, {"detail": "Not Found"})
+    bucket = str(uuid.uuid4())
+    (water / "leruli.bucket").write_text(f"{bucket}\n")
+    store.make_bucket(bucket)
+    store.put(bucket, "joblog.txt", b"results")
+    refused = leruli("task-submit", *batch, "psi4", "1.5", "psi4", cwd=water)
+    assert refused.returncode == 1
+    assert "older than this client" in refused.stderr
+    assert service.jobs == {}
+    for verb in ("task-status", "task-cancel"):
+        asked = leruli(verb, "--batch", ".", cwd=water)
+        assert asked.returncode == 1
+        assert "whether it has a job cannot be told" in asked.stdout + asked.stderr
+    # Without results it is submitted again, as such a service answers one bucket with one job.
+    store.remove_bucket(bucket)
+    done = leruli("task-submit", *batch, "psi4", "1.5", "psi4", cwd=water)
+    assert done.returncode == 0, done.stderr
+    assert list(service.jobs) == [bucket]
 
 
 def test_json_and_second_submission(leruli, water, service):

@@ -64,6 +64,50 @@ async def test_statuses_are_in_order_and_foreign_jobs_are_unknown(
     assert [entry["status"] for entry in seen] == [200, 404, 404, 200, 200, 404, 404]
 
 
+async def test_buckets_lead_to_ones_own_jobs_only(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    first, second, admins = await make_jobs(pool, group, 3)
+    await give_to_admin(pool, admins)
+    [foreign] = await make_jobs(pool, await make_group(pool, "physicists"), 1)
+    jobs = [second, foreign, admins, first]
+    names = {
+        row["id"]: row["bucket"]
+        for row in await pool.fetch("SELECT id, bucket FROM jobs WHERE id = ANY($1)", jobs)
+    }
+    asked = [*(names[job] for job in jobs), str(uuid4()), names[second]]
+
+    entries = await ask(service, "bulk/task-find", group.user_secret, bucketids=asked)
+
+    assert [entry["status"] for entry in entries] == [200, 404, 404, 200, 404, 200]
+    assert [entries[place]["data"] for place in (0, 3, 5)] == [str(second), str(first), str(second)]
+    # One sentence for all others, and no bucket's name.
+    assert {entry["data"] for entry in entries if entry["status"] == 404} == {
+        "No job of yours was submitted with this bucket."
+    }
+    # Not even an admin learns whether a name is in use.
+    seen = await ask(service, "bulk/task-find", group.admin_secret, bucketids=asked)
+    assert [entry["status"] for entry in seen] == [404, 404, 200, 404, 404, 404]
+    assert await pool.fetchval("SELECT count(*) FROM audit WHERE action = 'job-fetched'") == 0
+
+
+async def test_limits_of_a_post_of_buckets(service: httpx.AsyncClient, group: GroupOfTest) -> None:
+    async def status(*buckets: str) -> tuple[int, str]:
+        body = {"secret": group.user_secret, "bucketids": list(buckets)}
+        answer = await service.post("/v22_1/bulk/task-find", json=body)
+        return answer.status_code, answer.text
+
+    assert await status() == (200, "[]")
+    assert (await status(*[str(uuid4())] * 1000))[0] == 200
+    code, text = await status(*[str(uuid4())] * 1001)
+    assert code == 422
+    assert "1000 buckets" in text
+    for wrong in ("", "A-Bucket", "nul\0", group.user_secret):
+        code, text = await status(wrong)
+        assert code == 422
+        assert group.user_secret not in text
+
+
 @pytest.mark.parametrize("call", ["bulk/task-status", "bulk/task-cancel"])
 async def test_limits_of_a_post(service: httpx.AsyncClient, group: GroupOfTest, call: str) -> None:
     async def status(**fields: object) -> tuple[int, str]:

@@ -60,6 +60,7 @@ def each(value: object) -> list[object]:
 STATEMENTS: dict[str, dict[str, Any]] = {
     # What users ask for.
     "job_bucket": OWN | {"job_id": IDS[0]},
+    "jobs_of_buckets": OWN | {"buckets": [f"bucket-{number}" for number in range(1000)]},
     "job_statuses": OWN | {"job_ids": IDS},
     "count_ahead": {"job_id": LAST_WAITING, "most": 1001},
     "count_waiting": {"group_id": 1, "most": 2_000_000},

@@ -53,6 +53,7 @@ class World:
     group: GroupOfTest
     people: dict[str, Person]
     job_id: UUID
+    bucket: str
     attempt: AttemptId
 
 
@@ -93,7 +94,8 @@ async def make_world(pool: Pool) -> World:
         "foreign node": Person({"": foreign_node_token}, Role.NODE, of_the_group=False),
     }
     await start_attempt(pool, node, attempt, "startkey")
-    return World(group, people, job_id, attempt)
+    bucket = await pool.fetchval("SELECT bucket FROM jobs WHERE id = $1", job_id)
+    return World(group, people, job_id, bucket, attempt)
 
 
 def fields_beside_the_secret(call: Call, world: World) -> dict[str, Any]:
@@ -108,6 +110,7 @@ def fields_beside_the_secret(call: Call, world: World) -> dict[str, Any]:
         Call.TASK_BUCKET: job,
         Call.BULK_TASK_STATUS: {"jobids": [job["jobid"]]},
         Call.BULK_TASK_CANCEL: {"jobids": [job["jobid"]]},
+        Call.BULK_TASK_FIND: {"bucketids": [world.bucket]},
         Call.GROUP_CREATE_USER: {"name": f"new {uuid4().hex}"},
         Call.GROUP_REVOKE_USER: {"name": "victim"},
         Call.GROUP_NODE_DRAIN: {"node": "machine"},
@@ -142,6 +145,7 @@ def expected_status(call: Call, person: Person) -> int:
         Call.TASK_BUCKET,
         Call.BULK_TASK_STATUS,
         Call.BULK_TASK_CANCEL,
+        Call.BULK_TASK_FIND,
     }
     if is_about_a_job:
         sees_it = person.owns_the_job if whose is Whose.OWN else person.of_the_group

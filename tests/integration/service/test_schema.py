@@ -115,6 +115,7 @@ async def right_ones(
         "node_tokens": tokens[:1],
         "leaving_node_tokens": tokens[1:],
         "job_ids": [str(job_id) for job_id in jobs],
+        "buckets": [row["bucket"] for row in await pool.fetch("SELECT bucket FROM jobs")],
         "attempted_job_ids": [str(job_id) for job_id in attempted],
         "start_keys": [START_KEY],
         "revocable_names": revocable,

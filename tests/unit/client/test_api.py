@@ -1,6 +1,7 @@
 """How answers become results and errors; the transport is httpx's own mock."""
 
 import email.utils
+import json
 import time
 
 import httpx
@@ -13,6 +14,7 @@ from leruli.errors import (
     RefusedError,
     SecretRefusedError,
     ServiceError,
+    UnknownCallError,
 )
 from leruli.settings import ServiceSettings
 
@@ -129,6 +131,110 @@ def test_what_may_not_be_done_twice_is_repeated_only_while_it_was_not_done(first
         with pytest.raises(ServiceError, match=r"Look\.$"):
             line.call("path", {}, unclear="Look.")
     assert len(calls) == calls_made
+
+
+FULL = {"detail": "The group has 5 jobs waiting, and no more than 5 may wait."}
+COME_AGAIN = {"Retry-After": "60"}
+
+
+@pytest.fixture
+def slept(monkeypatch):
+    """A clock that only sleeping moves; what was slept."""
+    pauses = []
+    monkeypatch.setattr(connection.time, "monotonic", lambda: sum(pauses))
+    monkeypatch.setattr(connection.time, "sleep", pauses.append)
+    return pauses
+
+
+def busy(times, status=503, document=FULL, headers=COME_AGAIN):
+    """A service that is busy so many times; what it tells goes into `told`."""
+    answers = [httpx.Response(status, json=document, headers=headers)] * times
+    made = service(lambda request: answers.pop() if answers else httpx.Response(200, json=[]))
+    made._connection.settings = ServiceSettings("http://queue.test", "secret")
+    made.told = []
+    made._connection._notice = made.told.append
+    return made
+
+
+def test_a_batch_comes_as_soon_as_it_is_told_to(slept):
+    assert busy(200, headers={"Retry-After": "2"}).submit_bulk([], lambda: "") == []
+    assert slept == [2.0] * 200
+
+
+def test_a_batch_waits_for_as_long_as_it_is_told_to(slept):
+    full = busy(200)
+    assert full.submit_bulk([], lambda: "7 of 9 folders are submitted.") == []
+    assert slept == [60.0] * 200
+    assert set(full.told) == {
+        "The queue is busy (HTTP 503); trying again in 60 s. The group has 5 jobs waiting, and no "
+        "more than 5 may wait. 7 of 9 folders are submitted."
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds"),
+    [
+        ({"headers": {}}, 120),  # it does not say when
+        ({"document": {}}, 120),  # it is not the service that says so
+        ({"status": 429}, 120),
+        ({"status": 502}, 120),
+    ],
+)
+def test_what_else_a_batch_meets_takes_its_patience(slept, more, seconds):
+    with pytest.raises(ServiceError, match=r"in [0-9]+ tries"):
+        busy(200, **more).submit_bulk([], lambda: "")
+    assert seconds - 60 <= sum(slept) <= seconds
+
+
+def test_patience_with_a_queue_that_is_away_begins_when_it_goes_away(slept):
+    answers = [httpx.Response(503, json=FULL, headers=COME_AGAIN)] * 100
+
+    def handler(request):
+        if answers:
+            return answers.pop()
+        raise httpx.ConnectError("refused")
+
+    made = service(handler, patience=30)
+    with pytest.raises(ServiceError, match="did not answer"):
+        made.submit_bulk([], lambda: "")
+    assert 15 <= sum(slept) - 6000 <= 30
+
+
+def test_to_try_once_is_to_try_once(slept):
+    made = busy(1)
+    made._connection.settings = ServiceSettings("http://queue.test", "secret", 0)
+    with pytest.raises(ServiceError, match=r"in 1 try\. The group has 5 jobs waiting"):
+        made.submit_bulk([], lambda: "")
+    assert slept == []
+
+
+def test_a_single_submission_ends_with_the_services_sentence(slept):
+    with pytest.raises(ServiceError, match=r"no more than 5 may wait\.$"):
+        busy(200).submit(JOB)
+    assert sum(slept) == 120
+
+
+def test_jobs_of_buckets():
+    entries = [(200, "id"), (404, "No job of yours.")]
+    document = [{"status": status, "data": data} for status, data in entries]
+    assert answering(200, document).find_jobs(["a", "b"]) == ["id", None]
+    assert answering(200, document).find_jobs([]) == []
+    for wrong in (document[:1], [{"status": 500, "data": "x"}] * 2, [7, 7], {"a": 1}):
+        with pytest.raises(ServiceError):
+            answering(200, wrong).find_jobs(["a", "b"])
+    with pytest.raises(UnknownCallError, match="older"):
+        answering(404, {"detail": "Not Found"}).find_jobs(["a"])
+
+
+def test_as_many_buckets_as_one_wants_are_asked_for():
+    sizes = []
+
+    def handler(request):
+        sizes.append(len(json.loads(request.content)["bucketids"]))
+        return httpx.Response(200, json=[{"status": 404, "data": ""}] * sizes[-1])
+
+    assert service(handler).find_jobs(["a"] * 2500) == [None] * 2500
+    assert sizes == [1000, 1000, 500]
 
 
 def test_untrusted_certificates_are_not_tried_again():

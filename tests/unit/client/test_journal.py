@@ -10,16 +10,13 @@ import time
 import pytest
 
 from leruli import progress
-from leruli.batch import Case, _recover
 from leruli.errors import LeruliError, NotFoundError, RefusedError
 from leruli.folders import find_folders
 from leruli.jobfolder import JobFolder
-from leruli.journal import Journal, journal_path
+from leruli.journal import Journal, JournalView, journal_path
 from leruli.packing import take_inventory
-from leruli.submitting import JobSpec
+from leruli.recovery import recover as recover_folders
 from leruli.workers import work_through
-
-SPEC = JobSpec("psi4", "1.5", "psi4")
 
 
 @pytest.fixture
@@ -115,9 +112,39 @@ def test_names_that_are_not_utf8(here):
         json.loads(line)
 
 
-def recover(*names):
+def test_a_look_changes_nothing_and_minds_nobody(here):
+    assert JournalView.of("case-*").record("case-1").bucket is None
+    assert not journal_path("case-*").exists()
     with Journal.opened("case-*") as journal:
-        _recover(journal, [Case(name, SPEC) for name in names])
+        journal.claim([("case-1", "bucket-1")])
+        view = JournalView.of("case-*")
+        assert view.is_held
+        assert view.record("case-1").bucket == "bucket-1"
+    assert not JournalView.of("case-*").is_held
+    journal_path("case-*").unlink()
+    journal_path("case-*").mkdir()
+    with pytest.raises(RefusedError, match="cannot be read"):
+        JournalView.of("case-*")
+
+
+def test_whoever_only_looks_keeps_nobody_out(here):
+    with Journal.opened("case-*") as journal:
+        path = journal.path
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        timer = threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN))
+        timer.start()
+        with Journal.opened("case-*"):
+            pass
+        timer.join()
+
+
+def recover(*names, known=()):
+    """With a service that knows the jobs of some buckets."""
+    with Journal.opened("case-*") as journal:
+        return recover_folders(
+            journal, names, lambda buckets: [dict(known).get(bucket) for bucket in buckets]
+        )
 
 
 BUCKET, JOB = "00000000-0000-4000-8000-000000000001", "job-1"
@@ -145,6 +172,19 @@ def test_a_job_that_was_accepted_and_not_written_down_is(accepted):
     assert (accepted / "leruli.job").read_text() == f"{JOB}\n"
 
 
+def test_a_job_of_which_the_service_alone_knows_is_written_down(here):
+    with Journal.opened("case-*") as journal:
+        journal.claim([("case-1", BUCKET), ("case-2", "bucket-2")])
+    for name, bucket in (("case-1", BUCKET), ("case-2", "bucket-2")):
+        (here / name / "leruli.bucket").write_text(f"{bucket}\n")
+    # An empty file as after a power cut.
+    (here / "case-1" / "leruli.job").touch()
+    assert recover("case-1", "case-2", "absent", known={BUCKET: JOB}) == {"case-1": JOB}
+    assert (here / "case-1" / "leruli.job").read_text() == f"{JOB}\n"
+    assert not (here / "case-2" / "leruli.job").exists()
+    assert JournalView.of("case-*").record("case-1").job == JOB
+
+
 def test_a_folder_without_a_trace_is_new(accepted):
     recover("case-1")
     assert list(accepted.iterdir()) == []
@@ -170,8 +210,8 @@ def test_the_last_job_makes_room_wherever_that_broke_off(here):
     (history / "leruli.bucket").write_text("bucket-1\n")
     assert not folder.was_set_aside()
 
-    folder.set_aside()
-    folder.set_aside()
+    folder.set_aside("job-1")
+    folder.set_aside(None)
 
     assert folder.was_set_aside()
     assert {one.name for one in history.iterdir()} == {"leruli.job", "leruli.bucket", "joblog.txt"}
@@ -187,7 +227,7 @@ def test_room_that_could_not_be_made_leaves_the_job_where_it_is(here):
     (path / "leruli.job").write_text("job-1\n")
     (path / "leruli.history" / "job-1" / "joblog.txt").mkdir(parents=True)
     with pytest.raises(RefusedError, match="Cannot move"):
-        JobFolder("case-1").set_aside()
+        JobFolder("case-1").set_aside("job-1")
     assert JobFolder("case-1").job() == "job-1"
 
 
