@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 
 import click
 import uvloop
 
-from leruli_queue.dispatch.dispatcher import dispatch_for_ever
+from leruli_queue.dispatch.dispatcher import dispatch_for_ever, end
 from leruli_queue.logs import set_up_logs
 from leruli_queue.settings import Settings, load_settings
 from leruli_queue.store.migrate import migrate
@@ -33,8 +32,13 @@ async def _dispatch(settings: Settings) -> None:
         async with pool.acquire() as connection:
             await migrate(connection)
         work = asyncio.create_task(dispatch_for_ever(settings, pool))
+        asked_to_end = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, work.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+            loop.add_signal_handler(number, asked_to_end.set)
+        waiting = asyncio.create_task(asked_to_end.wait())
+        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await end(work)
+        if not work.cancelled():
+            work.result()

@@ -26,6 +26,7 @@ from leruli_queue.store.queries import queries, rows
 log = structlog.get_logger(__name__)
 
 _PATIENCE_S = (0.5, 1.0, 2.0, 5.0)
+_CANCEL_AGAIN_S = 0.5
 
 
 async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
@@ -48,6 +49,17 @@ async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
         except* DATABASE_AWAY as errors:
             log.warning("the database is away", why=_causes(errors))
         await asyncio.sleep(1.0)
+
+
+async def end(work: asyncio.Task[None]) -> None:
+    """Cancel until it has ended.
+
+    Of a cancellation and a failure that meet, a task group raises the failure alone (before Python
+    3.13), and whoever goes on after failures goes on.
+    """
+    while not work.done():
+        work.cancel()
+        await asyncio.wait({work}, timeout=_CANCEL_AGAIN_S)
 
 
 async def _be_active(

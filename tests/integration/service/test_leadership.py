@@ -9,7 +9,7 @@ from dispatch_world import dispatching
 from service_world import GroupOfTest, make_jobs, state_of
 
 from leruli_queue.access.authenticate import Node
-from leruli_queue.dispatch import leadership
+from leruli_queue.dispatch import dispatcher, leadership
 from leruli_queue.dispatch.dispatcher import dispatch_for_ever
 from leruli_queue.dispatch.leadership import LeadershipLostError, lead
 from leruli_queue.nomad.gateway import NomadGateway
@@ -53,6 +53,32 @@ async def test_the_lock_of_a_leader_that_froze_is_taken_over(
         assert await asyncio.wait_for(second(), 10)
 
 
+async def test_a_dispatcher_that_is_ended_while_it_loses_its_connection_ends(
+    settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TERM in the very moment of the loss; the duties are played, for that moment."""
+    began = asyncio.Event()
+
+    async def lose_when_cancelled() -> None:
+        if began.is_set():
+            await asyncio.sleep(60)
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise LeadershipLostError("gone")
+
+    async def be_active(*_: object) -> None:
+        async with asyncio.TaskGroup() as duties:
+            duties.create_task(lose_when_cancelled())
+
+    monkeypatch.setattr(dispatcher, "_be_active", be_active)
+    work = asyncio.create_task(dispatch_for_ever(settings, pool))
+    await began.wait()
+    await asyncio.wait_for(dispatcher.end(work), 10)
+    assert work.cancelled()
+
+
 async def test_a_dispatcher_that_lost_its_lock_can_claim_nothing(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
@@ -85,5 +111,4 @@ async def test_the_whole_dispatcher_survives_the_loss_of_its_database_connection
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
     finally:
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await dispatcher.end(work)
