@@ -95,15 +95,21 @@ def running_store(folder: Path) -> Iterator[Store]:
         yield Store(server.url, server.access, server.secret, client)
 
 
+@contextmanager
+def image_names() -> Iterator[None]:
+    """Have the names of images for oneself: tests side by side have one Docker."""
+    with (Path(tempfile.gettempdir()) / "leruli-tests-images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def save_image(image: str, name: str | None = None) -> bytes:
     """`docker save` of an image (under another name), gzipped as `leruli` publishes it."""
     api = docker.from_env()
     if name is None:
         return gzip.compress(b"".join(api.images.get(image).save(named=True)), 1)
     repository, tag = name.rsplit(":", 1)
-    # Tests side by side have one Docker, and take the name away from each other.
-    with (Path(tempfile.gettempdir()) / "leruli-tests-images.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with image_names():
         api.images.get(image).tag(repository, tag)
         try:
             return gzip.compress(b"".join(api.images.get(name).save(named=name)), 1)

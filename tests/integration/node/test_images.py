@@ -7,7 +7,7 @@ import io
 import tarfile
 
 import docker
-from node_rig import PLAIN_IMAGE, Rig, save_image
+from node_rig import PLAIN_IMAGE, Rig, image_names, save_image
 
 
 def build(rig: Rig, name: str, shell: bool = True, text: str = "x") -> bytes:
@@ -45,7 +45,8 @@ def test_loaded_once_by_eight_waiting_stage_ins(rig: Rig) -> None:
     tasks = [rig.stage("in", job) for job in jobs]
     assert [task.wait(90) for task in tasks] == [0] * 8
     assert loads(rig) == 1
-    names = [n for i in rig.docker.images.list() for n in i.tags]
+    with image_names():
+        names = [n for i in rig.docker.images.list() for n in i.tags]
     assert f"{rig.service.prefix}/plain:1" in names
     assert "plain:1" not in names
 
