@@ -72,7 +72,7 @@ def test_node(tmp_path: Path) -> None:
 def test_looks(tmp_path: Path) -> None:
     done = _bench(tmp_path, "--only", "looks", "--crowd", "2000")
     assert done.returncode == 0, done.stderr
-    for name in ("in_flight_by_shape", "starving_groups", "overdue_attempts"):
+    for name in ("in_flight_by_shape", "reserve_nodes", "overdue_attempts"):
         assert f"| {name} with 2,000 in flight " in done.stdout
     assert list(tmp_path.iterdir()) == []
 
