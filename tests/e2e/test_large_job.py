@@ -22,7 +22,7 @@ def test_a_large_job_begins_before_the_small_ones_are_over(
     own_stack: StackOfTest, tmp_path: Path
 ) -> None:
     """Of two slots one is always taken: both would not be free at once before the last of them."""
-    small = [tmp_path / f"small-{number}" for number in range(16)]
+    small = [tmp_path / f"small-{number}" for number in range(60)]
     large = tmp_path / "large"
     for number, folder in enumerate([*small, large]):
         folder.mkdir()
@@ -35,9 +35,11 @@ def test_a_large_job_begins_before_the_small_ones_are_over(
     own_stack.wait_for_state(small[1], "running")
     own_stack.submit(large, "true", "--cores", "2")
     assert own_stack.end(large) == ("completed", None)
-    states = [own_stack.status(folder)[0] for folder in small]
-    assert states.count("received") >= 2
+    # Some waited in Nomad before the machine was kept, and go first; by far not all.
+    assert own_stack.status(small[-1])[0] == "received"
+    done = own_stack.leruli(tmp_path, "task-cancel", "--batch", "small-*", "--yes")
+    assert done.returncode == 0, done.stderr
     for folder in small:
-        assert own_stack.end(folder) == ("completed", None)
+        own_stack.wait_for_state(folder, "completed", "cancelled")
     kept = own_stack.fetch("SELECT id FROM nodes WHERE reserved_for IS NOT NULL")
     assert kept == []
