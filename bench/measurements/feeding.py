@@ -34,29 +34,23 @@ _STAGING = Staging(stage_in_s=0.3, stage_out_s=0.1)
 @measurement("feeding")
 def feeding(options: Options) -> Iterator[Figure]:
     """First with free slots, then with a backlog on full ones; each time a stack of its own."""
-    rates: list[float] = []
-    bare: list[float] = []
-    cpu: list[Mapping[str, float]] = []
-    bare_cpu: list[Mapping[str, float]] = []
+    ours: list[tuple[float, Mapping[str, float]]] = []
+    bare: list[tuple[float, Mapping[str, float]]] = []
     jobs = draw_jobs(Workload(_DISPATCHED, ONE_CORE, _LONG_S), groups=1, users=1, seed=_SEED)
     for turn in range(options.repeat):
         with running_world(options.folder / f"feeding-{turn}", _sizes(_FREE_CORES)) as world:
-            a_second, used = dispatch_rate(world, jobs, limit_s=options.limit_s)
-            rates.append(a_second)
-            cpu.append(used)
+            ours.append(dispatch_rate(world, jobs, limit_s=options.limit_s))
         with running_world(
             options.folder / f"bare-{turn}", _sizes(_FREE_CORES), dispatching=False
         ) as world:
-            a_second, used = bare_rate(world, jobs, limit_s=options.limit_s)
-            bare.append(a_second)
-            bare_cpu.append(used)
+            bare.append(bare_rate(world, jobs, limit_s=options.limit_s))
     yield Figure(
         f"dispatches while slots are free, {_NODES} nodes",
         "jobs/s",
         Better.HIGHER,
-        Samples(rates, note=_said(cpu)),
+        _samples(ours),
         target=100,
-        peers=[Samples(bare, who="Nomad alone, a bare loop", note=_said(bare_cpu))],
+        peers=[_samples(bare, "Nomad alone, a bare loop")],
     )
     outcomes: list[Outcome] = []
     workload = Workload(_ENDING, ONE_CORE, _SHORT_S)
@@ -87,6 +81,11 @@ def feeding(options: Options) -> Iterator[Figure]:
 
 def _sizes(cores: int) -> list[NodeSize]:
     return [NodeSize(group=0, cores=cores, memory_mb=2000 * cores)] * _NODES
+
+
+def _samples(taken: Sequence[tuple[float, Mapping[str, float]]], who: str = "") -> Samples:
+    """Return the rates; the CPU beside them is their note."""
+    return Samples([rate for rate, _ in taken], who, note=_said([cpu for _, cpu in taken]))
 
 
 def _said(samples: Sequence[Mapping[str, float]]) -> str:

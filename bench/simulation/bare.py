@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-import asyncpg
 import httpx
 
 from bench.simulation.cpu import used
@@ -28,7 +27,7 @@ from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import attempt_token
 from leruli_queue.nomad.templates import ParentSpec
 from leruli_queue.settings import PREFIX, Settings
-from leruli_queue.store.pool import open_pool
+from leruli_queue.store.pool import Pool, open_pool
 from leruli_queue.store.queries import queries, rows
 
 # More at once make Nomad no faster (reference, nomad-dispatch.md).
@@ -57,12 +56,9 @@ async def _dispatch_all(world: World, count: int) -> float:
     gateway = NomadGateway(cluster)
     async with open_pool(settings) as pool:
         (nodes,) = (await usable_nodes(pool, DEFAULT)).values()
-        claimed = await _claim(world.stack.database_url, nodes, count)
+        claimed = await _claim(pool, nodes, count)
         parents = Parents(pool, gateway, settings)
-        specs = [
-            ParentSpec.of(nodes.group_key_id, nodes.hiding_key, row["job_id"], row)
-            for row in claimed
-        ]
+        specs = [ParentSpec.of(nodes.group_key_id, nodes.hiding_key, row) for row in claimed]
         ids = {spec: await parents.ensure(spec, nodes) for spec in dict.fromkeys(specs)}
     gateway.close()
     bodies = [
@@ -83,25 +79,21 @@ def _settings(world: World) -> Settings:
     return Settings.model_validate(named)
 
 
-async def _claim(url: str, nodes: GroupNodes, count: int) -> list[Any]:
-    connection = await asyncpg.connect(url)
-    try:
-        claimed = await rows(
-            queries.claim_jobs(
-                connection,
-                group_id=nodes.group_id,
-                cluster=DEFAULT,
-                node_set=nodes.digest,
-                full_cores=[],
-                full_memories=[],
-                limit=count,
-                at_most=count,
-                free_cores=nodes.cores,
-                free_memory_mb=nodes.memory_mb,
-            )
+async def _claim(pool: Pool, nodes: GroupNodes, count: int) -> list[Any]:
+    claimed = await rows(
+        queries.claim_jobs(
+            pool,
+            group_id=nodes.group_id,
+            cluster=DEFAULT,
+            node_set=nodes.digest,
+            full_cores=[],
+            full_memories=[],
+            limit=count,
+            at_most=count,
+            free_cores=nodes.cores,
+            free_memory_mb=nodes.memory_mb,
         )
-    finally:
-        await connection.close()
+    )
     if len(claimed) != count:
         raise SetupError(f"{len(claimed)} of {count} jobs were claimed")
     return claimed

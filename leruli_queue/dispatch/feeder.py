@@ -146,12 +146,8 @@ class Feeder:
         await give_up(
             self._pool,
             [
-                Loss(
-                    AttemptId(row["job_id"], row["number"]),
-                    "the nodes of the group changed",
-                    counts=False,
-                    later=False,
-                    only_unstarted=True,
+                Loss.taken_back(
+                    AttemptId(row["job_id"], row["number"]), "the nodes of the group changed"
                 )
                 for row in stale
             ],
@@ -212,7 +208,7 @@ class Feeder:
                     node_set=nodes.digest,
                     full_cores=[cores for cores, _ in full],
                     full_memories=[memory_mb for _, memory_mb in full],
-                    limit=max(limit, 0),
+                    limit=limit,
                     at_most=at_most,
                     free_cores=free_cores,
                     free_memory_mb=free_memory_mb,
@@ -274,7 +270,7 @@ def _same_nodes(row: Any, nodes: dict[int, GroupNodes]) -> bool:
 def _claim(row: Any, nodes: GroupNodes, *, repeated: bool) -> Claim:
     return Claim(
         AttemptId(row["job_id"], row["number"]),
-        ParentSpec.of(nodes.group_key_id, nodes.hiding_key, row["job_id"], row),
+        ParentSpec.of(nodes.group_key_id, nodes.hiding_key, row),
         nodes,
         repeated,
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from leruli_queue.nodes.sizes import Size
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
 
@@ -31,12 +32,8 @@ class GroupNodes:
     # Of those that live, together.
     cores: int
     memory_mb: int
-    # Cores and memory of each that lives, those that are kept among them.
-    sizes: frozenset[tuple[int, int]]
-
-    def fits(self, cores: int, memory_mb: int) -> bool:
-        """Tell whether a living node, when it is empty, is large enough."""
-        return any(size[0] >= cores and size[1] >= memory_mb for size in self.sizes)
+    # Of each that lives, those that are kept among them.
+    sizes: frozenset[Size]
 
 
 @dataclass(frozen=True)
@@ -68,13 +65,15 @@ def _group_nodes(
     group_id: int, key_id: str, hiding_key: bytes, nodes: Sequence[_Node]
 ) -> GroupNodes:
     free = [node for node in nodes if not node.kept]
+    digest_of_all = _digest(nodes)
     return GroupNodes(
         group_id,
         key_id,
         hiding_key,
         tuple(node.id for node in free),
-        _digest(free),
-        _digest(nodes),
+        # Nearly always none is kept, and this is done at each look, for thousands of nodes.
+        digest_of_all if len(free) == len(nodes) else _digest(free),
+        digest_of_all,
         sum(node.cores for node in free if node.alive),
         sum(node.memory_mb for node in free if node.alive),
         frozenset((node.cores, node.memory_mb) for node in nodes if node.alive),

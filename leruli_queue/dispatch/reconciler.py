@@ -44,6 +44,7 @@ from leruli_queue.dispatch.reservations import Reservations
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.retries import Retries
+from leruli_queue.nodes.sizes import one_fits
 from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
 from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child
 from leruli_queue.settings import Settings
@@ -186,15 +187,7 @@ class Reconciler:
         async for row in queries.attempts_without_a_place(self._pool, cluster=self._cluster):
             reason = _why_misplaced(row, nodes.get(row["group_id"]))
             if reason:
-                losses.append(
-                    Loss(
-                        AttemptId(row["job_id"], row["number"]),
-                        reason,
-                        counts=False,
-                        later=False,
-                        only_unstarted=True,
-                    )
-                )
+                losses.append(Loss.taken_back(AttemptId(row["job_id"], row["number"]), reason))
         await give_up(self._pool, losses, Retries.of(self._settings))
 
     async def _look_for(
@@ -266,6 +259,6 @@ def _why_misplaced(row: Any, nodes: GroupNodes | None) -> str | None:
     # While a node is kept, what was dispatched before may still go there: few, and they end.
     if nodes is None or row["node_set"] not in (nodes.digest, nodes.digest_of_all):
         return "the nodes of the group changed"
-    if not nodes.fits(row["cores"], row["memory_mb"]):
+    if not one_fits(nodes.sizes, row["cores"], row["memory_mb"]):
         return "no machine that is large enough is connected any more"
     return None

@@ -28,6 +28,11 @@ class Loss:
     # Whether to leave the attempt alone if it got leave to start in the meantime.
     only_unstarted: bool = False
 
+    @classmethod
+    def taken_back(cls, attempt: AttemptId, reason: str) -> Loss:
+        """Return that of an attempt which has not begun: it costs the job nothing, nor time."""
+        return cls(attempt, reason, counts=False, later=False, only_unstarted=True)
+
 
 async def give_up(connection: Connection | Pool, losses: Sequence[Loss], retries: Retries) -> None:
     """Send the jobs of these attempts back to the queue, and have their allocations stopped.

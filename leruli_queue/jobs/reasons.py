@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from leruli_queue.jobs.states import FINAL, JobState
+from leruli_queue.nodes.sizes import Size, one_fits
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """The sizes of a group's living nodes: pairs of cores and memory in MB."""
+    """The sizes of a group's living nodes."""
 
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[Size, ...]
     # Of those that are kept for a job that has waited long (leruli_queue.dispatch.reservations).
-    kept: tuple[tuple[int, int], ...] = ()
+    kept: tuple[Size, ...] = ()
 
     def why_waiting(self, cores: int, memory_mb: int) -> str | None:
         """Return the sentence for a job that no node can be asked for now; None if one can."""
-        if _fits(self.sizes, cores, memory_mb):
+        if one_fits(self.sizes, cores, memory_mb):
             return None
-        if _fits(self.kept, cores, memory_mb):
+        if one_fits(self.kept, cores, memory_mb):
             return (
                 "waiting for its turn: what is large enough is kept for a job that needs much of a "
                 "machine and has waited long"
@@ -41,14 +42,10 @@ class Capacity:
         )
 
 
-def _fits(sizes: Iterable[tuple[int, int]], cores: int, memory_mb: int) -> bool:
-    return any(size[0] >= cores and size[1] >= memory_mb for size in sizes)
-
-
 async def living_capacity(connection: Connection | Pool, group_id: int) -> Capacity:
     """Return what the group's nodes can take at most."""
     found = await rows(queries.living_capacity(connection, group_id=group_id))
-    sizes: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+    sizes: dict[bool, list[Size]] = {False: [], True: []}
     for row in found:
         sizes[row["reserved"]].append((row["cores"], row["memory_mb"]))
     return Capacity(tuple(sizes[False]), tuple(sizes[True]))

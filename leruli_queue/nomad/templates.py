@@ -31,10 +31,8 @@ class ParentSpec:
     part: int
 
     @classmethod
-    def of(
-        cls, group_key_id: str, hiding_key: bytes, job_id: UUID, row: Mapping[str, Any]
-    ) -> ParentSpec:
-        """Return the parent of a job, whose row has code, version, cores and memory_mb.
+    def of(cls, group_key_id: str, hiding_key: bytes, row: Mapping[str, Any]) -> ParentSpec:
+        """Return the parent of a job, whose row has job_id, code, version, cores and memory_mb.
 
         What asks for the same is spread over a few parents, always the same one for a job: for each
         dispatch Nomad looks for its idempotency token through all that the parent dispatched and
@@ -47,7 +45,7 @@ class ParentSpec:
             row["version"],
             row["cores"],
             row["memory_mb"],
-            job_id.int % _PARTS,
+            row["job_id"].int % _PARTS,
         )
 
     @property

@@ -40,8 +40,8 @@ FROM in_flight LEFT JOIN unplaced USING (group_id, cores, memory_mb);
 
 -- name: claim_jobs
 -- The next jobs of a group that a living node of it is large enough for, one that is kept for no other
--- job, become submitted, each with a new attempt. Users take turns: next is who has the fewest in flight. A user's own jobs go by
--- priority, then by age. First those that together fit into what is free; then as many as the limit,
+-- job, become submitted, each with a new attempt. Users take turns: next is who has the fewest in
+-- flight. A user's own jobs go by priority, then by age. First those that together fit into what is free; then as many as the limit,
 -- but for those that ask for what enough jobs wait for already; "at_most" in all.
 -- Committed before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id,
 -- which is dispatched again under the same token.
