@@ -52,6 +52,9 @@ _MEMORY_MB_A_CORE = 4000
     help="Further machines that joined and are off: they make Nomad's lists of nodes longer.",
 )
 @click.option("--stage-in", default=0.0, show_default=True, help="Seconds for image and input.")
+@click.option(
+    "--container-start", default=0.0, show_default=True, help="Seconds until Docker runs it."
+)
 @click.option("--stage-out", default=0.0, show_default=True, help="Seconds for the output.")
 @click.option("--workers", default=1, show_default=True, help="Processes of serve.")
 @click.option("--seed", default=6, show_default=True, help="The same jobs for the same seed.")
@@ -70,6 +73,7 @@ def main(
     users: int,
     absent: int,
     stage_in: float,
+    container_start: float,
     stage_out: float,
     workers: int,
     seed: int,
@@ -95,7 +99,7 @@ def main(
             machine = describe(Path(folder), find_programs(node=False), {})
             console.print(*machine.lines(), sep="\n")
             console.print(f"starting {nodes} nodes of {cores} cores for {groups} group(s)")
-            staging = Staging(stage_in, stage_out)
+            staging = Staging(stage_in, container_start, stage_out)
             with (
                 running_world(
                     Path(folder) / "stack",

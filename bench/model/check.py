@@ -41,7 +41,9 @@ def compare(costs: Costs, run: Mapping[str, Any]) -> list[Comparison]:
         asked["groups"],
         {SERVICE: asked["workers"]},
     )
-    durations = [job.seconds + asked["stage_in"] + asked["stage_out"] for job in jobs]
+    # Runs that were written down before there was a container's start had none.
+    around = asked["stage_in"] + asked.get("container_start", 0.0) + asked["stage_out"]
+    durations = [job.seconds + around for job in jobs]
     found = predict(costs, size, durations)
     lag = outcome["lags"].get("slot free to the next command", {"median": 0.0})
     return [

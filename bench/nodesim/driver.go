@@ -92,6 +92,10 @@ func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *dr
 		return nil, nil, fmt.Errorf("no attempt in the meta: %w", err)
 	}
 	id := attemptID{strings.ToLower(config.Env["NOMAD_META_job"]), number}
+	if config.Name == "main" {
+		// As Docker's driver: it returns once the container runs.
+		time.Sleep(seconds(d.agent.cluster.ContainerStartSeconds))
+	}
 	ctx, kill := context.WithCancel(context.Background())
 	started := &task{config: config, started: time.Now(), kill: kill, done: make(chan struct{})}
 	handle := drivers.NewTaskHandle(1)

@@ -43,6 +43,8 @@ type Cluster struct {
 	LogLevel string `json:"loglevel"`
 	// ReportSeconds pass between two reports of a node.
 	ReportSeconds float64 `json:"reportseconds"`
+	// ContainerStartSeconds are what Docker takes to make and start a container.
+	ContainerStartSeconds float64 `json:"containerstartseconds"`
 	// StageInSeconds and StageOutSeconds are what image, input and output take on a node.
 	StageInSeconds  float64 `json:"stageinseconds"`
 	StageOutSeconds float64 `json:"stageoutseconds"`

@@ -47,9 +47,10 @@ class NodeSize:
 
 @dataclass(frozen=True)
 class Staging:
-    """Seconds that image and input take on a node before a command, and output after it."""
+    """Seconds on a node: image and input, then Docker until a command runs; output after it."""
 
     stage_in_s: float = 0.0
+    container_start_s: float = 0.0
     stage_out_s: float = 0.0
 
 
@@ -113,6 +114,7 @@ def running_nodes(
         "folder": str(folder),
         "loglevel": "WARN",
         "stageinseconds": staging.stage_in_s,
+        "containerstartseconds": staging.container_start_s,
         "stageoutseconds": staging.stage_out_s,
     }
     try:

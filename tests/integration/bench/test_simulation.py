@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 JOBS = 12
+STAGE_IN_S = 0.2
+CONTAINER_START_S = 0.4
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +31,7 @@ def test_jobs_on_simulated_nodes_end(nodesim: None, tmp_path: Path) -> None:
         [
             *(sys.executable, "-m", "bench.simulate", "--nodes", "3", "--cores", "2"),
             *("--shapes", "one-core", "--jobs", str(JOBS), "--median", "1", "--failing", "0.2"),
+            *("--stage-in", str(STAGE_IN_S), "--container-start", str(CONTAINER_START_S)),
             *("--limit", "120", "--json", str(result)),
         ],
         cwd=ROOT,
@@ -48,6 +51,8 @@ def test_jobs_on_simulated_nodes_end(nodesim: None, tmp_path: Path) -> None:
         "end of the command to receipt",
     ):
         assert outcome["lags"][step]["count"] == JOBS, step
+    before_the_command = outcome["lags"]["leave to start to running"]["median"]
+    assert before_the_command >= STAGE_IN_S + CONTAINER_START_S
     parts = {"service", "dispatcher", "PostgreSQL", "Nomad server", "nodes"}
     assert outcome["cpu_ms"].keys() == parts
     assert min(outcome["cpu_ms"].values()) > 0
