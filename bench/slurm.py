@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
+from leruli_queue.embedded.ports import free_ports
 from leruli_queue.embedded.processes import Part
 from leruli_queue.errors import SetupError
 
@@ -127,7 +128,7 @@ def running_slurm(folder: Path) -> Iterator[Slurm]:
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
     configuration = folder / "slurm.conf"
-    port = _free_port()
+    [port] = free_ports(1)
     configuration.write_text(_configuration(folder, munge_socket, port), encoding="utf-8")
     environment = {**os.environ, "PATH": _PATH, "SLURM_CONF": str(configuration)}
     munged = Part(
@@ -216,9 +217,3 @@ def _compiled(folder: Path) -> Path:
         ["gcc", "-O2", "-o", str(program), str(source), "-lslurm"], check=True, capture_output=True
     )
     return program
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

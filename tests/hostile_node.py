@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from leruli_queue.embedded.plain_http import NO_AUTHORITIES
+from leruli_queue.embedded.ports import free_ports
 
 # The first bytes of a connection to Nomad's RPC port say what follows.
 _TLS, _RPC = b"\x04", b"\x01"
@@ -146,7 +147,7 @@ class HostileNode:
         stage.unlink(missing_ok=True)
         stage.symlink_to(self.nomad.with_name("leruli-stage"))
         (state / "intro_token.jwt").write_text(self.answer["nomad"]["introtoken"])
-        http, rpc, serf = _free_ports(3)
+        http, rpc, serf = free_ports(3)
         configuration = {
             "name": name or self.node_id,
             "region": self.answer["nomad"]["region"],
@@ -215,14 +216,3 @@ class HostileNode:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

@@ -7,13 +7,14 @@ import http.client
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from leruli_queue.embedded.ports import free_ports
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def running_objects(folder: Path) -> Iterator[S3Server]:
     root.mkdir(parents=True)
     access, secret = "access-" + secrets.token_hex(8), secrets.token_hex(20)
     key = {"LERULI_OBJECTS_ACCESS": access, "LERULI_OBJECTS_SECRET": secret}
-    port = _free_port()
+    [port] = free_ports(1)
     running: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
@@ -71,12 +72,6 @@ def running_objects(folder: Path) -> Iterator[S3Server]:
         for process in running:
             process.terminate()
             process.wait(10)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from leruli_queue.embedded import postgres
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.kept import Kept
 from leruli_queue.embedded.plain_http import answers
+from leruli_queue.embedded.ports import free_ports
 from leruli_queue.embedded.programs import find_programs
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import open_pool
@@ -113,12 +113,6 @@ class QueueOfTest:
         return asyncio.run(run())
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running_queue(folder: Path) -> Iterator[QueueOfTest]:
     """Run the two; everything is in `folder`."""
@@ -130,7 +124,7 @@ def running_queue(folder: Path) -> Iterator[QueueOfTest]:
         postgres.postgres_part(folders, programs), postgres.database_url(folders, kept)
     )
     server.start()
-    port = _free_port()
+    [port] = free_ports(1)
     folders.tls.renew("global", (), days=1)
     environment = {
         "DATABASE_URL": server.url,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
 from leruli_queue.embedded.folders import write_private
+from leruli_queue.embedded.ports import free_ports, is_free
 from leruli_queue.errors import SetupError
 
 
@@ -81,7 +81,7 @@ def choose_ports(kept: Kept, *, wanted_service_port: int | None) -> list[str]:
     notes = []
     ports, address = kept.ports, kept.address
     if wanted_service_port is not None:
-        if not _is_free(address, wanted_service_port):
+        if not is_free(address, wanted_service_port):
             raise SetupError(
                 f"Port {wanted_service_port} is taken by another program. Choose another --port, "
                 "or leave it out to have a free one chosen."
@@ -89,34 +89,10 @@ def choose_ports(kept: Kept, *, wanted_service_port: int | None) -> list[str]:
         ports.service = wanted_service_port
     chosen: set[int] = set()
     for name, port in asdict(ports).items():
-        if not port or port in chosen or not _is_free(address, port):
-            new = _free_port(address, chosen)
+        if not port or port in chosen or not is_free(address, port):
+            [new] = free_ports(1, address, chosen)
             if port:
                 notes.append(f"port {port} of {name} is taken; using {new}")
             setattr(ports, name, new)
         chosen.add(getattr(ports, name))
     return notes
-
-
-def _is_free(address: str, port: int) -> bool:
-    # Nomad's serf also needs the UDP port.
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram,
-    ):
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            stream.bind((address, port))
-            datagram.bind((address, port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port(address: str, but: set[int]) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind((address, 0))
-            port = int(probe.getsockname()[1])
-        if port not in but and _is_free(address, port):
-            return port

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from node_rig import Rig, free_port, wait_for
+from node_rig import Rig, wait_for
 from objects_world import find_program
 
+from leruli_queue.embedded.ports import free_ports
 from leruli_queue.nodes.tls_folder import TlsFolder
 
 NOMAD = find_program("LERULI_QUEUE_NOMAD", "nomad")
@@ -53,7 +54,7 @@ class Server:
 @contextmanager
 def running_server(folder: Path) -> Iterator[Server]:
     folder.mkdir()
-    http, rpc, serf = free_port(), free_port(), free_port()
+    http, rpc, serf = free_ports(3)
     tls = TlsFolder(folder / "tls")
     tls.renew("global", (), days=1)
     (folder / "server.hcl").write_text(f"""

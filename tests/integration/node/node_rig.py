@@ -38,12 +38,6 @@ USER_IMAGE = "leruli-test-user:1"
 STAGE = find_program("LERULI_QUEUE_STAGE", "leruli-stage")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_for(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

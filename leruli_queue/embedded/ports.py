@@ -1,0 +1,65 @@
+"""Ports for programs that take some time to start."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Collection, Sequence
+from itertools import chain
+from pathlib import Path
+
+# What the kernel gives to outgoing connections.
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+# Above what most services have, below Kubernetes's node ports and the kernel's usual range.
+_OURS = range(20_000, 30_000)
+_ANY = range(1024, 65536)
+
+
+def free_ports(count: int, address: str = "127.0.0.1", but: Collection[int] = ()) -> list[int]:
+    """Return ports on the address, for TCP and UDP, that nobody uses, none of these.
+
+    As far as there are such ports, none that the kernel gives to outgoing connections: until a
+    program listens on its port, which takes seconds, and while it is restarted, any connection of
+    this machine could get it.
+
+    Raises
+    ------
+    OSError
+        When there are not so many.
+    """
+    ephemeral = _ephemeral_ports()
+    ours = [port for port in _OURS if port not in ephemeral]
+    candidates = chain(random.sample(ours, len(ours)), random.sample(_ANY, len(_ANY)))
+    found: list[int] = []
+    for port in candidates:
+        if len(found) == count:
+            break
+        if port not in but and port not in found and is_free(address, port):
+            found.append(port)
+    if len(found) < count:
+        raise OSError(f"no {count} ports of {address} are free")
+    return found
+
+
+def is_free(address: str, port: int) -> bool:
+    """Tell whether a program could listen on the port now, by TCP and UDP."""
+    # Nomad's serf also needs the UDP port.
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram,
+    ):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            stream.bind((address, port))
+            datagram.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def _ephemeral_ports() -> Sequence[int]:
+    try:
+        lowest, highest = map(int, _EPHEMERAL.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return range(0)
+    return range(lowest, highest + 1)

@@ -1,0 +1,56 @@
+"""Which ports a stack gives to its parts."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from leruli_queue.embedded import ports
+from leruli_queue.embedded.ports import free_ports
+
+
+@pytest.fixture
+def ephemeral(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What stands for the kernel's file; no test changes the kernel's own."""
+    file = tmp_path / "ip_local_port_range"
+    monkeypatch.setattr(ports, "_EPHEMERAL", file)
+    return file
+
+
+def test_no_outgoing_connection_can_get_a_port_before_its_program() -> None:
+    range_file = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest, highest = map(int, range_file.read_text().split())
+    found = free_ports(200)
+    assert len(set(found)) == 200
+    assert not [port for port in found if lowest <= port <= highest]
+
+
+def test_where_the_kernel_has_some_of_ours_the_rest_is_used(ephemeral: Path) -> None:
+    ephemeral.write_text("1024\t29899\n")
+    assert set(free_ports(50)) <= set(range(29_900, 30_000))
+
+
+@pytest.mark.parametrize("said", ["1024\t65535\n", "nonsense", None])
+def test_where_the_kernel_has_all_or_says_nothing_there_are_ports(
+    ephemeral: Path, said: str | None
+) -> None:
+    if said is not None:
+        ephemeral.write_text(said)
+    assert len(set(free_ports(3))) == 3
+
+
+def test_a_port_in_use_and_those_excepted_are_left_out(
+    ephemeral: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = free_ports(3)
+    monkeypatch.setattr(ports, "_OURS", [first, second, third])
+    monkeypatch.setattr(ports, "_ANY", range(0))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", first))
+        listening.listen()
+        assert set(free_ports(2)) == {second, third}
+        assert free_ports(1, but=[second]) == [third]
+        with pytest.raises(OSError, match=r"no 3 ports of 127\.0\.0\.1 are free"):
+            free_ports(3)
