@@ -131,7 +131,7 @@ async def make_jobs(
         "time_limit_s": 3600,
     } | changes
     jobs = [(user, NewJob(bucket=str(uuid4()), **wanted)) for _ in range(count)]
-    return [job_id for job_id in await take_in(pool, jobs) if job_id is not None]
+    return [job_id for job_id in await take_in(pool, jobs) if isinstance(job_id, UUID)]
 
 
 async def claim_jobs(

@@ -143,7 +143,10 @@ UnparsedTaskSubmit = Annotated[dict[str, Any], _DescribedAsTaskSubmit]
 class BulkAnswer(BaseModel):
     """The answer to one job of a bulk submit."""
 
-    status: int = Field(description="200 accepted, 403 secret, 412 no compute secret, 422 why.")
+    status: int = Field(
+        description="200 accepted, 403 secret, 409 another user's bucket, 412 no compute secret, "
+        "422 why."
+    )
     data: str = Field(description="The job id, or a sentence.")
 
 

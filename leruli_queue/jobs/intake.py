@@ -11,6 +11,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from leruli_queue.access.authenticate import User
+from leruli_queue.errors import UserReportableError
 from leruli_queue.store.locks import SECRET_LOCKS
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
@@ -45,6 +46,18 @@ class NewJob:
     priority: int = 0
 
 
+class BucketInUseError(UserReportableError):
+    """The bucket has the job of another user of the group, of which nothing is told."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another user of the group has submitted a job with this bucket, and a bucket has one "
+            "job. Nothing was taken; submit with a bucket of your own (for a folder, delete its "
+            "leruli.bucket first).",
+            status=409,
+        )
+
+
 def split_code_version(text: str) -> tuple[str, str]:
     """Take ``code:version`` apart.
 
@@ -67,12 +80,13 @@ def split_code_version(text: str) -> tuple[str, str]:
 
 async def take_in(
     connection: Connection | Pool, jobs: Sequence[tuple[User, NewJob]]
-) -> list[UUID | None]:
+) -> list[UUID | BucketInUseError | None]:
     """Store jobs and return their ids, in order.
 
     One statement, so all or none, and committed by itself where no transaction is open. A bucket
-    that was submitted before, in this call or an earlier one, gives the id of the job that has it:
-    repeating a submit is safe.
+    that the same user submitted before, in this call or an earlier one, gives the id of the job
+    that has it: repeating a submit is safe. One that has another user's job gives the error that
+    refuses it; the other jobs are stored all the same.
 
     The secrets of the users are held as :func:`~leruli_queue.access.authenticate.authenticate_user`
     does it for other writes (docs/locks.md). None stands in the place of an id where the user was
@@ -96,4 +110,20 @@ async def take_in(
         time_limits=[job.time_limit_s for _, job in jobs],
         priorities=[job.priority for _, job in jobs],
     )
-    return ids
+    refused = [of for of, job_id in zip(jobs, ids, strict=True) if job_id is None]
+    if not refused:
+        return [*ids]
+    reasons = iter(await _why_not(connection, refused))
+    return [next(reasons) if job_id is None else job_id for job_id in ids]
+
+
+async def _why_not(
+    connection: Connection | Pool, refused: Sequence[tuple[User, NewJob]]
+) -> list[BucketInUseError | None]:
+    """Return what refuses each of these jobs; None where it is not the bucket."""
+    in_use = await queries.why_not_taken_in(
+        connection,
+        user_ids=[user.id for user, _ in refused],
+        buckets=[job.bucket for _, job in refused],
+    )
+    return [BucketInUseError() if each else None for each in in_use]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import FailFast, ValidationError
@@ -28,7 +29,7 @@ from leruli_queue.api.schemas import (
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.bucket import job_bucket
 from leruli_queue.jobs.cancel import cancel_job
-from leruli_queue.jobs.intake import NewJob, take_in
+from leruli_queue.jobs.intake import BucketInUseError, NewJob, take_in
 from leruli_queue.jobs.status import Status, job_status, parse_job_id
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Connection
@@ -39,20 +40,27 @@ _CANNOT_RUN_YET = (
     "The group has no compute secret yet, so no machine could run this job. An admin of the group "
     "sets it with group-rotate-compute-secret."
 )
+_NOT_SUBMITTED = {
+    409: "The bucket has the job of another user of the group.",
+    412: _CANNOT_RUN_YET,
+}
 _UNKNOWN_JOB = {404: "No such job, or not one that you may see."}
 
 
-@router.post(f"/{Call.TASK_SUBMIT}", responses=problems({412: _CANNOT_RUN_YET}))
+@router.post(f"/{Call.TASK_SUBMIT}", responses=problems(_NOT_SUBMITTED))
 async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
-    """Submit one job and answer its id. The same bucket again answers the same id."""
+    """Submit one job and answer its id. One's own bucket again answers the same id."""
     job = _within_limits(body.new_job(), context.settings)
     async with context.reading() as connection:
         user = _able_to_submit(await authorise_user(connection, Call.TASK_SUBMIT, body.secret))
         await context.backlog.make_room(connection, {user.group_id: 1})
-        [job_id] = await take_in(connection, [(user, job)])
-        if job_id is None:
-            raise await _refused_meanwhile(connection, Call.TASK_SUBMIT, body.secret)
-    return str(job_id)
+        match (await take_in(connection, [(user, job)]))[0]:
+            case None:
+                raise await _refused_meanwhile(connection, Call.TASK_SUBMIT, body.secret)
+            case BucketInUseError() as refusal:
+                raise refusal
+            case job_id:
+                return str(job_id)
 
 
 @router.post(f"/{Call.BULK_TASK_SUBMIT}")
@@ -96,11 +104,14 @@ async def bulk_task_submit(
         if accepted:
             groups = Counter(user.group_id for _, user, _ in accepted)
             await context.backlog.make_room(connection, groups)
-            job_ids = await take_in(connection, [(user, job) for _, user, job in accepted])
+            taken = await take_in(connection, [(user, job) for _, user, job in accepted])
             refusals: dict[str, UserReportableError] = {}
-            for (position, _, _), job_id in zip(accepted, job_ids, strict=True):
-                if job_id is not None:
+            for (position, _, _), job_id in zip(accepted, taken, strict=True):
+                if isinstance(job_id, UUID):
                     answers[position] = BulkAnswer(status=200, data=str(job_id))
+                    continue
+                if job_id is not None:
+                    answers[position] = _refusal(job_id)
                     continue
                 secret, _ = asked[position]
                 if secret not in refusals:

@@ -134,6 +134,26 @@ def test_another_users_job_is_not_told(real, cases, queue, group, store):
     assert jobid not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("batch", [(), ("--batch", ".")], ids=["one", "batch"])
+def test_a_folder_with_the_bucket_of_another_user_is_refused(real, cases, queue, group, batch):
+    """As one that was copied from theirs without leruli.job, before any results came."""
+    folder = cases / "case-000"
+    jobid = real(*ONE, cwd=folder).stdout.strip()
+    (folder / "leruli.job").unlink()
+    admin = {"cwd": folder, "LERULI_API_SECRET": group.admin_secret}
+
+    done = real(ONE[0], *batch, *ONE[1:], **admin)
+
+    assert done.returncode == 1
+    assert "Another user of the group has submitted a job with this bucket" in done.stderr
+    assert "delete its leruli.bucket" in done.stderr
+    assert jobid not in done.stdout + done.stderr
+    assert not (folder / "leruli.job").exists()
+    (folder / "leruli.bucket").unlink()
+    assert real(ONE[0], *batch, *ONE[1:], **admin).returncode == 0
+    assert count_jobs(queue, group) == 2
+
+
 def test_states_are_those_that_the_queue_knows(real, cases, queue, group, unanswered, store):
     before = journal_of(cases).read_text()
     done = real("task-status", "--batch", "case-*", "--json")

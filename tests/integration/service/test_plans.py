@@ -60,6 +60,10 @@ def each(value: object) -> list[object]:
 STATEMENTS: dict[str, dict[str, Any]] = {
     # What users ask for.
     "job_bucket": OWN | {"job_id": IDS[0]},
+    "why_not_taken_in": {
+        "user_ids": [1] * 1000,
+        "buckets": [f"bucket-{number}" for number in range(1000)],
+    },
     "jobs_of_buckets": OWN | {"buckets": [f"bucket-{number}" for number in range(1000)]},
     "job_statuses": OWN | {"job_ids": IDS},
     "count_ahead": {"job_id": LAST_WAITING, "most": 1001},

@@ -8,9 +8,11 @@ import httpx
 import pytest
 from service_world import GroupOfTest, make_group, running_service
 
+from leruli_queue.access.authenticate import authenticate_user
 from leruli_queue.access.roles import RULES
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.api.schemas import AttemptEnd
+from leruli_queue.jobs.intake import BucketInUseError, NewJob, take_in
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
@@ -66,6 +68,74 @@ async def test_the_same_bucket_in_another_group_is_another_job(
     mine = await service.post("/v22_1/task-submit", json=body)
     theirs = await service.post("/v22_1/task-submit", json=body | {"secret": other.user_secret})
     assert mine.json() != theirs.json()
+
+
+async def test_anothers_bucket_is_refused_and_nothing_is_told_of_their_job(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    taken, free = job(group), job(group)
+    job_id = (await service.post("/v22_1/task-submit", json=taken)).json()
+    # An admin may see the job, but submitting is about one's own.
+    theirs = {"secret": group.admin_secret}
+    single = await service.post("/v22_1/task-submit", json=taken | theirs)
+    assert single.status_code == 409
+    sentence = single.json()["detail"]
+    assert sentence.startswith("Another user of the group has submitted a job with this bucket")
+    assert "submit with a bucket of your own" in sentence
+    bulk = await service.post(
+        "/v22_1/bulk/task-submit", json=[free | theirs, taken | theirs, taken, taken | theirs]
+    )
+    refusal = {"status": 409, "data": sentence}
+    [new, *others] = bulk.json()
+    assert new["status"] == 200
+    assert others == [refusal, {"status": 200, "data": job_id}, refusal]
+    assert job_id not in single.text
+    # The same, whichever of two users has it.
+    answer = await service.post("/v22_1/task-submit", json=free)
+    assert answer.status_code == 409
+    assert new["data"] not in answer.text
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == 2
+
+
+async def test_of_two_users_with_one_bucket_at_the_same_time_one_has_the_job(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    for _ in range(10):
+        body = job(group)
+        bodies = [body, body | {"secret": group.admin_secret}] * 4
+        answers = await asyncio.gather(
+            *(service.post("/v22_1/task-submit", json=each) for each in bodies)
+        )
+        by_user = [
+            {(answer.status_code, answer.json() if answer.is_success else None) for answer in some}
+            for some in (answers[::2], answers[1::2])
+        ]
+        # All that one of them sent got the one id, all of the other's the refusal.
+        assert all(len(outcomes) == 1 for outcomes in by_user), by_user
+        assert {status for [(status, _)] in by_user} == {200, 409}
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == 10
+
+
+async def test_of_two_users_with_one_bucket_in_a_post_the_first_has_it(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    bodies = [job(group) for _ in range(50)]
+    first = [body | {"secret": group.admin_secret} for body in bodies]
+    answer = await service.post("/v22_1/bulk/task-submit", json=[*first, *bodies])
+    assert [entry["status"] for entry in answer.json()] == [200] * 50 + [409] * 50
+
+
+async def test_who_was_revoked_meanwhile_is_not_told_of_anothers_bucket(
+    group: GroupOfTest, pool: Pool
+) -> None:
+    user, admin = [
+        await authenticate_user(pool, secret) for secret in (group.user_secret, group.admin_secret)
+    ]
+    wanted = NewJob("a-bucket", "default", "psi4", "1.5", 1, 4000, 60)
+    assert isinstance((await take_in(pool, [(admin, wanted)]))[0], UUID)
+    assert isinstance((await take_in(pool, [(user, wanted)]))[0], BucketInUseError)
+    await pool.execute("UPDATE users SET revoked_at = now() WHERE name = 'ada'")
+    assert await take_in(pool, [(user, wanted)]) == [None]
 
 
 async def test_bulk_answers_in_order_and_lets_no_job_stop_another(
