@@ -94,7 +94,8 @@ class Settings(BaseSettings):
         2_000_000,
         ge=1,
         description="Jobs of one group that may wait to be dispatched; more are answered with 503 "
-        "and Retry-After.",
+        "and Retry-After. While there is room for one, a post is taken whole: the bound may be "
+        "exceeded by one post in each process of `serve`.",
     )
     max_cores: int = Field(1024, ge=1, description="Cores that one job may ask for.")
     max_memory_mb: int = Field(
