@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,22 +73,6 @@ class QueueOfTest:
             self.kill()
             self.environment = before
             self.start()
-
-    @contextmanager
-    def database_hangs(self) -> Iterator[None]:
-        """Let PostgreSQL, connections and all, stand still for a while."""
-        assert self.postgres.part.process is not None
-        main = self.postgres.part.process.pid
-        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        processes = [main, *map(int, children)]
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for process in processes:
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGCONT)
 
     def make_group(self, name: str) -> GroupOfTest:
         """Make a group with an admin, a user called ada, and a compute secret."""

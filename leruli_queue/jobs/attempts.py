@@ -125,7 +125,7 @@ async def allow_upload(connection: Connection | Pool, node: Node, attempt: Attem
 
 
 async def end_attempt(
-    pool: Pool, node: Node, attempt: AttemptId, receipt: Receipt, retries: Retries
+    connection: Connection, node: Node, attempt: AttemptId, receipt: Receipt, retries: Retries
 ) -> Verdict | None:
     """Take the receipt of an attempt: the job becomes final by it, or goes back to the queue.
 
@@ -136,7 +136,7 @@ async def end_attempt(
     StaleAttemptError
         When the attempt is not the current one, or not this node's.
     """
-    async with pool.acquire() as connection, connection.transaction():
+    async with connection.transaction():
         row = await queries.attempt_for_receipt(
             connection, job_id=attempt.job_id, number=attempt.number
         )

@@ -14,7 +14,7 @@ from leruli_queue.errors import UserReportableError
 from leruli_queue.nodes.certificates import NodeSigner
 from leruli_queue.nodes.pools import pool_name
 from leruli_queue.nodes.standing import Standing, standing_of
-from leruli_queue.store.pool import Connection, Pool
+from leruli_queue.store.pool import Connection, Lend, Pool
 from leruli_queue.store.queries import queries
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ class Admission:
 
 
 async def join_node(
-    connection: Connection | Pool,
+    lend: Lend,
     gate: Gate,
     group: Group,
     machine: Machine,
@@ -79,12 +79,18 @@ async def join_node(
     that an admin removed, gets a new one, so that nobody learns whether another group has a node of
     that id. The caller has authenticated the group.
 
+    Parameters
+    ----------
+    lend
+        Lends a connection. None is kept while Nomad is asked, which may take as long as it likes.
+
     Raises
     ------
     UserReportableError
-        422 when the machine's signing request cannot be used.
+        422 when the machine's signing request cannot be used; and what ``lend`` raises.
     """
-    earlier = await queries.earlier_node(connection, node_id=earlier_id, group_id=group.id)
+    async with lend() as connection:
+        earlier = await queries.earlier_node(connection, node_id=earlier_id, group_id=group.id)
     node_id = uuid4() if earlier is None else earlier["id"]
     certificate = gate.signer.sign(machine.signing_request, node_id)
     pool = pool_name(group.key_id)
@@ -94,36 +100,38 @@ async def join_node(
         # One that left is draining or ineligible.
         await gate.admission.end_drain(node_id)
     token = make(SecretType.NODE)
-    known = await queries.upsert_node(
-        connection,
-        id=node_id,
-        group_id=group.id,
-        cluster=gate.name,
-        name=machine.name,
-        key_id=token.key_id,
-        token_hash=token.hash,
-        epoch=group.epoch,
-        cores=machine.cores,
-        memory_mb=machine.memory_mb,
-        agent_version=machine.agent_version,
-    )
+    async with lend() as connection:
+        known = await queries.upsert_node(
+            connection,
+            id=node_id,
+            group_id=group.id,
+            cluster=gate.name,
+            name=machine.name,
+            key_id=token.key_id,
+            token_hash=token.hash,
+            epoch=group.epoch,
+            cores=machine.cores,
+            memory_mb=machine.memory_mb,
+            agent_version=machine.agent_version,
+        )
     if known is None:  # removed by an admin in between
-        return await join_node(connection, gate, group, machine, None)
+        return await join_node(lend, gate, group, machine, None)
     log.info("node joined", node=str(node_id), name=machine.name, cores=machine.cores)
     return Admission(node_id, token.text, pool, introduction, certificate)
 
 
-async def leave_node(
-    connection: Connection | Pool, cluster: NodeAdmission, node: Node, deadline_s: float
-) -> int:
+async def leave_node(lend: Lend, cluster: NodeAdmission, node: Node, deadline_s: float) -> int:
     """Take a node out of service and return how many attempts are still on it; can be repeated.
 
     Parameters
     ----------
+    lend
+        As for :func:`join_node`.
     deadline_s
         Seconds after which Nomad stops what still runs there.
     """
-    running: int = await queries.node_leaves(connection, node_id=node.id)
+    async with lend() as connection:
+        running: int = await queries.node_leaves(connection, node_id=node.id)
     await cluster.drain_node(node.id, deadline_s)
     return running
 

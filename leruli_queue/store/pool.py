@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TypeAlias
 
 import asyncpg
@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Lend: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]
+"""Lends a connection for a block, for work that also waits for others and keeps none meanwhile."""
 
 # What a database that is lost, out of reach or in no state to do its work looks like from asyncpg;
 # work goes on once it is back. Nothing of ours counts on one of them: a statement that we end

@@ -33,6 +33,7 @@ from leruli_queue.jobs.retries import Retries
 from leruli_queue.nodes.join import Gate, Machine, join_node, leave_node, renew_certificate
 from leruli_queue.nodes.pools import image_prefix
 from leruli_queue.nodes.report import Report, take_report
+from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries
 
 router = APIRouter(tags=["nodes"], responses=problems())
@@ -43,16 +44,17 @@ _STALE = problems({409: "Not (any more) this node's to run: drop it."})
 @router.post(f"/{Call.NODE_JOIN}")
 async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
     """Make the machine a node of the group that its two secrets belong to."""
-    group = await authorise_machine(
-        context.pool,
-        Call.NODE_JOIN,
-        group_token=body.grouptoken,
-        compute_secret=body.computesecret,
-    )
     machine = Machine(body.name, body.cores, body.memorymb, body.agentversion, body.csr)
-    gate = context.gate(await queries.cluster_of_group(context.pool, group_id=group.id))
+    async with context.reading() as connection:
+        group = await authorise_machine(
+            connection,
+            Call.NODE_JOIN,
+            group_token=body.grouptoken,
+            compute_secret=body.computesecret,
+        )
+        gate = context.gate(await queries.cluster_of_group(connection, group_id=group.id))
     with cluster_explained():
-        admission = await join_node(context.pool, gate, group, machine, body.nodeid)
+        admission = await join_node(context.reading, gate, group, machine, body.nodeid)
     cluster = context.clusters[gate.name]
     return NodeJoinAnswer(
         nodeid=admission.node_id,
@@ -73,11 +75,12 @@ async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
 @router.post(f"/{Call.NODE_LEAVE}")
 async def node_leave(body: WithNodeToken, context: ContextDep) -> NodeLeaveAnswer:
     """Take the node out of service; answers how many attempts are still on it."""
-    node = await _node(Call.NODE_LEAVE, body, context)
-    gate = await _gate_of(node, context)
+    async with context.reading() as connection:
+        node = await authorise_node(connection, Call.NODE_LEAVE, body.nodetoken)
+        gate = await _gate_of(connection, node, context)
     with cluster_explained():
         running = await leave_node(
-            context.pool, gate.admission, node, context.settings.drain_deadline_s
+            context.reading, gate.admission, node, context.settings.drain_deadline_s
         )
     return NodeLeaveAnswer(running=running)
 
@@ -85,27 +88,27 @@ async def node_leave(body: WithNodeToken, context: ContextDep) -> NodeLeaveAnswe
 @router.post(f"/{Call.NODE_CERTIFICATE}")
 async def node_certificate(body: NodeCertificate, context: ContextDep) -> NodeCertificateAnswer:
     """Sign the node's next certificate, unless its compute secret was rotated since it joined."""
-    node = await _node(Call.NODE_CERTIFICATE, body, context)
-    gate = await _gate_of(node, context)
-    return _certificate(gate, await renew_certificate(context.pool, gate.signer, node, body.csr))
+    async with context.reading() as connection:
+        node = await authorise_node(connection, Call.NODE_CERTIFICATE, body.nodetoken)
+        gate = await _gate_of(connection, node, context)
+        certificate = await renew_certificate(connection, gate.signer, node, body.csr)
+    return _certificate(gate, certificate)
 
 
 @router.post(f"/{Call.NODE_REPORT}")
 async def node_report(body: NodeReport, context: ContextDep) -> NodeReportAnswer:
     """Take what a node shows of itself; answer how it stands and what it has to end."""
-    node = await _node(Call.NODE_REPORT, body, context)
-    reply = await take_report(
-        context.pool,
-        node.id,
-        Report(
-            agent_version=body.agentversion,
-            nomad_version=body.nomadversion,
-            images=body.images,
-            disk_free_mb=body.diskfreemb,
-            disk_total_mb=body.disktotalmb,
-            holds=[(held.jobid, held.attempt) for held in body.attempts],
-        ),
+    report = Report(
+        agent_version=body.agentversion,
+        nomad_version=body.nomadversion,
+        images=body.images,
+        disk_free_mb=body.diskfreemb,
+        disk_total_mb=body.disktotalmb,
+        holds=[(held.jobid, held.attempt) for held in body.attempts],
     )
+    async with context.reading() as connection:
+        node = await authorise_node(connection, Call.NODE_REPORT, body.nodetoken)
+        reply = await take_report(connection, node.id, report)
     return NodeReportAnswer(
         standing=reply.node.standing,
         reason=reply.node.reason,
@@ -117,8 +120,9 @@ async def node_report(body: NodeReport, context: ContextDep) -> NodeReportAnswer
 @router.post(f"/{Call.ATTEMPT_START}", responses=_STALE)
 async def attempt_start(body: AttemptStart, context: ContextDep) -> AttemptStartAnswer:
     """Give leave to start an attempt, once."""
-    node = await _node(Call.ATTEMPT_START, body, context)
-    leave = await start_attempt(context.pool, node, _attempt(body), body.startkey)
+    async with context.reading() as connection:
+        node = await authorise_node(connection, Call.ATTEMPT_START, body.nodetoken)
+        leave = await start_attempt(connection, node, _attempt(body), body.startkey)
     return AttemptStartAnswer(
         bucketid=leave.bucket,
         code=leave.code,
@@ -133,8 +137,9 @@ async def attempt_start(body: AttemptStart, context: ContextDep) -> AttemptStart
 @router.post(f"/{Call.ATTEMPT_UPLOAD}", responses=_STALE)
 async def attempt_upload(body: OneAttempt, context: ContextDep) -> Nothing:
     """Give leave to upload the output of an attempt."""
-    node = await _node(Call.ATTEMPT_UPLOAD, body, context)
-    await allow_upload(context.pool, node, _attempt(body))
+    async with context.reading() as connection:
+        node = await authorise_node(connection, Call.ATTEMPT_UPLOAD, body.nodetoken)
+        await allow_upload(connection, node, _attempt(body))
     return Nothing()
 
 
@@ -151,22 +156,19 @@ async def attempt_end(body: AttemptEnd, context: ContextDep) -> Nothing:
         uploaded_bytes=body.uploadedbytes,
         uploaded_files=body.uploadedfiles,
     )
-    node = await _node(Call.ATTEMPT_END, body, context)
     retries = Retries.of(context.settings)
-    await end_attempt(context.pool, node, _attempt(body), receipt, retries)
+    async with context.reading() as connection:
+        node = await authorise_node(connection, Call.ATTEMPT_END, body.nodetoken)
+        await end_attempt(connection, node, _attempt(body), receipt, retries)
     return Nothing()
-
-
-async def _node(call: Call, body: WithNodeToken, context: Context) -> Node:
-    return await authorise_node(context.pool, call, body.nodetoken)
 
 
 def _attempt(body: OneAttempt) -> AttemptId:
     return AttemptId(body.jobid, body.attempt)
 
 
-async def _gate_of(node: Node, context: Context) -> Gate:
-    return context.gate(await queries.cluster_of_node(context.pool, node_id=node.id))
+async def _gate_of(connection: Connection, node: Node, context: Context) -> Gate:
+    return context.gate(await queries.cluster_of_node(connection, node_id=node.id))
 
 
 def _certificate(gate: Gate, certificate: str) -> NodeCertificateAnswer:

@@ -139,7 +139,7 @@ def test_a_database_that_hangs_is_waited_for(real, cases, queue, group, submitte
     with queue.restarted_with(DATABASE_TIMEOUT_S=1, BUSY_AFTER_S=1):
         clients = [begin(cases, *submitting(pattern="new-*"))]
         wait_for(lambda: list(cases.glob("new-*/leruli.job")))
-        with queue.database_hangs():
+        with queue.postgres.standing_still():
             clients += [
                 begin(cases, verb, "--batch", "case-*") for verb in ("task-status", "task-get")
             ]

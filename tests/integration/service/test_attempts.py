@@ -59,8 +59,14 @@ async def attempt(pool: Pool, group: GroupOfTest, node: Node) -> AttemptId:
     return await submitted(pool, group)
 
 
-async def end(pool: Pool, node: Node, attempt: AttemptId, receipt: Receipt) -> object:
-    return await end_attempt(pool, node, attempt, receipt, Retries(2, 0.0))
+RETRIES = Retries(2, 0.0)
+
+
+async def end(
+    pool: Pool, node: Node, attempt: AttemptId, receipt: Receipt, retries: Retries = RETRIES
+) -> object:
+    async with pool.acquire() as connection:
+        return await end_attempt(connection, node, attempt, receipt, retries)
 
 
 async def test_leave_to_start_is_given_once(
@@ -166,7 +172,7 @@ async def test_a_job_waits_longer_after_each_failure_of_the_platform(
 ) -> None:
     retries = Retries(10, 600.0)
     await start_attempt(pool, node, attempt, KEY)
-    await end_attempt(pool, node, attempt, Receipt(Outcome.NODE_TROUBLE), retries)
+    await end(pool, node, attempt, Receipt(Outcome.NODE_TROUBLE), retries)
     waits = "SELECT extract(epoch FROM not_before - now())::float FROM jobs"
     assert 500 < await pool.fetchval(waits) <= 600
     assert await claim_jobs(pool, group, 10) == []

@@ -42,7 +42,8 @@ async def run(
         attempt = AttemptId(claim["job_id"], claim["number"])
         await start_attempt(pool, node, attempt, "startkey")
         receipt = Receipt(Outcome.ENDED, exit_code=exit_code, wall_s=wall_s)
-        await end_attempt(pool, node, attempt, receipt, Retries(5, 30.0))
+        async with pool.acquire() as connection:
+            await end_attempt(connection, node, attempt, receipt, Retries(5, 30.0))
 
 
 async def test_activity_tells_who_runs_what_and_no_bucket(

@@ -108,7 +108,8 @@ async def test_jobs_of_a_disabled_group_wait_and_those_that_run_may_end(
         await start_attempt(pool, node, AttemptId(claimed, 1), "startkey")
     await allow_upload(pool, node, AttemptId(running, 1))
     receipt = Receipt(Outcome.ENDED, exit_code=0)
-    await end_attempt(pool, node, AttemptId(running, 1), receipt, Retries(5, 30.0))
+    async with pool.acquire() as connection:
+        await end_attempt(connection, node, AttemptId(running, 1), receipt, Retries(5, 30.0))
     assert await state_of(pool, running) == ("completed", None)
     assert await state_of(pool, waiting) == ("received", None)
 
