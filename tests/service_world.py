@@ -46,6 +46,14 @@ class PostgresOfTest:
         self.part.start()
         self.part.wait_until(lambda: postgres.answers(self.url), seconds=30)
 
+    async def alter(self, change: str) -> None:
+        """Change a setting of the server, for the connections that are there as well."""
+        connection = await asyncpg.connect(self.url)
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute(f"ALTER SYSTEM {change}")
+        await connection.execute("SELECT pg_reload_conf()")
+        await connection.close()
+
     @contextmanager
     def standing_still(self) -> Iterator[None]:
         """Let it, connections and all, stand still for a while."""

@@ -16,7 +16,7 @@ from leruli_queue.api.middleware import BodyLimit, RequestLog
 from leruli_queue.api.routes import VERSIONS, health, package, versioned_router
 from leruli_queue.logs import set_up_logs
 from leruli_queue.settings import Settings, load_settings
-from leruli_queue.store.migrate import migrate
+from leruli_queue.store.migrate import migrate_when_possible
 from leruli_queue.store.pool import open_pool, wait_for_database
 
 
@@ -33,8 +33,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await wait_for_database(settings)
         async with open_pool(settings) as pool:
-            async with pool.acquire() as connection:
-                await migrate(connection)
+            await migrate_when_possible(pool)
             with open_context(settings, pool, throttle, metrics) as context:
                 app.state.context = context
                 yield

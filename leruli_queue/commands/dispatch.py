@@ -11,7 +11,7 @@ import uvloop
 from leruli_queue.dispatch.dispatcher import dispatch_for_ever, end
 from leruli_queue.logs import set_up_logs
 from leruli_queue.settings import Settings, load_settings
-from leruli_queue.store.migrate import migrate
+from leruli_queue.store.migrate import migrate_when_possible
 from leruli_queue.store.pool import open_pool, wait_for_database
 
 
@@ -29,8 +29,7 @@ def command() -> None:
 async def _dispatch(settings: Settings) -> None:
     await wait_for_database(settings)
     async with open_pool(settings) as pool:
-        async with pool.acquire() as connection:
-            await migrate(connection)
+        await migrate_when_possible(pool)
         work = asyncio.create_task(dispatch_for_ever(settings, pool))
         asked_to_end = asyncio.Event()
         loop = asyncio.get_running_loop()

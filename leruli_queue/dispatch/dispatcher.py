@@ -12,7 +12,12 @@ import structlog
 
 from leruli_queue.dispatch.feeder import Feeder
 from leruli_queue.dispatch.fence import Fence
-from leruli_queue.dispatch.leadership import Leadership, LeadershipLostError, lead
+from leruli_queue.dispatch.leadership import (
+    Leadership,
+    LeadershipLostError,
+    NoChangesTakenError,
+    lead,
+)
 from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.stopper import Stopper
@@ -46,6 +51,8 @@ async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
                 await _be_active(settings, pool, clusters, leadership)
         except* LeadershipLostError:
             log.warning("the database connection broke; no longer the active dispatcher")
+        except* NoChangesTakenError:
+            log.warning("the database takes no changes; waiting until it does")
         except* DATABASE_AWAY as errors:
             log.warning("the database is away", why=_causes(errors))
         await asyncio.sleep(1.0)

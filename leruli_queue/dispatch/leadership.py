@@ -30,6 +30,10 @@ class LeadershipLostError(Exception):
     """The connection that holds the lock is gone; another dispatcher may be active now."""
 
 
+class NoChangesTakenError(Exception):
+    """The database that was reached can only be read: nobody can be active there."""
+
+
 class Leadership:
     """Being the active dispatcher, as long as its connection lives."""
 
@@ -59,19 +63,29 @@ class Leadership:
         ------
         LeadershipLostError
             As soon as it is found broken.
+        NoChangesTakenError
+            As soon as nothing can be claimed on it. After a failover the address may lead
+            elsewhere.
         """
         while True:
             await asyncio.sleep(_TRY_AGAIN_S)
             async with self.connection() as connection:
-                await queries.is_reachable(connection)
+                await _refuse_if_read_only(connection)
 
 
 @asynccontextmanager
 async def lead(settings: Settings) -> AsyncIterator[Leadership]:
-    """Wait until this process is the active dispatcher, and be it inside of the block."""
+    """Wait until this process is the active dispatcher, and be it inside of the block.
+
+    Raises
+    ------
+    NoChangesTakenError
+        When the database can only be read.
+    """
     connection = await connect(settings)
     try:
         waiting = False
+        await _refuse_if_read_only(connection)
         while not await queries.try_lock(connection, lock=DISPATCHER_LOCK):
             if not waiting:
                 log.info("standing by: another dispatcher is active")
@@ -85,3 +99,8 @@ async def lead(settings: Settings) -> AsyncIterator[Leadership]:
     finally:
         # Not close(): on a connection that hangs it would wait for an answer.
         connection.terminate()
+
+
+async def _refuse_if_read_only(connection: Connection) -> None:
+    if not await queries.takes_changes(connection):
+        raise NoChangesTakenError

@@ -17,7 +17,7 @@ import structlog
 
 from leruli_queue.errors import SetupError
 from leruli_queue.store.locks import MIGRATION_LOCK
-from leruli_queue.store.pool import Connection
+from leruli_queue.store.pool import Connection, Pool, once_database_works
 from leruli_queue.store.queries import queries, rows
 
 log = structlog.get_logger(__name__)
@@ -53,22 +53,24 @@ def known_migrations(folder: Path = _FOLDER) -> list[Migration]:
 async def migrate(connection: Connection, migrations: list[Migration] | None = None) -> list[str]:
     """Apply what is missing and return the names of what was applied.
 
+    Where nothing is missing nothing is written: the database may take no changes.
+
     Raises
     ------
     SetupError
         When the database is newer than this version, or an applied migration was changed.
     """
     wanted = known_migrations() if migrations is None else migrations
+    if not _missing(wanted, await _applied(connection)):
+        return []
     # By asking: a statement that waits would be cut off by LERULI_QUEUE_DATABASE_TIMEOUT_S.
     while not await queries.try_lock(connection, lock=MIGRATION_LOCK):  # noqa: ASYNC110
         await asyncio.sleep(_ASK_AGAIN_S)
     try:
-        done = await _applied(connection)
-        _check_history(wanted, done)
+        await queries.make_migrations_table(connection)
         applied = []
-        for migration in wanted:
-            if migration.number in done:
-                continue
+        # Another copy may have applied some while this one waited.
+        for migration in _missing(wanted, await _applied(connection)):
             async with connection.transaction():
                 await queries.no_statement_timeout(connection)
                 await connection.execute(migration.sql, timeout=_PATIENCE_S)
@@ -85,6 +87,24 @@ async def migrate(connection: Connection, migrations: list[Migration] | None = N
         await queries.unlock(connection, lock=MIGRATION_LOCK)
 
 
+async def migrate_when_possible(pool: Pool) -> None:
+    """Do as :func:`migrate` once the database takes changes, as far as any are needed.
+
+    For processes that start before it does: while a failover is under way, it may take none.
+
+    Raises
+    ------
+    SetupError
+        As :func:`migrate`.
+    """
+
+    async def migrate_once() -> None:
+        async with pool.acquire() as connection:
+            await migrate(connection)
+
+    await once_database_works(migrate_once)
+
+
 async def is_current(connection: Connection) -> bool:
     """Tell whether every migration of this version has been applied."""
     try:
@@ -95,9 +115,16 @@ async def is_current(connection: Connection) -> bool:
 
 
 async def _applied(connection: Connection) -> dict[int, str]:
-    await queries.make_migrations_table(connection)
-    found = await rows(queries.applied_migrations(connection))
+    try:
+        found = await rows(queries.applied_migrations(connection))
+    except asyncpg.UndefinedTableError:
+        return {}
     return {row["number"]: row["digest"] for row in found}
+
+
+def _missing(wanted: list[Migration], done: dict[int, str]) -> list[Migration]:
+    _check_history(wanted, done)
+    return [migration for migration in wanted if migration.number not in done]
 
 
 def _check_history(wanted: list[Migration], done: dict[int, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TypeAlias
 
@@ -82,16 +82,24 @@ async def wait_for_database(settings: Settings) -> None:
     SetupError
         When the database refuses us for a reason that waiting does not mend.
     """
+
+    async def knock() -> None:
+        await (await connect(settings)).close()
+
+    await once_database_works(knock)
+
+
+async def once_database_works(work: Callable[[], Awaitable[object]]) -> None:
+    """Do what needs the database, again until it is not the database that fails it."""
     pause_s = 0.5
     while True:
         try:
-            connection = await connect(settings)
+            await work()
         except DATABASE_AWAY as error:
             log.warning("waiting for the database", why=f"{type(error).__name__}: {error}")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, 5.0)
         else:
-            await connection.close()
             return
 
 

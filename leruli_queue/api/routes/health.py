@@ -13,6 +13,7 @@ from leruli_queue.api.metrics import METRICS_TYPE
 from leruli_queue.api.schemas import Health
 from leruli_queue.store.migrate import is_current
 from leruli_queue.store.pool import DATABASE_AWAY
+from leruli_queue.store.queries import queries
 
 router = APIRouter(tags=["health"])
 
@@ -38,10 +39,13 @@ async def readyz(context: ContextDep) -> Health | JSONResponse:
             context.pool.acquire() as connection,
         ):
             current = await is_current(connection)
+            takes_changes = await queries.takes_changes(connection)
     except DATABASE_AWAY:
         return JSONResponse({"status": "the database is away"}, status_code=503)
     if not current:
         return JSONResponse({"status": "the schema is not migrated"}, status_code=503)
+    if not takes_changes:
+        return JSONResponse({"status": "the database takes no changes"}, status_code=503)
     return Health(status="ready")
 
 

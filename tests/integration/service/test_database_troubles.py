@@ -70,9 +70,9 @@ async def test_a_server_that_takes_no_changes(
     settings = settings.model_copy(update={"database_url": SecretStr(own_postgres.url)})
     async with running_service(settings) as service, open_pool(settings) as pool:
         group = await make_group(pool, "chemists")
-        await alter_system(own_postgres, "SET default_transaction_read_only = on")
+        await own_postgres.alter("SET default_transaction_read_only = on")
         assert says_to_come_again(await submit(service, group))
-        await alter_system(own_postgres, "RESET default_transaction_read_only")
+        await own_postgres.alter("RESET default_transaction_read_only")
         assert (await submit(service, group)).status_code == 200
 
 
@@ -117,12 +117,3 @@ async def alter_database(pool: Pool, setting: str) -> None:
     """Set it for connections that are made from now on."""
     name = await pool.fetchval("SELECT current_database()")
     await pool.execute(f"ALTER DATABASE {name} SET {setting}")
-
-
-async def alter_system(server: PostgresOfTest, change: str) -> None:
-    """Change a setting of a whole server, for the connections that are there as well."""
-    connection = await asyncpg.connect(server.url)
-    await connection.execute("SET default_transaction_read_only = off")
-    await connection.execute(f"ALTER SYSTEM {change}")
-    await connection.execute("SELECT pg_reload_conf()")
-    await connection.close()

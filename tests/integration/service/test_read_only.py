@@ -1,0 +1,137 @@
+"""A database that can only be read, as a copy is before it is promoted: it is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+from pydantic import SecretStr
+from service_world import GroupOfTest, PostgresOfTest, make_group, running_service
+
+from leruli_queue.settings import PREFIX, Settings
+from leruli_queue.store.migrate import migrate
+from leruli_queue.store.pool import connect, open_pool
+
+READ_ONLY = "SET default_transaction_read_only = on"
+WRITABLE = "RESET default_transaction_read_only"
+
+
+@pytest.fixture
+def settings(settings: Settings, own_postgres: PostgresOfTest) -> Settings:
+    """Those of a service whose server a test may set read only."""
+    return settings.model_copy(update={"database_url": SecretStr(own_postgres.url)})
+
+
+async def migrated(settings: Settings) -> None:
+    connection = await connect(settings)
+    await migrate(connection)
+    await connection.close()
+
+
+async def submit(service: httpx.AsyncClient, group: GroupOfTest) -> httpx.Response:
+    job = {"secret": group.user_secret, "bucketid": str(uuid4()), "codeversion": "psi4:1.5"}
+    return await service.post("/v22_1/task-submit", json=job)
+
+
+async def test_a_service_starts_and_says_to_come_again(
+    own_postgres: PostgresOfTest, settings: Settings
+) -> None:
+    await migrated(settings)
+    async with open_pool(settings) as pool:
+        group = await make_group(pool, "chemists")
+    await own_postgres.alter(READ_ONLY)
+    async with running_service(settings) as service:
+        assert (await service.get("/livez")).status_code == 200
+        ready = await service.get("/readyz")
+        assert (ready.status_code, ready.json()) == (
+            503,
+            {"status": "the database takes no changes"},
+        )
+        answer = await submit(service, group)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+        assert "database cannot be used for a moment" in answer.json()["detail"]
+        await own_postgres.alter(WRITABLE)
+        assert (await submit(service, group)).status_code == 200
+        assert (await service.get("/readyz")).status_code == 200
+
+
+async def test_a_schema_that_is_not_current_is_migrated_when_it_can_be(
+    own_postgres: PostgresOfTest, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await own_postgres.alter(READ_ONLY)
+
+    async def let_it_write() -> None:
+        while "ReadOnlySQLTransactionError" not in capsys.readouterr().err:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        await own_postgres.alter(WRITABLE)
+
+    async with asyncio.timeout(60):
+        writing = asyncio.create_task(let_it_write())
+        async with running_service(settings) as service:
+            assert (await service.get("/readyz")).status_code == 200
+        await writing
+
+
+async def test_a_dispatcher_waits_and_competes_again(
+    own_postgres: PostgresOfTest, settings: Settings
+) -> None:
+    await migrated(settings)
+    await own_postgres.alter(READ_ONLY)
+    async with asyncio.timeout(60), dispatching(settings) as lines:
+        for _ in range(2):
+            await until_said(lines, "the database takes no changes")
+            await until_locks(own_postgres, 0)
+            await own_postgres.alter(WRITABLE)
+            await until_said(lines, "this dispatcher is active")
+            await until_locks(own_postgres, 1)
+            # As when another server was promoted, and the address leads there now.
+            await own_postgres.alter(READ_ONLY)
+
+
+@asynccontextmanager
+async def dispatching(settings: Settings) -> AsyncIterator[asyncio.StreamReader]:
+    """A dispatcher as a process of its own, by the lines of its log."""
+    names = ("ca_file", "ca_key_file", "cert_file", "key_file")
+    ours = {f"NOMAD_{name.upper()}": str(getattr(settings, f"nomad_{name}")) for name in names}
+    ours |= {
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "NOMAD_ADDRESS": settings.nomad_address,
+        "LOG_FORMAT": "json",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "leruli_queue", "dispatch"),
+        env=os.environ | {f"{PREFIX}{name}": value for name, value in ours.items()},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        yield process.stderr
+        assert process.returncode is None
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def until_said(lines: asyncio.StreamReader, sentence: str) -> None:
+    while line := (await lines.readline()).decode():
+        assert "Traceback" not in line
+        if sentence in line:
+            return
+    raise AssertionError("the dispatcher ended")
+
+
+async def until_locks(server: PostgresOfTest, count: int) -> None:
+    """Wait until so many dispatchers hold the lock."""
+    connection = await asyncpg.connect(server.url)
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    while await connection.fetchval(held) != count:  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.05)
+    await connection.close()
