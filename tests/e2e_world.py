@@ -149,15 +149,18 @@ class StackOfTest:
         self.wait_for_state(folder, *FINAL, seconds=seconds)
         return self.status(folder)
 
-    def end_gated(self, folder: Path) -> tuple[str, str | None]:
-        """Let a job end whose command waits at GATED, in whichever attempt; return how it ended."""
+    def end_gated(self, folder: Path, *, node: str = "node") -> tuple[str, str | None]:
+        """Let a job end whose command waits at GATED, in whichever attempt; return how it ended.
+
+        `node` is that of another_node where it is not the stack's own.
+        """
         job_id = (folder / "leruli.job").read_text().strip()
 
         def is_over() -> bool:
             state = self.status(folder)[0]
             if state == "running":
                 [job] = self.fetch("SELECT attempt FROM jobs WHERE id = $1::uuid", job_id)
-                gate = self.data / f"node/jobs/{job_id}x{job['attempt']}/rundir/gate"
+                gate = self.data / f"{node}/jobs/{job_id}x{job['attempt']}/rundir/gate"
                 # Once: after the command's end the folder is the agent's.
                 if not gate.exists():
                     # It is there in a moment, or goes just now.
@@ -235,6 +238,31 @@ def forget_images(stack: StackOfTest) -> None:
     ours = [name for name in listed.stdout.split() if name.startswith(prefix)]
     if ours:
         subprocess.run(["docker", "rmi", *ours], check=True, capture_output=True)
+
+
+@contextmanager
+def another_node(stack: StackOfTest, name: str) -> Iterator[None]:
+    """A second node of the stack's group on this machine, in a folder beside the first one's."""
+    told = Path(f"/proc/{stack.pid_of('node')}/environ").read_text().rstrip("\0").split("\0")
+    environment = dict(variable.split("=", 1) for variable in told)
+    environment |= {"LERULI_NODE_DIR": str(stack.data / name), "LERULI_NODE_NAME": name}
+    with (stack.data / "logs" / f"{name}.log").open("ab") as log:
+        agent = subprocess.Popen(
+            [BIN / "leruli-node", "run"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        wait_for(
+            lambda: (
+                stack.fetch("SELECT FROM nodes WHERE name = $1 AND alive_since IS NOT NULL", name)
+                != []
+            ),
+            seconds=60,
+            what=f"Nomad hears the node {name}",
+        )
+        yield
+    finally:
+        agent.terminate()
+        agent.wait(180)
 
 
 @contextmanager

@@ -132,6 +132,16 @@ async def make_node_with_token(
     return Node(node_id, group.id), token.text
 
 
+async def hear(pool: Pool, node: Node, *, for_s: float = 3600.0) -> None:
+    """Nomad has had the node as ready for so many seconds, as the fence would note it."""
+    await pool.execute(
+        "UPDATE nodes SET alive = true, alive_since = now() - make_interval(secs => $2) "
+        "WHERE id = $1",
+        node.id,
+        for_s,
+    )
+
+
 def signing_request() -> str:
     """What a node sends for its certificate, PEM."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))

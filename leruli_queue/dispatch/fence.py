@@ -15,12 +15,16 @@ in a pool that is not its group's              made ineligible, and noted
 unknown, or removed                            made ineligible
 =============================================  ==============================================
 
+It also notes which nodes Nomad hears, and since when: jobs are dispatched to those alone, and a
+silent node's are given up only where one of them was heard for long enough (docs/attempts.md).
+
 Nothing is ever purged: Nomad forgets a purged node's ineligibility, and the node would come back
 eligible and without any token.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -41,6 +45,10 @@ FOREIGN_POOL = (
 _DOCKER_AWAY = "Docker on it does not answer"
 _NOT_HEARD = "Nomad does not hear it"
 
+# A node that is heard at two looks this far apart (seconds) counts as heard in between. A round of
+# the reconciler takes a few; of longer absences, its own or Nomad's, nothing is known.
+_LOOKED_AWAY_S = 60.0
+
 
 @dataclass(frozen=True)
 class _Verdict:
@@ -58,9 +66,12 @@ class Fence:
         self._gateway = gateway
         # The nodes that did not answer Nomad at the last comparison.
         self.unheard: frozenset[UUID] = frozenset()
+        # When that was, by the clock of the loop; None before the first.
+        self._looked_at: float | None = None
 
     async def keep(self) -> None:
         """Compare all nodes of the cluster with the database, once."""
+        looks_at = asyncio.get_running_loop().time()
         # Nomad first: a node that joins in between is in the database before it can register.
         listed = {UUID(node["ID"]): node for node in await self._gateway.list_nodes()}
         known = {
@@ -87,7 +98,10 @@ class Fence:
             ids=list(noted),
             alives=[verdict.alive for verdict in noted.values()],
             troubles=[verdict.trouble for verdict in noted.values()],
+            anew=self._looked_at is None or looks_at - self._looked_at > _LOOKED_AWAY_S,
         )
+        await queries.note_joining(self._pool, ids=list(known.keys() - noted.keys()))
+        self._looked_at = looks_at
         for node_id, node in listed.items():
             is_eligible = node["SchedulingEligibility"] == "eligible"
             # A drain ends ineligible by itself; what it still has to do must not be called off.

@@ -15,9 +15,9 @@ a large job waits, and smaller ones do not         a node is kept for it
 not in flight / alive in Nomad                     stopped there
 over in Nomad, no receipt for the grace time,      given up
 and its node does not say that it holds it
-on a node that is silent for too long, in Nomad    asked once more; then given up and stopped
-(whatever it says of the allocation) and towards
-us
+on a node that is silent for too long, in Nomad    asked once more; then given up and stopped;
+(whatever it says of the allocation) and towards   not if it was started and no other node that is
+us                                                 heard could run it: then it waits
 =================================================  ==========================================
 
 Nothing is given up on old knowledge alone: a dispatcher or a Nomad that was away for an hour has

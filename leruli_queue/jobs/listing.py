@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from leruli_queue.jobs.reasons import living_capacity, reason_of
+from leruli_queue.jobs.reasons import asks_for_capacity, living_capacity, reason_of
 from leruli_queue.jobs.states import JobState
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
@@ -92,7 +92,7 @@ async def _listed(
 ) -> list[ListedJob]:
     found = await rows(queries.listed_jobs(connection, ids=job_ids))
     capacity = None
-    if any(row["state"] == JobState.RECEIVED for row in found):
+    if asks_for_capacity(found):
         capacity = await living_capacity(connection, group_id)
     return [
         ListedJob(

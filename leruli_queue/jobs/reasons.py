@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,11 @@ from leruli_queue.jobs.states import FINAL, JobState
 from leruli_queue.nodes.sizes import Size, one_fits
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
+
+_CUT_OFF = (
+    "its node does not answer, and no other machine that is connected could run it: it goes on "
+    "when its node is back, or runs again when an admin removes the node or another machine joins"
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,10 @@ class Capacity:
     sizes: tuple[Size, ...]
     # Of those that are kept for a job that has waited long (leruli_queue.dispatch.reservations).
     kept: tuple[Size, ...] = ()
+
+    def one_is_large_enough(self, cores: int, memory_mb: int) -> bool:
+        """Tell whether a job could run on any of them, kept for another or not."""
+        return one_fits((*self.sizes, *self.kept), cores, memory_mb)
 
     def why_waiting(self, cores: int, memory_mb: int) -> str | None:
         """Return the sentence for a job that no node can be asked for now; None if one can."""
@@ -51,15 +60,20 @@ async def living_capacity(connection: Connection | Pool, group_id: int) -> Capac
     return Capacity(tuple(sizes[False]), tuple(sizes[True]))
 
 
+def asks_for_capacity(jobs: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether what there is to say of one of these jobs depends on the group's nodes."""
+    return any(job["state"] == JobState.RECEIVED or job["silent"] for job in jobs)
+
+
 def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
     """Return the sentence where the state does not say it all.
 
     Parameters
     ----------
     job
-        A row with state, reason, cancel_requested_at, cores, memory_mb and waiting_reason.
+        A row with state, reason, cancel_requested_at, cores, memory_mb, waiting_reason and silent.
     capacity
-        Looked at for a job that is received; None where no job is.
+        Of the group's nodes; None where :func:`asks_for_capacity` has no need of it.
     """
     state = JobState(job["state"])
     if job["cancel_requested_at"] is not None and state not in FINAL:
@@ -68,6 +82,13 @@ def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
         why = capacity.why_waiting(job["cores"], job["memory_mb"])
         if why:
             return why
+    if (
+        job["silent"]
+        and capacity is not None
+        # As overdue_attempts looks at it: docs/attempts.md.
+        and not capacity.one_is_large_enough(job["cores"], job["memory_mb"])
+    ):
+        return _CUT_OFF
     if state is JobState.SUBMITTED and job["waiting_reason"]:
         return f"{job['waiting_reason']}; it needs {_size(job['cores'], job['memory_mb'])}"
     return None if job["reason"] is None else str(job["reason"])

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from leruli_queue.access.authenticate import User
 from leruli_queue.errors import UserReportableError
-from leruli_queue.jobs.reasons import living_capacity, reason_of, turn_reason
+from leruli_queue.jobs.reasons import asks_for_capacity, living_capacity, reason_of, turn_reason
 from leruli_queue.jobs.states import JobState
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
@@ -74,7 +74,7 @@ async def job_statuses(
         )
     )
     capacity = None
-    if any(row["state"] == JobState.RECEIVED for row in found):
+    if asks_for_capacity(found):
         capacity = await living_capacity(connection, user.group_id)
     return {row["id"]: Status(JobState(row["state"]), reason_of(row, capacity)) for row in found}
 

@@ -1,4 +1,4 @@
-"""A machine that freezes with a job on it, and comes back when the job was given up."""
+"""A machine that freezes with a job on it, and comes back before it was given up, and after."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from e2e_world import GATED, StackOfTest, running_stack, wait_for
+from e2e_world import GATED, StackOfTest, another_node, running_stack, wait_for
 
 SETTINGS = {
     "LERULI_QUEUE_NODE_REPORT_S": "1",
@@ -19,9 +20,9 @@ SETTINGS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_stack() -> Iterator[StackOfTest]:
-    """A stack for one test, whose node is quickly given up."""
+    """A stack whose silent nodes are quickly given up."""
     with running_stack(SETTINGS) as made:
         yield made
 
@@ -40,34 +41,92 @@ def containers_of(job_id: str, number: int) -> list[str]:
     return listed.stdout.split()
 
 
+@contextmanager
+def frozen(stack: StackOfTest) -> Iterator[None]:
+    """The stack's own node does nothing meanwhile; what runs in containers runs on."""
+    processes = processes_of(stack.pid_of("node"))
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+
+
+def job_of(folder: Path) -> str:
+    return (folder / "leruli.job").read_text().strip()
+
+
+def attempts_of(stack: StackOfTest, folder: Path) -> list[tuple[int, str | None, bool]]:
+    """Number, outcome, and whether there was leave to upload."""
+    found = stack.fetch(
+        "SELECT number, outcome, upload_at IS NOT NULL FROM attempts WHERE job_id = $1::uuid "
+        "ORDER BY number",
+        job_of(folder),
+    )
+    return [(row[0], row[1], row[2]) for row in found]
+
+
+def wait_until_it_waits(stack: StackOfTest, folder: Path) -> None:
+    """Until the job has waited for its node for twice as long as others' nodes are waited for."""
+
+    def has_waited() -> bool:
+        state, reason = stack.status(folder)
+        assert state == "running"
+        if not (reason or "").startswith("its node does not answer, and no other machine"):
+            return False
+        [found] = stack.fetch(
+            "SELECT silent_since < now() - interval '10 s' AS long FROM attempts "
+            "WHERE job_id = $1::uuid",
+            job_of(folder),
+        )
+        return bool(found["long"])
+
+    # Nomad notices within 30 s.
+    wait_for(has_waited, seconds=60, what="it waits for its node")
+
+
+def test_what_runs_on_the_only_node_goes_on_when_that_is_back(
+    own_stack: StackOfTest, folder: Path
+) -> None:
+    """As after an outage of the network, in which no node of a group is heard."""
+    own_stack.submit(folder, f"echo begun >> log; {GATED}; echo done >> log")
+    own_stack.wait_for_state(folder, "running")
+    with frozen(own_stack):
+        wait_until_it_waits(own_stack, folder)
+    wait_for(
+        lambda: own_stack.status(folder) == ("running", None), seconds=60, what="it goes on"
+    )
+    assert own_stack.end_gated(folder) == ("completed", None)
+    assert attempts_of(own_stack, folder) == [(1, "ended", True)]
+    own_stack.get(folder)
+    assert (folder / "log").read_text() == "begun\ndone\n"
+
+
 def test_a_node_that_was_frozen_brings_nothing_of_what_was_given_up(
     own_stack: StackOfTest, folder: Path
 ) -> None:
     own_stack.submit(folder, f"echo $HOSTNAME > log; {GATED}; echo done >> log")
     own_stack.wait_for_state(folder, "running")
-    job_id = (folder / "leruli.job").read_text().strip()
+    job_id = job_of(folder)
     [stale] = containers_of(job_id, 1)
-    frozen = processes_of(own_stack.pid_of("node"))
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        # Nomad notices within 30 s, and then the node has 5 more to say something.
-        reason = own_stack.wait_for_state(folder, "received", seconds=60)
-        assert reason is not None
-        assert reason.startswith("its node does not answer; it will run again")
-        assert containers_of(job_id, 1) == [stale]  # the command does not know that it is alone
-    finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: containers_of(job_id, 1) == [], seconds=30, what="the stale container ends")
-    own_stack.wait_for_state(folder, "running")
-    assert own_stack.end_gated(folder) == ("completed", None)
-    attempts = own_stack.fetch(
-        "SELECT number, outcome, upload_at FROM attempts WHERE job_id = $1::uuid ORDER BY number",
-        job_id,
-    )
-    assert [(row["number"], row["outcome"]) for row in attempts] == [(1, None), (2, "ended")]
-    assert attempts[0]["upload_at"] is None
+    with ExitStack() as until_the_end:
+        with frozen(own_stack):
+            wait_until_it_waits(own_stack, folder)
+            # A machine joins that can run it; the old one has 5 s more to say something.
+            until_the_end.enter_context(another_node(own_stack, "second"))
+            reason = own_stack.wait_for_state(folder, "received", seconds=60)
+            assert reason is not None
+            assert reason.startswith("its node does not answer; it will run again")
+            own_stack.wait_for_state(folder, "running")
+            # The command does not know that it is not alone.
+            assert containers_of(job_id, 1) == [stale]
+        wait_for(
+            lambda: containers_of(job_id, 1) == [], seconds=30, what="the stale container ends"
+        )
+        assert own_stack.end_gated(folder, node="second") == ("completed", None)
+    assert attempts_of(own_stack, folder) == [(1, None, False), (2, "ended", True)]
     own_stack.get(folder)
     ran_in, done = (folder / "log").read_text().split()
     assert done == "done"

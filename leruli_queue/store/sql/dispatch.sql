@@ -229,7 +229,14 @@ WHERE a.job_id = s.job_id AND a.number = s.number;
 -- Over in Nomad without a receipt for the whole grace, or on a node that is silent there for too
 -- long. Not so while the node itself tells us otherwise: it uploads, or reports that it holds the
 -- attempt. Then it is only Nomad that does not hear it, or another node told Nomad a lie. Its word
--- is good for as long as the job may take: a node ends what is over its time limit.
+-- is good for as long as the job may take: a node ends what is over its time limit. Nor so, of a
+-- silent node, where giving up would gain nothing: it was started, nobody wants it cancelled, and no
+-- node that is large enough has been heard for as long. (By size, of which there are few: when a whole
+-- group is silent, all of its attempts are asked about.)
+WITH heard AS MATERIALIZED (
+    SELECT DISTINCT group_id, cores, memory_mb FROM usable_nodes
+    WHERE alive AND alive_since <= now() - make_interval(secs => :node_silence_s)
+)
 SELECT a.job_id, a.number, a.allocation_id, a.silent_since IS NOT NULL AS silent,
        j.started_at IS NOT NULL AS started
 FROM jobs j CROSS JOIN LATERAL (
@@ -239,6 +246,10 @@ WHERE j.state IN ('submitted', 'running') AND a.ended_at IS NULL AND a.cluster =
   AND (a.allocation_dead_at < now() - make_interval(secs => :receipt_grace_s)
        OR (a.allocation_dead_at IS NOT NULL AND j.started_at IS NULL)
        OR a.silent_since < now() - make_interval(secs => :node_silence_s))
+  AND (a.silent_since IS NULL OR j.started_at IS NULL OR j.cancel_requested_at IS NOT NULL
+       OR EXISTS (SELECT 1 FROM heard h
+                  WHERE h.group_id = j.group_id AND h.cores >= j.cores
+                    AND h.memory_mb >= j.memory_mb))
   AND (a.upload_at IS NULL OR a.upload_at < now() - make_interval(secs => :node_silence_s))
   AND NOT EXISTS (
       SELECT 1 FROM nodes n

@@ -39,11 +39,16 @@ WHERE group_id = :group_id AND bucket = ANY(:buckets::text[])
   AND (:owner_id::int IS NULL OR user_id = :owner_id);
 
 -- name: job_statuses
--- owner_id null: any job of the group. Not a join, for which PostgreSQL would read all attempts.
-SELECT j.id, j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb,
-       (SELECT a.waiting_reason FROM attempts a
-        WHERE a.job_id = j.id AND a.number = j.attempt) AS waiting_reason
+-- owner_id null: any job of the group. The attempts one by one, which LIMIT 1 is for: for a plain join
+-- PostgreSQL would read all of them. "silent": it was started, and neither Nomad nor we hear its node.
+SELECT j.id, j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb, a.waiting_reason,
+       coalesce(j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL
+                AND a.silent_since > coalesce(n.reported_at, '-infinity'), false) AS silent
 FROM jobs j
+LEFT JOIN LATERAL (
+    SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
+) AS a ON true
+LEFT JOIN nodes n ON n.id = a.node_id
 WHERE j.id = ANY(:job_ids::uuid[]) AND j.group_id = :group_id
   AND (:owner_id::int IS NULL OR j.user_id = :owner_id);
 

@@ -30,11 +30,15 @@ LIMIT :limit;
 
 -- name: listed_jobs
 SELECT j.id, u.name AS user_name, j.name, j.code, j.version, j.cores, j.memory_mb, j.state,
-       j.reason, j.cancel_requested_at, a.waiting_reason, j.exit_code, j.attempt,
-       j.received_at, j.submitted_at, j.running_at, j.ended_at
+       j.reason, j.cancel_requested_at, a.waiting_reason,
+       -- As in job_statuses.
+       coalesce(j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL
+                AND a.silent_since > coalesce(n.reported_at, '-infinity'), false) AS silent,
+       j.exit_code, j.attempt, j.received_at, j.submitted_at, j.running_at, j.ended_at
 FROM jobs j
 JOIN users u ON u.id = j.user_id
 LEFT JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+LEFT JOIN nodes n ON n.id = a.node_id
 WHERE j.id = ANY(:ids::uuid[])
 ORDER BY j.id DESC;
 

@@ -9,7 +9,7 @@ ON CONFLICT (id) DO UPDATE
 SET cluster = excluded.cluster, name = excluded.name, key_id = excluded.key_id, token_hash = excluded.token_hash,
     epoch = excluded.epoch, cores = excluded.cores, memory_mb = excluded.memory_mb,
     agent_version = excluded.agent_version, joined_at = now(), last_seen_at = now(), left_at = NULL,
-    alive = true, nomad_trouble = NULL
+    alive = true, alive_since = NULL, nomad_trouble = NULL
 WHERE nodes.group_id = excluded.group_id AND nodes.removed_at IS NULL
 RETURNING id;
 
@@ -56,11 +56,21 @@ FROM nodes n JOIN groups g ON g.id = n.group_id
 WHERE n.cluster = :cluster AND n.removed_at IS NULL;
 
 -- name: note_nodes!
--- How Nomad has the nodes: whether they can take jobs, and what is wrong if not.
-UPDATE nodes n SET alive = s.alive, nomad_trouble = s.trouble
+-- How Nomad has the nodes: whether they can take jobs, and what is wrong if not. "anew" says that nobody
+-- looked for so long that those which were and are heard may have been silent in between.
+UPDATE nodes n
+SET alive = s.alive, nomad_trouble = s.trouble,
+    alive_since = CASE WHEN NOT s.alive THEN NULL
+                       WHEN :anew::bool THEN now()
+                       ELSE coalesce(n.alive_since, now()) END
 FROM unnest(:ids::uuid[], :alives::bool[], :troubles::text[]) AS s (id, alive, trouble)
 WHERE n.id = s.id
-  AND (n.alive <> s.alive OR n.nomad_trouble IS DISTINCT FROM s.trouble);
+  AND (n.alive <> s.alive OR n.nomad_trouble IS DISTINCT FROM s.trouble
+       OR s.alive <> (n.alive_since IS NOT NULL) OR (s.alive AND :anew::bool));
+
+-- name: note_joining!
+-- Taken for alive, because they have just joined, and not heard: they may have been before.
+UPDATE nodes SET alive_since = NULL WHERE id = ANY(:ids::uuid[]) AND alive_since IS NOT NULL;
 
 -- name: touch_node!
 UPDATE nodes SET last_seen_at = now() WHERE id = :node_id;

@@ -20,7 +20,7 @@ async def node(pool: Pool, group: GroupOfTest) -> Node:
 
 async def note_alive(pool: Pool, node: Node, *, alive: bool) -> None:
     trouble = None if alive else "Nomad does not hear it"
-    await queries.note_nodes(pool, ids=[node.id], alives=[alive], troubles=[trouble])
+    await queries.note_nodes(pool, ids=[node.id], alives=[alive], troubles=[trouble], anew=False)
 
 
 async def test_only_jobs_that_fit_a_living_node_are_claimed_oldest_first(

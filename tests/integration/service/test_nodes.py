@@ -15,9 +15,11 @@ from service_world import (
     GroupOfTest,
     call,
     claim_jobs,
+    hear,
     join,
     make_group,
     make_jobs,
+    make_node,
     running_service,
     signing_request,
     state_of,
@@ -261,6 +263,7 @@ async def test_what_a_node_holds_is_not_given_up_on_nomads_word(
     token = joined["nodetoken"]
     job_id = await start(api, pool, group, token)
     held = [{"jobid": str(job_id), "attempt": 1}]
+    await hear(pool, await make_node(pool, group))
     # What Nomad says after another node lied to it.
     lie = "UPDATE attempts SET {} = now() - interval '1 hour', allocation_id = $1"
     for column in ("allocation_dead_at", "silent_since"):
@@ -288,6 +291,7 @@ async def test_what_a_node_does_not_hold_is_given_up(
         "UPDATE attempts SET silent_since = now() - interval '1 hour', allocation_id = $1",
         str(uuid4()),
     )
+    await hear(pool, await make_node(pool, group))
     await dispatcher.reconciler.give_up_overdue()
     assert await state_of(pool, job_id) == (
         "received",

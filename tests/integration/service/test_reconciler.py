@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from dispatch_world import Dispatching, children_of, dispatching, stop_child, until_dead
-from service_world import GroupOfTest, make_jobs, make_node, make_user, state_of
+from service_world import GroupOfTest, hear, make_jobs, make_node, make_user, state_of
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.jobs.attempts import AttemptId
@@ -106,6 +106,7 @@ async def test_a_node_that_is_back_is_asked_before_its_job_is_given_up(
         await pool.execute(
             "UPDATE attempts SET silent_since = now() - interval '1 hour', allocation_id = 'a1'"
         )
+        await hear(pool, node)
         await active.reconciler.give_up_overdue()
         assert (await state_of(pool, job_id))[0] == "running"
         assert await pool.fetchval("SELECT silent_since FROM attempts") is None
@@ -128,6 +129,7 @@ async def test_a_failed_command_on_a_node_that_nomad_does_not_hear_is_given_up(
         await active.fence.keep()
         await active.reconciler.note_unheard()
         assert await pool.fetchval("SELECT silent_since IS NOT NULL FROM attempts")
+        await hear(pool, await make_node(pool, group))
         await pool.execute("UPDATE attempts SET silent_since = now() - interval '1 hour'")
         await active.reconciler.give_up_overdue()
     assert await state_of(pool, job_id) == (
@@ -141,6 +143,7 @@ async def test_a_silent_node_that_still_uploads_keeps_its_attempt(
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
     await dispatcher.feeder.feed_once()
+    await hear(pool, await make_node(pool, group))
     await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
     await pool.execute(
         "UPDATE attempts SET silent_since = now() - interval '1 hour', upload_at = now(), "
@@ -211,6 +214,7 @@ async def test_what_is_overdue_is_given_up(
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
     await dispatcher.feeder.feed_once()
+    await hear(pool, await make_node(pool, group))
     await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
     await dispatcher.reconciler.give_up_overdue()
     assert (await state_of(pool, job_id))[0] == "running"

@@ -1,0 +1,279 @@
+"""A silent node's jobs are given up only where another machine could run them.
+
+The Nomad server is real and has no client, so which of the nodes it hears is written into the
+database, as the fence would; the fence's own part is at the end, with a FAKE list of nodes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from dispatch_world import Dispatching
+from service_world import (
+    GroupOfTest,
+    call,
+    claim_jobs,
+    hear,
+    make_group,
+    make_jobs,
+    make_node,
+    running_service,
+    state_of,
+)
+
+from leruli_queue.access.authenticate import Node
+from leruli_queue.dispatch import fence as fence_module
+from leruli_queue.dispatch.fence import Fence
+from leruli_queue.jobs.attempts import AttemptId, start_attempt
+from leruli_queue.nodes.pools import pool_name
+from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+from leruli_queue.store.queries import queries
+
+WAITS = (
+    "its node does not answer, and no other machine that is connected could run it: it goes on "
+    "when its node is back, or runs again when an admin removes the node or another machine joins"
+)
+GIVEN_UP = ("received", "its node does not answer; it will run again")
+
+
+@pytest.fixture
+async def silent(pool: Pool, group: GroupOfTest) -> Node:
+    """A node of 4 cores that Nomad has not heard for an hour."""
+    node = await make_node(pool, group)
+    await pool.execute("UPDATE nodes SET alive = false WHERE id = $1", node.id)
+    return node
+
+
+@pytest.fixture
+async def running(pool: Pool, group: GroupOfTest, silent: Node) -> UUID:
+    """A job of 2 cores that runs there, for all that is known."""
+    return await run_on(pool, group, silent)
+
+
+async def run_on(pool: Pool, group: GroupOfTest, node: Node) -> UUID:
+    [job_id] = await make_jobs(pool, group, 1, cores=2)
+    await pool.execute("UPDATE nodes SET alive = true WHERE id = $1", node.id)
+    [claim] = await claim_jobs(pool, group, 1)
+    await pool.execute("UPDATE nodes SET alive = false WHERE id = $1", node.id)
+    assert claim["job_id"] == job_id
+    await start_attempt(pool, node, AttemptId(job_id, 1), "start-key")
+    await pool.execute("UPDATE jobs SET state = 'running' WHERE id = $1", job_id)
+    await pool.execute(
+        "UPDATE attempts SET allocation_id = $2, silent_since = now() - interval '1 hour' "
+        "WHERE job_id = $1",
+        job_id,
+        str(uuid4()),
+    )
+    return job_id
+
+
+async def told(settings: Settings, group: GroupOfTest, job_id: UUID) -> tuple[str, str | None]:
+    """What task-status says, after a look that group-activity says the same."""
+    async with running_service(settings) as service:
+        status = await call(service, "task-status", secret=group.user_secret, jobid=str(job_id))
+        listed = await call(service, "group-activity", grouptoken=group.token)
+    [job] = [one for one in listed["jobs"] if one["jobid"] == str(job_id)]
+    assert (job["state"], job["reason"]) == (status["status"], status["reason"])
+    return status["status"], status["reason"]
+
+
+async def test_when_the_whole_group_is_silent_nothing_is_given_up(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID, nomad_settings: Settings
+) -> None:
+    also_silent = await make_node(pool, group)
+    await pool.execute("UPDATE nodes SET alive = false WHERE id = $1", also_silent.id)
+    # That of another group is no help.
+    await hear(pool, await make_node(pool, await make_group(pool, "physicists")))
+    await dispatcher.reconciler.give_up_overdue()
+    assert (await state_of(pool, running))[0] == "running"
+    assert await told(nomad_settings, group, running) == ("running", WAITS)
+
+
+@pytest.mark.parametrize(
+    "why", ["too small", "drained", "left", "of an old secret", "silent", "heard for a moment"]
+)
+async def test_a_machine_that_could_not_run_it_is_no_reason_to_give_up(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID, why: str
+) -> None:
+    other = await make_node(pool, group, cores=1 if why == "too small" else 4)
+    await hear(pool, other, for_s=10.0 if why == "heard for a moment" else 3600.0)
+    changes = {
+        "drained": "drained_at = now()",
+        "left": "left_at = now()",
+        "of an old secret": "epoch = epoch - 1",
+        "silent": "alive = false, alive_since = NULL",
+    }
+    if why in changes:
+        await pool.execute(
+            f"UPDATE nodes SET {changes[why]} WHERE id = $1",  # noqa: S608
+            other.id,
+        )
+    await dispatcher.reconciler.give_up_overdue()
+    assert (await state_of(pool, running))[0] == "running"
+
+
+async def test_a_receipt_is_not_missed_while_the_network_is_away(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID
+) -> None:
+    """It ended just before, and its receipt is on the node's disk."""
+    await pool.execute("UPDATE attempts SET allocation_dead_at = now() - interval '1 hour'")
+    await dispatcher.reconciler.give_up_overdue()
+    assert (await state_of(pool, running))[0] == "running"
+
+
+async def test_once_another_machine_has_been_heard_for_as_long_it_runs_there(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID, nomad_settings: Settings
+) -> None:
+    joined = await make_node(pool, group, cores=2)
+    await hear(pool, joined, for_s=nomad_settings.node_silence_s - 20)
+    await dispatcher.reconciler.give_up_overdue()
+    # Now it could run elsewhere, so there is nothing to be said of it yet.
+    assert await told(nomad_settings, group, running) == ("running", None)
+    await hear(pool, joined, for_s=nomad_settings.node_silence_s)
+    await dispatcher.reconciler.give_up_overdue()
+    assert await state_of(pool, running) == GIVEN_UP
+    assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 1
+
+
+async def test_an_admin_ends_the_wait_by_removing_the_node(
+    dispatcher: Dispatching,
+    pool: Pool,
+    group: GroupOfTest,
+    silent: Node,
+    running: UUID,
+    nomad_settings: Settings,
+) -> None:
+    await dispatcher.reconciler.give_up_overdue()
+    async with running_service(nomad_settings) as service:
+        answer = await call(
+            service, "group-node-remove", adminsecret=group.admin_secret, node=str(silent.id)
+        )
+    assert answer["requeued"] == 1
+    assert await state_of(pool, running) == (
+        "received",
+        "its node was removed by an admin; it will run again",
+    )
+
+
+async def test_what_a_user_wants_cancelled_waits_for_no_node(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID, nomad_settings: Settings
+) -> None:
+    async with running_service(nomad_settings) as service:
+        await call(service, "task-cancel", secret=group.user_secret, jobid=str(running))
+    await dispatcher.reconciler.give_up_overdue()
+    assert await state_of(pool, running) == (
+        "cancelled",
+        "cancelled; its node does not answer, so there is no output",
+    )
+
+
+async def test_what_has_not_begun_there_is_given_back_as_ever(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID
+) -> None:
+    await pool.execute("UPDATE jobs SET state = 'submitted', started_at = NULL")
+    await pool.execute("UPDATE attempts SET started_at = NULL, node_id = NULL")
+    await dispatcher.reconciler.give_up_overdue()
+    assert await state_of(pool, running) == GIVEN_UP
+    assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
+
+
+async def test_of_a_node_that_reports_nobody_says_that_it_does_not_answer(
+    pool: Pool, group: GroupOfTest, silent: Node, running: UUID, nomad_settings: Settings
+) -> None:
+    """Only Nomad does not hear it."""
+    await pool.execute("UPDATE nodes SET reported_at = now() WHERE id = $1", silent.id)
+    assert await told(nomad_settings, group, running) == ("running", None)
+
+
+# --- since when a node is heard
+
+
+class Listing:
+    """A FAKE of a Nomad with clients: it lists the nodes as a test wants them."""
+
+    def __init__(self, gateway: NomadGateway, nodes: list[dict[str, Any]]) -> None:
+        self._gateway = gateway
+        self.nodes = nodes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
+
+    async def list_nodes(self) -> list[dict[str, Any]]:
+        return self.nodes
+
+
+async def listed(pool: Pool, group: GroupOfTest, node: Node) -> dict[str, Any]:
+    """The node as Nomad lists it when all is well."""
+    key_id = await pool.fetchval("SELECT token_key_id FROM groups WHERE id = $1", group.id)
+    return {
+        "ID": str(node.id),
+        "NodePool": pool_name(key_id),
+        "Status": "ready",
+        "SchedulingEligibility": "eligible",
+        "Drain": False,
+        "Drivers": {"docker": {"Healthy": True}},
+    }
+
+
+async def heard_since(pool: Pool, node: Node) -> Any:
+    return await pool.fetchval("SELECT alive_since FROM nodes WHERE id = $1", node.id)
+
+
+@pytest.mark.parametrize("joined", ["just now", "an hour ago"])
+async def test_a_node_is_heard_since_it_came_back(
+    pool: Pool, group: GroupOfTest, gateway: NomadGateway, joined: str
+) -> None:
+    node = await make_node(pool, group)
+    if joined != "just now":
+        await pool.execute("UPDATE nodes SET joined_at = now() - interval '1 hour'")
+    assert await heard_since(pool, node) is None
+    shown = await listed(pool, group, node)
+    nomad: Any = Listing(gateway, [shown])
+    fence = Fence(pool, nomad)
+    await fence.keep()
+    first = await heard_since(pool, node)
+    assert first is not None
+    await fence.keep()
+    assert await heard_since(pool, node) == first
+    shown["Status"] = "down"
+    await fence.keep()
+    # One that has just joined is given the time to register.
+    assert await pool.fetchval("SELECT alive FROM nodes") is (joined == "just now")
+    assert await heard_since(pool, node) is None
+    shown["Status"] = "ready"
+    await fence.keep()
+    assert await heard_since(pool, node) > first
+
+
+async def test_a_node_that_joins_again_is_not_heard_until_nomad_has_it(
+    pool: Pool, group: GroupOfTest
+) -> None:
+    node = await make_node(pool, group)
+    await hear(pool, node)
+    row = dict(await pool.fetchrow("SELECT * FROM nodes WHERE id = $1", node.id))
+    names = ("id", "group_id", "cluster", "name", "key_id", "token_hash", "epoch", "cores")
+    await queries.upsert_node(
+        pool, **{name: row[name] for name in (*names, "memory_mb", "agent_version")}
+    )
+    assert await heard_since(pool, node) is None
+
+
+async def test_what_happened_while_nobody_looked_is_not_known(
+    pool: Pool, group: GroupOfTest, gateway: NomadGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another dispatcher, or the same one after Nomad was away for long."""
+    node = await make_node(pool, group)
+    await hear(pool, node)
+    before = await heard_since(pool, node)
+    nomad: Any = Listing(gateway, [await listed(pool, group, node)])
+    fence = Fence(pool, nomad)
+    await fence.keep()
+    first = await heard_since(pool, node)
+    assert first > before
+    monkeypatch.setattr(fence_module, "_LOOKED_AWAY_S", 0.0)
+    await fence.keep()
+    assert await heard_since(pool, node) > first
