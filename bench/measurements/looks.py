@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -29,7 +30,13 @@ _LOOKS: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("undispatched_attempts", _CLUSTER | {"limit": 200}, 4.0),
     ("reserve_nodes", _CLUSTER | {"patience_s": 600.0}, 0.5),
     ("attempts_without_a_place", _CLUSTER, 0.5),
-    ("overdue_attempts", _CLUSTER | {"receipt_grace_s": 900.0, "node_silence_s": 80.0}, 0.5),
+    (
+        "overdue_attempts",
+        _CLUSTER
+        | {"receipt_grace_s": 900.0, "node_silence_s": 80.0}
+        | {"after": UUID(int=0), "limit": 500},
+        0.5,
+    ),
 )
 
 

@@ -30,8 +30,9 @@ them: what it keeps of jobs that are over for a while costs neither side anythin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
 
 import structlog
 
@@ -56,6 +57,11 @@ log = structlog.get_logger(__name__)
 _OVERDUE_EVERY_S = 2.0
 # Of the gateway's threads; the dispatches go on meanwhile.
 _READ_AT_ONCE = 4
+# Between two looks at which nodes are heard.
+_GIVEN_UP_AT_ONCE = 500
+_BEFORE_ALL = UUID(int=0)
+
+_Answer = TypeVar("_Answer")
 
 
 class Reconciler:
@@ -140,18 +146,39 @@ class Reconciler:
         )
 
     async def give_up_overdue(self) -> None:
-        """Give up attempts without a receipt, and those on nodes that are silent for too long."""
-        found = await rows(
+        """Give up attempts without a receipt, and those on nodes that are silent for too long.
+
+        So many at a time: of tens of thousands Nomad is asked for minutes, and nodes come back
+        meanwhile, or go, so that nothing is given up on what was known at the beginning.
+        """
+        after = _BEFORE_ALL
+        while found := await self._overdue(after):
+            await self._give_up(found)
+            if len(found) < _GIVEN_UP_AT_ONCE:
+                return
+            after = found[-1]["job_id"]
+            await self._fence.keep()
+            await self.note_unheard()
+
+    async def _overdue(self, after: UUID) -> list[Any]:
+        return await rows(
             queries.overdue_attempts(
                 self._pool,
                 cluster=self._cluster,
                 receipt_grace_s=self._settings.receipt_grace_s,
                 node_silence_s=self._settings.node_silence_s,
+                after=after,
+                limit=_GIVEN_UP_AT_ONCE,
             )
         )
+
+    async def _give_up(self, found: Sequence[Any]) -> None:
+        silent = [row for row in found if row["silent"]]
+        answers = await _few_at_once(self._is_back, (row["allocation_id"] for row in silent))
+        back = {row["job_id"] for row, is_back in zip(silent, answers, strict=True) if is_back}
         losses = []
         for row in found:
-            if row["silent"] and await self._is_back(row["allocation_id"]):
+            if row["job_id"] in back:
                 continue
             if row["silent"]:
                 reason = "its node does not answer"
@@ -197,13 +224,7 @@ class Reconciler:
 
         One that is alive without an allocation waits for a place and is neither.
         """
-        places = asyncio.Semaphore(_READ_AT_ONCE)
-
-        async def look(child_id: str) -> list[dict[str, Any]]:
-            async with places:
-                return await self._gateway.allocations_of(child_id)
-
-        found = await asyncio.gather(*(look(child_id) for child_id in unplaced.values()))
+        found = await _few_at_once(self._gateway.allocations_of, unplaced.values())
         over = [allocation for allocations in found for allocation in allocations]
         missing = [
             attempt
@@ -253,6 +274,19 @@ class Reconciler:
             if row["started_at"] is None
         ]
         await give_up(self._pool, losses, Retries.of(self._settings))
+
+
+async def _few_at_once(
+    ask: Callable[[str], Awaitable[_Answer]], ids: Iterable[str]
+) -> list[_Answer]:
+    """Ask Nomad about each of these, a few at the same time; the answers are in their order."""
+    places = asyncio.Semaphore(_READ_AT_ONCE)
+
+    async def ask_in_turn(one: str) -> _Answer:
+        async with places:
+            return await ask(one)
+
+    return await asyncio.gather(*(ask_in_turn(one) for one in ids))
 
 
 def _why_misplaced(row: Any, nodes: GroupNodes | None) -> str | None:

@@ -113,11 +113,11 @@ WITH given AS (
     FROM given t
     WHERE j.id = t.job_id AND j.attempt = t.number AND j.state IN ('submitted', 'running')
       AND (NOT t.unstarted OR j.started_at IS NULL)
-    RETURNING j.id, j.attempt, j.state
+    -- With the reason: to look it up in "given" again would read all of that for each.
+    RETURNING j.id, j.attempt, j.state, t.reason AS why
 ), stopping AS (
     UPDATE attempts a
-    SET stop_requested_at = coalesce(a.stop_requested_at, now()),
-        message = (SELECT reason FROM given t WHERE t.job_id = a.job_id AND t.number = a.number)
+    SET stop_requested_at = coalesce(a.stop_requested_at, now()), message = c.why
     FROM changed c
     WHERE a.job_id = c.id AND a.number = c.attempt
 )

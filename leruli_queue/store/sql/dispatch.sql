@@ -232,32 +232,36 @@ WHERE a.job_id = s.job_id AND a.number = s.number;
 -- is good for as long as the job may take: a node ends what is over its time limit. Nor so, of a
 -- silent node, where giving up would gain nothing: it was started, nobody wants it cancelled, and no
 -- node that is large enough has been heard for as long. (By size, of which there are few: when a whole
--- group is silent, all of its attempts are asked about.)
+-- group is silent, all of its attempts are asked about.) In the order of the jobs' ids, from one on; put
+-- in order when they are found, for by the index of ids PostgreSQL would go through all jobs there are.
 WITH heard AS MATERIALIZED (
     SELECT DISTINCT group_id, cores, memory_mb FROM usable_nodes
     WHERE alive AND alive_since <= now() - make_interval(secs => :node_silence_s)
+), overdue AS MATERIALIZED (
+    SELECT a.job_id, a.number, a.allocation_id, a.silent_since IS NOT NULL AS silent,
+           j.started_at IS NOT NULL AS started
+    FROM jobs j CROSS JOIN LATERAL (
+        SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
+    ) AS a
+    WHERE j.state IN ('submitted', 'running') AND a.ended_at IS NULL AND a.cluster = :cluster
+      AND j.id > :after
+      AND (a.allocation_dead_at < now() - make_interval(secs => :receipt_grace_s)
+           OR (a.allocation_dead_at IS NOT NULL AND j.started_at IS NULL)
+           OR a.silent_since < now() - make_interval(secs => :node_silence_s))
+      AND (a.silent_since IS NULL OR j.started_at IS NULL OR j.cancel_requested_at IS NOT NULL
+           OR EXISTS (SELECT 1 FROM heard h
+                      WHERE h.group_id = j.group_id AND h.cores >= j.cores
+                        AND h.memory_mb >= j.memory_mb))
+      AND (a.upload_at IS NULL OR a.upload_at < now() - make_interval(secs => :node_silence_s))
+      AND NOT EXISTS (
+          SELECT 1 FROM nodes n
+          WHERE n.id = a.node_id AND n.removed_at IS NULL
+            AND n.reported_at > now() - make_interval(secs => :node_silence_s)
+            AND a.job_id || 'x' || a.number = ANY(n.holds)
+            AND now() < coalesce(a.running_at, a.started_at)
+                        + make_interval(secs => j.time_limit_s + :receipt_grace_s))
 )
-SELECT a.job_id, a.number, a.allocation_id, a.silent_since IS NOT NULL AS silent,
-       j.started_at IS NOT NULL AS started
-FROM jobs j CROSS JOIN LATERAL (
-    SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
-) AS a
-WHERE j.state IN ('submitted', 'running') AND a.ended_at IS NULL AND a.cluster = :cluster
-  AND (a.allocation_dead_at < now() - make_interval(secs => :receipt_grace_s)
-       OR (a.allocation_dead_at IS NOT NULL AND j.started_at IS NULL)
-       OR a.silent_since < now() - make_interval(secs => :node_silence_s))
-  AND (a.silent_since IS NULL OR j.started_at IS NULL OR j.cancel_requested_at IS NOT NULL
-       OR EXISTS (SELECT 1 FROM heard h
-                  WHERE h.group_id = j.group_id AND h.cores >= j.cores
-                    AND h.memory_mb >= j.memory_mb))
-  AND (a.upload_at IS NULL OR a.upload_at < now() - make_interval(secs => :node_silence_s))
-  AND NOT EXISTS (
-      SELECT 1 FROM nodes n
-      WHERE n.id = a.node_id AND n.removed_at IS NULL
-        AND n.reported_at > now() - make_interval(secs => :node_silence_s)
-        AND a.job_id || 'x' || a.number = ANY(n.holds)
-        AND now() < coalesce(a.running_at, a.started_at)
-                    + make_interval(secs => j.time_limit_s + :receipt_grace_s));
+SELECT * FROM overdue ORDER BY job_id LIMIT :limit;
 
 -- name: attempts_to_stop
 SELECT job_id, number, nomad_job_id

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from dispatch_world import Dispatching
+from dispatch_world import Dispatching, dispatching
 from service_world import (
     GroupOfTest,
     call,
@@ -25,10 +25,11 @@ from service_world import (
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch import fence as fence_module
+from leruli_queue.dispatch import reconciler as reconciler_module
 from leruli_queue.dispatch.fence import Fence
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
 from leruli_queue.nodes.pools import pool_name
-from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
@@ -198,12 +199,18 @@ class Listing:
     def __init__(self, gateway: NomadGateway, nodes: list[dict[str, Any]]) -> None:
         self._gateway = gateway
         self.nodes = nodes
+        self.after_one_question: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._gateway, name)
 
     async def list_nodes(self) -> list[dict[str, Any]]:
         return self.nodes
+
+    async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
+        for node in self.nodes:
+            node.update(self.after_one_question)
+        raise NomadNotFoundError(allocation_id)
 
 
 async def listed(pool: Pool, group: GroupOfTest, node: Node) -> dict[str, Any]:
@@ -247,6 +254,33 @@ async def test_a_node_is_heard_since_it_came_back(
     shown["Status"] = "ready"
     await fence.keep()
     assert await heard_since(pool, node) > first
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "states"), [("ready", ["received"] * 3), ("down", ["received", *["running"] * 2])]
+)
+async def test_a_long_sweep_looks_again_at_who_is_heard(
+    nomad_settings: Settings,
+    pool: Pool,
+    group: GroupOfTest,
+    gateway: NomadGateway,
+    silent: Node,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: str,
+    states: list[str],
+) -> None:
+    """The network of all goes away while it gives up what ran on one that went before."""
+    monkeypatch.setattr(reconciler_module, "_GIVEN_UP_AT_ONCE", 1)
+    jobs = [await run_on(pool, group, silent) for _ in range(3)]
+    other = await make_node(pool, group)
+    await pool.execute("UPDATE nodes SET joined_at = now() - interval '1 hour'")
+    nomad: Any = Listing(gateway, [await listed(pool, group, other)])
+    nomad.after_one_question = {"Status": meanwhile}
+    async with dispatching(nomad_settings, pool, nomad) as active:
+        await active.fence.keep()
+        await hear(pool, other)
+        await active.reconciler.give_up_overdue()
+    assert [(await state_of(pool, job_id))[0] for job_id in sorted(jobs)] == states
 
 
 async def test_a_node_that_joins_again_is_not_heard_until_nomad_has_it(
