@@ -136,11 +136,18 @@ class HostileNode:
         """Nomad's secret of this node, which also opens some of its HTTP API."""
         return (self.folder / "data" / "client" / "secret-id").read_text().strip()
 
-    def start(self, *, pool: str, name: str = "", meta: Mapping[str, str] | None = None) -> None:
-        """Run Nomad's client, as a node of any pool and with any name and meta."""
+    def start(
+        self,
+        *,
+        pool: str,
+        name: str = "",
+        meta: Mapping[str, str] | None = None,
+        node_id: str = "",
+    ) -> None:
+        """Run Nomad's client, as a node of any pool and with any name, meta and id."""
         state = self.folder / "data" / "client"
         state.mkdir(parents=True, exist_ok=True)
-        (state / "client-id").write_text(self.node_id)
+        (state / "client-id").write_text(node_id or self.node_id)
         # It has what jobs need of a node, so that nothing but the fences keeps them from it.
         stage = self.folder / "plugins" / "leruli_stage"
         stage.parent.mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ of an older compute secret, left, drained,     made ineligible; what runs on it 
 of another cluster
 in a pool that is not its group's              made ineligible, and noted
 unknown, or removed                            made ineligible
+of an id that the service gives to nobody      passed over: no parent can name it
 =============================================  ==============================================
 
 It also notes which nodes Nomad hears, and since when: jobs are dispatched to those alone, and a
@@ -33,6 +34,7 @@ import structlog
 
 from leruli_queue.nodes.pools import pool_name
 from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
+from leruli_queue.nomad.names import node_id_of
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries, rows
 
@@ -73,7 +75,12 @@ class Fence:
         """Compare all nodes of the cluster with the database, once."""
         looks_at = asyncio.get_running_loop().time()
         # Nomad first: a node that joins in between is in the database before it can register.
-        listed = {UUID(node["ID"]): node for node in await self._gateway.list_nodes()}
+        # One whose id is none of ours is in no parent's list and gets nothing; it is passed over.
+        listed = {
+            node_id: node
+            for node in await self._gateway.list_nodes()
+            if (node_id := node_id_of(node["ID"]))
+        }
         known = {
             row["id"]: row
             for row in await rows(
@@ -132,7 +139,7 @@ def _judge(known: Any, node: dict[str, Any] | None) -> _Verdict:
         return _Verdict(eligible=eligible, alive=False, trouble=_NOT_HEARD)
     if node["NodePool"] != pool_name(known["token_key_id"]):
         return _Verdict(eligible=False, alive=False, trouble=FOREIGN_POOL)
-    docker = node["Drivers"].get("docker", {})
+    docker = (node["Drivers"] or {}).get("docker")
     # A client that has just started has not looked for Docker yet.
     trouble = _DOCKER_AWAY if docker and not docker.get("Healthy") else None
     return _Verdict(eligible=known["usable"], alive=trouble is None, trouble=trouble)

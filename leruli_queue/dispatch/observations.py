@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from leruli_queue.jobs.attempts import AttemptId
-from leruli_queue.nomad.names import attempt_of_child
+from leruli_queue.nomad.names import attempt_of_child, node_id_of
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,19 @@ class Observation:
 
 
 def observe(allocation: dict[str, Any]) -> Observation | None:
-    """Read an allocation as Nomad's API and event stream have it; None if it is not ours."""
+    """Read an allocation as Nomad's API and event stream have it; None if it is not ours.
+
+    What it says of tasks is a node's word, which any node can forge: nothing of it may raise.
+    """
     attempt = attempt_of_child(allocation.get("JobID", ""))
-    if attempt is None:
+    node_id = node_id_of(allocation.get("NodeID"))
+    if attempt is None or node_id is None:
         return None
     tasks = allocation.get("TaskStates") or {}
     status = allocation.get("ClientStatus")
     return Observation(
         attempt=attempt,
-        node_id=UUID(allocation["NodeID"]),
+        node_id=node_id,
         allocation_id=allocation["ID"],
         create_index=allocation["CreateIndex"],
         running_since=_running_since(tasks.get("main") or {}),
@@ -69,4 +73,4 @@ def _is_dead(allocation: dict[str, Any], tasks: dict[str, Any]) -> bool:
         return True
     # One whose set-up failed, or that was stopped before its node took it, ends without stage-out.
     stopped = status in ("failed", "complete") or allocation.get("DesiredStatus") == "stop"
-    return stopped and not any(task.get("StartedAt") for task in tasks.values())
+    return stopped and not any((task or {}).get("StartedAt") for task in tasks.values())

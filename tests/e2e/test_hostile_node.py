@@ -145,6 +145,28 @@ def test_a_node_that_enters_a_foreign_pool_gets_no_job_there(
     assert [node["nodeid"] for node in honest] == [victim["id"]]
 
 
+def test_a_node_with_an_id_that_is_none_stops_nobody(
+    shared: StackOfTest, hostile: HostileNode, victim: dict[str, str], running: Path
+) -> None:
+    pool = hostile.answer["nomad"]["pool"]
+    no_uuid = uuid4().hex + "abcd"
+    hostile.start(pool=pool, node_id=no_uuid)
+    wait_for(lambda: is_in(shared, no_uuid, pool), seconds=40, what="Nomad takes it all the same")
+    # The reconciler goes on: what an admin says of the honest node still reaches Nomad.
+    admin = {"adminsecret": shared.secrets["admin_secret"], "node": victim["id"]}
+    assert shared.call("group-node-drain", **admin).status_code == 200
+    try:
+        wait_for(
+            lambda: node_in_nomad(shared, victim["id"])["SchedulingEligibility"] == "ineligible",
+            seconds=20,
+            what="the honest node is ineligible",
+        )
+    finally:
+        assert shared.call("group-node-resume", **admin).status_code == 200
+    assert node_in_nomad(shared, no_uuid)["Status"] == "ready"
+    ran_once(shared, running)
+
+
 def test_forged_news_of_a_foreign_allocation_change_nothing(
     shared: StackOfTest, hostile: HostileNode, victim: dict[str, str], running: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from leruli_queue.dispatch.observations import observe
 from leruli_queue.dispatch.reasons import waiting_reason
 from leruli_queue.jobs.attempts import AttemptId
-from leruli_queue.nomad.names import attempt_of_child, attempt_token
+from leruli_queue.nomad.names import attempt_of_child, attempt_token, node_id_of
 
 ATTEMPT = AttemptId(UUID("01a209cb-ee73-712b-b92c-6d318568ce35"), 12)
 CHILD = f"leruli-abc-psi4-1c-0123456789abcdef/dispatch-{attempt_token(ATTEMPT)}-1763924689-1a2b3c4d"
@@ -39,6 +39,21 @@ def test_the_attempt_is_read_back_from_the_id_of_the_child() -> None:
 def test_other_jobs_are_not_ours(job_id: str) -> None:
     assert attempt_of_child(job_id) is None
     assert observe({"ID": "a", "JobID": job_id}) is None
+
+
+@pytest.mark.parametrize(
+    "node_id",
+    ["", None, "a" * 36, "no-uuid", NODE.upper(), NODE.replace("-", ""), f"{NODE}\n"],
+)
+def test_a_node_id_that_the_service_gives_to_nobody_is_passed_over(node_id: str | None) -> None:
+    assert observe(BARE | {"NodeID": node_id}) is None
+    assert node_id_of(node_id) is None
+
+
+def test_a_task_of_which_nothing_is_said_is_none() -> None:
+    seen = observe(BARE | {"ClientStatus": "failed", "TaskStates": {"main": None}})
+    assert seen is not None
+    assert seen.dead
 
 
 def test_a_running_main_task_is_running() -> None:
