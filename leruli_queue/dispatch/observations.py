@@ -7,7 +7,7 @@ is also what a stopped or lost allocation ends as.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +24,7 @@ class Observation:
     allocation_id: str
     # Grows with each allocation that Nomad makes.
     create_index: int
+    # By the node's own word and clock: note_running bounds it.
     running_since: datetime | None
     # Nothing of it will run any more: stage-out is over, or never will be.
     dead: bool
@@ -59,9 +60,12 @@ def observe(allocation: dict[str, Any]) -> Observation | None:
 
 def _running_since(main: dict[str, Any]) -> datetime | None:
     # A task that ended between two looks was running as well.
-    if main.get("State") not in ("running", "dead") or not main.get("StartedAt"):
+    if main.get("State") not in ("running", "dead"):
         return None
-    started = datetime.fromisoformat(main["StartedAt"])
+    try:
+        started = datetime.fromisoformat(main.get("StartedAt", "")).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
     return started if started.year > 1 else None  # Go's zero time
 
 

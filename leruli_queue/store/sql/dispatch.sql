@@ -148,17 +148,20 @@ WHERE cluster = :cluster AND last_used_at < now() - make_interval(secs => :idle_
 DELETE FROM nomad_parents WHERE id = :id AND cluster = :cluster;
 
 -- name: note_running!
--- From Nomad's events: the commands of these attempts run.
+-- From Nomad's events: the commands of these attempts run. Since when is a node's word, which any node
+-- can forge, and what a node holds is believed for so long from there (overdue_attempts). So not before
+-- leave to start, nor later than now.
 WITH seen AS (
     SELECT * FROM unnest(:job_ids::uuid[], :numbers::int[], :node_ids::uuid[],
                          :times::timestamptz[])
         AS t (job_id, number, node_id, at)
 ), noted AS (
-    UPDATE attempts a SET running_at = coalesce(a.running_at, s.at)
+    UPDATE attempts a
+    SET running_at = coalesce(a.running_at, least(greatest(s.at, a.started_at), now()))
     FROM seen s
     WHERE a.job_id = s.job_id AND a.number = s.number AND a.node_id = s.node_id
 )
-UPDATE jobs j SET state = 'running', running_at = s.at
+UPDATE jobs j SET state = 'running', running_at = least(greatest(s.at, j.started_at), now())
 FROM seen s
 WHERE j.id = s.job_id AND j.attempt = s.number AND j.state = 'submitted'
   AND j.started_at IS NOT NULL AND j.node_id = s.node_id;

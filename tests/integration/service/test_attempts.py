@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -223,6 +224,24 @@ async def test_a_failed_task_is_the_end_of_an_attempt_without_leave_to_start(
     await start_attempt(pool, node, attempt, KEY)
     await note_observations(pool, [seen])
     assert await pool.fetchval(over) is False
+
+
+@pytest.mark.parametrize("told", [datetime(year, 1, 1, tzinfo=UTC) for year in (2, 2020, 9999)])
+async def test_no_command_began_before_leave_to_start_or_begins_later_than_now(
+    pool: Pool, node: Node, attempt: AttemptId, told: datetime
+) -> None:
+    """Any node can tell Nomad so of any allocation; a real one has no moment in which to do it."""
+    await start_attempt(pool, node, attempt, KEY)
+    await pool.execute("UPDATE jobs SET started_at = now() - interval '1 hour'")
+    await pool.execute("UPDATE attempts SET started_at = now() - interval '1 hour'")
+    seen = Observation(attempt, node.id, "a1", 1, told, dead=False, failed=False, silent=False)
+    await note_observations(pool, [seen])
+    for table in ("jobs", "attempts"):
+        noted = await pool.fetchrow(
+            f"SELECT running_at, started_at, now() FROM {table}"  # noqa: S608
+        )
+        assert noted["started_at"] <= noted["running_at"] <= noted["now"]
+    assert (await state_of(pool, attempt.job_id))[0] == "running"
 
 
 async def test_a_node_of_another_group_learns_nothing(pool: Pool, attempt: AttemptId) -> None:

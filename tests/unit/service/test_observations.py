@@ -112,6 +112,26 @@ def test_a_main_task_that_never_started_has_go_zero_time() -> None:
     assert seen.running_since is None
 
 
+@pytest.mark.parametrize(
+    "started_at",
+    [
+        None,
+        "",
+        "garbage",
+        "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+        "2026-13-45T99:00:00Z",
+        17,
+    ],
+)
+def test_a_start_that_is_no_time_is_none(started_at: object) -> None:
+    for main in ({"State": "running", "StartedAt": started_at}, {"State": "running"}):
+        seen = observe(allocation("running", main=main))
+        assert seen is not None
+        assert seen.running_since is None
+
+
 def test_why_an_attempt_waits() -> None:
     def evaluation(**metric: Any) -> dict[str, Any]:
         return {"FailedTGAllocs": {"calculation": metric}}
