@@ -196,6 +196,13 @@ class Settings(BaseSettings):
         description="Seconds after the end of an allocation in which its receipt has to come; "
         "then the attempt is given up and the job runs again.",
     )
+    start_grace_s: float = Field(
+        900.0,
+        gt=0,
+        description="Seconds that a node has to ask for leave to start what was placed on it; then "
+        "the job is dispatched anew. More than an agent tries to ask "
+        "(LERULI_NODE_PATIENCE_SECONDS).",
+    )
     node_silence_s: float = Field(
         80.0,
         ge=0,

@@ -33,7 +33,7 @@ _LOOKS: tuple[tuple[str, dict[str, Any], float], ...] = (
     (
         "overdue_attempts",
         _CLUSTER
-        | {"receipt_grace_s": 900.0, "node_silence_s": 80.0}
+        | {"receipt_grace_s": 900.0, "start_grace_s": 900.0, "node_silence_s": 80.0}
         | {"after": UUID(int=0), "limit": 500},
         0.5,
     ),

@@ -13,6 +13,8 @@ waiting, for nodes that are not the group's now    given back: dispatched again 
 waiting, too large for every living node           given back: waits in the backlog for a larger one
 a large job waits, and smaller ones do not         a node is kept for it
 not in flight / alive in Nomad                     stopped there
+placed, and its node does not ask for leave to     given up
+start it for the grace time
 over in Nomad, no receipt for the grace time,      given up
 and its node does not say that it holds it
 on a node that is silent for too long, in Nomad    asked once more; then given up and stopped;
@@ -146,7 +148,7 @@ class Reconciler:
         )
 
     async def give_up_overdue(self) -> None:
-        """Give up attempts without a receipt, and those on nodes that are silent for too long.
+        """Give up attempts without a receipt or a beginning, and those on silent nodes.
 
         So many at a time: of tens of thousands Nomad is asked for minutes, and nodes come back
         meanwhile, or go, so that nothing is given up on what was known at the beginning.
@@ -166,6 +168,7 @@ class Reconciler:
                 self._pool,
                 cluster=self._cluster,
                 receipt_grace_s=self._settings.receipt_grace_s,
+                start_grace_s=self._settings.start_grace_s,
                 node_silence_s=self._settings.node_silence_s,
                 after=after,
                 limit=_GIVEN_UP_AT_ONCE,

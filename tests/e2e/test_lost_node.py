@@ -15,6 +15,7 @@ from e2e_world import GATED, StackOfTest, another_node, running_stack, wait_for
 SETTINGS = {
     "LERULI_QUEUE_NODE_REPORT_S": "1",
     "LERULI_QUEUE_NODE_SILENCE_S": "5",
+    "LERULI_QUEUE_START_GRACE_S": "8",
     "LERULI_QUEUE_RETRY_DELAY_S": "1",
     "LERULI_NODE_GRACE_SECONDS": "2",
 }
@@ -73,7 +74,7 @@ def wait_until_it_waits(stack: StackOfTest, folder: Path) -> None:
 
     def has_waited() -> bool:
         state, reason = stack.status(folder)
-        assert state == "running"
+        assert state == "running", reason
         if not (reason or "").startswith("its node does not answer, and no other machine"):
             return False
         [found] = stack.fetch(
@@ -83,8 +84,8 @@ def wait_until_it_waits(stack: StackOfTest, folder: Path) -> None:
         )
         return bool(found["long"])
 
-    # Nomad notices within 30 s.
-    wait_for(has_waited, seconds=60, what="it waits for its node")
+    # Nomad notices within 30 s, and what joined a minute ago is taken for alive.
+    wait_for(has_waited, seconds=90, what="it waits for its node")
 
 
 def test_what_runs_on_the_only_node_goes_on_when_that_is_back(
@@ -95,13 +96,40 @@ def test_what_runs_on_the_only_node_goes_on_when_that_is_back(
     own_stack.wait_for_state(folder, "running")
     with frozen(own_stack):
         wait_until_it_waits(own_stack, folder)
-    wait_for(
-        lambda: own_stack.status(folder) == ("running", None), seconds=60, what="it goes on"
-    )
+    wait_for(lambda: own_stack.status(folder) == ("running", None), seconds=60, what="it goes on")
     assert own_stack.end_gated(folder) == ("completed", None)
     assert attempts_of(own_stack, folder) == [(1, "ended", True)]
     own_stack.get(folder)
     assert (folder / "log").read_text() == "begun\ndone\n"
+
+
+def test_a_job_does_not_stay_with_an_agent_that_hangs(own_stack: StackOfTest, folder: Path) -> None:
+    """Its Nomad goes on, so the job is placed there."""
+    agent = own_stack.pid_of("node")
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        own_stack.submit(folder, "true")
+        wait_for(
+            lambda: (
+                own_stack.fetch(
+                    "SELECT FROM attempts WHERE job_id = $1::uuid AND number = 1 "
+                    "AND started_at IS NULL AND allocation_id IS NOT NULL "
+                    "AND message = 'its node did not begin with it'",
+                    job_of(folder),
+                )
+                != []
+            ),
+            seconds=60,
+            what="the attempt is given up",
+        )
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    assert own_stack.end(folder) == ("completed", None)
+    [job] = own_stack.fetch(
+        "SELECT attempt, lost_attempts FROM jobs WHERE id = $1::uuid", job_of(folder)
+    )
+    assert job["attempt"] > 1
+    assert job["lost_attempts"] == 0
 
 
 def test_a_node_that_was_frozen_brings_nothing_of_what_was_given_up(

@@ -167,12 +167,14 @@ WHERE j.id = s.job_id AND j.attempt = s.number AND j.state = 'submitted'
   AND j.started_at IS NOT NULL AND j.node_id = s.node_id;
 
 -- name: note_allocations!
--- From Nomad's events and lists: which allocation an attempt has, whether its stage-out is over
--- (or, without leave to start, any task failed: nothing else will come of it), and whether its node
--- is silent. Nomad can have placed a child twice; once an attempt has leave to
+-- From Nomad's events and lists: which allocation an attempt has and since when that is known, whether
+-- its stage-out is over (or, without leave to start, any task failed: nothing else will come of it), and
+-- whether its node is silent. Nomad can have placed a child twice; once an attempt has leave to
 -- start on a node, only its allocation there counts.
 UPDATE attempts a
 SET allocation_id = s.allocation_id,
+    placed_at = CASE WHEN a.allocation_id = s.allocation_id THEN coalesce(a.placed_at, now())
+                     ELSE now() END,
     waiting_reason = NULL,
     allocation_dead_at = CASE WHEN s.dead OR (s.failed AND a.started_at IS NULL)
                               THEN coalesce(a.allocation_dead_at, now()) END,
@@ -182,7 +184,7 @@ FROM unnest(:job_ids::uuid[], :numbers::int[], :node_ids::uuid[], :allocation_id
     AS s (job_id, number, node_id, allocation_id, dead, failed, silent)
 WHERE a.job_id = s.job_id AND a.number = s.number AND a.ended_at IS NULL
   AND (a.node_id IS NULL OR a.node_id = s.node_id)
-  AND (a.allocation_id IS DISTINCT FROM s.allocation_id
+  AND (a.allocation_id IS DISTINCT FROM s.allocation_id OR a.placed_at IS NULL
        OR (a.allocation_dead_at IS NOT NULL) <> (s.dead OR (s.failed AND a.started_at IS NULL))
        OR (a.silent_since IS NOT NULL) <> s.silent
        OR a.waiting_reason IS NOT NULL);
@@ -230,8 +232,8 @@ WHERE a.job_id = s.job_id AND a.number = s.number;
 
 -- name: overdue_attempts
 -- Over in Nomad without a receipt for the whole grace, or on a node that is silent there for too
--- long. Not so while the node itself tells us otherwise: it uploads, or reports that it holds the
--- attempt. Then it is only Nomad that does not hear it, or another node told Nomad a lie. Its word
+-- long, or on one that does not ask for leave to start it. Not so while the node itself tells us
+-- otherwise: it uploads, or reports that it holds the attempt. Then it is only Nomad that does not hear it, or another node told Nomad a lie. Its word
 -- is good for as long as the job may take: a node ends what is over its time limit. Nor so, of a
 -- silent node, where giving up would gain nothing: it was started, nobody wants it cancelled, and no
 -- node that is large enough has been heard for as long. (By size, of which there are few: when a whole
@@ -249,7 +251,9 @@ WITH heard AS MATERIALIZED (
     WHERE j.state IN ('submitted', 'running') AND a.ended_at IS NULL AND a.cluster = :cluster
       AND j.id > :after
       AND (a.allocation_dead_at < now() - make_interval(secs => :receipt_grace_s)
-           OR (a.allocation_dead_at IS NOT NULL AND j.started_at IS NULL)
+           OR (j.started_at IS NULL
+               AND (a.allocation_dead_at IS NOT NULL
+                    OR a.placed_at < now() - make_interval(secs => :start_grace_s)))
            OR a.silent_since < now() - make_interval(secs => :node_silence_s))
       AND (a.silent_since IS NULL OR j.started_at IS NULL OR j.cancel_requested_at IS NOT NULL
            OR EXISTS (SELECT 1 FROM heard h

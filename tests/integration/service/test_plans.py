@@ -125,7 +125,8 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "attempts_in_flight": CLUSTER,
     "attempts_without_a_place": CLUSTER,
     "overdue_attempts": CLUSTER
-    | {"receipt_grace_s": 60.0, "node_silence_s": 60.0, "after": FIRST, "limit": 500},
+    | {"receipt_grace_s": 60.0, "start_grace_s": 60.0, "node_silence_s": 60.0}
+    | {"after": FIRST, "limit": 500},
     "note_unheard": CLUSTER | {"node_ids": [NODE]},
     "note_gone": ATTEMPTS,
     "give_up_attempts": ATTEMPTS

@@ -10,6 +10,8 @@ from dispatch_world import Dispatching, children_of, dispatching, stop_child, un
 from service_world import GroupOfTest, hear, make_jobs, make_node, make_user, state_of
 
 from leruli_queue.access.authenticate import Node
+from leruli_queue.dispatch.notes import note_observations
+from leruli_queue.dispatch.observations import observe
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.cancel import cancel_job
 from leruli_queue.nomad.gateway import NomadGateway
@@ -136,6 +138,30 @@ async def test_a_failed_command_on_a_node_that_nomad_does_not_hear_is_given_up(
         "received",
         "its node does not answer; it will run again",
     )
+
+
+async def test_what_a_node_does_not_begin_with_is_given_to_another(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
+) -> None:
+    [job_id] = await make_jobs(pool, group, 1)
+    there = PlacedThere(gateway, job_id, node, ClientStatus="pending")
+    async with dispatching(nomad_settings, pool, gateway) as active:
+        await active.feeder.feed_once()
+        for allocation_id in ("a1", "a2"):
+            seen = observe(await there.read_allocation(allocation_id))
+            assert seen is not None
+            await note_observations(pool, [seen])
+            await active.reconciler.give_up_overdue()
+            assert (await state_of(pool, job_id))[0] == "submitted"
+            # Nomad can place it anew, and then it has all of the time once more.
+            await pool.execute("UPDATE attempts SET placed_at = now() - interval '1 hour'")
+        await note_observations(pool, [seen])
+        await active.reconciler.give_up_overdue()
+    assert await state_of(pool, job_id) == (
+        "received",
+        "its node did not begin with it; it will run again",
+    )
+    assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
 
 
 async def test_a_silent_node_that_still_uploads_keeps_its_attempt(
