@@ -150,8 +150,8 @@ class Reconciler:
     async def give_up_overdue(self) -> None:
         """Give up attempts without a receipt or a beginning, and those on silent nodes.
 
-        So many at a time: of tens of thousands Nomad is asked for minutes, and nodes come back
-        meanwhile, or go, so that nothing is given up on what was known at the beginning.
+        So many at a time: while Nomad is asked about thousands, nodes come back or go, and nothing
+        is to be given up on what was known at the beginning.
         """
         after = _BEFORE_ALL
         while found := await self._overdue(after):
