@@ -304,8 +304,7 @@ async def test_what_is_given_in_lists_is_gone_through_once(filled: Connection) -
     """Such a list is in no table whose reads are counted; each step of the plan counts its rows."""
     offenders = {}
     for name, arguments in STATEMENTS.items():
-        # Of those that a node holds there are few.
-        if "job_ids" not in arguments or name == "attempts_not_held":
+        if "job_ids" not in arguments:
             continue
         order = queries.driver_adapter.var_sorted[name]
         trial = filled.transaction()
