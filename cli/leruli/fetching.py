@@ -88,13 +88,38 @@ def fetch(
     return fetched
 
 
-def _place(root: Path, name: str) -> Path:
-    """Where an object belongs under `root`, its parent folders made; raises RefusedError."""
+def not_here(items: list[StoredObject], directory: str) -> list[str]:
+    """Return the names of those of `items` that a folder does not hold, by name and size.
+
+    Nothing in the folder is changed, and no file is read.
+    """
+    root = Path(directory)
+    return [item.name for item in items if not _is_here(root, item)]
+
+
+def _is_here(root: Path, item: StoredObject) -> bool:
+    try:
+        path = root.joinpath(*_parts(item.name))
+        if item.name.endswith("/"):
+            return path.is_dir()
+        return path.is_file() and path.stat().st_size == item.size
+    except (RefusedError, OSError):
+        return False
+
+
+def _parts(name: str) -> list[str]:
+    """Return the parts of an object's name as a path below the folder; raises RefusedError."""
     parts = name.rstrip("/").split("/")
     if name.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\0" in name:
         raise RefusedError("The name leads out of the folder.")
     if name in _OWN:
         raise RefusedError("It would replace a file that the client needs.")
+    return parts
+
+
+def _place(root: Path, name: str) -> Path:
+    """Where an object belongs under `root`, its parent folders made; raises RefusedError."""
+    parts = _parts(name)
     folder = root
     for part in parts if name.endswith("/") else parts[:-1]:
         folder = folder / part

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from leruli.api import BULK_LIMIT, JobState
 from leruli.batch import STORAGE_FAILURES
-from leruli.errors import LeruliError, StorageAwayError, UnknownCallError
-from leruli.fetching import Fetched, fetch, select_results
+from leruli.errors import LeruliError, RefusedError, StorageAwayError, UnknownCallError
+from leruli.fetching import Fetched, fetch, not_here, select_results
 from leruli.jobfolder import JobFolder
 from leruli.purging import purge
 from leruli.recovery import Find, recall
@@ -25,8 +24,8 @@ _Result = TypeVar("_Result")
 #: Threads that fetch or purge.
 WORKERS = 8
 
-# What every job that was run leaves, and task-get brings into its folder.
-_LOG = "joblog.txt"
+# Names that are told of results that were not fetched.
+_MOST_NAMES = 3
 
 #: Said of a folder without a job.
 NOT_SUBMITTED = "not submitted"
@@ -144,37 +143,65 @@ def fetch_folders(
 def purge_folders(
     store: Store,
     folders: Sequence[FolderJob],
+    journal: JournalView,
     *,
     force: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Tally:
     """Purge the buckets of all jobs that are over.
 
-    Not of one that completed while its log is not in the folder: its results were not fetched. With
-    `force` all buckets are purged, whatever state their jobs are in.
+    Not of one that completed and was not fetched, nor of any that was fetched only in part. It was
+    fetched if the journal says so, or if its folder holds all of its results. With `force` all
+    buckets are purged, whatever state their jobs are in.
     """
     tally = Tally()
 
     def why_not(one: FolderJob) -> str | None:
-        if one.bucket is None:
-            return "purged before"
-        if force or one.state is None or one.state.status != "completed":
-            return None
-        return None if Path(one.directory, _LOG).exists() else "completed, but not fetched"
+        return "purged before" if one.bucket is None else None
 
-    def work(one: FolderJob, proceed: Callable[[int], None]) -> None:
+    def work(one: FolderJob, proceed: Callable[[int], None]) -> str | None:
         proceed(0)
+        if not force and journal.record(one.directory).fetched_job != one.jobid:
+            why = _why_keep(store, one)
+            if why is not None:
+                return why
         purge(store, str(one.bucket))
         JobFolder(one.directory).forget_bucket(str(one.bucket))
+        return None
 
     chosen = _choose(folders, tally, why_not, advance, force=force)
     for one, outcome in _until_away(chosen, work, tally):
         advance(1)
         if isinstance(outcome, LeruliError):
             tally.failed[one.directory] = str(outcome)
+        elif outcome is not None:
+            tally.skipped[one.directory] = outcome
         else:
             tally.done.append(one.directory)
     return tally
+
+
+def _why_keep(store: Store, one: FolderJob) -> str | None:
+    """Say in a few words why a bucket has to stay: it holds what nobody has fetched.
+
+    Returns None if it may go. Raises RefusedError if some of the results are in the folder and some
+    are not: whoever began to fetch them wants the rest too.
+    """
+    results = select_results(store, str(one.bucket))
+    absent = not_here(results, one.directory)
+    if not absent:
+        return None
+    if len(absent) == len(results):
+        completed = one.state is not None and one.state.status == "completed"
+        return "completed, but not fetched" if completed else None
+    names = ", ".join(absent[:_MOST_NAMES])
+    more = len(absent) - _MOST_NAMES
+    names += f" and {more} more" if more > 0 else ""
+    raise RefusedError(
+        "Its results were fetched only in part, so its bucket stays. The folder does not have "
+        f"{names} as the storage does. Fetch them with `leruli task-get`, or purge all the same "
+        "with --force."
+    )
 
 
 def _until_away(

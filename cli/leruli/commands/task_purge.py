@@ -32,7 +32,8 @@ def command(
 
     Of the current folder's job, of --job JOBID, or of JOBID with BUCKET. Refused while the job is
     not over. What was downloaded stays. Nothing is asked. task-prune is the same command. With
-    --batch, the jobs of many folders; one that completed is passed over until it was fetched.
+    --batch, the jobs of many folders; one that completed is passed over until it was fetched, and
+    one that was fetched only in part is told.
     """
     refuse_with_batch(batch, job=job, jobid=jobid)
     if batch is not None:
@@ -80,7 +81,7 @@ def _many(out: Output, batch: str, *, force: bool) -> int:
         "Purging", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
     ) as advance:
         store = Store(storage_settings, connections=WORKERS)
-        tally = purge_folders(store, folders, force=force, advance=advance)
+        tally = purge_folders(store, folders, journal, force=force, advance=advance)
     return tell(out, "Purged", tally, {})
 
 

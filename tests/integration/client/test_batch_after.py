@@ -37,6 +37,12 @@ def put_results(store, folders):
         store.put(bucket, "out/energy", b"-76.0\n")
 
 
+def fetch_by_hand(folder):
+    (folder / "joblog.txt").write_text(folder.name)
+    (folder / "out").mkdir()
+    (folder / "out" / "energy").write_text("-76.0\n")
+
+
 def test_results_are_fetched_once(real, cases, queue, group, submitted, store):
     ended, waiting = submitted[:4], submitted[4:]
     set_states(queue, group, "completed", ended[:3])
@@ -130,7 +136,7 @@ def test_a_batch_is_purged_as_far_as_it_is_over_and_fetched(
     set_states(queue, group, "failed", submitted[4:6])
     put_results(store, submitted[:6])
     for folder in submitted[:3]:
-        (folder / "joblog.txt").write_text("fetched by hand")
+        fetch_by_hand(folder)
 
     done = real("task-purge", "--batch", "case-*", "--json")
 
@@ -145,6 +151,37 @@ def test_a_batch_is_purged_as_far_as_it_is_over_and_fetched(
     assert not (submitted[0] / "leruli.bucket").exists()
     assert real("task-purge", "--force", "--batch", "case-*").returncode == 0
     assert not any(store.has_bucket(bucket) for bucket in buckets)
+
+
+def test_what_was_fetched_in_part_is_not_purged(real, cases, queue, group, submitted, store):
+    buckets = [(folder / "leruli.bucket").read_text().strip() for folder in submitted[:5]]
+    set_states(queue, group, "completed", submitted[:2])
+    set_states(queue, group, "failed", submitted[2:4])
+    put_results(store, submitted[:5])
+    for folder in submitted[1:3]:
+        (folder / "out").write_text("a file where a folder should be")
+    assert real("task-get", "--batch", "case-*").returncode == 1
+    (submitted[0] / "joblog.txt").write_text("changed since it was fetched")
+    set_states(queue, group, "completed", submitted[4:5])
+    fetch_by_hand(submitted[4])
+    (submitted[4] / "out" / "energy").write_text("cut short")
+
+    done = real("task-purge", "--batch", "case-*", "--json")
+
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    assert sorted(document["purged"]) == ["case-000", "case-003"]
+    assert sorted(document["failed"]) == ["case-001", "case-002", "case-004"]
+    assert "Not purged: case-001: Its results were fetched only in part" in done.stderr
+    assert "does not have out/energy as the storage does" in done.stderr
+    assert [store.has_bucket(bucket) for bucket in buckets] == [False, True, True, False, True]
+
+    for folder in submitted[1:3]:
+        (folder / "out").unlink()
+    assert real("task-get", "--batch", "case-*").returncode == 0
+    done = real("task-purge", "--batch", "case-*", "--json")
+    assert done.returncode == 0, done.stderr
+    assert sorted(json.loads(done.stdout)["purged"]) == ["case-001", "case-002", "case-004"]
 
 
 def test_failed_jobs_are_submitted_again_with_their_history(
