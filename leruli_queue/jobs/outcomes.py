@@ -30,6 +30,8 @@ class Outcome(StrEnum):
 PLATFORM_FAILURES = frozenset({Outcome.UPLOAD_FAILED, Outcome.NODE_TROUBLE})
 """Outcomes that count as a lost attempt; the job goes back to the queue."""
 
+_NOT_BEGUN = frozenset({Outcome.IMAGE_UNKNOWN, Outcome.IMAGE_BROKEN, Outcome.INPUT_BROKEN})
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -77,7 +79,7 @@ def judge(
     if outcome is Outcome.ENDED and receipt.exit_code == 0:
         return Verdict(JobState.COMPLETED, receipt.message)
     if cancel_requested:
-        return Verdict(JobState.CANCELLED, "cancelled while it ran; output up to then was uploaded")
+        return Verdict(JobState.CANCELLED, _cancellation(receipt))
     if outcome is Outcome.STOPPED:
         if stop_expected:
             why = "its node was taken out of service; it will run again"
@@ -85,8 +87,7 @@ def judge(
         why = "it was ended by a TERM signal from outside"
         return Verdict(JobState.RECEIVED, why, counts_as_lost=True)
     if outcome in PLATFORM_FAILURES:
-        why = receipt.message or _PLATFORM_SENTENCES[outcome]
-        return Verdict(JobState.RECEIVED, why, counts_as_lost=True)
+        return Verdict(JobState.RECEIVED, _platform_failure(receipt), counts_as_lost=True)
     return Verdict(JobState.FAILED, _failure(receipt, limits))
 
 
@@ -94,6 +95,21 @@ _PLATFORM_SENTENCES = {
     Outcome.UPLOAD_FAILED: "the object storage did not take the output",
     Outcome.NODE_TROUBLE: "the node could not run it",
 }
+
+
+def _platform_failure(receipt: Receipt) -> str:
+    return receipt.message or _PLATFORM_SENTENCES[receipt.outcome]
+
+
+def _cancellation(receipt: Receipt) -> str:
+    """Return the sentence for a cancelled job: whether it ran, and whether there is output."""
+    if receipt.outcome in _NOT_BEGUN:
+        return "cancelled before it ran"
+    if receipt.uploaded_files is not None:
+        return "cancelled while it ran; output up to then was uploaded"
+    if receipt.outcome in PLATFORM_FAILURES:
+        return f"cancelled; {_platform_failure(receipt)}, so output may be missing"
+    return "cancelled; no output was uploaded"
 
 
 def _failure(receipt: Receipt, limits: Limits) -> str:

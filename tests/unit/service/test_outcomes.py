@@ -49,6 +49,45 @@ def test_a_cancelled_job_is_cancelled_however_its_attempt_ended(outcome: Outcome
     assert verdict.state is JobState.CANCELLED
 
 
+@pytest.mark.parametrize("stop_expected", [False, True])
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_cancelled_job_is_not_said_to_run_again_or_to_wait(
+    outcome: Outcome, stop_expected: bool
+) -> None:
+    receipt = Receipt(outcome, exit_code=143)
+    verdict = judge(receipt, LIMITS, cancel_requested=True, stop_expected=stop_expected)
+    assert verdict.reason is not None
+    assert verdict.reason.startswith("cancelled")
+    assert "again" not in verdict.reason
+    assert "wait" not in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("receipt", "reason"),
+    [
+        (
+            Receipt(Outcome.STOPPED, 143, uploaded_files=2),
+            "cancelled while it ran; output up to then was uploaded",
+        ),
+        (Receipt(Outcome.STOPPED, 143), "cancelled; no output was uploaded"),
+        (Receipt(Outcome.IMAGE_UNKNOWN), "cancelled before it ran"),
+        (
+            Receipt(Outcome.UPLOAD_FAILED),
+            "cancelled; the object storage did not take the output, so output may be missing",
+        ),
+        (
+            Receipt(Outcome.NODE_TROUBLE, message="Docker is down"),
+            "cancelled; Docker is down, so output may be missing",
+        ),
+    ],
+)
+def test_a_cancelled_job_is_not_promised_output_that_there_is_not(
+    receipt: Receipt, reason: str
+) -> None:
+    verdict = judge(receipt, LIMITS, cancel_requested=True, stop_expected=True)
+    assert verdict.reason == reason
+
+
 def test_a_command_that_was_done_before_its_cancellation_is_completed() -> None:
     verdict = judge(Receipt(Outcome.ENDED, 0), LIMITS, cancel_requested=True, stop_expected=True)
     assert verdict.state is JobState.COMPLETED
