@@ -15,6 +15,8 @@ setup/tools.sh
 ensure_docker
 images/build.sh leruli-test leruli-test-user psi4
 pytest=("$VENV/bin/python" -m pytest)
+# The tests start hundreds of processes of ours, each of which would compile our modules anew.
+unset PYTHONDONTWRITEBYTECODE
 
 # small_tests and stacks: file by file side by side, in the order of tests/conftest.py.
 beside() { "${pytest[@]}" --dist loadfile --no-loadscope-reorder "$@"; }

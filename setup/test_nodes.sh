@@ -15,5 +15,7 @@ setup/tools.sh
 setup/dist.sh
 ensure_docker
 images/build.sh leruli-test
+# As in setup/test.sh.
+unset PYTHONDONTWRITEBYTECODE
 say "pytest tests/nodes"
 exec "$VENV/bin/python" -m pytest -p no:cacheprovider tests/nodes "$@"
