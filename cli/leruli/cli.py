@@ -10,20 +10,22 @@ import click
 
 from leruli import settings
 from leruli._version import __version__
-from leruli.commands import (
-    group,
-    list_codes,
-    publish_code,
-    task_bucket,
-    task_cancel,
-    task_get,
-    task_list,
-    task_purge,
-    task_resubmit,
-    task_status,
-    task_submit,
-)
+from leruli.commands._lazy import LazyGroup
 from leruli.output import Output
+
+_VERBS = (
+    "task-submit",
+    "task-resubmit",
+    "task-status",
+    "task-list",
+    "task-get",
+    "task-cancel",
+    "task-purge",
+    "task-bucket",
+    "publish-code",
+    "list-codes",
+    "group",
+)
 
 _EPILOG = """\b
 Settings, from the environment:
@@ -40,7 +42,7 @@ Exit codes:
 """
 
 
-class _Group(click.Group):
+class _Group(LazyGroup):
     """The verbs, with second names for some that help does not list."""
 
     second_names = {  # noqa: RUF012
@@ -55,6 +57,8 @@ class _Group(click.Group):
 
 @click.group(
     cls=_Group,
+    package="leruli.commands",
+    verbs=_VERBS,
     epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -73,22 +77,6 @@ def cli(ctx: click.Context) -> None:
         if absent:
             click.echo("\n" + settings.explain_missing(absent), err=True)
             ctx.exit(3)
-
-
-for verb in (
-    task_submit.command,
-    task_resubmit.command,
-    task_status.command,
-    task_list.command,
-    task_get.command,
-    task_cancel.command,
-    task_purge.command,
-    task_bucket.command,
-    publish_code.command,
-    list_codes.command,
-    group.command,
-):
-    cli.add_command(verb)
 
 
 def main() -> None:

@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import urllib3
-from minio import Minio
-from minio.deleteobjects import DeleteObject
-from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
+from leruli.deferred import deferred
 from leruli.errors import BucketMissingError, LeruliError, StorageAwayError, StorageError
 from leruli.patience import Patience
 from leruli.quickput import QuickPut
 from leruli.settings import StorageSettings
 from leruli.trust import tls_context
+
+with deferred("minio.crypto", "decrypt", "encrypt"):
+    from minio import Minio
+    from minio.deleteobjects import DeleteObject
+    from minio.error import MinioException, S3Error
 
 MIB = 1024 * 1024
 

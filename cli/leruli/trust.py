@@ -20,7 +20,7 @@ def tls_context(*, secure: bool) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if secure:
-        import certifi  # comes with httpx and with minio
+        import certifi  # comes with minio
 
         context.load_verify_locations(certifi.where())
         with contextlib.suppress(OSError):

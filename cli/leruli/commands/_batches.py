@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from leruli.commands._submission import tell_failures
 from leruli.output import Output
 
 if TYPE_CHECKING:
     from leruli.manyjobs import Tally
 
 _Body = TypeVar("_Body", bound=Callable[..., Any])
+
+
+# Failures told one by one on the terminal; --json has them all.
+_MOST_FAILURES = 20
 
 
 def batch_option(body: _Body) -> _Body:
@@ -56,6 +59,14 @@ def tell(out: Output, verb: str, tally: Tally, more: Mapping[str, Any], detail: 
         {verb.lower(): tally.done, "skipped": tally.skipped, "failed": tally.failed, **more},
     )
     return 1 if tally.failed else 0
+
+
+def tell_failures(out: Output, what: str, failed: dict[str, str]) -> None:
+    """Complain of the first failures one by one, and of how many more there are."""
+    for name, why in list(failed.items())[:_MOST_FAILURES]:
+        out.complaint(f"{what}: {name}: {why}")
+    if len(failed) > _MOST_FAILURES:
+        out.complaint(f"... and {len(failed) - _MOST_FAILURES} more; --json lists them all.")
 
 
 def _counted(reasons: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from leruli import settings
+from leruli.commands._batches import tell_failures
 from leruli.jobfolder import JOB_FILE
 from leruli.output import Output
 from leruli.progress import progress
@@ -34,9 +35,6 @@ NOTHING_IS_LOST = (
 )
 
 _AT_LEAST_ONE = click.IntRange(min=1)
-
-# Failures told one by one on the terminal; --json has them all.
-_MOST_FAILURES = 20
 
 
 class RunCommand(click.Command):
@@ -194,11 +192,3 @@ def _tell(out: Output, report: BatchReport) -> None:
             "seconds": round(report.seconds, 3),
         },
     )
-
-
-def tell_failures(out: Output, what: str, failed: dict[str, str]) -> None:
-    """Complain of the first failures one by one, and of how many more there are."""
-    for name, why in list(failed.items())[:_MOST_FAILURES]:
-        out.complaint(f"{what}: {name}: {why}")
-    if len(failed) > _MOST_FAILURES:
-        out.complaint(f"... and {len(failed) - _MOST_FAILURES} more; --json lists them all.")

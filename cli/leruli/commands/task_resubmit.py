@@ -5,14 +5,13 @@ from __future__ import annotations
 import click
 
 from leruli import settings
-from leruli.commands._batches import tell_skipped
+from leruli.commands._batches import tell_failures, tell_skipped
 from leruli.commands._common import HERE, verb
 from leruli.commands._submission import (
     NOTHING_IS_LOST,
     RunCommand,
     submit_folders,
     submit_prepared,
-    tell_failures,
     what_to_run,
 )
 from leruli.errors import RefusedError

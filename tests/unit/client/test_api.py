@@ -1,11 +1,13 @@
-"""How answers become results and errors; the transport is httpx's own mock."""
+"""How answers become results and errors; what goes over the network is a fake."""
 
 import email.utils
+import io
 import json
 import time
 
-import httpx
 import pytest
+import urllib3
+from urllib3.exceptions import NewConnectionError, ProtocolError, ReadTimeoutError, SSLError
 
 from leruli import api, connection
 from leruli.errors import (
@@ -21,16 +23,35 @@ from leruli.settings import ServiceSettings
 JOB = api.JobRequest("bucket", "psi4", "1.5", 1, 4000, 60)
 
 
+class FakePool:
+    """A FAKE of urllib3's connections: a function answers what would be sent."""
+
+    def __init__(self, handler):
+        self.handler = handler
+
+    def request(self, method, url, body, redirect):
+        assert (method, redirect) == ("POST", False)
+        assert url.startswith("http://queue.test/v22_1/")
+        return self.handler(json.loads(body))
+
+
 def service(handler, patience=0.0):
     made = api.Service(ServiceSettings("http://queue.test", "secret", patience))
-    made._connection._client = httpx.Client(
-        base_url="http://queue.test/v22_1/", transport=httpx.MockTransport(handler)
-    )
+    made._connection._pool = FakePool(handler)
     return made
 
 
+def answer(status, document=None, headers=None, html=None):
+    content = json.dumps(document) if html is None else html
+    return urllib3.HTTPResponse(io.BytesIO(content.encode()), headers, status)
+
+
+def refused():
+    return NewConnectionError(None, "refused")
+
+
 def answering(status, document=None, **headers):
-    return service(lambda request: httpx.Response(status, json=document, headers=headers))
+    return service(lambda body: answer(status, document, headers))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +85,7 @@ def test_nonsense_is_not_taken_for_a_job(document):
 
 
 def test_a_web_page_is_not_taken_for_an_answer():
-    page = service(lambda request: httpx.Response(200, html="<h1>log in</h1>"))
+    page = service(lambda body: answer(200, html="<h1>log in</h1>"))
     with pytest.raises(ServiceError, match="proxy"):
         page.group_token()
 
@@ -90,11 +111,11 @@ def test_server_errors_quote_the_request():
 def test_connection_errors_are_tried_again_until_patience_ends():
     calls = []
 
-    def handler(request):
-        calls.append(request)
+    def handler(body):
+        calls.append(body)
         if len(calls) == 1:
-            raise httpx.ConnectError("refused")
-        return httpx.Response(200, json="id")
+            raise refused()
+        return answer(200, "id")
 
     assert service(handler, patience=5).submit(JOB) == "id"
     calls.clear()
@@ -105,21 +126,21 @@ def test_connection_errors_are_tried_again_until_patience_ends():
 @pytest.mark.parametrize(
     ("first", "calls_made"),
     [
-        (httpx.ConnectError("refused"), 2),
-        (httpx.Response(503, json={"detail": "later"}), 2),
-        (httpx.Response(429, json={"detail": "later"}), 2),
-        (httpx.ReadTimeout("no answer"), 1),
-        (httpx.RemoteProtocolError("cut off"), 1),
-        (httpx.Response(502, html="bad gateway"), 1),
+        (refused(), 2),
+        (answer(503, {"detail": "later"}), 2),
+        (answer(429, {"detail": "later"}), 2),
+        (ReadTimeoutError(None, "path", "no answer"), 1),
+        (ProtocolError("Connection aborted.", ConnectionError("cut off")), 1),
+        (answer(502, html="bad gateway"), 1),
     ],
 )
 def test_what_may_not_be_done_twice_is_repeated_only_while_it_was_not_done(first, calls_made):
     calls = []
 
-    def handler(request):
-        calls.append(request)
+    def handler(body):
+        calls.append(body)
         if len(calls) > 1:
-            return httpx.Response(200, json="done")
+            return answer(200, "done")
         if isinstance(first, Exception):
             raise first
         return first
@@ -148,8 +169,8 @@ def slept(monkeypatch):
 
 def busy(times, status=503, document=FULL, headers=COME_AGAIN):
     """A service that is busy so many times; what it tells goes into `told`."""
-    answers = [httpx.Response(status, json=document, headers=headers)] * times
-    made = service(lambda request: answers.pop() if answers else httpx.Response(200, json=[]))
+    answers = [answer(status, document, headers=headers)] * times
+    made = service(lambda body: answers.pop() if answers else answer(200, []))
     made._connection.settings = ServiceSettings("http://queue.test", "secret")
     made.told = []
     made._connection._notice = made.told.append
@@ -187,12 +208,12 @@ def test_what_else_a_batch_meets_takes_its_patience(slept, more, seconds):
 
 
 def test_patience_with_a_queue_that_is_away_begins_when_it_goes_away(slept):
-    answers = [httpx.Response(503, json=FULL, headers=COME_AGAIN)] * 100
+    answers = [answer(503, FULL, headers=COME_AGAIN)] * 100
 
-    def handler(request):
+    def handler(body):
         if answers:
             return answers.pop()
-        raise httpx.ConnectError("refused")
+        raise refused()
 
     made = service(handler, patience=30)
     with pytest.raises(ServiceError, match="did not answer"):
@@ -230,17 +251,17 @@ def test_jobs_of_buckets():
 def test_as_many_buckets_as_one_wants_are_asked_for():
     sizes = []
 
-    def handler(request):
-        sizes.append(len(json.loads(request.content)["bucketids"]))
-        return httpx.Response(200, json=[{"status": 404, "data": ""}] * sizes[-1])
+    def handler(body):
+        sizes.append(len(body["bucketids"]))
+        return answer(200, [{"status": 404, "data": ""}] * sizes[-1])
 
     assert service(handler).find_jobs(["a"] * 2500) == [None] * 2500
     assert sizes == [1000, 1000, 500]
 
 
 def test_untrusted_certificates_are_not_tried_again():
-    def handler(request):
-        raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
+    def handler(body):
+        raise SSLError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
 
     started = time.monotonic()
     with pytest.raises(ServiceError, match="SSL_CERT_FILE"):
@@ -250,7 +271,7 @@ def test_untrusted_certificates_are_not_tried_again():
 
 def test_retry_after_as_number_and_date():
     def after(value):
-        return connection._retry_after(httpx.Response(503, headers={"Retry-After": value}))
+        return connection._retry_after(answer(503, headers={"Retry-After": value}))
 
     assert after("7") == 7
     assert 55 < after(email.utils.formatdate(time.time() + 60, usegmt=True)) <= 60

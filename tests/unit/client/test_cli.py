@@ -94,21 +94,47 @@ def test_ctrl_c(capsys, monkeypatch, tmp_path):
     assert capsys.readouterr().err == "Error: Interrupted. Nothing was changed.\n"
 
 
-def test_help_imports_none_of_the_heavy_libraries():
-    code = (
-        "import sys; from leruli.cli import run; run(['--help']);"
-        "print({'minio', 'httpx', 'rich', 'urllib3'} & set(sys.modules))"
-    )
-    started = time.monotonic()
+def in_a_new_process(code):
+    """What it prints last."""
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", f"import sys; {code}"],
         env={"PYTHONPATH": str(CLI)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.endswith("set()\n")
+    return done.stdout.splitlines()[-1]
+
+
+def test_help_imports_none_of_the_heavy_libraries():
+    started = time.monotonic()
+    imported = in_a_new_process(
+        "from leruli.cli import run; run(['--help']);"
+        "print({'minio', 'rich', 'urllib3'} & set(sys.modules))"
+    )
+    assert imported == "set()"
     assert time.monotonic() - started < 5
+
+
+def test_a_verb_is_imported_when_it_is_run():
+    imported = in_a_new_process(
+        "from leruli.cli import run; run(['task-status', '--help']);"
+        "print(sorted(name for name in sys.modules if name.startswith('leruli.commands.task_')),"
+        " {'tarfile', 'leruli.commands.group'} & set(sys.modules))"
+    )
+    assert imported == "['leruli.commands.task_status'] set()"
+
+
+def test_what_minio_encrypts_with_is_imported_when_it_is_called():
+    heavy = "len({'argon2', 'cffi', 'Crypto'} & set(sys.modules))"
+    imported = in_a_new_process(
+        f"import leruli.storage; before = {heavy};"
+        "from minio.minioadmin import encrypt; sealed = encrypt(b'text', 'password');"
+        # Whoever imports it afterwards gets the module itself.
+        "import minio.crypto as real;"
+        f"print(before, len(sealed) > 4, {heavy}, real.encrypt.__module__, real.encrypt is encrypt)"
+    )
+    assert imported == "0 True 3 minio.crypto False"
 
 
 def test_the_module_offers_what_the_published_one_did():

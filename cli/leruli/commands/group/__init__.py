@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import click
 
-from leruli.commands.group import (
-    activity,
-    audit,
-    create_user,
-    drain_node,
-    nodes,
-    remove_node,
-    resume_node,
-    revoke_user,
-    rotate_compute_secret,
-    token,
-    usage,
-    users,
+from leruli.commands._lazy import LazyGroup
+
+_VERBS = (
+    "users",
+    "create-user",
+    "revoke-user",
+    "rotate-compute-secret",
+    "token",
+    "activity",
+    "usage",
+    "nodes",
+    "drain-node",
+    "resume-node",
+    "remove-node",
+    "audit",
 )
 
 _EPILOG = """\b
@@ -29,23 +31,6 @@ Settings, from the environment:
 """
 
 
-@click.group("group", epilog=_EPILOG)
+@click.group("group", cls=LazyGroup, package=__name__, verbs=_VERBS, epilog=_EPILOG)
 def command() -> None:
     """Manage your group: users, secrets, machines; see who computes what."""
-
-
-for _verb in (
-    users.command,
-    create_user.command,
-    revoke_user.command,
-    rotate_compute_secret.command,
-    token.command,
-    activity.command,
-    usage.command,
-    nodes.command,
-    drain_node.command,
-    resume_node.command,
-    remove_node.command,
-    audit.command,
-):
-    command.add_command(_verb)
