@@ -37,6 +37,8 @@ _FAILURES = (SetupError, UnexpectedAnswerError, TimeoutError, OSError, subproces
 @click.option("--crowd", default=100_000, show_default=True, help="Jobs in the group for lists.")
 @click.option("--folders", default=10_000, show_default=True, help="Folders in one batch.")
 @click.option("--node-jobs", default=300, show_default=True, help="Jobs that a node drains.")
+@click.option("--calls", default=100, show_default=True, help="Calls in one sample of lists.")
+@click.option("--settle", default=15, show_default=True, help="Seconds that memory is looked at.")
 @click.option("--workers", default=2, show_default=True, help="Processes of serve for intake.")
 @click.option("--limit", default=900, show_default=True, help="Seconds for one measurement.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder to write to; else in /tmp.")
@@ -49,6 +51,8 @@ def main(
     crowd: int,
     folders: int,
     node_jobs: int,
+    calls: int,
+    settle: int,
     workers: int,
     limit: int,
     data: Path | None,
@@ -76,7 +80,7 @@ def main(
         # A peer's user may have to enter it.
         Path(folder).chmod(0o711)
         options = Options(
-            *(repeat, jobs, crowd, folders, node_jobs, workers, Path(folder), limit),
+            *(repeat, jobs, crowd, folders, node_jobs, calls, settle, workers, Path(folder), limit),
             peers=peer_version is not None,
             published=peers,
         )

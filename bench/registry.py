@@ -23,6 +23,10 @@ class Options:
     folders: int
     # Jobs of one drain of a node.
     node_jobs: int
+    # Calls of each kind in one sample of the lists.
+    calls: int
+    # Seconds over which memory is looked at.
+    settle_s: int
     # Processes of `serve`.
     workers: int
     # Everything that is written is below it; peers write there as well, so to the same disk.

@@ -22,11 +22,12 @@ _LONGEST = (
     "e2e/test_manual.py",
     "e2e/test_rotation.py",
     "integration/node/test_faults.py",
-    "integration/bench/test_bench.py",
+    "integration/bench/test_drain.py",
     "integration/client/test_submit.py",
     "integration/client/test_group.py",
     "integration/node/test_outcomes.py",
     "integration/service/test_schema.py",
+    "integration/bench/test_footprint.py",
 )
 
 

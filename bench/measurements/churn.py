@@ -26,7 +26,8 @@ from leruli_queue.store.queries import queries, rows
 
 # Received, submitted, running, completed.
 _CHANGES = 4
-# Jobs in one round, and how many run at a time: which of them end next is drawn by lot.
+# Jobs in one round, and how many run at a time (or the crowd, if that is less): which of them end
+# next is drawn by lot.
 _ROUND = 200
 _RUNNING = 5000
 # PostgreSQL's own is a minute, in which 150 jobs a second make 36,000 changes.
@@ -55,8 +56,9 @@ def churn(options: Options) -> Iterator[Figure]:
     """Ten times the crowd in changes, by the statements of the service and the dispatcher."""
     changes = 10 * options.crowd
     rounds = max(10, changes // (_CHANGES * _ROUND))
+    at_a_time = max(_ROUND, min(_RUNNING, options.crowd // _ROUND * _ROUND))
     with running_stack(options.folder / "churn", workers=1) as stack:
-        remains = asyncio.run(_wear_out(stack, rounds))
+        remains = asyncio.run(_wear_out(stack, rounds, at_a_time))
     yield from figures_of(remains)
 
 
@@ -91,7 +93,7 @@ def figures_of(remains: Remains) -> Iterator[Figure]:
     )
 
 
-async def _wear_out(stack: Stack, rounds: int) -> Remains:
+async def _wear_out(stack: Stack, rounds: int, at_a_time: int) -> Remains:
     connection = await asyncpg.connect(stack.database_url)
     try:
         node_id = await _add_node(connection, stack)
@@ -100,7 +102,7 @@ async def _wear_out(stack: Stack, rounds: int) -> Remains:
         await connection.execute(f"ALTER SYSTEM SET autovacuum_naptime = '{_LOOK_EVERY_S} s'")
         await connection.execute("SELECT pg_reload_conf()")
         running: list[UUID] = []
-        while len(running) < _RUNNING:
+        while len(running) < at_a_time:
             running += await _begin(connection, stack, node_id)
         # What autovacuum does within the first minute of an installation: plans that were made for
         # empty tables are forgotten.
@@ -113,8 +115,8 @@ async def _wear_out(stack: Stack, rounds: int) -> Remains:
             await _end(connection, running[:_ROUND])
             del running[:_ROUND]
             seconds.append(time.perf_counter() - began)
-        if len(running) != _RUNNING:
-            raise UnexpectedAnswerError(f"{len(running)} jobs run and not {_RUNNING}")
+        if len(running) != at_a_time:
+            raise UnexpectedAnswerError(f"{len(running)} jobs run and not {at_a_time}")
         return await _look(connection, seconds)
     finally:
         await connection.close()

@@ -18,8 +18,6 @@ from leruli_queue.jobs.states import JobState
 _STATES = (JobState.RECEIVED, JobState.COMPLETED, JobState.RECEIVED, JobState.FAILED)
 _PAGE = 100
 _BULK = 1000
-# Of each call in one sample: enough for a 95th percentile.
-_CALLS = 100
 _WARMING = 5
 _SEED = 6
 
@@ -36,7 +34,9 @@ def lists(options: Options) -> Iterator[Figure]:
             count = crowd
             for what, target, path, body, check in _calls(stack, draw, some):
                 samples = [
-                    _p95_ms(stack, path, [body() for _ in range(_CALLS)], check, options.limit_s)
+                    _p95_ms(
+                        stack, path, [body() for _ in range(options.calls)], check, options.limit_s
+                    )
                     for _ in range(options.repeat)
                 ]
                 where = f"{what}, {crowd:,} jobs in the group, p95"

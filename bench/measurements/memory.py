@@ -16,8 +16,6 @@ from bench.stack import Stack, running_stack
 from leruli_queue.errors import SetupError
 from leruli_queue.jobs.states import JobState
 
-# For as long as this each of the two has looked at the backlog many times.
-_SETTLE_S = 15
 _CALLS = 200
 
 
@@ -32,7 +30,7 @@ def memory(options: Options) -> Iterator[Figure]:
             _use(stack, options.limit_s)
             samples = []
             for _ in range(options.repeat):
-                time.sleep(_SETTLE_S / options.repeat)
+                time.sleep(options.settle_s / options.repeat)
                 samples.append(resident_mb(stack))
             ours = Samples(samples, note="serve (one process) and dispatch together")
             target = 400 if before is None else min(400, 1.1 * before)

@@ -1,0 +1,24 @@
+"""What the tests of `python -m bench` share: a run of it for a moment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def bench(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Measure once, without the peers; what it writes meanwhile is in `data`."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "bench", "--repeat", "1", "--no-peers", "--no-write"),
+            *("--data", str(data), *arguments),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
