@@ -35,13 +35,19 @@ class QueueOfTest:
     environment: dict[str, str]
     log: Path
     postgres: PostgresOfTest
+    # Python that the process of the service runs before anything else.
+    preparation: str = ""
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the service and wait until it answers."""
+        command = [str(Path(sys.executable).parent / "leruli-queue")]
+        if self.preparation:
+            serving = "from leruli_queue.commands import main; main()"
+            command = [sys.executable, "-c", f"{self.preparation}; {serving}"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "leruli-queue"), "serve"],
+                [*command, "serve"],
                 env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=log,
@@ -60,18 +66,18 @@ class QueueOfTest:
             self._process = None
 
     @contextmanager
-    def restarted_with(self, **settings: object) -> Iterator[None]:
+    def restarted_with(self, *, preparation: str = "", **settings: object) -> Iterator[None]:
         """Run the service with other settings (without LERULI_QUEUE_) for a while."""
         before = self.environment
         self.kill()
         more = {f"LERULI_QUEUE_{name}": str(value) for name, value in settings.items()}
-        self.environment = before | more
+        self.environment, self.preparation = before | more, preparation
         self.start()
         try:
             yield
         finally:
             self.kill()
-            self.environment = before
+            self.environment, self.preparation = before, ""
             self.start()
 
     def make_group(self, name: str) -> GroupOfTest:

@@ -332,11 +332,12 @@ def _folder(cases, name):
     return cases / name
 
 
-@pytest.mark.timeout(240)
 def test_a_full_backlog_is_waited_for(real, cases, queue, group):
     """For longer than the patience that is set, which is for a queue that does not answer."""
     sentence = "The group has 100 jobs waiting, and no more than 100 may wait."
-    with queue.restarted_with(MAX_WAITING=100):
+    # In place of a minute.
+    come_again = "from leruli_queue.jobs import backlog; backlog._COME_AGAIN_S = 5"
+    with queue.restarted_with(preparation=come_again, MAX_WAITING=100):
         process = begin(cases, *submitting(), LERULI_RETRY_SECONDS="2")
         told = [process.stderr.readline()]
         while "503" not in told[-1]:
