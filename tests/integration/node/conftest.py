@@ -54,9 +54,10 @@ def rig(tmp_path: Path, node_store: node_rig.Store, plain_archive: bytes) -> Ite
         made.close()
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[node_nomad.Server]:
-    with node_nomad.running_server(tmp_path / "server") as made:
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[node_nomad.Server]:
+    """A Nomad server, which each test joins with a node of its own."""
+    with node_nomad.running_server(tmp_path_factory.mktemp("nomad") / "server") as made:
         yield made
 
 
