@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import cast
 
 import structlog
 
@@ -106,6 +107,7 @@ async def _keep_on(duty: Callable[[], Awaitable[None]], cluster: str) -> None:
     bound = {"duty": duty.__qualname__, "cluster": cluster}
     failures = 0
     clock = asyncio.get_running_loop()
+    this = cast("asyncio.Task[None]", asyncio.current_task())
     while True:
         since = clock.time()
         try:
@@ -119,6 +121,10 @@ async def _keep_on(duty: Callable[[], Awaitable[None]], cluster: str) -> None:
         except* Exception:
             # A defect in one duty must not end the others.
             log.exception("a duty failed; it goes on", **bound)
+        if this.cancelling():
+            # It met the failure, which is all that a task group raises then (before Python 3.13).
+            # Nobody asks again: the others have ended, and wait for this one.
+            raise asyncio.CancelledError
         if clock.time() - since > _PATIENCE_S[-1]:
             failures = 0
         await asyncio.sleep(_PATIENCE_S[min(failures, len(_PATIENCE_S) - 1)])

@@ -14,7 +14,7 @@ from leruli_queue.dispatch.dispatcher import dispatch_for_ever
 from leruli_queue.dispatch.leadership import LeadershipLostError, lead
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
-from leruli_queue.store.pool import Pool
+from leruli_queue.store.pool import Pool, open_pool
 
 
 async def test_only_one_dispatcher_leads_and_another_takes_over(
@@ -79,6 +79,30 @@ async def test_a_dispatcher_that_is_ended_while_it_loses_its_connection_ends(
     assert work.cancelled()
 
 
+async def test_a_duty_that_fails_while_it_is_ended_ends() -> None:
+    """Cancelled once, as whoever waits for it does when the leadership is lost."""
+    began = asyncio.Event()
+
+    async def fail_when_cancelled() -> None:
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise OSError("the connection broke")
+
+    async def duty() -> None:
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(fail_when_cancelled())
+
+    work = asyncio.create_task(dispatcher._keep_on(duty, "default"))
+    await began.wait()
+    work.cancel()
+    await asyncio.wait({work}, timeout=10)
+    has_ended = work.done()
+    await dispatcher.end(work)
+    assert has_ended
+
+
 async def test_a_dispatcher_that_lost_its_lock_can_claim_nothing(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
@@ -96,19 +120,21 @@ async def test_the_whole_dispatcher_survives_the_loss_of_its_database_connection
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
     work = asyncio.create_task(dispatch_for_ever(nomad_settings, pool))
-    try:
-        for _ in range(2):
-            [job_id] = await make_jobs(pool, group, 1)
-            for _ in range(200):
-                await asyncio.sleep(0.1)
-                assert not work.done()
-                if (await state_of(pool, job_id))[0] == "submitted":
-                    break
-            else:
-                pytest.fail("nothing is dispatched any more")
-            await pool.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-    finally:
-        await dispatcher.end(work)
+    # The one connection of ours is not ended.
+    async with open_pool(nomad_settings) as ours:
+        try:
+            for _ in range(2):
+                [job_id] = await make_jobs(ours, group, 1)
+                for _ in range(200):
+                    await asyncio.sleep(0.1)
+                    assert not work.done()
+                    if (await state_of(ours, job_id))[0] == "submitted":
+                        break
+                else:
+                    pytest.fail("nothing is dispatched any more")
+                await ours.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+        finally:
+            await dispatcher.end(work)
