@@ -180,6 +180,7 @@ async def claim_jobs(
     free: tuple[int, int] = (0, 0),
     full_cores: Sequence[int] = (),
     full_memories: Sequence[int] = (),
+    most_sizes: int = 100,
 ) -> list[Any]:
     """Claim as the feeder does, unless asked otherwise as when nothing waits or is free."""
     return await rows(
@@ -194,6 +195,7 @@ async def claim_jobs(
             at_most=limit if at_most is None else at_most,
             free_cores=free[0],
             free_memory_mb=free[1],
+            most_sizes=most_sizes,
         )
     )
 

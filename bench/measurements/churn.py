@@ -161,6 +161,7 @@ async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUI
             at_most=_ROUND,
             free_cores=_ROUND,
             free_memory_mb=4000 * _ROUND,
+            most_sizes=100,
         )
     )
     job_ids = [row["job_id"] for row in claimed]

@@ -92,6 +92,7 @@ async def _claim(pool: Pool, nodes: GroupNodes, count: int) -> list[Any]:
             at_most=count,
             free_cores=nodes.cores,
             free_memory_mb=nodes.memory_mb,
+            most_sizes=100,
         )
     )
     if len(claimed) != count:

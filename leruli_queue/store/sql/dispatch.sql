@@ -42,46 +42,89 @@ FROM in_flight LEFT JOIN unplaced USING (group_id, cores, memory_mb);
 -- The next jobs of a group that a living node of it is large enough for, one that is kept for no other
 -- job, become submitted, each with a new attempt. Users take turns: next is who has the fewest in
 -- flight. A user's own jobs go by priority, then by age. First those that together fit into what is free; then as many as the limit,
--- but for those that ask for what enough jobs wait for already; "at_most" in all.
+-- but for those that ask for what enough jobs wait for already; "at_most" in all. Of each user
+-- "most_sizes" different sizes are looked at, and of one who has more the first jobs of all besides.
 -- Committed before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id,
 -- which is dispatched again under the same token.
 WITH member AS MATERIALIZED (
     -- Once a user: PostgreSQL would count again for each candidate.
     SELECT u.id, (SELECT count(*) FROM jobs f
-                  WHERE f.user_id = u.id AND f.state IN ('submitted', 'running')) AS in_flight
-    FROM users u
+                  WHERE f.user_id = u.id AND f.state IN ('submitted', 'running')) AS in_flight,
+           l.cores AS from_cores, l.memory_mb AS from_memory_mb
+    FROM users u LEFT JOIN size_looks l ON l.user_id = u.id
     WHERE u.group_id = :group_id
-), shape AS (
-    -- What waiting jobs ask for: an index probe for each user and shape, however many jobs.
-    SELECT m.id AS user_id, m.in_flight, s.cores, s.memory_mb,
-           EXISTS (SELECT 1 FROM unnest(:full_cores::int[], :full_memories::int[])
-                       AS f (cores, memory_mb)
-                   WHERE f.cores = s.cores AND f.memory_mb = s.memory_mb) AS is_full
+), room AS MATERIALIZED (
+    -- With so many cores or more, the most memory.
+    SELECT cores, max(memory_mb) AS memory_mb FROM usable_nodes
+    WHERE group_id = :group_id AND cluster = :cluster AND alive AND reserved_for IS NULL
+    GROUP BY cores
+), full_size AS MATERIALIZED (
+    SELECT * FROM unnest(:full_cores::int[], :full_memories::int[]) AS f (cores, memory_mb)
+), seen AS MATERIALIZED (
+    -- What waiting jobs ask for: an index probe for each user and size, however many jobs. It begins
+    -- where the last look at the user broke off. After a size that fits no node the next one has more
+    -- cores: with more memory it would not fit either.
+    SELECT m.id AS user_id, m.in_flight, s.step, s.cores, s.memory_mb, s.fits
     FROM member m
     CROSS JOIN LATERAL (
         WITH RECURSIVE asked AS (
-            (SELECT j.cores, j.memory_mb FROM jobs j
-             WHERE j.user_id = m.id AND j.state = 'received'
-             ORDER BY j.cores, j.memory_mb LIMIT 1)
+            SELECT 0 AS step, coalesce(m.from_cores, 0) AS cores,
+                   coalesce(m.from_memory_mb, 0) AS memory_mb, false AS fits
             UNION ALL
-            SELECT further.cores, further.memory_mb
+            SELECT asked.step + 1, further.cores,
+                   CASE WHEN further.fits THEN further.memory_mb ELSE 2147483647 END, further.fits
             FROM asked
             CROSS JOIN LATERAL (
-                SELECT j.cores, j.memory_mb FROM jobs j
+                SELECT j.cores, j.memory_mb,
+                       EXISTS (SELECT FROM room r
+                               WHERE r.cores >= j.cores AND r.memory_mb >= j.memory_mb) AS fits
+                FROM jobs j
                 WHERE j.user_id = m.id AND j.state = 'received'
                   AND (j.cores, j.memory_mb) > (asked.cores, asked.memory_mb)
+                  AND j.cores <= (SELECT max(cores) FROM room)
                 ORDER BY j.cores, j.memory_mb LIMIT 1
             ) AS further
+            WHERE asked.step < :most_sizes
         )
-        SELECT cores, memory_mb FROM asked
+        SELECT * FROM asked WHERE step > 0
     ) AS s
-    WHERE EXISTS (SELECT 1 FROM usable_nodes n
-                  WHERE n.group_id = :group_id AND n.cluster = :cluster AND n.alive
-                    AND n.reserved_for IS NULL AND n.cores >= s.cores AND n.memory_mb >= s.memory_mb)
-), candidate AS (
-    SELECT c.id, s.cores, s.memory_mb, s.is_full, s.in_flight + row_number() OVER (
-               PARTITION BY s.user_id ORDER BY c.priority DESC, c.id) AS turn
-    FROM shape s
+), broken_off AS MATERIALIZED (
+    SELECT user_id, cores, memory_mb FROM seen WHERE step = :most_sizes
+), goes_on AS (
+    -- So that each size has its look, whatever stands before it.
+    INSERT INTO size_looks (user_id, cores, memory_mb)
+    SELECT user_id, cores, memory_mb FROM broken_off ORDER BY user_id
+    ON CONFLICT (user_id) DO UPDATE SET cores = excluded.cores, memory_mb = excluded.memory_mb
+), begins_again AS (
+    DELETE FROM size_looks
+    WHERE user_id IN (SELECT id FROM member WHERE from_cores IS NOT NULL)
+      AND user_id NOT IN (SELECT user_id FROM broken_off)
+), first AS (
+    -- Of users of whom not all sizes were seen.
+    SELECT m.id AS user_id, m.in_flight, j.cores, j.memory_mb, j.id, j.priority
+    FROM member m
+    CROSS JOIN LATERAL (
+        SELECT * FROM jobs j
+        WHERE j.user_id = m.id AND j.state = 'received'
+        ORDER BY j.priority DESC, j.id
+        LIMIT :at_most::int + :most_sizes
+    ) AS j
+    WHERE (m.from_cores IS NOT NULL OR m.id IN (SELECT user_id FROM broken_off))
+      AND (j.not_before IS NULL OR j.not_before <= now())
+      AND EXISTS (SELECT FROM room r WHERE r.cores >= j.cores AND r.memory_mb >= j.memory_mb)
+      -- Those of a size that was seen are found there.
+      AND NOT EXISTS (SELECT FROM seen s
+                      WHERE s.user_id = m.id AND s.cores = j.cores AND s.memory_mb = j.memory_mb)
+), able AS (
+    SELECT user_id, in_flight, cores, memory_mb, id, priority,
+           (cores, memory_mb) IN (SELECT cores, memory_mb FROM full_size) AS is_full
+    FROM first
+    UNION ALL
+    SELECT s.user_id, s.in_flight, s.cores, s.memory_mb, j.id, j.priority, s.is_full
+    FROM (
+        SELECT *, (cores, memory_mb) IN (SELECT cores, memory_mb FROM full_size) AS is_full
+        FROM seen WHERE fits
+    ) AS s
     CROSS JOIN LATERAL (
         SELECT j.id, j.priority FROM jobs j
         WHERE j.user_id = s.user_id AND j.state = 'received'
@@ -89,8 +132,13 @@ WITH member AS MATERIALIZED (
           AND (j.not_before IS NULL OR j.not_before <= now())
         ORDER BY j.priority DESC, j.id
         LIMIT :at_most
-    ) AS c
+    ) AS j
     WHERE :free_cores > 0 OR NOT s.is_full
+), candidate AS (
+    SELECT id, cores, memory_mb, is_full, in_flight + row_number() OVER (
+               PARTITION BY user_id ORDER BY priority DESC, id) AS turn
+    FROM able
+    WHERE :free_cores > 0 OR NOT is_full
 ), in_turn AS (
     SELECT id, turn, is_full, count(*) FILTER (WHERE NOT is_full) OVER w AS position,
            sum(cores) OVER w AS cores_so_far, sum(memory_mb) OVER w AS memory_so_far

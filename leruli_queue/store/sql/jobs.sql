@@ -54,47 +54,32 @@ WHERE j.id = ANY(:job_ids::uuid[]) AND j.group_id = :group_id
 
 -- name: count_ahead$
 -- How many waiting jobs of the same user the feeder takes before this one, of those that are older.
--- By what they ask for, as jobs_waiting has them: asked for all at once PostgreSQL prefers to go through
--- the whole history from its beginning. Those of a higher priority apart from its equals, for only among
--- these an index scan ends at the job's own age.
+-- Priority by priority, as jobs_in_order has them: only among its equals an index scan ends at the job's
+-- own age, and of a higher priority there may be any number that are younger.
 WITH RECURSIVE asked AS (
     SELECT user_id, priority, id FROM jobs WHERE id = :job_id
-), shapes AS (
-    SELECT asked.*, first.cores, first.memory_mb
-    FROM asked
-    CROSS JOIN LATERAL (
-        SELECT w.cores, w.memory_mb FROM jobs w
-        WHERE w.user_id = asked.user_id AND w.state = 'received'
-        ORDER BY w.cores, w.memory_mb
-        LIMIT 1
-    ) AS first
+), higher AS (
+    SELECT user_id, id, priority AS own, 32767::smallint AS priority FROM asked
     UNION ALL
-    SELECT shapes.user_id, shapes.priority, shapes.id, next.cores, next.memory_mb
-    FROM shapes
+    SELECT higher.user_id, higher.id, higher.own, next.priority
+    FROM higher
     CROSS JOIN LATERAL (
-        SELECT w.cores, w.memory_mb FROM jobs w
-        WHERE w.user_id = shapes.user_id AND w.state = 'received'
-          AND (w.cores, w.memory_mb) > (shapes.cores, shapes.memory_mb)
-        ORDER BY w.cores, w.memory_mb
+        SELECT w.priority FROM jobs w
+        WHERE w.user_id = higher.user_id AND w.state = 'received'
+          AND w.priority < higher.priority AND w.priority >= higher.own
+        ORDER BY w.priority DESC, w.id
         LIMIT 1
     ) AS next
 )
 SELECT count(*)
 FROM (
-    SELECT FROM shapes
+    SELECT FROM higher
     CROSS JOIN LATERAL (
-        (SELECT FROM jobs older
-        WHERE older.user_id = shapes.user_id AND older.state = 'received'
-          AND older.cores = shapes.cores AND older.memory_mb = shapes.memory_mb
-          AND older.priority = shapes.priority AND older.id < shapes.id
+        SELECT FROM jobs older
+        WHERE older.user_id = higher.user_id AND older.state = 'received'
+          AND older.priority = higher.priority AND older.id < higher.id
         ORDER BY older.id
-        LIMIT :most)
-        UNION ALL
-        (SELECT FROM jobs older
-        WHERE older.user_id = shapes.user_id AND older.state = 'received'
-          AND older.cores = shapes.cores AND older.memory_mb = shapes.memory_mb
-          AND older.priority > shapes.priority AND older.id < shapes.id
-        LIMIT :most)
+        LIMIT :most
     ) AS older
     LIMIT :most
 ) AS ahead;

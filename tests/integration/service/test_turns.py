@@ -104,11 +104,68 @@ async def test_what_fits_no_node_does_not_stand_in_the_way(
     assert await claimed(pool, group, 10) == set(fitting)
 
 
+async def test_the_order_is_kept_among_more_sizes_than_a_look_goes_through(
+    pool: Pool, group: GroupOfTest, a_node: Node
+) -> None:
+    """By the first jobs of all: the sizes that were looked at are in no order of age."""
+    jobs = [
+        (await make_jobs(pool, group, 1, memory_mb=1000 + number * 7919 % 4000, priority=priority))[
+            0
+        ]
+        for priority in (-1, 0, 1)
+        for number in range(20)
+    ]
+    order = [*jobs[40:], *jobs[20:40], *jobs[:20]]
+    for look in range(20):
+        found = await claimed(pool, group, 3, most_sizes=5)
+        assert found == set(order[3 * look : 3 * look + 3])
+
+
+async def test_every_size_has_its_look_whatever_is_in_the_way(
+    pool: Pool, group: GroupOfTest, a_node: Node
+) -> None:
+    # So many of the first jobs that fit no node that nothing else is among them.
+    await make_jobs(pool, group, 50, cores=64, priority=1)
+    old = [(await make_jobs(pool, group, 1, memory_mb=3000 + number))[0] for number in range(20)]
+    left = set(old)
+    looks = 0
+    while left:
+        # Smaller ones come in without a pause, more than are claimed.
+        for number in range(3):
+            await make_jobs(pool, group, 1, memory_mb=1000 + 3 * looks + number)
+        left -= await claimed(pool, group, 2, most_sizes=5)
+        looks += 1
+        assert looks < 200, left
+    assert await pool.fetchval("SELECT count(*) FROM jobs WHERE state = 'received'") > 50
+
+
+async def test_users_take_turns_whatever_sizes_they_ask_for(
+    pool: Pool, group: GroupOfTest, a_node: Node
+) -> None:
+    plain = await make_jobs(pool, group, 20, secret=await new_user(pool, group, "plain"))
+    varied = [(await make_jobs(pool, group, 1, memory_mb=1000 + number))[0] for number in range(20)]
+    for look in range(5):
+        found = await claimed(pool, group, 4, most_sizes=5)
+        assert found == {*plain[2 * look : 2 * look + 2], *varied[2 * look : 2 * look + 2]}
+
+
+async def test_what_has_enough_waiting_is_passed_over_among_many_sizes_too(
+    pool: Pool, group: GroupOfTest, a_node: Node
+) -> None:
+    full = await make_jobs(pool, group, 5, memory_mb=2000)
+    varied = [(await make_jobs(pool, group, 1, memory_mb=1000 + number))[0] for number in range(20)]
+    asked = {"full_cores": [1], "full_memories": [2000], "most_sizes": 5}
+    assert await claimed(pool, group, 3, **asked) == set(varied[:3])
+    # What is free is for the first, though it has enough waiting.
+    assert await claimed(pool, group, 0, at_most=2, free=(2, 8000), **asked) == set(full[:2])
+
+
 async def jobs_read(pool: Pool, group: GroupOfTest) -> int:
     """How many rows of jobs a claim reads; it is run and taken back."""
     arguments = {
         "group_id": group.id, "cluster": DEFAULT, "node_set": "set", "full_cores": [],
         "full_memories": [], "limit": 10, "at_most": 10, "free_cores": 0, "free_memory_mb": 0,
+        "most_sizes": 100,
     }  # fmt: skip
     values = [arguments[name] for name in queries.driver_adapter.var_sorted["claim_jobs"]]
     async with pool.acquire() as connection:
