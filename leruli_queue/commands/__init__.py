@@ -73,8 +73,31 @@ def main() -> None:
     except click.Abort as error:
         interrupted = isinstance(error.__cause__, KeyboardInterrupt)
         _fail("leruli-queue: interrupted", 130 if interrupted else 1)
-    except OSError as error:
-        _fail(f"leruli-queue: {error}. Is what it needs (PostgreSQL) running?", 1)
+    except Exception as error:
+        why = _why_away(error)
+        if why is None:
+            raise
+        _fail(f"leruli-queue: {why}", 1)
+
+
+def _why_away(error: Exception) -> str | None:
+    """Return the sentence for what it needs and cannot use now; None for a defect."""
+    # Not before: a command that needs no database does not wait for its library.
+    import asyncpg
+
+    from leruli_queue.store.pool import DATABASE_AWAY
+
+    if not isinstance(error, DATABASE_AWAY):
+        return None
+    what = str(error) or type(error).__name__
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return (
+            f"PostgreSQL takes no changes ({what}). Nothing was done. Is it a copy that is not "
+            "promoted yet? Try again when it takes some, or check LERULI_QUEUE_DATABASE_URL."
+        )
+    if isinstance(error, OSError):
+        return f"{what}. Is what it needs (PostgreSQL) running?"
+    return f"PostgreSQL could not do it ({what}). Try again when it can."
 
 
 def _fail(text: str, code: int) -> NoReturn:

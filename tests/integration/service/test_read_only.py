@@ -13,7 +13,13 @@ import asyncpg
 import httpx
 import pytest
 from pydantic import SecretStr
-from service_world import GroupOfTest, PostgresOfTest, make_group, running_service
+from service_world import (
+    GroupOfTest,
+    PostgresOfTest,
+    leruli_queue,
+    make_group,
+    running_service,
+)
 
 from leruli_queue.settings import PREFIX, Settings
 from leruli_queue.store.migrate import migrate
@@ -93,6 +99,18 @@ async def test_a_dispatcher_waits_and_competes_again(
             await until_locks(own_postgres, 1)
             # As when another server was promoted, and the address leads there now.
             await own_postgres.alter(READ_ONLY)
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("group-create", "chemists")])
+async def test_a_command_says_so_and_does_nothing(
+    own_postgres: PostgresOfTest, command: tuple[str, ...]
+) -> None:
+    await own_postgres.alter(READ_ONLY)
+    done = await leruli_queue(*command, database=own_postgres.url)
+    assert done.returncode == 1
+    assert done.stderr.startswith("leruli-queue: PostgreSQL takes no changes (")
+    assert "Try again when it takes some, or check LERULI_QUEUE_DATABASE_URL." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @asynccontextmanager
