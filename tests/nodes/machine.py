@@ -17,6 +17,7 @@ PACKAGE = ROOT / "dist/nomadrun.tar"
 README = ROOT / "node_setup/README.md"
 GET_STARTED = "/opt/nomadrun/get-started.sh"
 RUN = "/opt/nomadrun/run.sh"
+NODE_DIR = "/data/leruli/nomad"
 _PID = "/run/run.sh.pid"
 _MISSING = 3
 
@@ -143,12 +144,16 @@ class Machine:
 
     def in_nomad(self) -> dict[str, Any] | None:
         """This node, as Nomad lists it."""
-        file = self.host.path("/data/leruli/nomad/node.json")
+        file = self.host.path(f"{NODE_DIR}/node.json")
         nodeid = re.search(r'"nodeid": ?"([^"]+)"', file.read_text() if file.exists() else "")
         for node in self.stack.nomad("/v1/nodes"):
             if nodeid and node["ID"] == nodeid[1]:
                 return dict(node)
         return None
+
+    def rundirs(self, job: str) -> list[Path]:
+        """The folders in which attempts of a job run here."""
+        return sorted(self.host.path(f"{NODE_DIR}/jobs").glob(f"{job}x*/rundir"))
 
     def said(self) -> str:
         """What run.sh and the agent wrote so far."""

@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 from e2e_world import FINAL, StackOfTest, read_exports, wait_for
 from hosts import Network
-from machine import Machine
+from machine import NODE_DIR, Machine
 
 from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.groups.create import create_group
@@ -26,7 +26,6 @@ CORES = 20
 # Runs until the test opens its gate (Batch.open), and leaves a file that tells which attempt
 # wrote it.
 GATED = 'until [ -e gate ]; do sleep 0.1; done; rm gate; touch "attempt-$NOMAD_META_attempt"'
-_NODE_DIR = "/data/leruli/nomad"
 
 
 class Pair:
@@ -111,13 +110,13 @@ class Pair:
 
 def held(machine: Machine) -> list[str]:
     """The attempts that its agent has notes of: JOBxN, without dashes."""
-    folder = machine.host.path(f"{_NODE_DIR}/attempts")
+    folder = machine.host.path(f"{NODE_DIR}/attempts")
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
 def phases(machine: Machine) -> list[str]:
     """How far each of them is (docs/node-agent.md)."""
-    folder = machine.host.path(f"{_NODE_DIR}/attempts")
+    folder = machine.host.path(f"{NODE_DIR}/attempts")
     return [json.loads(path.read_text())["phase"] for path in folder.glob("*.json")]
 
 
@@ -190,7 +189,7 @@ class Batch:
     def open(self, machine: Machine, jobs: Sequence[str] | None = None) -> None:
         """Open the gates of those that have begun on a machine."""
         for job in self.jobs if jobs is None else jobs:
-            for rundir in machine.host.path(f"{_NODE_DIR}/jobs").glob(f"{job}x*/rundir"):
+            for rundir in machine.rundirs(job):
                 # Once each: a gate that comes after the command's end would be in its output.
                 if (machine.host.name, rundir.parent.name) not in self._opened:
                     (rundir / "gate").touch()

@@ -67,12 +67,16 @@ def test_term_lets_short_jobs_end_and_gives_long_ones_back(
     node: Machine, stack: StackOfTest, tmp_path: Path
 ) -> None:
     short, long = tmp_path / "short", tmp_path / "long"
-    for each, command in ((short, "sleep 3; echo whole"), (long, "echo begun; sleep 1000")):
+    gated = "until [ -e gate ]; do sleep 0.1; done; rm gate; echo whole"
+    for each, command in ((short, gated), (long, "echo begun; sleep 1000")):
         each.mkdir()
         stack.submit(each, command)
     for each in (short, long):
         stack.wait_for_state(each, "running")
     node.signal("TERM")
+    # Not by time: a slow machine could tell that it runs when it is over.
+    [rundir] = node.rundirs((short / "leruli.job").read_text().strip())
+    (rundir / "gate").touch()
     assert node.wait_for_end(60) == 0, node.said()
     assert node.said().rstrip().endswith("its jobs have ended or are in the queue again")
     assert stack.status(short)[0] == "completed"
