@@ -51,15 +51,15 @@ async def cancel_jobs(
     """Cancel jobs and return their status; unknown and other people's are missing.
 
     Those of another user stand in the group's audit. Repeating it changes nothing; neither does
-    cancelling a job that has ended.
+    cancelling a job that has ended. Within a transaction of the caller's, for it is two statements.
     """
+    owned = {"group_id": user.group_id, "owner_id": user.owner_id, "job_ids": list(job_ids)}
+    await rows(queries.lock_to_cancel(connection, **owned))
     found = await rows(
         queries.cancel_jobs(
             connection,
-            job_ids=list(job_ids),
-            group_id=user.group_id,
+            **owned,
             user_id=user.id,
-            owner_id=user.owner_id,
             reason=_BEFORE_IT_RAN,
             action=Action.JOB_CANCELLED,
         )
@@ -76,14 +76,22 @@ async def cancel_own(connection: Connection, user: User, states: Sequence[JobSta
     """Cancel the user's own jobs in some states, the oldest first.
 
     At most :data:`CANCELLED_AT_ONCE` of each state, and none that was asked for before: repeat it
-    until it cancels none. A job that leaves the states meanwhile is not touched.
+    until it cancels none. A job that leaves the states meanwhile is not touched. Within a
+    transaction of the caller's, for it is two statements.
     """
+    locked = await rows(
+        queries.lock_own_to_cancel(
+            connection,
+            user_id=user.id,
+            states=list(dict.fromkeys(states)),
+            limit=CANCELLED_AT_ONCE,
+        )
+    )
     row = await queries.cancel_own_jobs(
         connection,
         user_id=user.id,
-        states=list(dict.fromkeys(states)),
+        job_ids=[each["id"] for each in locked],
         reason=_BEFORE_IT_RAN,
-        limit=CANCELLED_AT_ONCE,
     )
     return Cancelled(row["cancelled"], row["stopping"])
 

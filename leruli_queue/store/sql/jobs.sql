@@ -84,25 +84,29 @@ FROM (
     LIMIT :most
 ) AS ahead;
 
+-- name: lock_to_cancel
+-- Waits for whoever claims, starts or ends these jobs, in the order of their ids, so that two calls with
+-- the same jobs wait for each other and do not deadlock. A statement before cancel_jobs, in the same
+-- transaction: an attempt that was made while it waited is not in the snapshot of what waited.
+SELECT id FROM jobs
+WHERE id = ANY(:job_ids::uuid[]) AND group_id = :group_id
+  AND (:owner_id::int IS NULL OR user_id = :owner_id)
+  AND state IN ('received', 'submitted', 'running')
+ORDER BY id
+FOR UPDATE;
+
 -- name: cancel_jobs
 -- The new states of those that had not ended. A job without leave to start is over at once; one that
--- may be running is only marked, and its receipt makes it cancelled. They are locked in the order of
--- their ids, so that two calls with the same jobs wait for each other and do not deadlock.
-WITH picked AS (
-    SELECT id FROM jobs
-    WHERE id = ANY(:job_ids::uuid[]) AND group_id = :group_id
-      AND (:owner_id::int IS NULL OR user_id = :owner_id)
-      AND state IN ('received', 'submitted', 'running')
-    ORDER BY id
-    FOR UPDATE
-), cancelled AS (
+-- may be running is only marked, and its receipt makes it cancelled. After lock_to_cancel.
+WITH cancelled AS (
     UPDATE jobs j
     SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,
         reason = CASE WHEN started_at IS NULL THEN :reason ELSE reason END,
         ended_at = CASE WHEN started_at IS NULL THEN now() END,
         cancel_requested_at = coalesce(cancel_requested_at, now()),
         cancelled_by = coalesce(cancelled_by, :user_id)
-    WHERE j.id = ANY(ARRAY(SELECT id FROM picked))
+    WHERE j.id = ANY(:job_ids::uuid[]) AND j.group_id = :group_id
+      AND (:owner_id::int IS NULL OR j.user_id = :owner_id)
       AND j.state IN ('received', 'submitted', 'running')
     RETURNING j.id, j.attempt, j.state, j.user_id,
               j.cancel_requested_at = now() AS is_first_request
@@ -120,11 +124,10 @@ WITH picked AS (
 )
 SELECT id, state FROM cancelled;
 
--- name: cancel_own_jobs^
--- A user's jobs in some states, as cancel_jobs; how many are over and how many are only marked.
--- Those that were marked before are passed over, so that repeating it comes to an end. They are
--- found state by state and then locked in the order of their ids, as by cancel_jobs. The ids go
--- through arrays: of a join PostgreSQL expects so many rows that it would read the whole table.
+-- name: lock_own_to_cancel
+-- A user's jobs in some states, locked as by lock_to_cancel. Those that were marked before are passed
+-- over, so that repeating it comes to an end. They are found state by state. The ids go through an array:
+-- of a join PostgreSQL expects so many rows that it would read the whole table.
 WITH oldest AS (
     SELECT found.id
     FROM unnest(:states::job_state[]) AS wanted (state)
@@ -134,21 +137,23 @@ WITH oldest AS (
         ORDER BY j.id
         LIMIT :limit
     ) AS found
-), picked AS (
-    SELECT id FROM jobs
-    WHERE id = ANY(ARRAY(SELECT id FROM oldest))
-      AND state = ANY(:states::job_state[]) AND cancel_requested_at IS NULL
-    ORDER BY id
-    FOR UPDATE
-), cancelled AS (
+)
+SELECT id FROM jobs
+WHERE id = ANY(ARRAY(SELECT id FROM oldest))
+  AND state = ANY(:states::job_state[]) AND cancel_requested_at IS NULL
+ORDER BY id
+FOR UPDATE;
+
+-- name: cancel_own_jobs^
+-- Of jobs that lock_own_to_cancel gave: how many are over and how many are only marked.
+WITH cancelled AS (
     UPDATE jobs j
     SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,
         reason = CASE WHEN started_at IS NULL THEN :reason ELSE reason END,
         ended_at = CASE WHEN started_at IS NULL THEN now() END,
         cancel_requested_at = now(),
         cancelled_by = :user_id
-    WHERE j.id = ANY(ARRAY(SELECT id FROM picked))
-      AND j.state IN ('received', 'submitted', 'running')
+    WHERE j.id = ANY(:job_ids::uuid[]) AND j.state IN ('received', 'submitted', 'running')
     RETURNING j.id, j.attempt, j.state
 ), stopping AS (
     UPDATE attempts a

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import asyncio
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-from service_world import GroupOfTest, claim_jobs, make_group, make_jobs, make_node, state_of
+from service_world import (
+    GroupOfTest,
+    claim_jobs,
+    make_group,
+    make_jobs,
+    make_node,
+    state_of,
+    until_blocked,
+)
 
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
 from leruli_queue.store.pool import Pool
@@ -65,6 +75,31 @@ async def test_what_has_no_leave_to_start_is_cancelled_at_once(
         "SELECT count(*) FROM attempts WHERE stop_requested_at IS NOT NULL"
     )
     assert to_stop == int(claimed)
+
+
+@pytest.mark.parametrize(
+    ("call", "asks"),
+    [
+        ("task-cancel", lambda job_id: {"jobid": str(job_id)}),
+        ("bulk/task-cancel", lambda job_id: {"jobids": [str(job_id)]}),
+        ("bulk/task-cancel", lambda _: {"filter": {"states": ["received", "submitted"]}}),
+    ],
+)
+async def test_what_is_just_being_claimed_is_cancelled_with_its_attempt(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, call: str, asks: Any
+) -> None:
+    """The attempt is not there yet when the cancellation begins to wait for the claim."""
+    await make_node(pool, group)
+    [job_id] = await make_jobs(pool, group, 1)
+    body = {"secret": group.user_secret} | asks(job_id)
+    async with pool.acquire() as claiming:
+        async with claiming.transaction():
+            assert len(await claim_jobs(claiming, group, 1)) == 1
+            cancelling = asyncio.create_task(service.post(f"/v22_1/{call}", json=body))
+            await until_blocked(pool, 1)
+        assert (await cancelling).status_code == 200
+    assert (await state_of(pool, job_id))[0] == "cancelled"
+    assert await pool.fetchval("SELECT stop_requested_at IS NOT NULL FROM attempts")
 
 
 async def test_what_may_be_running_is_marked_and_stays_until_its_receipt(
