@@ -18,6 +18,7 @@ from bench.load import UnexpectedAnswerError
 from bench.registry import Options, measurement
 from bench.stack import Stack, running_stack
 from leruli_queue.access.secrets import SecretType, make
+from leruli_queue.dispatch.feeder import MOST_SIZES
 from leruli_queue.jobs.intake import NewJob, take_in
 from leruli_queue.jobs.outcomes import Outcome
 from leruli_queue.jobs.states import JobState
@@ -161,7 +162,7 @@ async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUI
             at_most=_ROUND,
             free_cores=_ROUND,
             free_memory_mb=4000 * _ROUND,
-            most_sizes=100,
+            most_sizes=MOST_SIZES,
         )
     )
     job_ids = [row["job_id"] for row in claimed]

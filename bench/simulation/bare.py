@@ -17,6 +17,7 @@ import httpx
 from bench.simulation.cpu import used
 from bench.simulation.workload import SimulatedJob, submit
 from bench.simulation.world import World
+from leruli_queue.dispatch.feeder import MOST_SIZES
 from leruli_queue.dispatch.nodes import GroupNodes, usable_nodes
 from leruli_queue.dispatch.parents import Parents
 from leruli_queue.embedded.service import service_environment
@@ -92,7 +93,7 @@ async def _claim(pool: Pool, nodes: GroupNodes, count: int) -> list[Any]:
             at_most=count,
             free_cores=nodes.cores,
             free_memory_mb=nodes.memory_mb,
-            most_sizes=100,
+            most_sizes=MOST_SIZES,
         )
     )
     if len(claimed) != count:

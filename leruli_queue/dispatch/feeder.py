@@ -36,8 +36,8 @@ from leruli_queue.store.queries import queries, rows
 log = structlog.get_logger(__name__)
 
 _CERTAIN_AFTER = 3
-# Of one user in one look: each costs as much as some jobs.
-_MOST_SIZES = 100
+MOST_SIZES = 100
+"""Of one user in one look at the backlog: each costs as much as some jobs."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class Feeder:
                     at_most=at_most,
                     free_cores=free_cores,
                     free_memory_mb=free_memory_mb,
-                    most_sizes=_MOST_SIZES,
+                    most_sizes=MOST_SIZES,
                 )
             )
         window.dispatched(len(found))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Collection, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 # What the kernel gives to outgoing connections.
@@ -27,11 +26,8 @@ def free_ports(count: int, address: str = "127.0.0.1", but: Collection[int] = ()
     OSError
         When there are not so many.
     """
-    ephemeral = _ephemeral_ports()
-    ours = [port for port in _OURS if port not in ephemeral]
-    candidates = chain(random.sample(ours, len(ours)), random.sample(_ANY, len(_ANY)))
     found: list[int] = []
-    for port in candidates:
+    for port in _candidates():
         if len(found) == count:
             break
         if port not in but and port not in found and is_free(address, port):
@@ -55,6 +51,14 @@ def is_free(address: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _candidates() -> Iterator[int]:
+    """Yield ports by chance, the best ones first; each group is made only when it is asked for."""
+    ephemeral = _ephemeral_ports()
+    ours = [port for port in _OURS if port not in ephemeral]
+    yield from random.sample(ours, len(ours))
+    yield from random.sample(_ANY, len(_ANY))
 
 
 def _ephemeral_ports() -> Sequence[int]:

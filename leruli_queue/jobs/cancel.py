@@ -53,12 +53,19 @@ async def cancel_jobs(
     Those of another user stand in the group's audit. Repeating it changes nothing; neither does
     cancelling a job that has ended. Within a transaction of the caller's, for it is two statements.
     """
-    owned = {"group_id": user.group_id, "owner_id": user.owner_id, "job_ids": list(job_ids)}
-    await rows(queries.lock_to_cancel(connection, **owned))
+    locked = await rows(
+        queries.lock_to_cancel(
+            connection,
+            job_ids=list(job_ids),
+            group_id=user.group_id,
+            owner_id=user.owner_id,
+        )
+    )
     found = await rows(
         queries.cancel_jobs(
             connection,
-            **owned,
+            job_ids=[each["id"] for each in locked],
+            group_id=user.group_id,
             user_id=user.id,
             reason=_BEFORE_IT_RAN,
             action=Action.JOB_CANCELLED,

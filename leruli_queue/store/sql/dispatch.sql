@@ -54,7 +54,7 @@ WITH member AS MATERIALIZED (
     FROM users u LEFT JOIN size_looks l ON l.user_id = u.id
     WHERE u.group_id = :group_id
 ), room AS MATERIALIZED (
-    -- With so many cores or more, the most memory.
+    -- For each number of cores, the most memory.
     SELECT cores, max(memory_mb) AS memory_mb FROM usable_nodes
     WHERE group_id = :group_id AND cluster = :cluster AND alive AND reserved_for IS NULL
     GROUP BY cores
@@ -281,12 +281,13 @@ WHERE a.job_id = s.job_id AND a.number = s.number;
 -- name: overdue_attempts
 -- Over in Nomad without a receipt for the whole grace, or on a node that is silent there for too
 -- long, or on one that does not ask for leave to start it. Not so while the node itself tells us
--- otherwise: it uploads, or reports that it holds the attempt. Then it is only Nomad that does not hear it, or another node told Nomad a lie. Its word
--- is good for as long as the job may take: a node ends what is over its time limit. Nor so, of a
--- silent node, where giving up would gain nothing: it was started, nobody wants it cancelled, and no
--- node that is large enough has been heard for as long. (By size, of which there are few: when a whole
--- group is silent, all of its attempts are asked about.) In the order of the jobs' ids, from one on; put
--- in order when they are found, for by the index of ids PostgreSQL would go through all jobs there are.
+-- otherwise: it uploads, or reports that it holds the attempt. Then it is only Nomad that does not hear
+-- it, or another node told Nomad a lie. Its word is good for as long as the job may take: a node ends what
+-- is over its time limit. Nor so, of a silent node, where giving up would gain nothing: it was started,
+-- nobody wants it cancelled, and no node that is large enough has been heard for as long. (By size, of
+-- which there are few: when a whole group is silent, all of its attempts are asked about.) In the order of
+-- the jobs' ids, from one on; put in order when they are found, for by the index of ids PostgreSQL would go
+-- through all jobs there are.
 WITH heard AS MATERIALIZED (
     SELECT DISTINCT group_id, cores, memory_mb FROM usable_nodes
     WHERE alive AND alive_since <= now() - make_interval(secs => :node_silence_s)

@@ -97,7 +97,7 @@ FOR UPDATE;
 
 -- name: cancel_jobs
 -- The new states of those that had not ended. A job without leave to start is over at once; one that
--- may be running is only marked, and its receipt makes it cancelled. After lock_to_cancel.
+-- may be running is only marked, and its receipt makes it cancelled. Of jobs that lock_to_cancel gave.
 WITH cancelled AS (
     UPDATE jobs j
     SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,
@@ -105,9 +105,7 @@ WITH cancelled AS (
         ended_at = CASE WHEN started_at IS NULL THEN now() END,
         cancel_requested_at = coalesce(cancel_requested_at, now()),
         cancelled_by = coalesce(cancelled_by, :user_id)
-    WHERE j.id = ANY(:job_ids::uuid[]) AND j.group_id = :group_id
-      AND (:owner_id::int IS NULL OR j.user_id = :owner_id)
-      AND j.state IN ('received', 'submitted', 'running')
+    WHERE j.id = ANY(:job_ids::uuid[]) AND j.state IN ('received', 'submitted', 'running')
     RETURNING j.id, j.attempt, j.state, j.user_id,
               j.cancel_requested_at = now() AS is_first_request
 ), stopping AS (
