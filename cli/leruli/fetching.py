@@ -60,8 +60,8 @@ def fetch(
         try:
             path = _place(root, item.name)
             if not item.name.endswith("/"):
-                with replacing(path) as part:
-                    store.download(bucket, item, part, switch.advance)
+                with replacing(str(path)) as part:
+                    store.download(bucket, item, Path(part), switch.advance)
         except RefusedError as error:
             return str(error)
         except (BucketMissingError, StorageAwayError):

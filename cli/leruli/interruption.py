@@ -17,14 +17,14 @@ class StopSwitch:
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self._advance = advance
-        self._is_off = False
+        self.is_off = False
 
     def switch_off(self) -> None:
         """Call the work off."""
-        self._is_off = True
+        self.is_off = True
 
     def advance(self, done: int) -> None:
         """Pass on a report of progress; raises StoppedError if the work was called off."""
-        if self._is_off:
+        if self.is_off:
             raise StoppedError
         self._advance(done)

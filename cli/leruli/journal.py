@@ -68,6 +68,7 @@ class JournalView:
         #: Whether another process is at work on the batch: what is read is not the last word then.
         self.is_held = False
         self._base = os.path.realpath(path.parent)
+        self._beside = os.path.join(self._base, "")  # noqa: PTH118
         self._records: dict[str, Record] = {}
         self._keys: dict[str, str] = {}  #: of folders, as their names are given
 
@@ -99,7 +100,11 @@ class JournalView:
         key = self._keys.get(directory)
         if key is None:
             # Relative, so that the whole tree may be moved.
-            key = os.path.relpath(os.path.realpath(directory), self._base)
+            real = os.path.realpath(directory)
+            if real.startswith(self._beside):  # nearly all are, and relpath is slow
+                key = real[len(self._beside) :]
+            else:
+                key = os.path.relpath(real, self._base)
             self._keys[directory] = key
         return key
 

@@ -9,6 +9,7 @@ refused before a byte is written.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
 import tarfile
@@ -135,6 +136,8 @@ def _members(inventory: Inventory, command: str, advance: Callable[[int], None])
             yield _filling(entry.size, tarfile.BLOCKSIZE)
 
 
+# The folders of a batch are much alike: run.sh is the same in all.
+@functools.lru_cache(maxsize=1024)
 def _header(name: str, mode: int, mtime: int, kind: bytes, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.mode, info.mtime, info.type, info.size = mode, mtime, kind, size

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TypeVar
+from threading import Thread
+from typing import Any, TypeVar
 
 from leruli.errors import LeruliError
 from leruli.interruption import StoppedError, StopSwitch
@@ -14,8 +14,11 @@ from leruli.interruption import StoppedError, StopSwitch
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# Items handed to the threads ahead of time, for each: so that 100,000 are not 100,000 futures.
+# Items handed to the threads ahead of time, for each: so that 100,000 are not listed first.
 _AHEAD = 4
+
+# What ends a thread in the place of an item.
+_END = object()
 
 
 def work_through(
@@ -29,6 +32,7 @@ def work_through(
     which it is ended early. Closing the generator (an error or Ctrl-C in its user does) calls off
     what is under way.
     """
+    todo: SimpleQueue[Any] = SimpleQueue()
     done: SimpleQueue[tuple[_Item, _Result | LeruliError]] = SimpleQueue()
     switch = StopSwitch(lambda _: None)
 
@@ -42,13 +46,22 @@ def work_through(
         except Exception as error:  # a defect here must not leave the user waiting for ever
             done.put((item, LeruliError(f"Unexpected: {type(error).__name__}: {error}.")))
 
-    pool = ThreadPoolExecutor(threads, "worker")
+    def run_all() -> None:
+        for item in iter(todo.get, _END):
+            if not switch.is_off:
+                run(item)
+
+    # No pool: a future for each item, which nobody asks, is a tenth of the work with a small
+    # folder. Nor does whoever presses Ctrl-C twice wait for these.
+    workers = [Thread(target=run_all, daemon=True) for _ in range(threads)]
     waiting = iter(items)
     under_way = 0
     try:
+        for worker in workers:
+            worker.start()
         while True:
             for item in itertools.islice(waiting, _AHEAD * threads - under_way):
-                pool.submit(run, item)
+                todo.put(item)
                 under_way += 1
             if under_way == 0:
                 return
@@ -56,4 +69,8 @@ def work_through(
             under_way -= 1
     finally:
         switch.switch_off()
-        pool.shutdown(cancel_futures=True)
+        for _ in workers:
+            todo.put(_END)
+        for worker in workers:
+            if worker.is_alive():
+                worker.join()
