@@ -1,5 +1,6 @@
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -59,8 +60,8 @@ def test_replacing_leaves_the_old_file_when_it_fails(tmp_path):
     path.write_text("old")
 
     def fail():
-        with replacing(path) as part:
-            part.write_text("half")
+        with replacing(str(path)) as part:
+            Path(part).write_text("half")
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
