@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from service_world import GroupOfTest
+
+from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch.feeder import Feeder
 from leruli_queue.dispatch.fence import Fence
 from leruli_queue.dispatch.leadership import lead
 from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.stopper import Stopper
-from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.nodes.pools import pool_name
+from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
 from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
@@ -39,7 +43,7 @@ async def dispatching(
 ) -> AsyncIterator[Dispatching]:
     async with lead(settings) as leadership:
         parents = Parents(pool, gateway, settings)
-        fence = Fence(pool, gateway)
+        fence = Fence(settings, pool, gateway)
         yield Dispatching(
             Feeder(settings, pool, leadership, gateway, parents),
             Stopper(pool, gateway),
@@ -78,3 +82,40 @@ async def stop_child(gateway: NomadGateway, job_id: UUID) -> None:
     [child] = await children_of(gateway, job_id)
     await gateway.stop_job(child["ID"])
     await until_dead(gateway, job_id)
+
+
+class Listing:
+    """A FAKE of a Nomad with clients: it lists the nodes as a test wants them."""
+
+    def __init__(self, gateway: NomadGateway, nodes: list[dict[str, Any]]) -> None:
+        self._gateway = gateway
+        self.nodes = nodes
+        self.after_one_question: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateway, name)
+
+    async def list_nodes(self) -> list[dict[str, Any]]:
+        return self.nodes
+
+    async def set_eligible(self, node_id: UUID, *, eligible: bool) -> None:
+        [node] = [node for node in self.nodes if node["ID"] == str(node_id)]
+        node["SchedulingEligibility"] = "eligible" if eligible else "ineligible"
+
+    async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
+        for node in self.nodes:
+            node.update(self.after_one_question)
+        raise NomadNotFoundError(allocation_id)
+
+
+async def listed(pool: Pool, group: GroupOfTest, node: Node) -> dict[str, Any]:
+    """The node as Nomad lists it when all is well."""
+    key_id = await pool.fetchval("SELECT token_key_id FROM groups WHERE id = $1", group.id)
+    return {
+        "ID": str(node.id),
+        "NodePool": pool_name(key_id),
+        "Status": "ready",
+        "SchedulingEligibility": "eligible",
+        "Drain": False,
+        "Drivers": {"docker": {"Healthy": True}},
+    }

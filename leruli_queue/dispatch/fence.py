@@ -12,9 +12,14 @@ usable, in its group's pool                    made eligible, where it is not
 of an older compute secret, left, drained,     made ineligible; what runs on it runs on
 of another cluster
 in a pool that is not its group's              made ineligible, and noted
+of an agent that does not report, as others    made ineligible; what runs on it runs on
+of the cluster do
 unknown, or removed                            made ineligible
 of an id that the service gives to nobody      passed over: no parent can name it
 =============================================  ==============================================
+
+An agent that hangs starts nothing of what its Nomad, which lives, is given. While none of the
+cluster reports it is the service that is away, and no node is blamed.
 
 It also notes which nodes Nomad hears, and since when: jobs are dispatched to those alone, and a
 silent node's are given up only where one of them was heard for long enough (docs/attempts.md).
@@ -26,7 +31,9 @@ eligible and without any token.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +42,7 @@ import structlog
 from leruli_queue.nodes.pools import pool_name
 from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
 from leruli_queue.nomad.names import node_id_of
+from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries, rows
 
@@ -46,6 +54,12 @@ FOREIGN_POOL = (
 )
 _DOCKER_AWAY = "Docker on it does not answer"
 _NOT_HEARD = "Nomad does not hear it"
+_AGENT_SILENT = (
+    "its node agent hangs or does not reach the service: Nomad hears the node, the service does not"
+)
+
+# A report that is late is no sign of anything.
+_REPORTS_MISSED = 4
 
 # A node that is heard at two looks this far apart (seconds) counts as heard in between. A round of
 # the reconciler takes a few; of longer absences, its own or Nomad's, nothing is known.
@@ -63,7 +77,10 @@ class _Verdict:
 class Fence:
     """Keeps the nodes of one cluster as the database wants them."""
 
-    def __init__(self, pool: Pool, gateway: NomadGateway) -> None:
+    def __init__(self, settings: Settings, pool: Pool, gateway: NomadGateway) -> None:
+        self._agent_silence = timedelta(
+            seconds=max(settings.node_silence_s, _REPORTS_MISSED * settings.node_report_s)
+        )
         self._pool = pool
         self._gateway = gateway
         # The nodes that did not answer Nomad at the last comparison.
@@ -87,8 +104,9 @@ class Fence:
                 queries.nodes_of_cluster(self._pool, cluster=self._gateway.cluster.name)
             )
         }
+        silent = self._silent_agents(known)
         verdicts = {
-            node_id: _judge(known.get(node_id), listed.get(node_id))
+            node_id: _judge(known.get(node_id), listed.get(node_id), node_id in silent)
             for node_id in listed.keys() | known.keys()
         }
         self.unheard = frozenset(
@@ -115,6 +133,19 @@ class Fence:
             if verdicts[node_id].eligible != is_eligible and not node["Drain"]:
                 await self._set(node_id, node, eligible=verdicts[node_id].eligible)
 
+    def _silent_agents(self, known: Mapping[UUID, Any]) -> set[UUID]:
+        """Return the nodes that were not told of for long when another one was last."""
+        reports = [row["reported_at"] for row in known.values() if row["reported_at"]]
+        if not reports:
+            return set()
+        since = max(reports) - self._agent_silence
+        # One that has joined anew gets the time to report.
+        return {
+            node_id
+            for node_id, row in known.items()
+            if max(row["joined_at"], row["reported_at"] or row["joined_at"]) < since
+        }
+
     async def _set(self, node_id: UUID, node: dict[str, Any], *, eligible: bool) -> None:
         try:
             await self._gateway.set_eligible(node_id, eligible=eligible)
@@ -129,7 +160,7 @@ class Fence:
         )
 
 
-def _judge(known: Any, node: dict[str, Any] | None) -> _Verdict:
+def _judge(known: Any, node: dict[str, Any] | None, agent_is_silent: bool) -> _Verdict:
     if known is None:
         return _Verdict(eligible=False, alive=False, trouble=None)
     if node is None or node["Status"] != "ready":
@@ -139,6 +170,8 @@ def _judge(known: Any, node: dict[str, Any] | None) -> _Verdict:
         return _Verdict(eligible=eligible, alive=False, trouble=_NOT_HEARD)
     if node["NodePool"] != pool_name(known["token_key_id"]):
         return _Verdict(eligible=False, alive=False, trouble=FOREIGN_POOL)
+    if agent_is_silent and known["usable"]:
+        return _Verdict(eligible=False, alive=False, trouble=_AGENT_SILENT)
     docker = (node["Drivers"] or {}).get("docker")
     # A client that has just started has not looked for Docker yet.
     trouble = _DOCKER_AWAY if docker and not docker.get("Healthy") else None

@@ -76,7 +76,11 @@ async def test_what_nobody_heard_of_is_found_in_the_lists(
         )
         await pool.execute("UPDATE jobs SET state = 'running' WHERE id = $1", jobs["over"])
         reconciler = Reconciler(
-            settings, pool, gateway, Parents(pool, gateway, settings), Fence(pool, gateway)
+            settings,
+            pool,
+            gateway,
+            Parents(pool, gateway, settings),
+            Fence(settings, pool, gateway),
         )
         await reconciler.compare()
         for name, job_id in jobs.items():

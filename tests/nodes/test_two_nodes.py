@@ -185,6 +185,30 @@ def test_the_agent_is_killed_under_running_jobs(
     pair.north.wait_until_ready()
 
 
+def test_an_agent_that_hangs_gets_no_new_jobs(pair: Pair, stack: StackOfTest, folder: Path) -> None:
+    """Its Nomad lives, and would be given what nobody there begins with."""
+    batch = run_two_on_north(pair, stack, folder)
+    agent = "$(cat /data/leruli/nomad/agent.lock)"
+    pair.north.host.shell(f"kill -STOP {agent}")
+    try:
+        wait_for(
+            lambda: pair.shown(pair.north)["standing"] == "troubled",
+            seconds=40,
+            what="north is not trusted",
+        )
+        assert "its node agent hangs" in pair.shown(pair.north)["reason"]
+        meanwhile = Batch.submit(stack, folder / "meanwhile", 4, "true")
+        meanwhile.wait_for("completed")
+    finally:
+        pair.north.host.shell(f"kill -CONT {agent}")
+    assert {(row["attempt"], row["node"]) for row in meanwhile.rows()} == {(1, "south")}
+    wait_for(
+        lambda: pair.shown(pair.north)["standing"] == "usable", seconds=40, what="north is back"
+    )
+    batch.end(pair.north)
+    check_ran_on_north_alone(batch)
+
+
 def test_docker_is_killed_under_running_jobs(pair: Pair, stack: StackOfTest, folder: Path) -> None:
     """Rootless Docker takes all containers with it when it is started again."""
     batch = run_two_on_north(pair, stack, folder)

@@ -1,7 +1,7 @@
 """A silent node's jobs are given up only where another machine could run them.
 
 The Nomad server is real and has no client, so which of the nodes it hears is written into the
-database, as the fence would; the fence's own part is at the end, with a FAKE list of nodes.
+database, as the fence would (test_fence.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from dispatch_world import Dispatching, dispatching
+from dispatch_world import Dispatching, Listing, dispatching, listed
 from service_world import (
     GroupOfTest,
     call,
@@ -24,15 +24,11 @@ from service_world import (
 )
 
 from leruli_queue.access.authenticate import Node
-from leruli_queue.dispatch import fence as fence_module
 from leruli_queue.dispatch import reconciler as reconciler_module
-from leruli_queue.dispatch.fence import Fence
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
-from leruli_queue.nodes.pools import pool_name
-from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
+from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
-from leruli_queue.store.queries import queries
 
 WAITS = (
     "its node does not answer, and no other machine that is connected could run it: it goes on "
@@ -193,69 +189,6 @@ async def test_of_a_node_that_reports_nobody_says_that_it_does_not_answer(
 # --- since when a node is heard
 
 
-class Listing:
-    """A FAKE of a Nomad with clients: it lists the nodes as a test wants them."""
-
-    def __init__(self, gateway: NomadGateway, nodes: list[dict[str, Any]]) -> None:
-        self._gateway = gateway
-        self.nodes = nodes
-        self.after_one_question: dict[str, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._gateway, name)
-
-    async def list_nodes(self) -> list[dict[str, Any]]:
-        return self.nodes
-
-    async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
-        for node in self.nodes:
-            node.update(self.after_one_question)
-        raise NomadNotFoundError(allocation_id)
-
-
-async def listed(pool: Pool, group: GroupOfTest, node: Node) -> dict[str, Any]:
-    """The node as Nomad lists it when all is well."""
-    key_id = await pool.fetchval("SELECT token_key_id FROM groups WHERE id = $1", group.id)
-    return {
-        "ID": str(node.id),
-        "NodePool": pool_name(key_id),
-        "Status": "ready",
-        "SchedulingEligibility": "eligible",
-        "Drain": False,
-        "Drivers": {"docker": {"Healthy": True}},
-    }
-
-
-async def heard_since(pool: Pool, node: Node) -> Any:
-    return await pool.fetchval("SELECT alive_since FROM nodes WHERE id = $1", node.id)
-
-
-@pytest.mark.parametrize("joined", ["just now", "an hour ago"])
-async def test_a_node_is_heard_since_it_came_back(
-    pool: Pool, group: GroupOfTest, gateway: NomadGateway, joined: str
-) -> None:
-    node = await make_node(pool, group)
-    if joined != "just now":
-        await pool.execute("UPDATE nodes SET joined_at = now() - interval '1 hour'")
-    assert await heard_since(pool, node) is None
-    shown = await listed(pool, group, node)
-    nomad: Any = Listing(gateway, [shown])
-    fence = Fence(pool, nomad)
-    await fence.keep()
-    first = await heard_since(pool, node)
-    assert first is not None
-    await fence.keep()
-    assert await heard_since(pool, node) == first
-    shown["Status"] = "down"
-    await fence.keep()
-    # One that has just joined is given the time to register.
-    assert await pool.fetchval("SELECT alive FROM nodes") is (joined == "just now")
-    assert await heard_since(pool, node) is None
-    shown["Status"] = "ready"
-    await fence.keep()
-    assert await heard_since(pool, node) > first
-
-
 @pytest.mark.parametrize(
     ("meanwhile", "states"), [("ready", ["received"] * 3), ("down", ["received", *["running"] * 2])]
 )
@@ -281,33 +214,3 @@ async def test_a_long_sweep_looks_again_at_who_is_heard(
         await hear(pool, other)
         await active.reconciler.give_up_overdue()
     assert [(await state_of(pool, job_id))[0] for job_id in sorted(jobs)] == states
-
-
-async def test_a_node_that_joins_again_is_not_heard_until_nomad_has_it(
-    pool: Pool, group: GroupOfTest
-) -> None:
-    node = await make_node(pool, group)
-    await hear(pool, node)
-    row = dict(await pool.fetchrow("SELECT * FROM nodes WHERE id = $1", node.id))
-    names = ("id", "group_id", "cluster", "name", "key_id", "token_hash", "epoch", "cores")
-    await queries.upsert_node(
-        pool, **{name: row[name] for name in (*names, "memory_mb", "agent_version")}
-    )
-    assert await heard_since(pool, node) is None
-
-
-async def test_what_happened_while_nobody_looked_is_not_known(
-    pool: Pool, group: GroupOfTest, gateway: NomadGateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another dispatcher, or the same one after Nomad was away for long."""
-    node = await make_node(pool, group)
-    await hear(pool, node)
-    before = await heard_since(pool, node)
-    nomad: Any = Listing(gateway, [await listed(pool, group, node)])
-    fence = Fence(pool, nomad)
-    await fence.keep()
-    first = await heard_since(pool, node)
-    assert first > before
-    monkeypatch.setattr(fence_module, "_LOOKED_AWAY_S", 0.0)
-    await fence.keep()
-    assert await heard_since(pool, node) > first
