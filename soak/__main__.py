@@ -23,7 +23,7 @@ from soak.run import Options, copy_logs, run
 @click.option("--drain", default=2_000, show_default=True, help="Jobs that are run to their end.")
 @click.option(
     "--kill-every",
-    default=6.0,
+    default=20.0,
     show_default=True,
     type=click.FloatRange(min=1),
     help="Seconds between two kills, on average.",
