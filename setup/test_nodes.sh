@@ -17,9 +17,5 @@ ensure_docker
 images/build.sh leruli-test
 # As in setup/test.sh.
 unset PYTHONDONTWRITEBYTECODE
-say "pytest: tests/nodes"
-pytest=("$VENV/bin/python" -m pytest -p no:cacheprovider tests/nodes)
-(($# > 0)) && exec "${pytest[@]}" "$@"
-# Two at once, file by file, each with a network and a stack of its own: they wait most of the time (one
-# keeps 0.55 of a core busy).
-exec "${pytest[@]}" -n 2 --dist loadfile --no-loadscope-reorder
+say "pytest tests/nodes"
+exec "$VENV/bin/python" -m pytest -p no:cacheprovider tests/nodes "$@"

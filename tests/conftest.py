@@ -21,7 +21,6 @@ _LONGEST = (
     "e2e/test_lost_node.py",
     "e2e/test_manual.py",
     "e2e/test_rotation.py",
-    "nodes/test_two_nodes.py",
     "integration/node/test_faults.py",
     "integration/bench/test_drain.py",
     "integration/client/test_submit.py",
