@@ -208,8 +208,8 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds for which a node may be silent, after Nomad noticed it (20 to 30 s), "
         "before its jobs are given to others; and for which one of these others must have been "
-        "heard. A node whose agent has not reported for as long, while others have, gets no new "
-        "jobs.",
+        "heard. A node whose agent has not reported for as long (at least four reports), while "
+        "others of the cluster have, gets no new jobs.",
     )
     drain_deadline_s: float = Field(
         60.0, ge=0, description="Seconds that a leaving node's jobs get before they are stopped."

@@ -52,7 +52,7 @@ def work_through(
                 run(item)
 
     # No pool: a future for each item, which nobody asks, is a tenth of the work with a small
-    # folder. Nor does whoever presses Ctrl-C twice wait for these.
+    # folder. A second Ctrl-C, while the first waits for them, does not wait for these threads.
     workers = [Thread(target=run_all, daemon=True) for _ in range(threads)]
     waiting = iter(items)
     under_way = 0

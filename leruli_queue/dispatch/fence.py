@@ -18,8 +18,9 @@ unknown, or removed                            made ineligible
 of an id that the service gives to nobody      passed over: no parent can name it
 =============================================  ==============================================
 
-An agent that hangs starts nothing of what its Nomad, which lives, is given. While none of the
-cluster reports it is the service that is away, and no node is blamed.
+An agent that hangs starts nothing of what its Nomad, which lives, is given. No node is blamed while
+none of the cluster reports, nor before others have reported for as long as it was silent: then it
+is, or was, the service that is away.
 
 It also notes which nodes Nomad hears, and since when: jobs are dispatched to those alone, and a
 silent node's are given up only where one of them was heard for long enough (docs/attempts.md).
@@ -33,7 +34,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -87,6 +88,9 @@ class Fence:
         self.unheard: frozenset[UUID] = frozenset()
         # When that was, by the clock of the loop; None before the first.
         self._looked_at: float | None = None
+        # The newest report of any node, and since when one has followed another without a gap.
+        self._newest_report: datetime | None = None
+        self._reported_since: datetime | None = None
 
     async def keep(self) -> None:
         """Compare all nodes of the cluster with the database, once."""
@@ -134,11 +138,22 @@ class Fence:
                 await self._set(node_id, node, eligible=verdicts[node_id].eligible)
 
     def _silent_agents(self, known: Mapping[UUID, Any]) -> set[UUID]:
-        """Return the nodes that were not told of for long when another one was last."""
+        """Return the nodes whose agents were silent for long, while those of others reported."""
         reports = [row["reported_at"] for row in known.values() if row["reported_at"]]
         if not reports:
             return set()
-        since = max(reports) - self._agent_silence
+        newest = max(reports)
+        # After a gap the service was away, from all: the others' first reports are under way.
+        if (
+            self._newest_report is None
+            or self._reported_since is None
+            or newest - self._newest_report > self._agent_silence / 2
+        ):
+            self._reported_since = newest
+        self._newest_report = newest
+        since = newest - self._agent_silence
+        if self._reported_since > since:
+            return set()
         # One that has joined anew gets the time to report.
         return {
             node_id
@@ -170,9 +185,11 @@ def _judge(known: Any, node: dict[str, Any] | None, agent_is_silent: bool) -> _V
         return _Verdict(eligible=eligible, alive=False, trouble=_NOT_HEARD)
     if node["NodePool"] != pool_name(known["token_key_id"]):
         return _Verdict(eligible=False, alive=False, trouble=FOREIGN_POOL)
-    if agent_is_silent and known["usable"]:
-        return _Verdict(eligible=False, alive=False, trouble=_AGENT_SILENT)
     docker = (node["Drivers"] or {}).get("docker")
     # A client that has just started has not looked for Docker yet.
-    trouble = _DOCKER_AWAY if docker and not docker.get("Healthy") else None
-    return _Verdict(eligible=known["usable"], alive=trouble is None, trouble=trouble)
+    if docker and not docker.get("Healthy"):
+        # An agent that waits for it may be silent too.
+        return _Verdict(eligible=known["usable"], alive=False, trouble=_DOCKER_AWAY)
+    if agent_is_silent and known["usable"]:
+        return _Verdict(eligible=False, alive=False, trouble=_AGENT_SILENT)
+    return _Verdict(eligible=known["usable"], alive=True, trouble=None)

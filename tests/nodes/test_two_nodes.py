@@ -193,7 +193,7 @@ def test_an_agent_that_hangs_gets_no_new_jobs(pair: Pair, stack: StackOfTest, fo
     try:
         wait_for(
             lambda: pair.shown(pair.north)["standing"] == "troubled",
-            seconds=40,
+            seconds=60,
             what="north is not trusted",
         )
         assert "its node agent hangs" in pair.shown(pair.north)["reason"]

@@ -91,15 +91,36 @@ async def pair(pool: Pool, group: GroupOfTest, gateway: NomadGateway) -> tuple[N
     return north, south, Listing(gateway, [await listed(pool, group, n) for n in (north, south)])
 
 
-async def stands(pool: Pool, nomad: Any, node: Node) -> tuple[str, bool, bool]:
-    """Whether Nomad may place on it; whether it counts as alive; whether there is trouble."""
+async def stands(pool: Pool, nomad: Any, node: Node) -> tuple[str, bool, str | None]:
+    """Whether Nomad may place on it, whether it counts as alive, and what the trouble is."""
     [shown] = [one for one in nomad.nodes if one["ID"] == str(node.id)]
     row = await pool.fetchrow("SELECT alive, nomad_trouble FROM nodes WHERE id = $1", node.id)
-    return shown["SchedulingEligibility"], row["alive"], row["nomad_trouble"] is not None
+    return shown["SchedulingEligibility"], row["alive"], row["nomad_trouble"]
 
 
-WELL = ("eligible", True, False)
-BLAMED = ("ineligible", False, True)
+async def reported(pool: Pool, node: Node, ago_s: float) -> None:
+    """The last report of a node came so many seconds ago."""
+    await pool.execute(
+        "UPDATE nodes SET reported_at = now() - make_interval(secs => $2) WHERE id = $1",
+        node.id,
+        ago_s,
+    )
+
+
+async def time_goes_by(fence: Fence, pool: Pool, node: Node, from_s: int, until_s: int = 0) -> None:
+    """Look again and again while a node reports, from so many seconds ago on."""
+    for ago_s in range(from_s, until_s - 1, -15):
+        await reported(pool, node, ago_s)
+        await fence.keep()
+
+
+WELL = ("eligible", True, None)
+BLAMED = (
+    "ineligible",
+    False,
+    "its node agent hangs or does not reach the service: Nomad hears the node, the service does "
+    "not",
+)
 
 
 async def test_a_node_whose_agent_hangs_gets_nothing_until_it_reports(
@@ -107,51 +128,71 @@ async def test_a_node_whose_agent_hangs_gets_nothing_until_it_reports(
 ) -> None:
     north, south, nomad = pair
     fence = Fence(settings, pool, nomad)
-    silence = "UPDATE nodes SET reported_at = now() - make_interval(secs => $2) WHERE id = $1"
-    await pool.execute(silence, south.id, settings.node_silence_s - 5)
-    await fence.keep()
+    await reported(pool, south, 105)
+    await time_goes_by(fence, pool, north, 105, 30)
     assert await stands(pool, nomad, south) == WELL
-    await pool.execute(silence, south.id, settings.node_silence_s + 5)
-    await fence.keep()
+    await time_goes_by(fence, pool, north, 15)
     assert [await stands(pool, nomad, node) for node in (north, south)] == [WELL, BLAMED]
     assert south.id not in fence.unheard  # what runs there is left alone
-    await pool.execute(silence, south.id, 0.0)
+    await reported(pool, south, 0)
     await fence.keep()
     assert await stands(pool, nomad, south) == WELL
 
 
-async def test_no_node_is_blamed_while_none_reports(
+async def test_no_node_is_blamed_for_an_outage_of_the_service(
     settings: Settings, pool: Pool, pair: tuple[Node, Node, Any]
 ) -> None:
-    """The service is away, or has just come back."""
     north, south, nomad = pair
-    await pool.execute("UPDATE nodes SET reported_at = now() - interval '30 minutes'")
-    await Fence(settings, pool, nomad).keep()
+    fence = Fence(settings, pool, nomad)
+    await reported(pool, north, 400)
+    await time_goes_by(fence, pool, south, 400, 310)
+    await time_goes_by(fence, pool, north, 300, 300)
     assert [await stands(pool, nomad, node) for node in (north, south)] == [WELL, WELL]
+    # It is back, and north is the first that tells.
+    await time_goes_by(fence, pool, north, 60)
+    assert [await stands(pool, nomad, node) for node in (north, south)] == [WELL, WELL]
+
+
+async def test_another_dispatcher_does_not_blame_at_once(
+    settings: Settings, pool: Pool, pair: tuple[Node, Node, Any]
+) -> None:
+    """It does not know whether the service was away."""
+    _, south, nomad = pair
+    await reported(pool, south, 1800)
+    await Fence(settings, pool, nomad).keep()
+    assert await stands(pool, nomad, south) == WELL
 
 
 async def test_a_node_that_joined_again_gets_the_time_to_report(
     settings: Settings, pool: Pool, pair: tuple[Node, Node, Any]
 ) -> None:
-    _, south, nomad = pair
-    await pool.execute(
-        "UPDATE nodes SET joined_at = now(), reported_at = now() - interval '30 minutes' "
-        "WHERE id = $1",
-        south.id,
-    )
-    await Fence(settings, pool, nomad).keep()
+    north, south, nomad = pair
+    fence = Fence(settings, pool, nomad)
+    await reported(pool, south, 1800)
+    await pool.execute("UPDATE nodes SET joined_at = now() WHERE id = $1", south.id)
+    await time_goes_by(fence, pool, north, 105)
     assert await stands(pool, nomad, south) == WELL
 
 
-async def test_one_late_report_is_no_silence(
+async def test_a_late_report_is_no_silence(
     settings: Settings, pool: Pool, pair: tuple[Node, Node, Any]
 ) -> None:
     """Where the setting is shorter than a few reports take."""
-    _, south, nomad = pair
-    await pool.execute(
-        "UPDATE nodes SET reported_at = now() - make_interval(secs => $2) WHERE id = $1",
-        south.id,
-        2 * settings.node_report_s,
-    )
-    await Fence(settings.model_copy(update={"node_silence_s": 0.0}), pool, nomad).keep()
+    north, south, nomad = pair
+    fence = Fence(settings.model_copy(update={"node_silence_s": 0.0}), pool, nomad)
+    await reported(pool, south, 45)
+    await time_goes_by(fence, pool, north, 105)
     assert await stands(pool, nomad, south) == WELL
+
+
+async def test_docker_that_is_away_is_told_first(
+    settings: Settings, pool: Pool, pair: tuple[Node, Node, Any]
+) -> None:
+    """Its agent may wait for it, and be silent for that."""
+    north, south, nomad = pair
+    fence = Fence(settings, pool, nomad)
+    await reported(pool, south, 1800)
+    [shown] = [one for one in nomad.nodes if one["ID"] == str(south.id)]
+    shown["Drivers"]["docker"]["Healthy"] = False
+    await time_goes_by(fence, pool, north, 105)
+    assert await stands(pool, nomad, south) == ("eligible", False, "Docker on it does not answer")
