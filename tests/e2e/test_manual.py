@@ -44,7 +44,8 @@ def test_the_manuals_calculation(stack: StackOfTest, folder: Path) -> None:
     seen: set[str] = set()
 
     def completed() -> bool:
-        seen.add(shell("leruli task-status").strip())
+        # A state may have a reason behind it: "received: waiting for its turn…".
+        seen.add(shell("leruli task-status").partition(":")[0].strip())
         return "completed" in seen
 
     wait_for(completed, seconds=180, what="the calculation is completed")
