@@ -34,7 +34,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -89,8 +89,7 @@ class Fence:
         # When that was, by the clock of the loop; None before the first.
         self._looked_at: float | None = None
         # The newest report of any node, and since when one has followed another without a gap.
-        self._newest_report: datetime | None = None
-        self._reported_since: datetime | None = None
+        self._newest_report = self._reported_since = datetime.min.replace(tzinfo=UTC)
 
     async def keep(self) -> None:
         """Compare all nodes of the cluster with the database, once."""
@@ -144,22 +143,14 @@ class Fence:
             return set()
         newest = max(reports)
         # After a gap the service was away, from all: the others' first reports are under way.
-        if (
-            self._newest_report is None
-            or self._reported_since is None
-            or newest - self._newest_report > self._agent_silence / 2
-        ):
+        if newest - self._newest_report > self._agent_silence / 2:
             self._reported_since = newest
         self._newest_report = newest
         since = newest - self._agent_silence
         if self._reported_since > since:
             return set()
         # One that has joined anew gets the time to report.
-        return {
-            node_id
-            for node_id, row in known.items()
-            if max(row["joined_at"], row["reported_at"] or row["joined_at"]) < since
-        }
+        return {node_id for node_id, row in known.items() if row["told_at"] < since}
 
     async def _set(self, node_id: UUID, node: dict[str, Any], *, eligible: bool) -> None:
         try:

@@ -51,7 +51,7 @@ ORDER BY group_id, id;
 -- name: nodes_of_cluster
 -- Who may be a node of which pool, for the comparison with what Nomad has.
 SELECT n.id, g.token_key_id, n.joined_at < now() - interval '1 minute' AS old,
-       n.joined_at, n.reported_at,
+       n.reported_at, greatest(n.joined_at, n.reported_at) AS told_at,
        EXISTS (SELECT 1 FROM usable_nodes u WHERE u.id = n.id) AS usable
 FROM nodes n JOIN groups g ON g.id = n.group_id
 WHERE n.cluster = :cluster AND n.removed_at IS NULL;
