@@ -29,6 +29,9 @@ from leruli_queue.store.queries import queries
 
 log = structlog.get_logger(__name__)
 
+# After writing something down, seconds in which what comes is only gathered: a statement for each
+# of hundreds of events a second costs the dispatcher and PostgreSQL more than what is written.
+_TOGETHER_S = 0.05
 # Lines of the stream, of some 10 KB each, that may wait to be written down. Then it is left unread,
 # and Nomad may drop events without a sign, which the comparisons make good.
 _MOST_HELD = 500
@@ -68,6 +71,7 @@ class Tracker:
             while not lines.empty():
                 events.extend(lines.get_nowait())
             await self.note(events)
+            await asyncio.sleep(_TOGETHER_S)
 
     async def note(self, events: Iterable[dict[str, Any]]) -> None:
         """Note events, in the order in which they came."""
