@@ -150,7 +150,8 @@ def _start(program: Path, folder: Path, log: Path) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=output,
             # They stand for other machines' processors: of ours they shall take little.
-            env={**os.environ, "GOGC": "400"},
+            # With a second thread for Go's code they wake each other up more than they work.
+            env={**os.environ, "GOGC": "400", "GOMAXPROCS": "1"},
             # Ctrl-C is for us; it ends when its input does, so with us in any case.
             start_new_session=True,
             **other_user,
