@@ -138,4 +138,4 @@ class _Tree:
             return root or OTHER
         if self._parts.get(process) == NODE:
             return "node agent"
-        return {"nomad": "Nomad's client", "leruli_stage": "stage tasks"}.get(name, f"node: {name}")
+        return {"nomad": "Nomad's client", "leruli": "task driver"}.get(name, f"node: {name}")

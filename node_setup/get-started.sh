@@ -65,7 +65,7 @@ install_agent() {
         install --quiet --no-index --find-links "$wheels")
     "${install[@]}" --require-hashes -r "$wheels/node.txt"
     "${install[@]}" --no-deps "$wheels"/leruli_node-*.whl
-    ln -sfn "$HERE/nomad" "$HERE/leruli-stage" "$AGENT/venv/bin/"
+    ln -sfn "$HERE/nomad" "$HERE/leruli-driver" "$AGENT/venv/bin/"
     made_from >"$AGENT/made-from"
     note "leruli-node $("$AGENT/venv/bin/leruli-node" version) is in $AGENT"
 }

@@ -52,29 +52,9 @@ job "calculation" {
       size = 10
     }
 
-    task "stage-in" {
-      driver = "leruli_stage"
-      lifecycle {
-        hook    = "prestart"
-        sidecar = false
-      }
-      config {
-        stage = "in"
-      }
-      resources {
-        cpu    = 10
-        memory = 16
-      }
-      logs {
-        disabled      = true
-        max_files     = 1
-        max_file_size = 1
-      }
-    }
-
+    # Brings the job in, runs its container by Nomad's docker driver, and brings it out.
     task "main" {
-      driver       = "docker"
-      leader       = true
+      driver       = "leruli"
       kill_timeout = "30s"
       config {
         image          = var.image
@@ -103,25 +83,6 @@ job "calculation" {
       resources {
         cpu    = var.cores * 1000
         memory = var.memory_mb
-      }
-      logs {
-        disabled      = true
-        max_files     = 1
-        max_file_size = 1
-      }
-    }
-
-    task "stage-out" {
-      driver = "leruli_stage"
-      lifecycle {
-        hook = "poststop"
-      }
-      config {
-        stage = "out"
-      }
-      resources {
-        cpu    = 10
-        memory = 16
       }
       logs {
         disabled      = true

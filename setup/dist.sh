@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds dist/nomadrun.tar, from which a machine becomes a node without a network: nomad and the
-# driver of its stage tasks, the node agent with its wheels for every Python of NODE_PYTHONS, the
+# task driver of jobs, the node agent with its wheels for every Python of NODE_PYTHONS, the
 # scripts, their README and the sums.
 #
 # Reads from the environment: what setup/lib.sh and setup/tools.sh do, and pip's own variables.
@@ -15,7 +15,7 @@ SCRIPTS=(get-started.sh run.sh uninstall.sh)
 FILES=(lib.sh checks.sh rootless_docker.sh node.env.example README.md)
 
 setup/venv.sh
-setup/tools.sh nomad leruli-stage
+setup/tools.sh nomad leruli-driver
 
 # fetch_wheels FOLDER: all that requirements/ pins for a node, by hash. An unfinished folder never
 # gets the name that is looked for.
@@ -63,7 +63,7 @@ cp "$wheels"/*.whl "$package/wheels/"
 step "building the node agent" build_agent "$package/wheels" "$work/source"
 cp requirements/node.txt "$package/wheels/"
 # Nomad, and what is built of it, may be passed on only with its licence.
-cp --dereference "$VENV/bin/nomad" "$VENV/bin/leruli-stage" "$package/"
+cp --dereference "$VENV/bin/nomad" "$VENV/bin/leruli-driver" "$package/"
 cp node_setup/nomad/LICENSE "$package/LICENSE-nomad"
 cp LICENSE "$package/LICENSE"
 (cd node_setup && cp "${SCRIPTS[@]}" "${FILES[@]}" "$package/")

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Puts nomad, leruli-stage (Nomad's driver of the stage tasks) and leruli-objects (the S3 server), or the
+# Puts nomad, leruli-driver (the task driver of jobs) and leruli-objects (the S3 server), or the
 # tools whose names it is given, at .venv/bin: the ones named in the environment or found on the PATH
 # when they are new enough, else built once by Go from the committed go.mod and go.sum into a cache
 # outside the tree. The service looks beside its interpreter first, then on the PATH.
 #
 # Reads from the environment:
 #   LERULI_QUEUE_NOMAD       a nomad >= 1.11 to use
-#   LERULI_QUEUE_STAGE       a leruli-stage >= 1.11 (the Nomad that it is built on) to use
+#   LERULI_QUEUE_DRIVER       a leruli-driver >= 1.11 (the Nomad that it is built on) to use
 #   LERULI_QUEUE_OBJECTS     a leruli-objects to use, with versitygw >= 1.8 in it
 #   LERULI_QUEUE_NODESIM     a nodesim >= 1.11 to use; bench alone needs it, so it is built when named
 #   LERULI_QUEUE_CACHE       where built programs are kept (see setup/lib.sh)
@@ -26,10 +26,10 @@ tool_settings() {
         # The tag leaves Nomad's mock driver out; its docker driver's libraries need cgo.
         CGO=1 FLAGS=(-buildvcs=false -trimpath -tags release)
         ;;
-    leruli-stage)
-        # The task driver of Nomad's stage tasks (docs/nomad.md): ours, on what Nomad is built of.
+    leruli-driver)
+        # The task driver of jobs (docs/nomad.md): ours, on what Nomad is built of.
         tool_settings nomad
-        VARIABLE=LERULI_QUEUE_STAGE VERSION_COMMAND=-version PACKAGE=./stage
+        VARIABLE=LERULI_QUEUE_DRIVER VERSION_COMMAND=-version PACKAGE=./driver
         ;;
     leruli-objects)
         # The stack's S3 server: our own program around versitygw's gateway, whose version is its own.
@@ -46,7 +46,7 @@ tool_settings() {
         CGO=1 FLAGS=(-buildvcs=false -trimpath)
         ;;
     *) die "setup/tools.sh does not know the tool '$1'." \
-        "It knows nomad, leruli-stage, leruli-objects and nodesim." ;;
+        "It knows nomad, leruli-driver, leruli-objects and nodesim." ;;
     esac
     PINNED="$(awk -v module="$MODULE" '$1 == "require" && $2 == module { print substr($3, 2) }' \
         "$MODULE_DIR/go.mod")"
@@ -159,7 +159,7 @@ choose() {
 }
 
 mkdir -p "$VENV/bin"
-for tool in "${@:-nomad leruli-stage leruli-objects}"; do
+for tool in "${@:-nomad leruli-driver leruli-objects}"; do
     # shellcheck disable=SC2086  # the default is three words
     for name in $tool; do
         choose "$name"

@@ -87,12 +87,12 @@ def _has_leader(stack: SoakStack) -> bool:
 
 
 def _listens(stack: SoakStack) -> bool:
-    """Tell whether the node's agent takes stage tasks."""
+    """Tell whether the node's agent is there for jobs."""
     try:
         configuration = json.loads((stack.folders.node / "nomad.json").read_text(encoding="utf-8"))
         with socket.socket(socket.AF_UNIX) as probe:
             plugins = ChainMap(*configuration["plugin"])
-            probe.connect(plugins["leruli_stage"]["config"]["socket"])
+            probe.connect(plugins["leruli"]["config"]["socket"])
     except OSError:
         return False
     return True

@@ -117,5 +117,5 @@ async def listed(pool: Pool, group: GroupOfTest, node: Node) -> dict[str, Any]:
         "Status": "ready",
         "SchedulingEligibility": "eligible",
         "Drain": False,
-        "Drivers": {"docker": {"Healthy": True}},
+        "Drivers": {"leruli": {"Healthy": True}},
     }

@@ -149,10 +149,10 @@ class HostileNode:
         state.mkdir(parents=True, exist_ok=True)
         (state / "client-id").write_text(node_id or self.node_id)
         # It has what jobs need of a node, so that nothing but the fences keeps them from it.
-        stage = self.folder / "plugins" / "leruli_stage"
-        stage.parent.mkdir(exist_ok=True)
-        stage.unlink(missing_ok=True)
-        stage.symlink_to(self.nomad.with_name("leruli-stage"))
+        driver = self.folder / "plugins" / "leruli"
+        driver.parent.mkdir(exist_ok=True)
+        driver.unlink(missing_ok=True)
+        driver.symlink_to(self.nomad.with_name("leruli-driver"))
         (state / "intro_token.jwt").write_text(self.answer["nomad"]["introtoken"])
         http, rpc, serf = free_ports(3)
         configuration = {
@@ -184,10 +184,10 @@ class HostileNode:
                 "meta": dict(meta or {}),
                 "cpu_total_compute": 64000,
                 "memory_total_mb": 256000,
-                "options": {"driver.allowlist": "docker,leruli_stage"},
+                "options": {"driver.allowlist": "leruli"},
             },
-            "plugin_dir": str(stage.parent),
-            "plugin": [{"leruli_stage": {"config": {"socket": str(self.folder / "none")}}}],
+            "plugin_dir": str(driver.parent),
+            "plugin": [{"leruli": {"config": {"socket": str(self.folder / "none")}}}],
         }
         path = self.folder / "nomad.json"
         path.write_text(json.dumps(configuration))

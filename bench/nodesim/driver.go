@@ -17,34 +17,29 @@ import (
 	pstructs "github.com/hashicorp/nomad/plugins/shared/structs"
 )
 
-// playedDrivers are the drivers of our job template under their own names, for one node.
+// The task driver of jobs, by the name that our job template has for it.
+const driverName = "leruli"
+
+// playedDriver is the task driver of our job template, for one node.
 //
-// Their schemas, capabilities and names are the real ones', so that a template that these would refuse
-// is refused here; what starts and ends tasks is played.
-func playedDrivers(agent *agent) map[loader.PluginID]*loader.InternalPluginConfig {
-	played := map[loader.PluginID]*loader.InternalPluginConfig{}
-	for name, real := range map[string]func(context.Context, hclog.Logger) drivers.DriverPlugin{
-		"leruli_stage": newStageDriver,
-		"docker":       docker.NewDockerDriver,
-	} {
-		id := loader.PluginID{Name: name, PluginType: base.PluginTypeDriver}
-		played[id] = &loader.InternalPluginConfig{
-			Config: map[string]any{},
-			Factory: func(ctx context.Context, logger hclog.Logger) any {
-				return &driver{
-					DriverPlugin: real(ctx, logger), name: name, agent: agent, tasks: map[string]*task{},
-				}
-			},
-		}
-	}
-	return played
+// Its schema and capabilities are those of Nomad's docker driver, which the real one has as well, so that
+// a template that it would refuse is refused here; what starts and ends tasks is played.
+func playedDriver(agent *agent) map[loader.PluginID]*loader.InternalPluginConfig {
+	id := loader.PluginID{Name: driverName, PluginType: base.PluginTypeDriver}
+	return map[loader.PluginID]*loader.InternalPluginConfig{id: {
+		Config: map[string]any{},
+		Factory: func(ctx context.Context, logger hclog.Logger) any {
+			return &driver{
+				DriverPlugin: docker.NewDockerDriver(ctx, logger), agent: agent, tasks: map[string]*task{},
+			}
+		},
+	}}
 }
 
-// driver lets the agent do what a task is there for: stage-in, main or stage-out.
+// driver lets the agent do what a task is there for: bring in, run, bring out.
 type driver struct {
-	// The real one, for what a driver says of itself.
+	// Docker's, for what a driver says of itself.
 	drivers.DriverPlugin
-	name  string
 	agent *agent
 
 	mutex sync.Mutex
@@ -62,14 +57,24 @@ type task struct {
 	ended time.Time
 }
 
-// SetConfig takes any: the real ones would look for Docker.
+// PluginInfo is that of Docker's driver but for the name.
+func (d *driver) PluginInfo() (*base.PluginInfoResponse, error) {
+	info, err := d.DriverPlugin.PluginInfo()
+	if err != nil {
+		return nil, err
+	}
+	info.Name = driverName
+	return info, nil
+}
+
+// SetConfig takes any: the real one would look for Docker.
 func (d *driver) SetConfig(*base.Config) error { return nil }
 
 // Fingerprint says once that the driver is well.
 func (d *driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, error) {
 	found := make(chan *drivers.Fingerprint, 1)
 	found <- &drivers.Fingerprint{
-		Attributes:        map[string]*pstructs.Attribute{"driver." + d.name: pstructs.NewBoolAttribute(true)},
+		Attributes:        map[string]*pstructs.Attribute{"driver." + driverName: pstructs.NewBoolAttribute(true)},
 		Health:            drivers.HealthStateHealthy,
 		HealthDescription: drivers.DriverHealthy,
 	}
@@ -79,23 +84,18 @@ func (d *driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 // RecoverTask never can: a simulated node keeps nothing over its end.
 func (d *driver) RecoverTask(*drivers.TaskHandle) error { return drivers.ErrTaskNotFound }
 
-// StartTask begins what the task is there for.
+// StartTask brings the job in and begins its command; as the real one, it returns once that runs.
 func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
-	does := map[string]func(context.Context, attemptID) int{
-		"stage-in": d.agent.stageIn, "main": d.agent.command, "stage-out": d.agent.stageOut,
-	}[config.Name]
-	if does == nil {
-		return nil, nil, fmt.Errorf("the simulation knows no task %q", config.Name)
-	}
 	number, err := strconv.Atoi(config.Env["NOMAD_META_attempt"])
 	if err != nil {
 		return nil, nil, fmt.Errorf("no attempt in the meta: %w", err)
 	}
 	id := attemptID{strings.ToLower(config.Env["NOMAD_META_job"]), number}
-	if config.Name == "main" {
-		// As Docker's driver: it returns once the container runs.
-		time.Sleep(seconds(d.agent.cluster.ContainerStartSeconds))
+	if code := d.agent.stageIn(context.Background(), id); code != 0 {
+		d.agent.stageOut(context.Background(), id)
+		return nil, nil, fmt.Errorf("the job was not brought in: %d", code)
 	}
+	time.Sleep(seconds(d.agent.cluster.ContainerStartSeconds))
 	ctx, kill := context.WithCancel(context.Background())
 	started := &task{config: config, started: time.Now(), kill: kill, done: make(chan struct{})}
 	handle := drivers.NewTaskHandle(1)
@@ -106,7 +106,10 @@ func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *dr
 	d.mutex.Unlock()
 	go func() {
 		defer kill()
-		started.code = does(ctx, id)
+		started.code = d.agent.command(ctx, id)
+		if code := d.agent.stageOut(context.Background(), id); code != 0 {
+			started.code = code
+		}
 		started.ended = time.Now()
 		close(started.done)
 	}()
@@ -131,7 +134,7 @@ func (d *driver) WaitTask(ctx context.Context, taskID string) (<-chan *drivers.E
 	return result, nil
 }
 
-// StopTask ends a task at once: what is played needs no time to end.
+// StopTask ends the command at once: what is played needs no time to end. The job is still brought out.
 func (d *driver) StopTask(taskID string, _ time.Duration, _ string) error {
 	found, err := d.find(taskID)
 	if err != nil {

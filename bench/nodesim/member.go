@@ -40,7 +40,7 @@ func startMember(
 	}
 	plugins, err := loader.NewPluginLoader(&loader.PluginLoaderConfig{
 		Logger:            conf.Logger,
-		InternalPlugins:   playedDrivers(agent),
+		InternalPlugins:   playedDriver(agent),
 		SupportedVersions: loader.AgentSupportedApiVersions,
 	})
 	if err != nil {
@@ -126,7 +126,7 @@ func clientConfig(cluster *Cluster, node *Node, ca string, logger hclog.Logger) 
 	conf.ACLEnabled = true
 	conf.APIListenerRegistrar = config.NoopAPIListenerRegistrar{}
 	conf.Options = map[string]string{
-		"driver.allowlist":     "docker,leruli_stage",
+		"driver.allowlist":     "leruli",
 		"fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean,consul,vault,cni,plugins_cni",
 	}
 	conf.GetDefaultVault().Enabled = pointer.Of(false)

@@ -257,6 +257,10 @@ class NodeReportAnswer(BaseModel):
     drop: list[HeldAttempt] = Field(
         description="Of the attempts it holds: not its to run any more. End them, upload nothing."
     )
+    cancel: list[HeldAttempt] = Field(
+        description="Of the attempts it holds: to be cancelled. What is not running yet ends now; "
+        "a command that runs is ended by Nomad."
+    )
     reportseconds: float = Field(description="Time until the next report.")
 
 

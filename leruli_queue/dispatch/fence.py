@@ -42,7 +42,7 @@ import structlog
 
 from leruli_queue.nodes.pools import pool_name
 from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
-from leruli_queue.nomad.names import node_id_of
+from leruli_queue.nomad.names import NODE_DRIVER, node_id_of
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries, rows
@@ -176,9 +176,9 @@ def _judge(known: Any, node: dict[str, Any] | None, agent_is_silent: bool) -> _V
         return _Verdict(eligible=eligible, alive=False, trouble=_NOT_HEARD)
     if node["NodePool"] != pool_name(known["token_key_id"]):
         return _Verdict(eligible=False, alive=False, trouble=FOREIGN_POOL)
-    docker = (node["Drivers"] or {}).get("docker")
+    driver = (node["Drivers"] or {}).get(NODE_DRIVER)
     # A client that has just started has not looked for Docker yet.
-    if docker and not docker.get("Healthy"):
+    if driver and not driver.get("Healthy"):
         # An agent that waits for it may be silent too.
         return _Verdict(eligible=known["usable"], alive=False, trouble=_DOCKER_AWAY)
     if agent_is_silent and known["usable"]:

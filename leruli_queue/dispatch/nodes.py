@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from leruli_queue.nodes.sizes import Size
+from leruli_queue.nomad.templates import template
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
 
@@ -25,7 +26,8 @@ class GroupNodes:
     # See leruli_queue.nodes.pools.hidden.
     hiding_key: bytes = field(repr=False)
     node_ids: tuple[UUID, ...]
-    # Changes whenever a node joins, leaves, is kept or given free, or comes back with another size.
+    # Changes whenever a node joins, leaves, is kept or given free, or comes back with another size,
+    # and with the template of parents.
     digest: str
     # The same of all nodes, with those that are kept.
     digest_of_all: str
@@ -81,5 +83,8 @@ def _group_nodes(
 
 
 def _digest(nodes: Iterable[_Node]) -> str:
-    text = ",".join(sorted(f"{node.id}:{node.cores}:{node.memory_mb}" for node in nodes))
+    # With the template, so that what an earlier release dispatched, and nodes of this one cannot
+    # run, is taken back as if all nodes were others.
+    described = sorted(f"{node.id}:{node.cores}:{node.memory_mb}" for node in nodes)
+    text = ",".join([template(), *described])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

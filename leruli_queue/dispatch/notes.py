@@ -25,7 +25,6 @@ async def note_observations(pool: Pool, observations: Iterable[Observation]) -> 
         node_ids=[seen.node_id for seen in newest],
         allocation_ids=[seen.allocation_id for seen in newest],
         deads=[seen.dead for seen in newest],
-        faileds=[seen.failed for seen in newest],
         silents=[seen.silent for seen in newest],
     )
     running = [seen for seen in newest if seen.running_since]

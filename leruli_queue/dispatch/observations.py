@@ -1,7 +1,7 @@
 """What Nomad says about allocations, boiled down to what the database wants to know.
 
-ClientStatus alone is never believed: ``failed`` comes before stage-out has run, and ``complete``
-is also what a stopped or lost allocation ends as.
+ClientStatus alone is never believed: ``complete`` is also what a stopped or lost allocation ends
+as.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from uuid import UUID
 
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.nomad.names import attempt_of_child, node_id_of
+
+_OVER = ("complete", "failed", "lost")
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,8 @@ class Observation:
     create_index: int
     # By the node's own word and clock: note_running bounds it.
     running_since: datetime | None
-    # Nothing of it will run any more: stage-out is over, or never will be.
+    # Nothing of it will run any more; a receipt may still be under way.
     dead: bool
-    # A task failed: stage-in, or the command, whose stage-out may still run. For one that never had
-    # leave to start this is the end, too: when its node goes before stage-out, Nomad leaves it so.
-    failed: bool
     # Its node does not answer.
     silent: bool
 
@@ -45,15 +44,17 @@ def observe(allocation: dict[str, Any]) -> Observation | None:
     if attempt is None or node_id is None:
         return None
     tasks = allocation.get("TaskStates") or {}
+    main = tasks.get("main") or {}
     status = allocation.get("ClientStatus")
+    # Of one that its node has taken Nomad knows tasks, before any of them runs.
+    never_taken = allocation.get("DesiredStatus") == "stop" and not tasks
     return Observation(
         attempt=attempt,
         node_id=node_id,
         allocation_id=allocation["ID"],
         create_index=allocation["CreateIndex"],
-        running_since=_running_since(tasks.get("main") or {}),
-        dead=_is_dead(allocation, tasks),
-        failed=status == "failed",
+        running_since=_running_since(main),
+        dead=status in _OVER or main.get("State") == "dead" or never_taken,
         silent=status == "unknown",
     )
 
@@ -67,14 +68,3 @@ def _running_since(main: dict[str, Any]) -> datetime | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return started if started.year > 1 else None  # Go's zero time
-
-
-def _is_dead(allocation: dict[str, Any], tasks: dict[str, Any]) -> bool:
-    if (tasks.get("stage-out") or {}).get("State") == "dead":
-        return True
-    status = allocation.get("ClientStatus")
-    if status == "lost":
-        return True
-    # One whose set-up failed, or that was stopped before its node took it, ends without stage-out.
-    stopped = status in ("failed", "complete") or allocation.get("DesiredStatus") == "stop"
-    return stopped and not any((task or {}).get("StartedAt") for task in tasks.values())

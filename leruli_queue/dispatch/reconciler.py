@@ -140,8 +140,8 @@ class Reconciler:
     async def note_unheard(self) -> None:
         """Note the silence of nodes that Nomad does not hear, whatever it says of what runs there.
 
-        An allocation of which a task failed stays `failed` in Nomad when its node goes, and its
-        stage-out `pending` or `running` for ever.
+        An allocation that is over stays so in Nomad when its node goes, and the node may still have
+        the receipt of it.
         """
         await queries.note_unheard(
             self._pool, cluster=self._cluster, node_ids=list(self._fence.unheard)

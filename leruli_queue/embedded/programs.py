@@ -15,7 +15,7 @@ from leruli_queue.errors import SetupError
 
 NOMAD_VARIABLE = "LERULI_QUEUE_NOMAD"
 OBJECTS_VARIABLE = "LERULI_QUEUE_OBJECTS"
-STAGE_VARIABLE = "LERULI_QUEUE_STAGE"
+DRIVER_VARIABLE = "LERULI_QUEUE_DRIVER"
 POSTGRES_VARIABLE = "LERULI_QUEUE_POSTGRES_BIN"
 
 
@@ -24,7 +24,7 @@ class Programs:
     """Where the programs are."""
 
     nomad: Path
-    stage: Path
+    driver: Path
     objects: Path
     postgres_bin: Path
     node_agent: Path
@@ -47,11 +47,11 @@ def find_programs(*, node: bool = True) -> Programs:
         missing.append(
             f"nomad (>= 1.11): put it on the PATH, name it in {NOMAD_VARIABLE}, or run `make tools`"
         )
-    stage = _find("leruli-stage", STAGE_VARIABLE)
-    if stage is None:
+    driver = _find("leruli-driver", DRIVER_VARIABLE)
+    if driver is None:
         missing.append(
-            "leruli-stage (what Nomad runs stage tasks with): name it in "
-            f"{STAGE_VARIABLE}, or run `make tools`"
+            "leruli-driver (what a node's Nomad runs jobs with): name it in "
+            f"{DRIVER_VARIABLE}, or run `make tools`"
         )
     # No versitygw of the admin's own: its key could list the buckets.
     objects = _find("leruli-objects", OBJECTS_VARIABLE)
@@ -71,11 +71,11 @@ def find_programs(*, node: bool = True) -> Programs:
         missing.append("leruli-node: pip install leruli-node")
     docker_socket = _docker_socket()
     docker_notes = _check_docker(docker_socket, missing) if node else ()
-    if not (nomad and stage and objects and postgres and node_agent) or missing:
+    if not (nomad and driver and objects and postgres and node_agent) or missing:
         raise SetupError(
             "The stack cannot start; this is missing:\n" + "\n".join(f"  - {m}" for m in missing)
         )
-    return Programs(nomad, stage, objects, postgres, node_agent, docker_socket, docker_notes)
+    return Programs(nomad, driver, objects, postgres, node_agent, docker_socket, docker_notes)
 
 
 def _find(name: str, variable: str) -> Path | None:

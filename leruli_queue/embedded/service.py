@@ -13,6 +13,7 @@ from leruli_queue.embedded.identities import service_url
 from leruli_queue.embedded.kept import Kept
 from leruli_queue.embedded.processes import Part
 from leruli_queue.embedded.programs import Programs
+from leruli_queue.nomad.names import NODE_DRIVER
 from leruli_queue.settings import PREFIX, Settings
 
 
@@ -81,7 +82,7 @@ def node_part(folders: Folders, kept: Kept, programs: Programs) -> Part:
         "LERULI_NODE_DIR": str(folders.node),
         "LERULI_NODE_DOCKER_SOCKET": str(programs.docker_socket),
         "LERULI_NODE_NOMAD": str(programs.nomad),
-        "LERULI_NODE_STAGE": str(programs.stage),
+        "LERULI_NODE_DRIVER": str(programs.driver),
     }
     return Part(
         name="node",
@@ -110,6 +111,6 @@ def node_is_ready(folders: Folders, kept: Kept) -> bool:
     return answer.is_success and any(
         node["Status"] == "ready"
         and node["SchedulingEligibility"] == "eligible"
-        and node["Drivers"].get("docker", {}).get("Healthy")
+        and node["Drivers"].get(NODE_DRIVER, {}).get("Healthy")
         for node in answer.json()
     )

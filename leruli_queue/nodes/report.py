@@ -31,6 +31,8 @@ class Reply:
     node: NodeStanding
     # Of the attempts it holds, those that are not its to run any more: to be ended, not uploaded.
     drop: Sequence[tuple[UUID, int]]
+    # Those that somebody wants cancelled.
+    cancel: Sequence[tuple[UUID, int]]
 
 
 async def take_report(connection: Connection | Pool, node_id: UUID, report: Report) -> Reply:
@@ -48,8 +50,8 @@ async def take_report(connection: Connection | Pool, node_id: UUID, report: Repo
         disk_total_mb=report.disk_total_mb,
         holds=[f"{job_id}x{number}" for job_id, number in report.holds],
     )
-    gone = await rows(
-        queries.attempts_not_held(
+    to_end = await rows(
+        queries.attempts_to_end(
             connection,
             node_id=node_id,
             job_ids=[job_id for job_id, _ in report.holds],
@@ -57,4 +59,8 @@ async def take_report(connection: Connection | Pool, node_id: UUID, report: Repo
         )
     )
     row = await queries.standing_of_node(connection, node_id=node_id)
-    return Reply(standing_of(row), [(one["job_id"], one["number"]) for one in gone])
+    return Reply(
+        standing_of(row),
+        drop=[(one["job_id"], one["number"]) for one in to_end if one["cancelled"] is None],
+        cancel=[(one["job_id"], one["number"]) for one in to_end if one["cancelled"]],
+    )

@@ -120,7 +120,7 @@ class NomadGateway:
         return DispatchAnswer(answer["DispatchedJobID"], repeated=not answer.get("EvalID"))
 
     async def stop_job(self, job_id: str) -> None:
-        """Stop a job: its main task is ended, its stage-out runs. An unknown one is no error."""
+        """Stop a job: its container is ended, its output brought. An unknown one is no error."""
         with suppress(NomadNotFoundError):
             await self._call(lambda: self._client.job.deregister_job(_path(job_id)))
 

@@ -10,6 +10,9 @@ from leruli_queue.jobs.attempts import AttemptId
 PARENT_PREFIX = "leruli-"
 """With this begin the ids of all our jobs in Nomad."""
 
+NODE_DRIVER = "leruli"
+"""The task driver of jobs on a node; its health is that of the node's Docker."""
+
 _NODE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CHILD = re.compile(r"/dispatch-([0-9a-f]{32})x([0-9]{1,9})-[^/]*$")
 

@@ -58,7 +58,7 @@ class ParentSpec:
             self.cores,
             self.memory_mb,
             self.part,
-            _template(),
+            template(),
         )
         return f"{PARENT_PREFIX}{self.group_key_id}-{digest}"
 
@@ -79,11 +79,12 @@ async def render_parent(
         "cores": spec.cores,
         "memory_mb": spec.memory_mb,
     }
-    return await gateway.parse_job(_template(), _as_hcl(values))
+    return await gateway.parse_job(template(), _as_hcl(values))
 
 
 @cache
-def _template() -> str:
+def template() -> str:
+    """Return the HCL that all parents are made of."""
     folder = files("leruli_queue.nomad") / "jobs"
     return (folder / "calculation.nomad.hcl").read_text(encoding="utf-8")
 

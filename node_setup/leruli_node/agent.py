@@ -25,7 +25,7 @@ from leruli_node.images import Images, load_lock_folder
 from leruli_node.join import join
 from leruli_node.nomad_client import (
     NomadClient,
-    link_stage_driver,
+    link_driver,
     remove_allocations,
     write_config,
 )
@@ -40,7 +40,7 @@ from leruli_node.service_api import ServiceApi, ServiceError
 from leruli_node.settings import Settings
 from leruli_node.stage_in import StageIn
 from leruli_node.stage_out import StageOut
-from leruli_node.state import AttemptStore, NodeFacts, read_node, write_node
+from leruli_node.state import AttemptId, AttemptStore, NodeFacts, read_node, write_node
 from leruli_node.sweep import sweep
 from leruli_node.upload import Uploader
 from leruli_node.watcher import Watcher
@@ -56,8 +56,8 @@ class Agent:
 
     def __init__(self, settings: Settings) -> None:
         self._nomad_program = _must_run(settings.nomad, "nomad", "LERULI_NODE_NOMAD")
-        # Without it Nomad would run, and the node be ready, but get no job.
-        self._stage_program = _must_run(settings.stage, "leruli-stage", "LERULI_NODE_STAGE")
+        # Without it Nomad would run, but get no job.
+        self._driver_program = _must_run(settings.driver, "leruli-driver", "LERULI_NODE_DRIVER")
         self._settings = settings
         self.folders = make_folders(settings.node_dir)
         self._lock = lock_root(settings.node_dir)
@@ -129,6 +129,7 @@ class Agent:
                 settings.node_dir, self._store, self._engine, nomad_version(self._nomad_program)
             ),
             self._stage_out.drop,
+            self._cancel,
             self._reload_nomad,
             self._expel,
         )
@@ -172,7 +173,7 @@ class Agent:
         first = self._facts.nodeid is None
         if not first and self._facts.nodeid != joined.nodeid:
             self._forget_all(str(self._facts.nodeid))
-        link_stage_driver(self.folders, self._stage_program)
+        link_driver(self.folders, self._driver_program)
         port = write_config(self._settings, self.folders, self._tls, joined, self._facts.nomad_port)
         self._facts = NodeFacts(joined.nodeid, joined.imageprefix, port)
         write_node(self.folders.node_file, self._facts)
@@ -195,6 +196,11 @@ class Agent:
         self._stage_out.nodeid = facts.nodeid
         self._watcher.nodeid = facts.nodeid
         self._reporter.image_prefix = facts.imageprefix or ""
+
+    def _cancel(self, attempt: AttemptId) -> None:
+        """What does not run yet ends now; of what runs, Nomad has been told."""
+        self._stage_in.abort(attempt)
+        self._watcher.cancel(attempt)
 
     def _reload_nomad(self) -> None:
         if self._nomad is not None:

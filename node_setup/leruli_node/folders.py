@@ -46,7 +46,7 @@ class Folders:
 
     @property
     def nomad_plugins(self) -> Path:
-        """Where Nomad finds the driver of the stage tasks."""
+        """Where Nomad finds the task driver."""
         return self.root / "plugins"
 
     def job(self, attempt_key: str) -> Path:

@@ -28,8 +28,8 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR
 # Garbage is collected at three times of what is alive, not at twice. No limit of memory beside it:
 # a client with more alive than the limit does little else than collect, which a soak showed.
 _GO_RUNTIME = {"GOGC": "200"}
-# What runs the stage tasks (node_setup/nomad/stage): Nomad knows it by this name, also of its file.
-STAGE_DRIVER = "leruli_stage"
+# The task driver of jobs (node_setup/nomad/driver): Nomad knows it by this name, also of its file.
+DRIVER = "leruli"
 # Nomad was well when it ran this long (seconds): the next restart is quick again.
 _WELL = 60.0
 
@@ -97,15 +97,16 @@ def client_config(
             "gc_interval": "30s",
             "gc_parallel_destroys": 4,
             "options": {
-                "driver.allowlist": f"docker,{STAGE_DRIVER}",
+                "driver.allowlist": DRIVER,
                 "fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean",
             },
         },
         "plugin": [
-            {STAGE_DRIVER: {"config": {"socket": str(folders.socket)}}},
             {
-                "docker": {
+                DRIVER: {
                     "config": {
+                        "socket": str(folders.socket),
+                        # The rest is for the docker driver in it.
                         "endpoint": f"unix://{settings.docker_socket}",
                         "disable_log_collection": True,
                         "allow_privileged": False,
@@ -152,11 +153,11 @@ def write_config(
     return port
 
 
-def link_stage_driver(folders: Folders, program: Path) -> None:
-    """Have Nomad find the stage tasks' driver, in a folder in which there is nothing else."""
-    link = folders.nomad_plugins / STAGE_DRIVER
+def link_driver(folders: Folders, program: Path) -> None:
+    """Have Nomad find the task driver, in a folder in which there is nothing else."""
+    link = folders.nomad_plugins / DRIVER
     # Left of an agent that was killed in between, it is as good as new.
-    begun = link.with_name(f".{STAGE_DRIVER}.tmp")
+    begun = link.with_name(f".{DRIVER}.tmp")
     begun.unlink(missing_ok=True)
     begun.symlink_to(program)
     os.replace(begun, link)

@@ -44,8 +44,9 @@ class Subject:
 class Reporter:
     """One thread that reports, and renews the certificate when it is due.
 
-    `drop` ends an attempt without its output. `reload` has Nomad read its certificate. `expel` is
-    called with a sentence when this node gets no job any more; more than once.
+    `drop` ends an attempt without its output, `cancel` one whose command does not run yet.
+    `reload` has Nomad read its certificate. `expel` is called with a sentence when this node gets
+    no job any more; more than once.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Reporter:
         tls: NodeTls,
         subject: Subject,
         drop: Callable[[AttemptId], None],
+        cancel: Callable[[AttemptId], None],
         reload: Callable[[], None],
         expel: Callable[[str], None],
     ) -> None:
@@ -61,6 +63,7 @@ class Reporter:
         self._tls = tls
         self._subject = subject
         self._drop = drop
+        self._cancel = cancel
         self._reload = reload
         self._expel = expel
         self._stop = threading.Event()
@@ -98,6 +101,10 @@ class Reporter:
             attempt = AttemptId.parse(str(one["jobid"]), str(one["attempt"]))
             log.warning("given up by the service; ending it", extra={"attempt": attempt.key})
             self._drop(attempt)
+        # Nomad waits until a job is brought in. An older service says nothing of it.
+        for one in reply.get("cancel", []):
+            attempt = AttemptId.parse(str(one["jobid"]), str(one["attempt"]))
+            self._cancel(attempt)
         standing, reason = reply.get("standing"), str(reply.get("reason") or "")
         told_before = reason == self._told
         self._told = reason

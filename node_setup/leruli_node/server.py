@@ -1,4 +1,4 @@
-"""The unix socket on which the stage tasks ask."""
+"""The unix socket on which the task driver asks for a job to be brought in, or out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EX_USAGE = 64
 
 
 class Answer(NamedTuple):
-    """What a stage task exits with, and a sentence for its stderr."""
+    """An exit code, 0 if it was done, and a sentence about it."""
 
     code: int
     sentence: str = ""
@@ -31,7 +31,7 @@ Handler = Callable[[AttemptId, str], Answer]
 
 
 class StageServer:
-    """Serves stage tasks, a thread each; only this user (and root) may connect."""
+    """Serves the task driver, a thread a request; only this user (and root) may connect."""
 
     def __init__(self, path: Path, stage_in: Handler, stage_out: Handler) -> None:
         self._path = path
@@ -50,7 +50,7 @@ class StageServer:
         threading.Thread(target=self._accept, name="stage-server", daemon=True).start()
 
     def stop(self) -> None:
-        """Listen no longer; stage tasks go on asking until an agent is back."""
+        """Listen no longer; the driver goes on asking until an agent is back."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -40,7 +40,7 @@ class Settings:
     docker_socket: Path
     nomad: Path | None
     nomad_port: int
-    stage: Path | None
+    driver: Path | None
     grace_seconds: float
     drain_seconds: float
     patience_seconds: float
@@ -90,7 +90,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         docker_socket=_docker_socket(reader, environ),
         nomad=_program(reader, "LERULI_NODE_NOMAD", "nomad"),
         nomad_port=reader.number("LERULI_NODE_NOMAD_PORT", 0, 0),
-        stage=_program(reader, "LERULI_NODE_STAGE", "leruli-stage"),
+        driver=_program(reader, "LERULI_NODE_DRIVER", "leruli-driver"),
         grace_seconds=reader.number("LERULI_NODE_GRACE_SECONDS", 30, 0),
         drain_seconds=reader.number("LERULI_NODE_DRAIN_SECONDS", 120, 0),
         patience_seconds=reader.number("LERULI_NODE_PATIENCE_SECONDS", 600, 1),

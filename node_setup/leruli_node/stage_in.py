@@ -70,7 +70,7 @@ class StageIn:
         self.image_prefix: str | None = None
 
     def abort(self, attempt: AttemptId) -> None:
-        """End a stage-in that is under way: its allocation is over."""
+        """End a stage-in that is under way; nothing when there is none."""
         event = self._aborts.get(attempt.key)
         if event is not None:
             event.set()
@@ -107,6 +107,9 @@ class StageIn:
         if state is not None and state.alloc != alloc:
             log.warning("a second allocation of an attempt is refused", extra=_facts(attempt))
             return Answer(DROPPED, "this attempt already runs in another allocation")
+        if state is not None and state.decision is not None:
+            # Its output is there, and waits to be brought out.
+            return Answer(FAILED, "this attempt has ended already")
         if state is not None and state.phase == STAGED:
             return Answer(0)
         if state is not None and state.problem_outcome is not None:

@@ -70,10 +70,10 @@ class StageOut:
 
     def __call__(self, attempt: AttemptId, alloc: str) -> Answer:
         """End an attempt for its allocation; 0 also when it was never started here."""
-        self._abort_stage_in(attempt)
         state = self._store.get(attempt)
         if state is not None and state.alloc != alloc:
             return Answer(0, "this attempt belongs to another allocation")
+        self._abort_stage_in(attempt)
         self.finish(attempt)
         return Answer(0)
 

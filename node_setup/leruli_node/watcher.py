@@ -26,6 +26,9 @@ _YOUNG = 20.0
 # wiped data_dir for instance, and the agent ends the attempt by itself.
 ABANDONED_ENDED = 300.0
 ABANDONED_NEVER_STARTED = 1800.0
+# Nomad ends the container of a cancelled job within its kill_timeout, 30 s. After this (seconds) it
+# does not know of it any more.
+CANCELLED = 60.0
 
 
 class Watcher:
@@ -39,6 +42,7 @@ class Watcher:
         finish: Callable[[AttemptId], None],
         abandoned_ended: float = ABANDONED_ENDED,
         abandoned_never_started: float = ABANDONED_NEVER_STARTED,
+        cancelled: float = CANCELLED,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -46,11 +50,13 @@ class Watcher:
         self._finish = finish
         self._abandoned_ended = abandoned_ended
         self._abandoned_never_started = abandoned_never_started
+        self._cancelled_patience = cancelled
         self._stop = threading.Event()
         # What only this process needs to know; an agent that starts again begins anew.
         self._termed: dict[str, float] = {}
         self._sampled: dict[str, float] = {}
         self._idle_since: dict[str, float] = {}
+        self._cancelled: dict[str, float] = {}
         self._finishing: set[str] = set()
         self._docker_away = False
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -59,6 +65,10 @@ class Watcher:
     def start(self) -> None:
         """Start watching."""
         self._thread.start()
+
+    def cancel(self, attempt: AttemptId) -> None:
+        """End an attempt that somebody wants cancelled, if Nomad does not."""
+        self._cancelled.setdefault(attempt.key, time.monotonic())
 
     def stop(self) -> None:
         """Stop watching."""
@@ -90,8 +100,8 @@ class Watcher:
         for one in self._engine.list_own(self.nodeid):
             by_key.setdefault(one.attempt_key, []).append(one)
         known = {state.id.key for state in states}
-        for memory in (self._sampled, self._idle_since, self._termed):
-            for key in [k for k in memory if k not in known]:
+        for memory in (self._sampled, self._idle_since, self._termed, self._cancelled):
+            for key in [k for k in list(memory) if k not in known]:
                 del memory[key]
         for state in states:
             try:
@@ -103,6 +113,9 @@ class Watcher:
                 log.exception("watching an attempt failed", extra=_facts(state.id))
 
     def _look_at(self, state: AttemptState, containers: list[Listed]) -> None:
+        if self._is_cancelled_in_vain(state):
+            self._finish_alone(state.id, "nobody ends this cancelled attempt; ending it")
+            return
         running = [c for c in containers if c.state in ("running", "paused")]
         if running and state.phase == STAGED:
             self._idle_since.pop(state.id.key, None)
@@ -162,6 +175,14 @@ class Watcher:
             cpu_seconds=max(usage.cpu_seconds or 0.0, latest.cpu_seconds or 0.0) or None,
         )
 
+    def _is_cancelled_in_vain(self, state: AttemptState) -> bool:
+        since = self._cancelled.get(state.id.key)
+        return (
+            since is not None
+            and time.monotonic() - since >= self._cancelled_patience
+            and not self._store.work_lock(state.id).locked()
+        )
+
     def _abandoned(self, state: AttemptState, has_container: bool) -> None:
         key = state.id.key
         if self._store.work_lock(state.id).locked():
@@ -177,15 +198,20 @@ class Watcher:
             or state.phase == DECIDED
         )
         patience = self._abandoned_ended if over else self._abandoned_never_started
-        if now - since < patience or key in self._finishing:
+        if now - since >= patience:
+            self._finish_alone(state.id, "nobody stages this attempt out; ending it")
+
+    def _finish_alone(self, attempt: AttemptId, why: str) -> None:
+        """Stage an attempt out that nobody asks for, beside the watching."""
+        if attempt.key in self._finishing:
             return
-        log.warning("nobody stages this attempt out; ending it", extra=_facts(state.id))
-        self._finishing.add(key)
+        log.warning(why, extra=_facts(attempt))
+        self._finishing.add(attempt.key)
         threading.Thread(
-            target=self._finish_abandoned, args=(state.id,), name="abandoned", daemon=True
+            target=self._finish_until_done, args=(attempt,), name="abandoned", daemon=True
         ).start()
 
-    def _finish_abandoned(self, attempt: AttemptId) -> None:
+    def _finish_until_done(self, attempt: AttemptId) -> None:
         try:
             self._finish(attempt)
         except Interrupted:

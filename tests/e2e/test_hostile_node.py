@@ -205,7 +205,7 @@ def test_forged_news_of_a_foreign_allocation_change_nothing(
             "JobID": allocation["JobID"],
             "Namespace": "leruli",
             "ClientStatus": "complete",
-            "TaskStates": dict.fromkeys(("stage-in", "main", "stage-out"), dead),
+            "TaskStates": {"main": dead},
         }
         rpc.call("Node.UpdateAlloc", Alloc=[forged], Region="global", AuthToken=hostile.secret)
         rpc.close()

@@ -136,7 +136,7 @@ def test_what_is_missing_is_said_all_at_once(tmp_path: Path) -> None:
         env={
             "PATH": "/usr/bin:/bin",
             "LERULI_QUEUE_NOMAD": "/nowhere/nomad",
-            "LERULI_QUEUE_STAGE": "/nowhere/leruli-stage",
+            "LERULI_QUEUE_DRIVER": "/nowhere/leruli-driver",
             "DOCKER_HOST": f"unix://{tmp_path}/no.sock",
         },
         capture_output=True,
@@ -144,7 +144,7 @@ def test_what_is_missing_is_said_all_at_once(tmp_path: Path) -> None:
     )
     assert done.returncode == 3
     assert "- nomad" in done.stderr
-    assert "- leruli-stage" in done.stderr
+    assert "- leruli-driver" in done.stderr
     assert "- Docker: nothing answers" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -139,7 +139,7 @@ class Machine:
         return node is not None and (
             node["Status"] == "ready"
             and node["SchedulingEligibility"] == "eligible"
-            and bool(node["Drivers"].get("docker", {}).get("Healthy"))
+            and bool(node["Drivers"].get("leruli", {}).get("Healthy"))
         )
 
     def in_nomad(self) -> dict[str, Any] | None:

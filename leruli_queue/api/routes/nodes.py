@@ -113,6 +113,7 @@ async def node_report(body: NodeReport, context: ContextDep) -> NodeReportAnswer
         standing=reply.node.standing,
         reason=reply.node.reason,
         drop=[HeldAttempt(jobid=job_id, attempt=number) for job_id, number in reply.drop],
+        cancel=[HeldAttempt(jobid=job_id, attempt=number) for job_id, number in reply.cancel],
         reportseconds=context.settings.node_report_s,
     )
 

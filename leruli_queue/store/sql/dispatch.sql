@@ -216,29 +216,27 @@ WHERE j.id = s.job_id AND j.attempt = s.number AND j.state = 'submitted'
 
 -- name: note_allocations!
 -- From Nomad's events and lists: which allocation an attempt has and since when that is known, whether
--- its stage-out is over (or, without leave to start, any task failed: nothing else will come of it), and
--- whether its node is silent. Nomad can have placed a child twice; once an attempt has leave to
--- start on a node, only its allocation there counts.
+-- it is over, and whether its node is silent. Nomad can have placed a child twice; once an attempt has
+-- leave to start on a node, only its allocation there counts.
 UPDATE attempts a
 SET allocation_id = s.allocation_id,
     placed_at = CASE WHEN a.allocation_id = s.allocation_id THEN coalesce(a.placed_at, now())
                      ELSE now() END,
     waiting_reason = NULL,
-    allocation_dead_at = CASE WHEN s.dead OR (s.failed AND a.started_at IS NULL)
-                              THEN coalesce(a.allocation_dead_at, now()) END,
+    allocation_dead_at = CASE WHEN s.dead THEN coalesce(a.allocation_dead_at, now()) END,
     silent_since = CASE WHEN s.silent THEN coalesce(a.silent_since, now()) END
 FROM unnest(:job_ids::uuid[], :numbers::int[], :node_ids::uuid[], :allocation_ids::text[],
-            :deads::bool[], :faileds::bool[], :silents::bool[])
-    AS s (job_id, number, node_id, allocation_id, dead, failed, silent)
+            :deads::bool[], :silents::bool[])
+    AS s (job_id, number, node_id, allocation_id, dead, silent)
 WHERE a.job_id = s.job_id AND a.number = s.number AND a.ended_at IS NULL
   AND (a.node_id IS NULL OR a.node_id = s.node_id)
   AND (a.allocation_id IS DISTINCT FROM s.allocation_id OR a.placed_at IS NULL
-       OR (a.allocation_dead_at IS NOT NULL) <> (s.dead OR (s.failed AND a.started_at IS NULL))
+       OR (a.allocation_dead_at IS NOT NULL) <> s.dead
        OR (a.silent_since IS NOT NULL) <> s.silent
        OR a.waiting_reason IS NOT NULL);
 
 -- name: note_unheard!
--- These nodes do not answer Nomad. Of an allocation with a failed task it does not say so.
+-- These nodes do not answer Nomad. Of an allocation that is over it does not say so.
 UPDATE attempts a SET silent_since = now()
 FROM jobs j
 WHERE a.job_id = j.id AND a.number = j.attempt AND j.state IN ('submitted', 'running')

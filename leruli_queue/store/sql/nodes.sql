@@ -83,15 +83,21 @@ SET last_seen_at = now(), reported_at = now(), agent_version = :agent_version,
     disk_total_mb = :disk_total_mb, holds = :holds
 WHERE id = :node_id;
 
--- name: attempts_not_held
--- Those of the given attempts that are not this node's to run (any more). One by one: asked with NOT
--- EXISTS, PostgreSQL may go through all that is in flight, at each report of each node.
-SELECT s.job_id, s.number
-FROM unnest(:job_ids::uuid[], :numbers::int[]) AS s (job_id, number)
-WHERE (SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
-       WHERE j.id = s.job_id AND j.attempt = s.number AND j.node_id = :node_id
-         AND j.started_at IS NOT NULL AND j.state IN ('submitted', 'running')
-         AND a.ended_at IS NULL) IS NULL;
+-- name: attempts_to_end
+-- Those of the given attempts that are not this node's to run (any more), for which `cancelled` is NULL,
+-- and those that somebody wants cancelled. One by one: asked with NOT EXISTS, PostgreSQL may go through
+-- all that is in flight, at each report of each node.
+SELECT * FROM (
+    SELECT s.job_id, s.number, (
+        SELECT j.cancel_requested_at IS NOT NULL
+        FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
+        WHERE j.id = s.job_id AND j.attempt = s.number AND j.node_id = :node_id
+          AND j.started_at IS NOT NULL AND j.state IN ('submitted', 'running')
+          AND a.ended_at IS NULL
+    ) AS cancelled
+    FROM unnest(:job_ids::uuid[], :numbers::int[]) AS s (job_id, number)
+) AS held
+WHERE cancelled IS DISTINCT FROM false;
 
 -- name: standing_of_node^
 -- What decides whether a node may start jobs.

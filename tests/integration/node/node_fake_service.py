@@ -42,6 +42,7 @@ class FakeService:
         self.receipts: dict[tuple[str, int], dict[str, Any]] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.stale: set[tuple[str, int]] = set()
+        self.cancelled: set[tuple[str, int]] = set()
         self.lose_answers: dict[str, int] = {}
         self.down = False
         self.nodeid = str(uuid.uuid4())
@@ -117,10 +118,12 @@ class FakeService:
             standing, reason = self.standing
             held = {(one["jobid"], one["attempt"]) for one in body["attempts"]}
             drop = [{"jobid": job, "attempt": number} for job, number in held & self.stale]
+            cancel = [{"jobid": job, "attempt": number} for job, number in held & self.cancelled]
             return 200, {
                 "standing": standing,
                 "reason": reason,
                 "drop": drop,
+                "cancel": cancel,
                 "reportseconds": self.report_seconds,
             }
         key = (body["jobid"], body["attempt"])

@@ -112,7 +112,7 @@ def running_server(folder: Path) -> Iterator[Server]:
 def ready(server: Server, rig: Rig) -> Any:
     def look() -> Any:
         node = server.node(rig.service.nodeid)
-        healthy = node and node["Drivers"].get("docker", {}).get("Healthy")
+        healthy = node and node["Drivers"].get("leruli", {}).get("Healthy")
         return node if healthy and node["Status"] == "ready" else None
 
     return wait_for(look, 40, "a ready node")

@@ -35,7 +35,7 @@ PLAIN_IMAGE = "leruli-test:1"
 USER_IMAGE = "leruli-test-user:1"
 
 
-STAGE = find_program("LERULI_QUEUE_STAGE", "leruli-stage")
+DRIVER = find_program("LERULI_QUEUE_DRIVER", "leruli-driver")
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
@@ -187,6 +187,7 @@ class Rig:
             "LERULI_S3_SECRET": self.store.secret,
             "LERULI_NODE_DIR": str(self.node_dir),
             "LERULI_NODE_NOMAD": str(stand_in),
+            "LERULI_NODE_DRIVER": str(DRIVER),
             "LERULI_NODE_DOCKER_SOCKET": "/var/run/docker.sock",
             "LERULI_NODE_GRACE_SECONDS": "2",
             "LERULI_NODE_DRAIN_SECONDS": "10",
@@ -267,7 +268,7 @@ class Rig:
             "NOMAD_ALLOC_ID": job.alloc,
         }
         return subprocess.Popen(
-            [STAGE, direction, str(self.socket)],
+            [DRIVER, direction, str(self.socket)],
             env=environment,
             stderr=subprocess.PIPE,
         )

@@ -199,9 +199,7 @@ async def test_once_started_only_the_allocation_on_that_node_counts(
     await start_attempt(pool, node, attempt, KEY)
 
     def seen(where: Node, *, dead: bool, index: int) -> Observation:
-        return Observation(
-            attempt, where.id, f"a{index}", index, None, dead=dead, failed=False, silent=False
-        )
+        return Observation(attempt, where.id, f"a{index}", index, None, dead=dead, silent=False)
 
     dead = "SELECT allocation_dead_at IS NOT NULL FROM attempts"
     alive_here, dead_there = seen(node, dead=False, index=2), seen(other, dead=True, index=1)
@@ -212,20 +210,6 @@ async def test_once_started_only_the_allocation_on_that_node_counts(
     assert await pool.fetchval(dead) is True
 
 
-async def test_a_failed_task_is_the_end_of_an_attempt_without_leave_to_start(
-    pool: Pool, node: Node, attempt: AttemptId
-) -> None:
-    """Where its node goes before stage-out, Nomad never says more than `failed`."""
-    seen = Observation(attempt, node.id, "a1", 1, None, dead=False, failed=True, silent=False)
-    over = "SELECT allocation_dead_at IS NOT NULL FROM attempts"
-    await note_observations(pool, [seen])
-    assert await pool.fetchval(over) is True
-    # One that has leave after all still has its output to bring.
-    await start_attempt(pool, node, attempt, KEY)
-    await note_observations(pool, [seen])
-    assert await pool.fetchval(over) is False
-
-
 @pytest.mark.parametrize("told", [datetime(year, 1, 1, tzinfo=UTC) for year in (2, 2020, 9999)])
 async def test_no_command_began_before_leave_to_start_or_begins_later_than_now(
     pool: Pool, node: Node, attempt: AttemptId, told: datetime
@@ -234,7 +218,7 @@ async def test_no_command_began_before_leave_to_start_or_begins_later_than_now(
     await start_attempt(pool, node, attempt, KEY)
     await pool.execute("UPDATE jobs SET started_at = now() - interval '1 hour'")
     await pool.execute("UPDATE attempts SET started_at = now() - interval '1 hour'")
-    seen = Observation(attempt, node.id, "a1", 1, told, dead=False, failed=False, silent=False)
+    seen = Observation(attempt, node.id, "a1", 1, told, dead=False, silent=False)
     await note_observations(pool, [seen])
     for table in ("jobs", "attempts"):
         noted = await pool.fetchrow(

@@ -193,6 +193,6 @@ async def test_docker_that_is_away_is_told_first(
     fence = Fence(settings, pool, nomad)
     await reported(pool, south, 1800)
     [shown] = [one for one in nomad.nodes if one["ID"] == str(south.id)]
-    shown["Drivers"]["docker"]["Healthy"] = False
+    shown["Drivers"]["leruli"]["Healthy"] = False
     await time_goes_by(fence, pool, north, 105)
     assert await stands(pool, nomad, south) == ("eligible", False, "Docker on it does not answer")

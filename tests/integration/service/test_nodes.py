@@ -306,6 +306,19 @@ async def test_what_a_node_does_not_hold_is_given_up(
     assert len(reply["drop"]) == 1
 
 
+async def test_a_node_is_told_which_of_its_attempts_to_cancel(
+    api: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    token = (await join(api, group))["nodetoken"]
+    wanted, unwanted = [await start(api, pool, group, token) for _ in range(2)]
+    held = [{"jobid": str(job_id), "attempt": 1} for job_id in (wanted, unwanted)]
+    reply = await call(api, "node-report", nodetoken=token, attempts=held)
+    assert (reply["drop"], reply["cancel"]) == ([], [])
+    await call(api, "task-cancel", secret=group.user_secret, jobid=str(unwanted))
+    reply = await call(api, "node-report", nodetoken=token, attempts=held)
+    assert (reply["drop"], reply["cancel"]) == ([], held[1:])
+
+
 async def test_the_fence_forgets_nobody_and_invents_nobody(
     api: httpx.AsyncClient, group: GroupOfTest, pool: Pool, dispatcher: Dispatching
 ) -> None:

@@ -161,7 +161,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     },
     "end_job": ATTEMPT | {"state": "completed", "reason": None, "exit_code": 0},
     "requeue_job": ATTEMPT | RETRY | {"reason": "why", "lost": 1},
-    "attempts_not_held": ATTEMPTS | {"node_id": NODE},
+    "attempts_to_end": ATTEMPTS | {"node_id": NODE},
     "attempts_on_node": {"group_id": 1, "node_id": NODE},
     "node_leaves": {"node_id": NODE},
 }

@@ -114,14 +114,14 @@ async def test_a_node_that_is_back_is_asked_before_its_job_is_given_up(
         assert await pool.fetchval("SELECT silent_since FROM attempts") is None
 
 
-async def test_a_failed_command_on_a_node_that_nomad_does_not_hear_is_given_up(
+async def test_one_that_is_over_on_a_node_that_nomad_does_not_hear_is_given_up(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
-    """The node went while it uploaded: Nomad leaves the allocation `failed`, not `unknown`."""
+    """The node went before its receipt came: Nomad leaves it `failed`, and not `unknown`."""
     [job_id] = await make_jobs(pool, group, 1)
 
-    uploading = {"stage-out": {"State": "running", "StartedAt": "2026-11-24T00:00:00Z"}}
-    failed: Any = PlacedThere(gateway, job_id, node, ClientStatus="failed", TaskStates=uploading)
+    over = {"main": {"State": "dead", "StartedAt": "2026-11-24T00:00:00Z"}}
+    failed: Any = PlacedThere(gateway, job_id, node, ClientStatus="failed", TaskStates=over)
     async with dispatching(nomad_settings, pool, failed) as active:
         await active.feeder.feed_once()
         await pool.execute(
@@ -200,6 +200,21 @@ async def test_what_nomad_lost_is_given_up_after_a_minute(
         "received",
         "the cluster manager lost it; it will run again",
     )
+
+
+async def test_what_waits_for_nodes_of_an_earlier_template_is_given_back(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    """An earlier release dispatched it; nodes of this one have not the drivers that it needs."""
+    [job_id] = await make_jobs(pool, group, 1)
+    with pytest.MonkeyPatch.context() as earlier:
+        earlier.setattr("leruli_queue.dispatch.nodes.template", lambda: "the earlier one")
+        await dispatcher.feeder.feed_once()
+        await dispatcher.reconciler.give_back_misplaced()
+    assert (await state_of(pool, job_id))[0] == "submitted"
+    await dispatcher.reconciler.give_back_misplaced()
+    assert (await state_of(pool, job_id))[0] == "received"
+    assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
 
 
 async def test_what_waits_for_nodes_that_are_gone_is_given_back(

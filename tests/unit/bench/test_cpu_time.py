@@ -14,7 +14,7 @@ TREE = [
     " python 0/0 0.0: PERF_RECORD_FORK(12:12):(10:10)",
     " python 12/12 0.0: PERF_RECORD_COMM exec: nomad:12/12",
     " nomad 12/12 0.1: PERF_RECORD_FORK(13:13):(12:12)",
-    " nomad 13/13 0.1: PERF_RECORD_COMM exec: leruli_stage:13/13",
+    " nomad 13/13 0.1: PERF_RECORD_COMM exec: leruli:13/13",
     " nomad 12/12 0.1: PERF_RECORD_FORK(14:14):(12:12)",
     " nomad 14/14 0.1: PERF_RECORD_COMM exec: python:14/14",
     " swapper 0/0 0.0: PERF_RECORD_FORK(20:20):(1:1)",
@@ -37,7 +37,7 @@ def slice_of(process: int, thread: int, name: str, ran: int | None = None) -> st
     [
         (slice_of(10, 11, "stage"), "node agent"),
         (slice_of(12, 12, "nomad"), "Nomad's client"),
-        (slice_of(13, 13, "leruli_stage"), "stage tasks"),
+        (slice_of(13, 13, "leruli"), "task driver"),
         (slice_of(14, 14, "python"), "node: python"),
         (slice_of(21, 21, "python"), "service"),
         (slice_of(30, 30, "kworker/0:1"), "kernel's threads (disk)"),

@@ -16,7 +16,7 @@ agent = Agent(read_settings({
     "LERULI_BASEURL": "http://127.0.0.1:9", "LERULI_GROUP_TOKEN": "x",
     "LERULI_COMPUTE_SECRET": "x", "LERULI_S3_SERVER": "http://127.0.0.1:9",
     "LERULI_S3_ACCESS": "x", "LERULI_S3_SECRET": "x", "LERULI_NODE_NOMAD": "/bin/true",
-    "LERULI_NODE_STAGE": "/bin/true", "LERULI_NODE_DIR": sys.argv[1],
+    "LERULI_NODE_DRIVER": "/bin/true", "LERULI_NODE_DIR": sys.argv[1],
 }))
 signal.signal(signal.SIGTERM, agent._on_signal)
 for event in (agent._draining, agent._hurry):

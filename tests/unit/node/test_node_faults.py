@@ -98,7 +98,7 @@ def test_taking_files_tells_whether_it_worked(
     assert rootless.take(tmp_path)
 
 
-# The service and the stage tasks
+# The service and the task driver
 
 
 def test_404_is_no_word_about_an_attempt() -> None:

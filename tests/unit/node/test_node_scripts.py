@@ -1,4 +1,4 @@
-"""main.sh in real shells, and leruli-stage, run by hand, against a socket."""
+"""main.sh in real shells, and leruli-driver, run by hand, against a socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from leruli_node.main_script import MAIN_SCRIPT, write_control
 
-STAGE = Path(sys.executable).with_name("leruli-stage")
+DRIVER = Path(sys.executable).with_name("leruli-driver")
 SHELLS = [s for s in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(s[0])]
 TOOLS = ("sh", "mkdir", "rm", "sleep", "setsid", "cat")
 
@@ -107,7 +107,7 @@ ENVIRONMENT = {
 
 def stage(direction: str, path: Path, *seconds: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [str(STAGE), direction, str(path), *seconds],
+        [str(DRIVER), direction, str(path), *seconds],
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
@@ -157,6 +157,6 @@ def test_stage_goes_on_asking_when_no_time_is_named(tmp_path: Path) -> None:
 
 def test_stage_refuses_what_is_no_stage(tmp_path: Path) -> None:
     assert stage("up", tmp_path / "x").wait(20) == 64
-    done = subprocess.run([str(STAGE), "in", "x"], env={}, capture_output=True, text=True)
+    done = subprocess.run([str(DRIVER), "in", "x"], env={}, capture_output=True, text=True)
     assert done.returncode == 64
-    assert done.stderr.startswith("usage: leruli-stage in|out SOCKET")
+    assert done.stderr.startswith("usage: leruli-driver in|out SOCKET")

@@ -52,9 +52,9 @@ def test_all_that_is_missing_is_named_at_once() -> None:
     assert "LERULI_S3_ACCESS" not in text
 
 
-@pytest.mark.parametrize("name", ["NOMAD", "STAGE"])
+@pytest.mark.parametrize("name", ["NOMAD", "DRIVER"])
 def test_a_program_that_is_missing_is_named(tmp_path: Path, name: str) -> None:
-    programs = {"LERULI_NODE_NOMAD": "/bin/true", "LERULI_NODE_STAGE": "/bin/true"}
+    programs = {"LERULI_NODE_NOMAD": "/bin/true", "LERULI_NODE_DRIVER": "/bin/true"}
     programs[f"LERULI_NODE_{name}"] = "/nowhere/program"
     settings = read_settings({**COMPLETE, **programs, "LERULI_NODE_DIR": str(tmp_path / "node")})
     with pytest.raises(AgentError, match=f"set LERULI_NODE_{name} to its path") as caught:

@@ -14,7 +14,7 @@ from node_faults import LEASE, Bench, FakeApi, attempt_state
 from leruli_node import state as state_module
 from leruli_node.server import Answer
 from leruli_node.stage_in import FAILED, StageIn
-from leruli_node.state import AttemptId
+from leruli_node.state import DECIDED, AttemptId, Decision
 
 
 def stage_in(bench: Bench, images: Any, objects: Any = None) -> StageIn:
@@ -72,6 +72,14 @@ def test_a_restart_before_the_job_began_is_not_one_while_it_ran(
     state = bench.store.get(ATTEMPT)
     assert state is not None
     assert state.boot_id == state_module.boot_id()
+
+
+def test_an_attempt_that_has_ended_is_not_brought_in_again(bench: Bench) -> None:
+    """Nomad starts it anew where its note of the container is lost; the output is still there."""
+    ended = attempt_state(phase=DECIDED, decision=Decision("ended", exitcode=0), ran=True)
+    bench.store.create(ended)
+    assert stage_in(bench, NoImages())(ATTEMPT, "a").code == FAILED
+    assert bench.store.get(ATTEMPT) == ended
 
 
 def test_no_new_attempt_without_ballast(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

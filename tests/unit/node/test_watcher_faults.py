@@ -79,3 +79,21 @@ def test_a_stage_in_at_work_is_not_abandoned(bench: Bench) -> None:
     # Its time begins when the work is done.
     watching.look()
     assert not ended.wait(0.2)
+
+
+@pytest.mark.parametrize("word", ["running", None])
+def test_a_cancelled_attempt_that_nobody_ends_is_ended(bench: Bench, word: str | None) -> None:
+    """Nomad lost it, or was killed before it could stop it: running, or never begun."""
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: word} if word else {}
+    ended = threading.Event()
+    watching = watcher(bench, lambda _: ended.set(), cancelled=0.1)
+    watching.cancel(attempt)
+    watching.look()
+    time.sleep(0.2)
+    with bench.store.work_lock(attempt):
+        watching.look()
+    assert not ended.wait(0.1)
+    watching.cancel(attempt)
+    watching.look()
+    assert ended.wait(5)

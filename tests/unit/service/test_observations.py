@@ -21,8 +21,7 @@ BARE = {"ID": "a1", "JobID": CHILD, "NodeID": NODE, "CreateIndex": 7, "ClientSta
 
 
 def allocation(status: str, **tasks: dict[str, Any]) -> dict[str, Any]:
-    states = {name.replace("_", "-"): state for name, state in tasks.items()}
-    return BARE | {"ClientStatus": status, "TaskStates": states}
+    return BARE | {"ClientStatus": status, "TaskStates": tasks}
 
 
 STARTED = {"State": "running", "StartedAt": "2026-11-23T19:04:54.694012345Z"}
@@ -57,7 +56,7 @@ def test_a_task_of_which_nothing_is_said_is_none() -> None:
 
 
 def test_a_running_main_task_is_running() -> None:
-    seen = observe(allocation("running", stage_in=DONE, main=STARTED))
+    seen = observe(allocation("running", main=STARTED))
     assert seen is not None
     assert seen.running_since is not None
     assert not seen.dead
@@ -69,16 +68,17 @@ def test_a_fresh_allocation_has_no_task_states() -> None:
     assert (seen.running_since, seen.dead, seen.silent) == (None, False, False)
 
 
-def test_failed_is_not_over_while_stage_out_runs() -> None:
-    seen = observe(allocation("failed", stage_in=DONE, main=DONE, stage_out=STARTED))
-    assert seen is not None
-    assert not seen.dead
-
-
-def test_over_is_when_stage_out_is_dead() -> None:
-    seen = observe(allocation("complete", stage_in=DONE, main=DONE, stage_out=DONE))
+@pytest.mark.parametrize("status", ["complete", "failed", "running", "unknown"])
+def test_over_is_when_the_task_is_dead(status: str) -> None:
+    seen = observe(allocation(status, main=DONE))
     assert seen is not None
     assert seen.dead
+
+
+def test_one_that_is_stopped_while_it_is_brought_in_is_not_over() -> None:
+    seen = observe(allocation("pending", main={"State": "pending"}) | {"DesiredStatus": "stop"})
+    assert seen is not None
+    assert not seen.dead
 
 
 def test_one_that_was_stopped_before_its_node_took_it_is_over() -> None:
@@ -107,7 +107,7 @@ def test_an_allocation_on_a_node_that_does_not_answer_is_silent_and_not_over() -
 
 def test_a_main_task_that_never_started_has_go_zero_time() -> None:
     main = {"State": "dead", "StartedAt": "0001-01-01T00:00:00Z"}
-    seen = observe(allocation("failed", main=main, stage_out=STARTED))
+    seen = observe(allocation("failed", main=main))
     assert seen is not None
     assert seen.running_since is None
 

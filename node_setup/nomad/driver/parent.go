@@ -14,8 +14,7 @@ import (
 func init() { runtime.LockOSThread() }
 
 // endWithParent has the kernel end this process when Nomad ends, however that came about. The next
-// Nomad starts its own, which asks the agent again for every stage task that it takes up; nothing of
-// this one would be of use to it.
+// Nomad starts its own, which takes up what runs; nothing of this one would be of use to it.
 func endWithParent() error {
 	parent := os.Getppid()
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -23,50 +24,61 @@ const (
 // those that ran must get their receipt.
 var patiences = map[string]time.Duration{"in": time.Minute, "out": 24 * time.Hour}
 
-// request is what the agent is asked: a line, and how long it may take until an agent is there.
-type request struct {
+// question is what the agent is asked on its socket: a line, and how long it may take until an agent is
+// there.
+type question struct {
+	socket   string
 	line     string
 	patience time.Duration
 }
 
-// answer is what the stage task ends with, and a sentence about it.
+// answer is an exit code, 0 if it was done, and a sentence about it.
 type answer struct {
 	code     int
 	sentence string
 }
 
-// newRequest makes the request `<in|out> <job> <attempt> <allocation>` from a task's environment.
-func newRequest(direction string, environment map[string]string, allocation string) (request, error) {
+func (a answer) asError() error {
+	if a.sentence == "" {
+		return fmt.Errorf("the node agent answered %d", a.code)
+	}
+	return errors.New(a.sentence)
+}
+
+// newQuestion makes the line `<in|out> <job> <attempt> <allocation>` from a task's environment.
+func newQuestion(
+	direction string, environment map[string]string, allocation string, socket string,
+) (question, error) {
 	patience, known := patiences[direction]
 	if !known {
-		return request{}, fmt.Errorf("a stage is in or out, not %q", direction)
+		return question{}, fmt.Errorf("a job is brought in or out, not %q", direction)
 	}
 	words := []string{
 		direction, environment["NOMAD_META_job"], environment["NOMAD_META_attempt"], allocation,
 	}
 	for _, word := range words {
 		if word == "" || strings.ContainsAny(word, " \n") {
-			return request{}, fmt.Errorf("the meta of the task names no job and attempt")
+			return question{}, fmt.Errorf("the meta of the task names no job and attempt")
 		}
 	}
-	return request{line: strings.Join(words, " ") + "\n", patience: patience}, nil
+	return question{socket, strings.Join(words, " ") + "\n", patience}, nil
 }
 
 // ask sends the line until it is answered. A connection that ends without an answer means that the
 // agent was restarted: the line is sent again, for the agent knows what it did already.
-func (r request) ask(ctx context.Context, socket string) answer {
-	deadline := time.Now().Add(r.patience)
+func (q question) ask(ctx context.Context) answer {
+	deadline := time.Now().Add(q.patience)
 	for delay := firstDelay; ; delay = min(lastDelay, 2*delay) {
-		given, connected := r.once(ctx, socket)
+		given, connected := q.once(ctx)
 		if given != nil {
 			return *given
 		}
 		if ctx.Err() != nil {
-			return answer{exitStopped, "the stage task was stopped"}
+			return answer{exitStopped, "the task was stopped"}
 		}
 		if connected {
 			// An agent was there: its restart gets the whole time again.
-			deadline = time.Now().Add(r.patience)
+			deadline = time.Now().Add(q.patience)
 		} else if time.Now().After(deadline) {
 			return answer{exitNoAgent, "no node agent is listening"}
 		}
@@ -78,16 +90,16 @@ func (r request) ask(ctx context.Context, socket string) answer {
 }
 
 // once asks one time: the answer, nil without one, and whether an agent was there at all.
-func (r request) once(ctx context.Context, socket string) (*answer, bool) {
+func (q question) once(ctx context.Context) (*answer, bool) {
 	var dialer net.Dialer
-	connection, err := dialer.DialContext(ctx, "unix", socket)
+	connection, err := dialer.DialContext(ctx, "unix", q.socket)
 	if err != nil {
 		return nil, false
 	}
-	// Closed when the task is stopped, which ends the waiting below.
+	// Closed when nobody waits any more, which ends the waiting below.
 	defer context.AfterFunc(ctx, func() { _ = connection.Close() })()
 	defer func() { _ = connection.Close() }()
-	if _, err := connection.Write([]byte(r.line)); err != nil {
+	if _, err := connection.Write([]byte(q.line)); err != nil {
 		return nil, true
 	}
 	said, err := bufio.NewReader(connection).ReadString('\n')

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/nomad/drivers/docker"
+	"github.com/hashicorp/nomad/plugins/base"
+	"github.com/hashicorp/nomad/plugins/drivers"
+	"github.com/hashicorp/nomad/plugins/shared/hclspec"
+	"github.com/hashicorp/nomad/version"
+)
+
+const driverName = "leruli"
+
+// driver is the task driver: Nomad's own docker driver, which has each task's container, between two
+// questions to the node agent. What is not here is Docker's: the schema of a task, health, statistics.
+//
+// It keeps nothing that a new one could not make again from the handles that Nomad keeps, which are
+// Docker's: they exist once the container does. Until then Nomad starts the task anew, and the agent
+// knows what it did.
+type driver struct {
+	drivers.DriverPlugin
+	logger hclog.Logger
+
+	mutex  sync.Mutex
+	socket string
+	tasks  map[string]*task
+}
+
+func newDriver(ctx context.Context, logger hclog.Logger) *driver {
+	logger = logger.Named(driverName)
+	return &driver{
+		DriverPlugin: docker.NewDockerDriver(ctx, logger), logger: logger, tasks: map[string]*task{},
+	}
+}
+
+// PluginInfo tells what this is.
+func (d *driver) PluginInfo() (*base.PluginInfoResponse, error) {
+	return &base.PluginInfoResponse{
+		Type:              base.PluginTypeDriver,
+		PluginApiVersions: []string{drivers.ApiVersion010},
+		PluginVersion:     version.GetVersion().VersionNumber(),
+		Name:              driverName,
+	}, nil
+}
+
+// ConfigSchema has the agent's socket beside what Docker's driver can be told. The agent writes it into
+// the client's configuration.
+func (d *driver) ConfigSchema() (*hclspec.Spec, error) {
+	dockers, err := d.DriverPlugin.ConfigSchema()
+	if err != nil {
+		return nil, err
+	}
+	attributes := maps.Clone(dockers.GetObject().GetAttributes())
+	attributes["socket"] = hclspec.NewAttr("socket", "string", true)
+	return hclspec.NewObject(attributes), nil
+}
+
+// SetConfig takes that configuration, and lets Docker's driver take what is its.
+func (d *driver) SetConfig(given *base.Config) error {
+	var config struct {
+		Socket string `codec:"socket"`
+	}
+	if len(given.PluginConfig) > 0 {
+		if err := base.MsgPackDecode(given.PluginConfig, &config); err != nil {
+			return err
+		}
+	}
+	d.mutex.Lock()
+	d.socket = config.Socket
+	d.mutex.Unlock()
+	return d.DriverPlugin.SetConfig(given)
+}
+
+// StartTask brings the job in and starts its container. It returns when that runs: to Nomad the task is
+// pending until then. A job that cannot be brought in, or has no container, is brought out at once.
+func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
+	in, out, err := d.questions(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := d.find(config.ID); err == nil {
+		return nil, nil, fmt.Errorf("the task %s was started before", config.ID)
+	}
+	if said := in.ask(context.Background()); said.code != 0 {
+		out.ask(context.Background())
+		return nil, nil, said.asError()
+	}
+	handle, network, err := d.DriverPlugin.StartTask(config)
+	if err != nil {
+		out.ask(context.Background())
+		return nil, nil, err
+	}
+	d.follow(config, out, func(context.Context) error { return nil })
+	return handle, network, nil
+}
+
+// RecoverTask takes up a task of an earlier Nomad, or of an earlier process of this driver. It never
+// refuses one, for Nomad would start that anew.
+func (d *driver) RecoverTask(handle *drivers.TaskHandle) error {
+	if handle == nil || handle.Config == nil {
+		return errors.New("the handle has no configuration of a task")
+	}
+	if _, err := d.find(handle.Config.ID); err == nil {
+		return nil
+	}
+	_, out, err := d.questions(handle.Config)
+	if err != nil {
+		return err
+	}
+	d.follow(handle.Config, out, func(ctx context.Context) error {
+		return takeUp(ctx, func() error { return d.DriverPlugin.RecoverTask(handle) })
+	})
+	return nil
+}
+
+// WaitTask tells how a task ended, once it is brought out.
+func (d *driver) WaitTask(ctx context.Context, taskID string) (<-chan *drivers.ExitResult, error) {
+	found, err := d.find(taskID)
+	if err != nil {
+		return nil, err
+	}
+	result := make(chan *drivers.ExitResult, 1)
+	go func() {
+		defer close(result)
+		select {
+		case <-ctx.Done():
+		case <-found.done:
+			result <- found.result
+		}
+	}()
+	return result, nil
+}
+
+// StopTask ends the container, with the time to end that it is given. What it wrote is still brought out.
+func (d *driver) StopTask(taskID string, timeout time.Duration, signal string) error {
+	found, err := d.find(taskID)
+	if err != nil {
+		return err
+	}
+	if found.hasNoContainer() {
+		return nil
+	}
+	err = d.DriverPlugin.StopTask(taskID, timeout, signal)
+	if !errors.Is(err, drivers.ErrTaskNotFound) {
+		return err
+	}
+	// It is just being taken up, and will not be: the agent ends the container. Unless it was, meanwhile.
+	found.giveUpContainer()
+	err = d.DriverPlugin.StopTask(taskID, timeout, signal)
+	if errors.Is(err, drivers.ErrTaskNotFound) {
+		return nil
+	}
+	return err
+}
+
+// DestroyTask forgets a task.
+func (d *driver) DestroyTask(taskID string, force bool) error {
+	found, err := d.find(taskID)
+	if err != nil {
+		return err
+	}
+	if !found.isOver() && !force {
+		return fmt.Errorf("the task %s still runs", taskID)
+	}
+	found.abandon()
+	d.mutex.Lock()
+	delete(d.tasks, taskID)
+	d.mutex.Unlock()
+	err = d.DriverPlugin.DestroyTask(taskID, force)
+	if errors.Is(err, drivers.ErrTaskNotFound) {
+		return nil
+	}
+	return err
+}
+
+// InspectTask tells how a task is.
+func (d *driver) InspectTask(taskID string) (*drivers.TaskStatus, error) {
+	found, err := d.find(taskID)
+	if err != nil {
+		return nil, err
+	}
+	status := &drivers.TaskStatus{
+		ID: taskID, Name: found.name, State: drivers.TaskStateRunning, StartedAt: found.started,
+	}
+	if found.isOver() {
+		status.State = drivers.TaskStateExited
+		status.CompletedAt = found.ended
+		status.ExitResult = found.result
+	}
+	return status, nil
+}
+
+// questions are what the agent is asked before and after the container.
+func (d *driver) questions(config *drivers.TaskConfig) (in question, out question, err error) {
+	d.mutex.Lock()
+	socket := d.socket
+	d.mutex.Unlock()
+	if in, err = newQuestion("in", config.Env, config.AllocID, socket); err == nil {
+		out, err = newQuestion("out", config.Env, config.AllocID, socket)
+	}
+	return in, out, err
+}
+
+// follow waits for the end of a task's container and has the job brought out then. The container is
+// what begin has Docker's driver know; an error of it means that there is none.
+func (d *driver) follow(config *drivers.TaskConfig, out question, begin func(context.Context) error) {
+	followed := newTask(config.Name)
+	d.mutex.Lock()
+	d.tasks[config.ID] = followed
+	d.mutex.Unlock()
+	go followed.run(out, func(ctx context.Context) *drivers.ExitResult {
+		if err := begin(ctx); err != nil {
+			d.logger.Warn("a container cannot be taken up", "task_id", config.ID, "error", err)
+			return &drivers.ExitResult{ExitCode: exitNoContainer, Err: err}
+		}
+		return d.containerEnd(config.ID)
+	})
+}
+
+func (d *driver) containerEnd(taskID string) *drivers.ExitResult {
+	ended, err := d.DriverPlugin.WaitTask(context.Background(), taskID)
+	if err != nil {
+		return &drivers.ExitResult{ExitCode: exitNoContainer, Err: err}
+	}
+	return <-ended
+}
+
+func (d *driver) find(taskID string) (*task, error) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	found, known := d.tasks[taskID]
+	if !known {
+		return nil, drivers.ErrTaskNotFound
+	}
+	return found, nil
+}

@@ -1,0 +1,73 @@
+"""The real Docker behind a socket that can be made to keep everyone waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+
+_DOCKER = "/var/run/docker.sock"
+
+
+class SlowDocker:
+    """Passes connections on to Docker; new ones wait while it is held."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # Connections that are kept waiting.
+        self.waiting = 0
+        self._open = threading.Event()
+        self._open.set()
+        self._listener = socket.socket(socket.AF_UNIX)
+
+    def __enter__(self) -> SlowDocker:
+        self._listener.bind(str(self.path))
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+        self._listener.close()
+
+    def hold(self) -> None:
+        """Keep new connections waiting."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Pass on what waits, and all that comes."""
+        self._open.set()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self.waiting += 1
+        self._open.wait()
+        self.waiting -= 1
+        with client, socket.socket(socket.AF_UNIX) as docker:
+            docker.connect(_DOCKER)
+            back = threading.Thread(target=_pass_on, args=(docker, client), daemon=True)
+            back.start()
+            _pass_on(client, docker)
+            back.join()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
