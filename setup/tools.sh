@@ -6,7 +6,7 @@
 #
 # Reads from the environment:
 #   LERULI_QUEUE_NOMAD       a nomad >= 1.11 to use
-#   LERULI_QUEUE_DRIVER       a leruli-driver >= 1.11 (the Nomad that it is built on) to use
+#   LERULI_QUEUE_DRIVER      a leruli-driver >= 1.11 (the Nomad that it is built on) to use
 #   LERULI_QUEUE_OBJECTS     a leruli-objects to use, with versitygw >= 1.8 in it
 #   LERULI_QUEUE_NODESIM     a nodesim >= 1.11 to use; bench alone needs it, so it is built when named
 #   LERULI_QUEUE_CACHE       where built programs are kept (see setup/lib.sh)

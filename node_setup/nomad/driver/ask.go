@@ -13,7 +13,7 @@ import (
 
 const (
 	exitNoAgent = 75
-	// A task that Nomad stopped has the exit code of a process that TERM ended.
+	// A task that Nomad destroyed before it was over has the exit code of a process that TERM ended.
 	exitStopped = 143
 
 	firstDelay = 50 * time.Millisecond

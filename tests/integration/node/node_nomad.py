@@ -142,3 +142,8 @@ def register(server: Server, rig: Rig) -> None:
 def dispatch(server: Server, job: Any) -> str:
     meta = {"job": job.job, "attempt": str(job.attempt)}
     return str(server.call("POST", "job/leruli/dispatch", {"Meta": meta})["DispatchedJobID"])
+
+
+def stop(server: Server, child: str) -> None:
+    """Stop a dispatched job, as the service does."""
+    server.call("DELETE", f"job/{child.replace('/', '%2F')}")

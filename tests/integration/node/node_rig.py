@@ -318,6 +318,10 @@ class Rig:
             ignore_removed=True,
         )
 
+    def runs(self) -> bool:
+        """Whether a container of the node runs."""
+        return any(container.status == "running" for container in self.containers())
+
     def state(self, job: Job) -> dict[str, Any]:
         return json.loads((self.node_dir / "attempts" / f"{job.id}.json").read_bytes())
 

@@ -9,7 +9,7 @@ import ssl
 import time
 from pathlib import Path
 
-from node_nomad import POOL, Server, dispatch, ready, register
+from node_nomad import POOL, Server, dispatch, ready, register, stop
 from node_rig import Rig, wait_for
 
 
@@ -45,9 +45,9 @@ def test_a_stopped_job_is_staged_out_as_stopped(server: Server, nomad_rig: Rig) 
     register(server, rig)
     job = rig.job("echo begun; sleep 100")
     child = dispatch(server, job)
-    wait_for(lambda: any(c.status == "running" for c in rig.containers()), 40, "a container")
+    wait_for(rig.runs, 40, "a container")
     time.sleep(1)
-    server.call("DELETE", f"job/{child.replace('/', '%2F')}")
+    stop(server, child)
     assert wait_for(lambda: rig.service.receipts.get(job.key), 40)["outcome"] == "stopped"
     assert rig.store.get(job.bucket, "joblog.txt") == b"begun\n"
 
@@ -58,7 +58,7 @@ def test_running_jobs_outlive_an_agent_that_is_killed(server: Server, nomad_rig:
     register(server, rig)
     job = rig.job("sleep 8; echo survived")
     dispatch(server, job)
-    wait_for(lambda: any(c.status == "running" for c in rig.containers()), 40, "a container")
+    wait_for(rig.runs, 40, "a container")
     rig.kill()
     time.sleep(1)
     rig.start()
@@ -73,7 +73,7 @@ def test_nothing_is_left_after_term(server: Server, nomad_rig: Rig) -> None:
     register(server, rig)
     job = rig.job("sleep 100")
     dispatch(server, job)
-    wait_for(lambda: any(c.status == "running" for c in rig.containers()), 40, "a container")
+    wait_for(rig.runs, 40, "a container")
     rig.settings["LERULI_NODE_DRAIN_SECONDS"] = "1"
     assert rig.stop() == 0
     assert rig.containers() == []
@@ -110,7 +110,7 @@ def test_nomad_reads_a_renewed_certificate_and_what_it_runs_goes_on(
     first = shown_certificate(server, rig)
     job = rig.job("sleep 14; echo survived")
     dispatch(server, job)
-    wait_for(lambda: any(c.status == "running" for c in rig.containers()), 40, "a container")
+    wait_for(rig.runs, 40, "a container")
     nomads = rig.log.count("Nomad started")
     wait_for(lambda: shown_certificate(server, rig) != first, 25, "another certificate")
     receipt = wait_for(lambda: rig.service.receipts.get(job.key), 60, "a receipt")

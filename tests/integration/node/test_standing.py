@@ -54,7 +54,7 @@ def test_what_was_given_to_another_node_is_ended_before_nomad_starts(rig: Rig) -
     job = rig.job("echo stale; sleep 60")
     assert rig.stage_in(job) == 0
     rig.run_container(job)
-    wait_for(lambda: any(c.status == "running" for c in rig.containers()), what="the job runs")
+    wait_for(rig.runs, what="the job runs")
     rig.kill()
     # As after a power failure or a cut: the job runs elsewhere by now.
     rig.service.stale.add(job.key)

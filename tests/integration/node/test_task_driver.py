@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from node_nomad import Server, dispatch, ready, register
+from node_nomad import Server, dispatch, ready, register, stop
 from node_rig import DRIVER, Job, Rig, wait_for
 from slow_docker import SlowDocker
 
@@ -38,13 +38,12 @@ def driver_of(nomad: int) -> int:
     return driver
 
 
-def kill_driver(rig: Rig) -> int:
-    """Kill the driver alone, wait for another, and return that."""
+def kill_driver(rig: Rig) -> None:
+    """Kill the driver alone, and wait for another."""
     nomad = nomad_of(rig)
     driver = driver_of(nomad)
     os.kill(driver, signal.SIGKILL)
-    [another] = wait_for(lambda: {*children(nomad)} - {driver}, 30, "another driver")
-    return int(another)
+    [_] = wait_for(lambda: {*children(nomad)} - {driver}, 30, "another driver")
 
 
 def kill_nomad(rig: Rig) -> None:
@@ -70,8 +69,12 @@ def begin(server: Server, rig: Rig, command: str) -> tuple[Job, str]:
     return job, dispatch(server, job)
 
 
-def runs(rig: Rig) -> bool:
-    return any(container.status == "running" for container in rig.containers())
+def begin_to_run(server: Server, rig: Rig, command: str) -> tuple[Job, str]:
+    """As begin, and wait until its container runs and Nomad knows it."""
+    begun = begin(server, rig, command)
+    wait_for(rig.runs, 40, "a container")
+    wait_for(lambda: task_of(server, rig).get("State") == "running", 10)
+    return begun
 
 
 def ended_well(server: Server, rig: Rig, job: Job) -> None:
@@ -86,6 +89,8 @@ def ended_well(server: Server, rig: Rig, job: Job) -> None:
 
 def test_a_job_that_is_brought_in_outlives_driver_and_nomad(server: Server, nomad_rig: Rig) -> None:
     rig = nomad_rig
+    # The agent starts Nomad after its first report.
+    ready(server, rig)
     rig.service.down = True
     job, _ = begin(server, rig, "echo hi >o")
     wait_for((rig.node_dir / "attempts" / f"{job.id}.json").exists, 30, "a request for leave")
@@ -98,10 +103,8 @@ def test_a_job_that_is_brought_in_outlives_driver_and_nomad(server: Server, noma
 
 def test_a_running_job_outlives_driver_and_nomad(server: Server, nomad_rig: Rig) -> None:
     rig = nomad_rig
-    job, _ = begin(server, rig, "sleep 12; echo survived")
-    wait_for(lambda: runs(rig), 40, "a container")
+    job, _ = begin_to_run(server, rig, "sleep 12; echo survived")
     [container] = rig.containers()
-    wait_for(lambda: task_of(server, rig).get("State") == "running", 10)
     kill_driver(rig)
     kill_nomad(rig)
     assert [one.id for one in rig.containers()] == [container.id]
@@ -114,9 +117,9 @@ def test_a_job_that_is_brought_out_outlives_driver_and_nomad(
 ) -> None:
     rig = nomad_rig
     job, _ = begin(server, rig, "sleep 3; echo hi >o")
-    wait_for(lambda: runs(rig), 40, "a container")
+    wait_for(rig.runs, 40, "a container")
     rig.service.down = True
-    wait_for(lambda: not runs(rig), 20, "the end of the command")
+    wait_for(lambda: not rig.runs(), 20, "the end of the command")
     wait_for(lambda: rig.state(job)["phase"] == "decided", 20, "its end to be noted")
     assert task_of(server, rig).get("State") == "running"
     kill_driver(rig)
@@ -135,13 +138,11 @@ def test_a_running_job_outlives_a_nomad_that_is_started_while_docker_is_away(
     socket.symlink_to("/var/run/docker.sock")
     rig.settings["LERULI_NODE_DOCKER_SOCKET"] = str(socket)
     rig.start()
-    job, _ = begin(server, rig, "sleep 15; echo survived")
-    wait_for(lambda: runs(rig), 40, "a container")
-    wait_for(lambda: task_of(server, rig).get("State") == "running", 10)
+    job, _ = begin_to_run(server, rig, "sleep 15; echo survived")
     socket.unlink()
     kill_nomad(rig)
     time.sleep(4)
-    assert runs(rig)
+    assert rig.runs()
     socket.symlink_to("/var/run/docker.sock")
     ended_well(server, rig, job)
     assert rig.store.get(job.bucket, "joblog.txt") == b"survived\n"
@@ -154,14 +155,12 @@ def test_a_job_that_is_stopped_while_it_is_taken_up_ends(server: Server, nomad_r
     with SlowDocker(rig.folder / "docker.sock") as slow:
         rig.settings["LERULI_NODE_DOCKER_SOCKET"] = str(slow.path)
         rig.start()
-        job, child = begin(server, rig, "sleep 100")
-        wait_for(lambda: runs(rig), 40, "a container")
-        wait_for(lambda: task_of(server, rig).get("State") == "running", 10)
+        job, child = begin_to_run(server, rig, "sleep 100")
         slow.hold()
         kill_nomad(rig)
         # The first two questions are the health's and the take-up's.
         wait_for(lambda: slow.waiting >= 2, 20, "the driver to ask Docker")
-        server.call("DELETE", f"job/{child.replace('/', '%2F')}")
+        stop(server, child)
         time.sleep(5)
         assert task_of(server, rig).get("State") == "running"
         slow.release()
@@ -174,9 +173,7 @@ def test_a_job_that_is_stopped_while_it_is_taken_up_ends(server: Server, nomad_r
 
 def test_a_container_that_is_gone_is_not_started_anew(server: Server, nomad_rig: Rig) -> None:
     rig = nomad_rig
-    job, _ = begin(server, rig, "sleep 100")
-    wait_for(lambda: runs(rig), 40, "a container")
-    wait_for(lambda: task_of(server, rig).get("State") == "running", 10)
+    job, _ = begin_to_run(server, rig, "sleep 100")
     [container] = rig.containers()
     os.kill(nomad_of(rig), signal.SIGKILL)
     container.remove(force=True)
@@ -203,7 +200,7 @@ def test_a_job_that_is_cancelled_while_it_is_brought_in_ends_there(
     job, child = begin(server, rig, "true")
     wait_for((rig.node_dir / "attempts" / f"{job.id}.json").exists, 30, "the attempt")
     wait_for(lambda: rig.state(job)["phase"] == "granted", 20, "leave to start")
-    server.call("DELETE", f"job/{child.replace('/', '%2F')}")
+    stop(server, child)
     time.sleep(2)
     assert rig.state(job)["phase"] == "granted"
     rig.service.cancelled.add(job.key)
