@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -12,14 +13,17 @@ _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 # Above what most services have, below Kubernetes's node ports and the kernel's usual range.
 _OURS = range(20_000, 30_000)
 _ANY = range(1024, 65536)
+# Holds the latest ports that this process chose; those before them have had their program for long.
+_claims: deque[socket.socket] = deque(maxlen=64)
 
 
 def free_ports(count: int, address: str = "127.0.0.1", but: Collection[int] = ()) -> list[int]:
-    """Return ports on the address, for TCP and UDP, that nobody uses, none of these.
+    """Return ports on the address, for TCP and UDP, that nobody uses or was given, none of these.
 
-    As far as there are such ports, none that the kernel gives to outgoing connections: until a
-    program listens on its port, which takes seconds, and while it is restarted, any connection of
-    this machine could get it.
+    Until a program listens on its port, which takes seconds, and while it is restarted, anybody
+    could get it. So each port is claimed: no other process of ours on this machine is given it
+    while this one lives and has not chosen 64 others. And as far as there are such ports, it is
+    none that the kernel gives to outgoing connections.
 
     Raises
     ------
@@ -30,7 +34,7 @@ def free_ports(count: int, address: str = "127.0.0.1", but: Collection[int] = ()
     for port in _candidates():
         if len(found) == count:
             break
-        if port not in but and port not in found and is_free(address, port):
+        if port not in but and port not in found and is_free(address, port) and _claim(port):
             found.append(port)
     if len(found) < count:
         raise OSError(f"no {count} ports of {address} are free")
@@ -50,6 +54,23 @@ def is_free(address: str, port: int) -> bool:
             datagram.bind((address, port))
         except OSError:
             return False
+    return True
+
+
+def _claim(port: int) -> bool:
+    """Claim a port, unless it is claimed: by a name that only one socket can have.
+
+    Abstract names, as ports, are of a network namespace, and end with the process.
+    """
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0leruli-queue-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    if len(_claims) == _claims.maxlen:
+        _claims.popleft().close()
+    _claims.append(claim)
     return True
 
 

@@ -5,7 +5,6 @@ Containers are made with the Docker SDK as Nomad makes them: same mounts, labels
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import io
 import json
@@ -15,7 +14,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -89,26 +87,26 @@ def running_store(folder: Path) -> Iterator[Store]:
         yield Store(server.url, server.access, server.secret, client)
 
 
-@contextmanager
-def image_names() -> Iterator[None]:
-    """Have the names of images for oneself: tests side by side have one Docker."""
-    with (Path(tempfile.gettempdir()) / "leruli-tests-images.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def save_image(image: str, name: str) -> bytes:
+    """`docker save` of an image under another name, gzipped as `leruli` publishes it.
 
-
-def save_image(image: str, name: str | None = None) -> bytes:
-    """`docker save` of an image (under another name), gzipped as `leruli` publishes it."""
-    api = docker.from_env()
-    if name is None:
-        return gzip.compress(b"".join(api.images.get(image).save(named=True)), 1)
-    repository, tag = name.rsplit(":", 1)
-    with image_names():
-        api.images.get(image).tag(repository, tag)
-        try:
-            return gzip.compress(b"".join(api.images.get(name).save(named=name)), 1)
-        finally:
-            api.images.remove(name)
+    The name is written into the archive: tests side by side have one Docker, whose names the
+    agents of others give and take away.
+    """
+    saved = io.BytesIO(b"".join(docker.from_env().images.get(image).save()))
+    renamed = io.BytesIO()
+    with tarfile.open(fileobj=saved) as source, tarfile.open(fileobj=renamed, mode="w") as target:
+        for member in source:
+            content = source.extractfile(member)
+            if member.name == "manifest.json":
+                assert content
+                manifest = json.load(content)
+                manifest[0]["RepoTags"] = [name]
+                data = json.dumps(manifest).encode()
+                member.size, content = len(data), io.BytesIO(data)
+            if member.name != "repositories":
+                target.addfile(member, content)
+    return gzip.compress(renamed.getvalue(), 1)
 
 
 def pack(files: dict[str, bytes], command: str) -> bytes:

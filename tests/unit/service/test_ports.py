@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from leruli_queue.embedded import ports
 from leruli_queue.embedded.ports import free_ports
+
+
+@pytest.fixture(autouse=True)
+def claims(monkeypatch: pytest.MonkeyPatch) -> Iterator[deque[socket.socket]]:
+    """This test's claims; those of others before it stay theirs."""
+    own: deque[socket.socket] = deque(maxlen=64)
+    monkeypatch.setattr(ports, "_claims", own)
+    yield own
+    give_up(own)
+
+
+def give_up(claims: deque[socket.socket]) -> None:
+    while claims:
+        claims.pop().close()
 
 
 @pytest.fixture
@@ -41,16 +59,47 @@ def test_where_the_kernel_has_all_or_says_nothing_there_are_ports(
     assert len(set(free_ports(3))) == 3
 
 
-def test_a_port_in_use_and_those_excepted_are_left_out(
-    ephemeral: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second, third = free_ports(3)
-    monkeypatch.setattr(ports, "_OURS", [first, second, third])
+@pytest.fixture
+def three(ephemeral: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Three ports that are all there are, and are not claimed."""
+    found = free_ports(3)
+    give_up(ports._claims)
+    monkeypatch.setattr(ports, "_OURS", found)
     monkeypatch.setattr(ports, "_ANY", range(0))
+    return found
+
+
+def test_a_port_in_use_and_those_excepted_are_left_out(
+    three: list[int], claims: deque[socket.socket]
+) -> None:
+    first, second, third = three
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", first))
         listening.listen()
         assert set(free_ports(2)) == {second, third}
+        give_up(claims)
         assert free_ports(1, but=[second]) == [third]
+        give_up(claims)
         with pytest.raises(OSError, match=r"no 3 ports of 127\.0\.0\.1 are free"):
             free_ports(3)
+
+
+def test_a_port_is_given_once_until_its_process_ends_or_its_claim_is_given_up(
+    three: list[int], claims: deque[socket.socket]
+) -> None:
+    choose = f"from leruli_queue.embedded import ports; ports._OURS = {three}; ports._ANY = []\n"
+    choose += "print(*ports.free_ports(1), flush=True); input()"
+    command = [sys.executable, "-c", choose]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        theirs = int(other.stdout.readline())
+        mine = free_ports(2)
+        assert {theirs, *mine} == set(three)
+        with pytest.raises(OSError, match="no 1 ports"):
+            free_ports(1)
+        other.communicate("\n")
+    assert free_ports(1) == [theirs]
+    claims.popleft().close()
+    assert free_ports(1) == mine[:1]
