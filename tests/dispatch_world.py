@@ -19,7 +19,8 @@ from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.stopper import Stopper
 from leruli_queue.nodes.pools import pool_name
-from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
+from leruli_queue.nomad.errors import NomadNotFoundError
+from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool

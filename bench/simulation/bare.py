@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import uvloop
 
 from bench.simulation.cpu import used
 from bench.simulation.workload import SimulatedJob, submit
@@ -23,7 +24,7 @@ from leruli_queue.dispatch.parents import Parents
 from leruli_queue.embedded.service import service_environment
 from leruli_queue.errors import SetupError
 from leruli_queue.jobs.attempts import AttemptId
-from leruli_queue.nomad.clusters import DEFAULT, Cluster, read_clusters
+from leruli_queue.nomad.clusters import DEFAULT, read_clusters
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import attempt_token
 from leruli_queue.nomad.templates import ParentSpec
@@ -46,27 +47,28 @@ def bare_rate(
     """
     submit(world.stack.port, world.groups, jobs, limit_s=limit_s)
     before = world.cpu_by_part()
-    seconds = asyncio.run(_dispatch_all(world, len(jobs)))
+    seconds = uvloop.run(_dispatch_all(world, len(jobs)))
     cpu = used(before, world.cpu_by_part())
     return len(jobs) / seconds, {part: 1000 * s / len(jobs) for part, s in cpu.items()}
 
 
 async def _dispatch_all(world: World, count: int) -> float:
     settings = _settings(world)
-    cluster = read_clusters(settings)[DEFAULT]
-    gateway = NomadGateway(cluster)
-    async with open_pool(settings) as pool:
-        (nodes,) = (await usable_nodes(pool, DEFAULT)).values()
-        claimed = await _claim(pool, nodes, count)
-        parents = Parents(pool, gateway, settings)
-        specs = [ParentSpec.of(nodes.group_key_id, nodes.hiding_key, row) for row in claimed]
-        ids = {spec: await parents.ensure(spec, nodes) for spec in dict.fromkeys(specs)}
-    gateway.close()
-    bodies = [
-        (ids[spec], AttemptId(row["job_id"], row["number"]))
-        for spec, row in zip(specs, claimed, strict=True)
-    ]
-    return await _send(cluster, bodies)
+    gateway = NomadGateway(read_clusters(settings)[DEFAULT])
+    try:
+        async with open_pool(settings) as pool:
+            (nodes,) = (await usable_nodes(pool, DEFAULT)).values()
+            claimed = await _claim(pool, nodes, count)
+            parents = Parents(pool, gateway, settings)
+            specs = [ParentSpec.of(nodes.group_key_id, nodes.hiding_key, row) for row in claimed]
+            ids = {spec: await parents.ensure(spec, nodes) for spec in dict.fromkeys(specs)}
+        attempts = [
+            (ids[spec], AttemptId(row["job_id"], row["number"]))
+            for spec, row in zip(specs, claimed, strict=True)
+        ]
+        return await _send(gateway, attempts)
+    finally:
+        await gateway.close()
 
 
 def _settings(world: World) -> Settings:
@@ -101,35 +103,27 @@ async def _claim(pool: Pool, nodes: GroupNodes, count: int) -> list[Any]:
     return claimed
 
 
-async def _send(cluster: Cluster, attempts: Sequence[tuple[str, AttemptId]]) -> float:
+async def _send(gateway: NomadGateway, attempts: Sequence[tuple[str, AttemptId]]) -> float:
     """Dispatch all, some at once, each under its token; return the seconds until all are placed."""
     left = list(reversed(attempts))
-    token = cluster.token.get_secret_value() if cluster.token else ""
 
-    async def send(http: httpx.AsyncClient) -> None:
+    async def send() -> None:
         while left:
             parent_id, attempt = left.pop()
-            name = attempt_token(attempt)
-            answer = await http.post(
-                f"/v1/job/{quote(parent_id, safe='')}/dispatch",
-                params={"idempotency_token": name, "namespace": cluster.namespace},
-                json={
-                    "Meta": {"job": str(attempt.job_id), "attempt": str(attempt.number)},
-                    "IdPrefixTemplate": name,
-                },
-            )
-            if not answer.is_success:
-                raise SetupError(f"Nomad refused a dispatch: {answer.text.strip()}")
+            token = attempt_token(attempt)
+            meta = {"job": str(attempt.job_id), "attempt": str(attempt.number)}
+            await gateway.dispatch(parent_id, meta, id_prefix=token, idempotency_token=token)
 
+    cluster = gateway.cluster
     async with httpx.AsyncClient(
         base_url=cluster.address,
-        headers={"X-Nomad-Token": token},
+        headers={"X-Nomad-Token": cluster.token.get_secret_value() if cluster.token else ""},
         verify=cluster.tls(),
         timeout=cluster.timeout_s,
         trust_env=False,
     ) as http:
         began = time.monotonic()
-        await asyncio.gather(*(send(http) for _ in range(_AT_ONCE)))
+        await asyncio.gather(*(send() for _ in range(_AT_ONCE)))
         for parent_id in dict.fromkeys(parent_id for parent_id, _ in attempts):
             await _wait_until_placed(http, parent_id, cluster.namespace)
         return time.monotonic() - began

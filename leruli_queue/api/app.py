@@ -34,7 +34,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await wait_for_database(settings)
         async with open_pool(settings) as pool:
             await migrate_when_possible(pool)
-            with open_context(settings, pool, throttle, metrics) as context:
+            async with open_context(settings, pool, throttle, metrics) as context:
                 app.state.context = context
                 yield
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
@@ -118,10 +118,10 @@ def _busy() -> UserReportableError:
     )
 
 
-@contextmanager
-def open_context(
+@asynccontextmanager
+async def open_context(
     settings: Settings, pool: Pool, throttle: Throttle, metrics: Metrics
-) -> Iterator[Context]:
+) -> AsyncIterator[Context]:
     """Make the context of a service, with a line to each Nomad cluster, inside of the block.
 
     Raises
@@ -144,7 +144,7 @@ def open_context(
         yield Context(settings, pool, clusters, gates, throttle, metrics, backlog, long_calls)
     finally:
         for gateway in gateways:
-            gateway.close()
+            await gateway.close()
 
 
 def context_of(request: Request) -> Context:

@@ -16,7 +16,7 @@ from leruli_queue.access.authenticate import SecretRefusedError
 from leruli_queue.access.throttle import TooManyAttemptsError
 from leruli_queue.api.context import address_of, context_of
 from leruli_queue.errors import UserReportableError
-from leruli_queue.nomad.gateway import NomadError
+from leruli_queue.nomad.errors import NomadError
 from leruli_queue.store.pool import DATABASE_AWAY
 
 log = structlog.get_logger(__name__)

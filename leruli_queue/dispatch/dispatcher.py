@@ -24,7 +24,8 @@ from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.stopper import Stopper
 from leruli_queue.dispatch.tracker import Tracker
 from leruli_queue.nomad.clusters import Cluster, read_clusters
-from leruli_queue.nomad.gateway import NomadError, NomadGateway
+from leruli_queue.nomad.errors import NomadError
+from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import DATABASE_AWAY, Pool
 from leruli_queue.store.queries import queries, rows
@@ -89,7 +90,7 @@ async def _be_active(
                     duties.create_task(_keep_on(duty, gateway.cluster.name))
     finally:
         for gateway in gateways:
-            gateway.close()
+            await gateway.close()
 
 
 def _duties(

@@ -26,7 +26,8 @@ from leruli_queue.dispatch.window import Window
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.retries import Retries
-from leruli_queue.nomad.gateway import NomadAwayError, NomadError, NomadGateway, NomadNotFoundError
+from leruli_queue.nomad.errors import NomadAwayError, NomadError, NomadNotFoundError
+from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import attempt_token
 from leruli_queue.nomad.templates import ParentSpec
 from leruli_queue.settings import Settings

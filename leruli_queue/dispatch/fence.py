@@ -41,7 +41,8 @@ from uuid import UUID
 import structlog
 
 from leruli_queue.nodes.pools import pool_name
-from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
+from leruli_queue.nomad.errors import NomadNotFoundError
+from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import NODE_DRIVER, node_id_of
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool

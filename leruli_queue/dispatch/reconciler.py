@@ -48,7 +48,8 @@ from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.nodes.sizes import one_fits
-from leruli_queue.nomad.gateway import NomadGateway, NomadNotFoundError
+from leruli_queue.nomad.errors import NomadNotFoundError
+from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool

@@ -13,11 +13,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import orjson
 
 from leruli_queue.nomad.clusters import Cluster
-from leruli_queue.nomad.gateway import NomadAwayError
+from leruli_queue.nomad.errors import NomadAwayError
+from leruli_queue.nomad.http import NomadHttp
 
 _HELLO_S = 2.0
 _SILENCE_S = 40.0
@@ -25,7 +25,7 @@ _SILENCE_S = 40.0
 # would replay all that it holds.
 _FROM_NOW = 2**62
 
-_TOPICS = ("Allocation", "Evaluation")
+_TOPICS = ["Allocation", "Evaluation"]
 
 
 async def stream_events(cluster: Cluster) -> AsyncIterator[list[dict[str, Any]]]:
@@ -36,32 +36,22 @@ async def stream_events(cluster: Cluster) -> AsyncIterator[list[dict[str, Any]]]
     NomadAwayError
         When the stream cannot be opened, was refused, or is dead. Connect again, then reconcile.
     """
-    token = cluster.token
-    headers = {"X-Nomad-Token": token.get_secret_value()} if token else {}
-    parameters: list[tuple[str, str | int | float | bool | None]] = [
-        ("namespace", cluster.namespace),
-        ("index", _FROM_NOW),
-        *(("topic", topic) for topic in _TOPICS),
-    ]
-    url = f"{cluster.address}/v1/event/stream"
-    timeout = httpx.Timeout(cluster.timeout_s, read=_SILENCE_S)
+    http = NomadHttp(cluster)
+    parameters: dict[str, str | list[str]] = {"index": str(_FROM_NOW), "topic": _TOPICS}
     try:
-        async with (
-            httpx.AsyncClient(timeout=timeout, trust_env=False, verify=cluster.tls()) as client,
-            client.stream("GET", url, params=parameters, headers=headers) as response,
-        ):
-            if response.status_code != httpx.codes.OK:
-                raise NomadAwayError(f"the event stream answered {response.status_code}")
-            lines = aiter(response.aiter_lines())
-            await asyncio.wait_for(anext(lines), _HELLO_S)
+        async with http.lines("/v1/event/stream", parameters, silence_s=_SILENCE_S) as lines:
+            try:
+                await asyncio.wait_for(anext(lines), _HELLO_S)
+            except TimeoutError:
+                raise NomadAwayError("the event stream is silent: the token is refused") from None
+            except StopAsyncIteration:
+                raise NomadAwayError("the event stream ended as it began") from None
             yield []
             async for line in lines:
                 # The answer to an index in the future begins with an empty line.
                 events = orjson.loads(line).get("Events") if line else None
                 if events:
                     yield events
-    except (TimeoutError, httpx.ReadTimeout):
-        raise NomadAwayError("the event stream is silent: dead, or the token is refused") from None
-    except (StopAsyncIteration, httpx.HTTPError) as error:
-        raise NomadAwayError(f"the event stream broke: {type(error).__name__}") from error
+    finally:
+        await http.close()
     raise NomadAwayError("the event stream ended")

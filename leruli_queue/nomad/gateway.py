@@ -1,13 +1,13 @@
 """Calls to Nomad's HTTP API: the sole importer of python-nomad.
 
 python-nomad is synchronous; every call runs in a thread. Where the library lacks something
-(idempotency tokens, HCL variables, node pools, introduction tokens) its raw ``request`` is used.
+(HCL variables, node pools, introduction tokens) its raw ``request`` is used. Dispatches, which are
+many, go by :mod:`leruli_queue.nomad.http`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +21,8 @@ from nomad.api import exceptions
 
 import nomad
 from leruli_queue.nomad.clusters import Cluster
+from leruli_queue.nomad.errors import NomadAwayError, NomadError, NomadNotFoundError, refusal
+from leruli_queue.nomad.http import NomadHttp
 
 _T = TypeVar("_T")
 
@@ -29,23 +31,6 @@ _INTRODUCTION_TTL = "5m"
 _THREADS = 16
 # Allocations in one answer: some 2 MB.
 _PAGE = 500
-_GONE = re.compile(r"\b(job|node|alloc)\b.*\bnot found|^500: Specified job .* is stopped")
-
-
-class NomadError(Exception):
-    """A call to Nomad failed. The message is Nomad's own.
-
-    It never says anything about a user's job, for what is sent is made from our template: Nomad is
-    away, does not let us in, or has a defect of ours before it.
-    """
-
-
-class NomadNotFoundError(NomadError):
-    """What was asked for does not exist in Nomad, or was stopped there."""
-
-
-class NomadAwayError(NomadError):
-    """Nomad cannot be reached, or did not answer in time: whether it did it is not known."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +65,11 @@ class NomadGateway:
             session=session,
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="nomad")
+        self._http = NomadHttp(cluster)
 
-    def close(self) -> None:
-        """Let the threads end."""
+    async def close(self) -> None:
+        """Close the connections for dispatches, and let the threads end."""
+        await self._http.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     # Jobs
@@ -108,14 +95,14 @@ class NomadGateway:
         ------
         NomadNotFoundError
             When the parent is not registered, or was stopped.
+        NomadAwayError
+            When Nomad may have taken it all the same.
         """
-        body = {"Meta": meta, "IdPrefixTemplate": id_prefix}
-        # Nomad reads the token from the query; python-nomad's own method puts it into the body.
-        parameters = {"idempotency_token": idempotency_token}
-        answer = await self._call(
-            lambda: self._client.job.request(
-                _path(parent_id), "dispatch", json=body, params=parameters, method="post"
-            ).json()
+        answer = await self._http.post(
+            f"/v1/job/{_path(parent_id)}/dispatch",
+            # Nomad reads the token from the query; in the body it is not looked at.
+            {"idempotency_token": idempotency_token},
+            {"Meta": meta, "IdPrefixTemplate": id_prefix},
         )
         return DispatchAnswer(answer["DispatchedJobID"], repeated=not answer.get("EvalID"))
 
@@ -244,11 +231,7 @@ def _translated(error: exceptions.BaseNomadException) -> NomadError:
     response = error.nomad_resp
     if not isinstance(response, requests.Response):
         return NomadAwayError(f"Nomad cannot be reached: {type(response).__name__}")
-    text = f"{response.status_code}: {response.text.strip()[:500]}"
-    # Most of Nomad's API says these with a 500.
-    if response.status_code == requests.codes.not_found or _GONE.search(text):
-        return NomadNotFoundError(text)
-    return NomadError(text)
+    return refusal(response.status_code, response.text)
 
 
 def _path(part: str) -> str:

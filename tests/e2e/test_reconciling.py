@@ -88,7 +88,7 @@ async def test_what_nobody_heard_of_is_found_in_the_lists(
             assert noted["allocation_id"] == before[name]["allocation_id"]
             assert (noted["allocation_dead_at"] is not None) == (name == "over")
     finally:
-        gateway.close()
+        await gateway.close()
         await pool.execute("UPDATE jobs SET state = 'completed' WHERE id = $1", jobs["over"])
         await pool.execute(
             "UPDATE attempts SET ended_at = $2 WHERE job_id = $1",

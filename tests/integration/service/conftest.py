@@ -165,10 +165,10 @@ def nomad_settings(nomad: NomadOfTest, settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def gateway(nomad_settings: Settings) -> Iterator[NomadGateway]:
+async def gateway(nomad_settings: Settings) -> AsyncIterator[NomadGateway]:
     made = NomadGateway(read_clusters(nomad_settings)[DEFAULT])
     yield made
-    made.close()
+    await made.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -54,11 +54,11 @@ def both(nomad_settings: Settings, other_nomad: NomadOfTest, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def gateways(both: Settings) -> Iterator[dict[str, NomadGateway]]:
+async def gateways(both: Settings) -> AsyncIterator[dict[str, NomadGateway]]:
     made = {name: NomadGateway(cluster) for name, cluster in read_clusters(both).items()}
     yield made
     for gateway in made.values():
-        gateway.close()
+        await gateway.close()
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch.nodes import usable_nodes
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
 from leruli_queue.nomad.clusters import DEFAULT
-from leruli_queue.nomad.gateway import DispatchAnswer, NomadAwayError, NomadError, NomadGateway
+from leruli_queue.nomad.errors import NomadAwayError, NomadError
+from leruli_queue.nomad.gateway import DispatchAnswer, NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
@@ -227,7 +228,7 @@ async def test_no_refusal_of_nomad_fails_a_job(
         for _ in range(10):
             with pytest.raises(NomadError, match="403"):
                 await active.feeder.feed_once()
-    locked_out.close()
+    await locked_out.close()
     assert await pool.fetchval("SELECT sum(lost_attempts) FROM jobs") == 0
     async with dispatching(nomad_settings, pool, gateway) as active:
         assert await active.feeder.feed_once() == 4

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
 from leruli_queue.nomad.clusters import DEFAULT, read_clusters
+from leruli_queue.nomad.errors import NomadAwayError, NomadError, NomadNotFoundError
 from leruli_queue.nomad.events import stream_events
-from leruli_queue.nomad.gateway import NomadAwayError, NomadError, NomadGateway
+from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX
 from leruli_queue.settings import Settings
 
@@ -27,4 +30,32 @@ async def test_nomads_refusals_are_told_apart(gateway: NomadGateway, settings: S
     nowhere = NomadGateway(read_clusters(settings)[DEFAULT])
     with pytest.raises(NomadAwayError):
         await nowhere.list_alive_children(PARENT_PREFIX)
-    nowhere.close()
+    await nowhere.close()
+
+
+async def test_a_dispatch_uses_certificates_that_were_renewed_meanwhile(
+    gateway: NomadGateway, tmp_path: Path
+) -> None:
+    files = {
+        name: shutil.copy(getattr(gateway.cluster, name), tmp_path / name)
+        for name in ("ca_file", "cert_file", "key_file")
+    }
+    made = NomadGateway(replace(gateway.cluster, **files))
+    parent_id = f"{PARENT_PREFIX}none"
+
+    async def dispatch() -> None:
+        token = uuid4().hex
+        await made.dispatch(parent_id, {}, id_prefix=token, idempotency_token=token)
+
+    with pytest.raises(NomadNotFoundError):
+        await dispatch()
+    files["ca_file"].write_bytes(files["cert_file"].read_bytes())  # nobody's authority
+    with pytest.raises(NomadAwayError, match="Certificate"):
+        await dispatch()
+    files["ca_file"].unlink()
+    with pytest.raises(NomadAwayError, match="ca_file"):
+        await dispatch()
+    shutil.copy(gateway.cluster.ca_file, files["ca_file"])
+    with pytest.raises(NomadNotFoundError):
+        await dispatch()
+    await made.close()

@@ -16,7 +16,8 @@ from nomad_world import NomadOfTest
 from service_world import GroupOfTest, make_jobs
 
 from leruli_queue.access.authenticate import Node
-from leruli_queue.nomad.gateway import NomadAwayError, NomadError, NomadGateway
+from leruli_queue.nomad.errors import NomadAwayError, NomadError
+from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
@@ -30,7 +31,7 @@ async def impatient(
     made = NomadGateway(replace(gateway.cluster, timeout_s=1.0))
     async with dispatching(nomad_settings, pool, made) as active:
         yield active
-    made.close()
+    await made.close()
 
 
 @contextmanager
