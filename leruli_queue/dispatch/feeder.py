@@ -12,6 +12,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -37,6 +38,9 @@ from leruli_queue.store.queries import queries, rows
 log = structlog.get_logger(__name__)
 
 _CERTAIN_AFTER = 3
+# A statement for each of a hundred answers a second costs more than what is written. What waits for
+# it is only what the API says: the job may run meanwhile.
+_TOGETHER_S = 0.05
 MOST_SIZES = 100
 """Of one user in one look at the backlog: each costs as much as some jobs."""
 
@@ -224,13 +228,17 @@ class Feeder:
     async def _write_down(self, answered: asyncio.Queue[_Dispatched | None]) -> None:
         """Write down what Nomad has taken, until None comes.
 
-        All that has come while the last was written goes in one statement, so Nomad never waits for
-        the disk of the database. What a crash leaves unwritten is dispatched again under its token.
+        What comes within a short time, and while the last was written, goes in one statement, so
+        Nomad never waits for the disk of the database. What a crash leaves unwritten is dispatched
+        again under its token.
         """
         more = True
         while more:
-            first = await answered.get()
-            came = [first, *(answered.get_nowait() for _ in range(answered.qsize()))]
+            came = [await answered.get()]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TOGETHER_S):
+                    while came[-1] is not None:
+                        came.append(await answered.get())
             dispatched = [each for each in came if each]
             more = len(dispatched) == len(came)
             if dispatched:

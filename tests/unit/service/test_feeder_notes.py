@@ -1,0 +1,68 @@
+"""How the feeder writes down what Nomad has taken."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from leruli_queue.dispatch import feeder as module
+from leruli_queue.dispatch.feeder import Feeder, _Dispatched
+from leruli_queue.jobs.attempts import AttemptId
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[list[str]]:
+    """FAKE statement, which remembers; when answers of a real Nomad come cannot be chosen."""
+    written: asyncio.Queue[list[str]] = asyncio.Queue()
+
+    async def note_dispatched(_pool: object, *, nomad_job_ids: list[str], **_: object) -> None:
+        written.put_nowait(nomad_job_ids)
+
+    monkeypatch.setattr(module.queries, "note_dispatched", note_dispatched, raising=False)
+    return written
+
+
+def answer(name: str) -> _Dispatched:
+    return _Dispatched(AttemptId(uuid4(), 1), name)
+
+
+def write_down(answered: asyncio.Queue[_Dispatched | None]) -> asyncio.Task[None]:
+    nothing = cast(Any, None)
+    gateway = cast(Any, SimpleNamespace(cluster=SimpleNamespace(name="default")))
+    settings = cast(Any, SimpleNamespace(window_min=4, window_max=200))
+    feeder = Feeder(settings, nothing, nothing, gateway, nothing)
+    return asyncio.create_task(feeder._write_down(answered))
+
+
+async def test_answers_are_written_down_together_and_the_last_waits_for_none(
+    written: asyncio.Queue[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TOGETHER_S", 3600)
+    answered: asyncio.Queue[_Dispatched | None] = asyncio.Queue()
+    task = write_down(answered)
+    for name in "abc":
+        answered.put_nowait(answer(name))
+        await asyncio.sleep(0.01)
+    assert written.empty()
+    answered.put_nowait(None)
+    await asyncio.wait_for(task, 10)
+    assert written.get_nowait() == ["a", "b", "c"]
+    assert written.empty()
+
+
+async def test_an_answer_does_not_wait_for_the_round(
+    written: asyncio.Queue[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TOGETHER_S", 0.01)
+    answered: asyncio.Queue[_Dispatched | None] = asyncio.Queue()
+    task = write_down(answered)
+    answered.put_nowait(answer("a"))
+    assert await asyncio.wait_for(written.get(), 10) == ["a"]
+    answered.put_nowait(answer("b"))
+    answered.put_nowait(None)
+    await asyncio.wait_for(task, 10)
+    assert written.get_nowait() == ["b"]
