@@ -21,9 +21,10 @@ from bench.model.stations import Station
 
 _LOOK_EVERY_S = 0.25
 _RATE_OVER_S = 10.0
-# Nomad's server applies plans one after the other, in which it signs an identity for each task: of
-# its CPU a job a third (pprof of the server at 50 nodes, 2026-11-24).
-_PLANS_SHARE = 1 / 3
+# Nomad's server applies plans one after the other, in which it signs an identity for the task: of its
+# CPU a job a fifth where slots are free (perf of the server at 50 nodes, 2026-11-30; docs/nomad.md),
+# a tenth where they are full. The larger one promises less.
+_PLANS_SHARE = 1 / 5
 _PLANS = "Nomad's plans"
 
 # What happens next, to whom.
@@ -127,8 +128,8 @@ class _Model:
             own = costs.service_s(part, size.nodes / size.groups)
             self._service[part] = own / 2 / (1 - used / cores)
         self._stations[_PLANS] = Station(1)
+        # They are work of the server's cores as well, and counted there.
         self._service[_PLANS] = self._service[NOMAD] * 2 * _PLANS_SHARE
-        self._service[NOMAD] *= 1 - _PLANS_SHARE
         self._start_s = costs.start_s
         # What passes between receipt and the next command beside the work of the parts.
         self._pause_s = max(0.0, costs.turnaround_s - costs.start_s) / 2

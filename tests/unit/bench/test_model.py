@@ -59,17 +59,19 @@ def test_a_slow_part_bounds_the_rate_however_many_slots_there_are() -> None:
     assert found.load[DISPATCHER] == pytest.approx(1.0, rel=0.05)
 
 
-def test_more_cores_move_the_bound() -> None:
-    costs = costing(service=50.0)
+@pytest.mark.parametrize("part", [SERVICE, NOMAD])
+def test_more_cores_move_the_bound(part: str) -> None:
+    costs = costing(service=50.0) if part == SERVICE else costing(nomad=50.0)
     for copies in (1, 2, 4):
-        size = Size(nodes=1000, slots_a_node=10, cores={SERVICE: copies})
+        size = Size(nodes=1000, slots_a_node=10, cores={part: copies})
         found = predict(costs, size, [1.0] * 2000)
         assert found.jobs / found.seconds == pytest.approx(20.0 * copies, rel=0.05)
-        assert limits(costs, size)[SERVICE] == pytest.approx(20.0 * copies)
+        assert limits(costs, size)[part] == pytest.approx(20.0 * copies)
 
 
 def test_plans_bound_nomad_however_many_cores_it_has() -> None:
-    costs = costing(nomad=30.0)
+    # 10 ms of the 50 are its plan's, and those come one after the other.
+    costs = costing(nomad=50.0)
     size = Size(nodes=1000, slots_a_node=10, cores={NOMAD: 64})
     found = predict(costs, size, [1.0] * 2000)
     assert found.jobs / found.seconds == pytest.approx(100.0, rel=0.05)
