@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import aclosing
 from typing import Any
 
 import structlog
@@ -51,14 +52,15 @@ class Tracker:
         Raises
         ------
         ExceptionGroup
-            Of a leruli_queue.nomad.gateway.NomadAwayError when it broke, or of what noting met; run
+            Of a leruli_queue.nomad.errors.NomadError when it broke, or of what noting met; run
             again.
         """
         lines: asyncio.Queue[list[dict[str, Any]]] = asyncio.Queue(_MOST_HELD)
         async with asyncio.TaskGroup() as both:
             both.create_task(self._write_down(lines))
-            async for events in stream_events(self._cluster):
-                await lines.put(events)
+            async with aclosing(stream_events(self._cluster)) as stream:
+                async for events in stream:
+                    await lines.put(events)
 
     async def _write_down(self, lines: asyncio.Queue[list[dict[str, Any]]]) -> None:
         while True:

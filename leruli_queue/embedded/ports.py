@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from collections import deque
@@ -20,10 +21,10 @@ _claims: deque[socket.socket] = deque(maxlen=64)
 def free_ports(count: int, address: str = "127.0.0.1", but: Collection[int] = ()) -> list[int]:
     """Return ports on the address, for TCP and UDP, that nobody uses or was given, none of these.
 
-    Until a program listens on its port, which takes seconds, and while it is restarted, anybody
-    could get it. So each port is claimed: no other process of ours on this machine is given it
-    while this one lives and has not chosen 64 others. And as far as there are such ports, it is
-    none that the kernel gives to outgoing connections.
+    Until a program listens on its port, which takes seconds, anybody could get it. So each port is
+    claimed: nobody else is given it here while this process lives and has not chosen 64 others. And
+    as far as there are such ports, it is none that the kernel gives to outgoing connections: that
+    holds while the program is restarted, too.
 
     Raises
     ------
@@ -65,8 +66,10 @@ def _claim(port: int) -> bool:
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         claim.bind(f"\0leruli-queue-port-{port}")
-    except OSError:
+    except OSError as error:
         claim.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
         return False
     if len(_claims) == _claims.maxlen:
         _claims.popleft().close()

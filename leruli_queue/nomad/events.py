@@ -10,7 +10,7 @@ then: it is asked for what comes from now on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -28,12 +28,12 @@ _FROM_NOW = 2**62
 _TOPICS = ["Allocation", "Evaluation"]
 
 
-async def stream_events(cluster: Cluster) -> AsyncIterator[list[dict[str, Any]]]:
+async def stream_events(cluster: Cluster) -> AsyncGenerator[list[dict[str, Any]], None]:
     """Yield an empty list once connected, then the events of each line of the stream.
 
     Raises
     ------
-    NomadAwayError
+    NomadError
         When the stream cannot be opened, was refused, or is dead. Connect again, then reconcile.
     """
     http = NomadHttp(cluster)
@@ -41,7 +41,8 @@ async def stream_events(cluster: Cluster) -> AsyncIterator[list[dict[str, Any]]]
     try:
         async with http.lines("/v1/event/stream", parameters, silence_s=_SILENCE_S) as lines:
             try:
-                await asyncio.wait_for(anext(lines), _HELLO_S)
+                async with asyncio.timeout(_HELLO_S):
+                    await anext(lines)
             except TimeoutError:
                 raise NomadAwayError("the event stream is silent: the token is refused") from None
             except StopAsyncIteration:

@@ -68,9 +68,9 @@ class NomadGateway:
         self._http = NomadHttp(cluster)
 
     async def close(self) -> None:
-        """Close the connections for dispatches, and let the threads end."""
-        await self._http.close()
+        """Let the threads end, and close the connections for dispatches."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._http.close()
 
     # Jobs
 

@@ -6,6 +6,7 @@ the change of threads and what requests does for each call, one takes 1.3 ms of 
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -45,13 +46,11 @@ class NomadHttp:
         NomadError
             Nomad refused. As a NomadAwayError: it may have been done all the same.
         """
-        within_s = self._cluster.timeout_s
         with _told():
-            response = await self._request(
-                "POST", path, parameters, silence_s=within_s, data=orjson.dumps(body)
-            )
-            async with response:
-                content = await response.read()
+            async with asyncio.timeout(self._cluster.timeout_s):
+                response = await self._request("POST", path, parameters, orjson.dumps(body))
+                async with response:
+                    content = await response.read()
         if response.status != HTTPStatus.OK:
             raise refusal(response.status, content.decode(errors="replace"))
         try:
@@ -76,19 +75,18 @@ class NomadHttp:
             Nomad refused. As a NomadAwayError, also from the iterator: it is not there any more.
         """
         with _told():
-            response = await self._request("GET", path, parameters, silence_s=silence_s)
+            async with asyncio.timeout(self._cluster.timeout_s):
+                response = await self._request("GET", path, parameters)
             async with response:
                 if response.status != HTTPStatus.OK:
                     raise refusal(response.status, await response.text(errors="replace"))
-                yield _lines(response.content)
+                yield _lines(response.content, silence_s)
 
     async def _request(
         self,
         method: str,
         path: str,
         parameters: Mapping[str, str | list[str]],
-        *,
-        silence_s: float,
         data: bytes | None = None,
     ) -> aiohttp.ClientResponse:
         query = urlencode({"namespace": self._cluster.namespace, **parameters}, doseq=True)
@@ -97,9 +95,8 @@ class NomadHttp:
             # Quoted as it is: the ids of jobs hold slashes, which must not become the path's.
             URL(f"{self._cluster.address}{path}?{query}", encoded=True),
             data=data,
-            timeout=aiohttp.ClientTimeout(
-                sock_connect=self._cluster.timeout_s, sock_read=silence_s
-            ),
+            # Callers have limits of their own: aiohttp's end with a connection that breaks oddly.
+            timeout=aiohttp.ClientTimeout(total=None),
             ssl=self._current_tls(),
             allow_redirects=False,
         )
@@ -125,9 +122,13 @@ class NomadHttp:
         return self._tls
 
 
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _lines(content: aiohttp.StreamReader, silence_s: float) -> AsyncIterator[bytes]:
     begun = b""
-    async for chunk in content.iter_any():
+    while True:
+        async with asyncio.timeout(silence_s):
+            chunk = await content.readany()
+        if not chunk:
+            return
         *lines, begun = (begun + chunk).split(b"\n")
         for line in lines:
             yield line

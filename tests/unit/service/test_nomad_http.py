@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
 from typing import Any, cast
+
+import pytest
 
 from leruli_queue.nomad.http import _lines
 
@@ -13,11 +15,23 @@ LONG = b"x" * 500_000
 class Content:
     """A FAKE of what is received: where a real connection cuts lines cannot be chosen."""
 
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        for chunk in (b"{}\n", b"\n{", b"1}\n{2}\n" + LONG[:-1], b"x", b"\n", b"the rest"):
-            yield chunk
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = list(chunks)
+
+    async def readany(self) -> bytes:
+        if not self._chunks:
+            await asyncio.sleep(3600)
+        return self._chunks.pop(0)
 
 
 async def test_lines_are_whole_however_they_come_and_however_long_they_are() -> None:
-    found = [line async for line in _lines(cast(Any, Content()))]
+    content = Content(b"{}\n", b"\n{", b"1}\n{2}\n" + LONG[:-1], b"x", b"\n", b"the rest", b"")
+    found = [line async for line in _lines(cast(Any, content), 10)]
     assert found == [b"{}", b"", b"{1}", b"{2}", LONG]
+
+
+async def test_silence_ends_it() -> None:
+    lines = _lines(cast(Any, Content(b"{}\n")), 0.05)
+    assert await anext(lines) == b"{}"
+    with pytest.raises(TimeoutError):
+        await anext(lines)
