@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         0.25,
         gt=0,
         description="Seconds between two looks at the backlog; down to a quarter of it after one "
-        "that found something.",
+        "that found something, and none when bringing that to Nomad took as long.",
     )
     reconcile_interval_s: float = Field(
         120.0, gt=0, description="Seconds between two full comparisons with Nomad."

@@ -85,7 +85,8 @@ class Feeder:
             lambda: Window(settings.window_min, settings.window_max)
         )
         self._looks = 0
-        # How long the last look at the backlog took.
+        # When the last look at the backlog ended, and how long it took.
+        self._looked_at = 0.0
         self._look_s = 0.0
 
     async def run(self) -> None:
@@ -99,11 +100,16 @@ class Feeder:
 
         With a full window only a freed slot makes room, which takes longer. After a dispatch the
         next look comes sooner, but not at once: it costs as much for one job as for many, and the
-        window holds enough until then. With very many in flight a look is long; it takes a quarter
-        of the time at most.
+        window holds enough until then. Except after one of so many that a look is due anyway: then
+        slots are free, and nothing waits in Nomad. With very many in flight a look is long; it
+        takes a quarter of the time at most.
         """
-        interval_s = self._settings.feed_interval_s
-        return max(interval_s / 4, 3 * self._look_s) if dispatched else interval_s
+        interval_s, least_s = self._settings.feed_interval_s, 3 * self._look_s
+        if not dispatched:
+            return interval_s
+        if time.monotonic() - self._looked_at > max(interval_s, least_s):
+            return 0
+        return max(interval_s / 4, least_s)
 
     async def feed_once(self) -> int:
         """Dispatch what is claimed already and what fits the windows; return how many.
@@ -117,7 +123,8 @@ class Feeder:
         began = time.monotonic()
         nodes = await usable_nodes(self._pool, self._cluster)
         claims = [*await self._left_over(nodes), *await self._claim(nodes)]
-        self._look_s = time.monotonic() - began
+        self._looked_at = time.monotonic()
+        self._look_s = self._looked_at - began
         if not claims:
             return 0
         places = asyncio.Semaphore(self._settings.dispatch_concurrency)

@@ -1,4 +1,4 @@
-"""How the feeder writes down what Nomad has taken."""
+"""How the feeder writes down what Nomad has taken, and when it looks again."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ def answer(name: str) -> _Dispatched:
     return _Dispatched(AttemptId(uuid4(), 1), name)
 
 
-def write_down(answered: asyncio.Queue[_Dispatched | None]) -> asyncio.Task[None]:
+def make_feeder() -> Feeder:
     nothing = cast(Any, None)
     gateway = cast(Any, SimpleNamespace(cluster=SimpleNamespace(name="default")))
-    settings = cast(Any, SimpleNamespace(window_min=4, window_max=200))
-    feeder = Feeder(settings, nothing, nothing, gateway, nothing)
-    return asyncio.create_task(feeder._write_down(answered))
+    settings = cast(Any, SimpleNamespace(window_min=4, window_max=200, feed_interval_s=0.25))
+    return Feeder(settings, nothing, nothing, gateway, nothing)
+
+
+def write_down(answered: asyncio.Queue[_Dispatched | None]) -> asyncio.Task[None]:
+    return asyncio.create_task(make_feeder()._write_down(answered))
 
 
 async def test_answers_are_written_down_together_and_the_last_waits_for_none(
@@ -66,3 +69,27 @@ async def test_an_answer_does_not_wait_for_the_round(
     answered.put_nowait(None)
     await asyncio.wait_for(task, 10)
     assert written.get_nowait() == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("dispatched", "look_s", "since_s", "pause_s"),
+    [
+        pytest.param(0, 0.01, 0.0, 0.25, id="nothing to do"),
+        pytest.param(2, 0.01, 0.03, 0.0625, id="a few: Nomad has enough"),
+        pytest.param(100, 0.01, 2.0, 0.0, id="many, onto free slots"),
+        pytest.param(2, 0.1, 0.28, 0.3, id="a long look takes a quarter of the time"),
+        pytest.param(100, 0.1, 0.31, 0.0, id="which it did"),
+    ],
+)
+def test_when_the_backlog_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+    dispatched: int,
+    look_s: float,
+    since_s: float,
+    pause_s: float,
+) -> None:
+    """FAKE clock: how long Nomad takes for a round cannot be chosen."""
+    feeder = make_feeder()
+    feeder._look_s, feeder._looked_at = look_s, 100.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 100.0 + since_s))
+    assert feeder._pause_s(dispatched) == pytest.approx(pause_s)
