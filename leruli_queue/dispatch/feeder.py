@@ -246,8 +246,8 @@ class Feeder:
                 async with asyncio.timeout(_TOGETHER_S):
                     while came[-1] is not None:
                         came.append(await answered.get())
+            more = came[-1] is not None
             dispatched = [each for each in came if each]
-            more = len(dispatched) == len(came)
             if dispatched:
                 await queries.note_dispatched(
                     self._pool,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import tarfile
 
@@ -31,7 +30,7 @@ def build(rig: Rig, name: str, shell: bool = True, text: str = "x") -> bytes:
         data.seek(0)
         api.api.import_image_from_data(data.getvalue(), repository=repository, tag=tag)
     try:
-        return gzip.compress(b"".join(api.images.get(name).save(named=name)), 1)
+        return save_image(name, name)
     finally:
         api.images.remove(name)
 

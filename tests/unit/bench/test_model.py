@@ -59,9 +59,10 @@ def test_a_slow_part_bounds_the_rate_however_many_slots_there_are() -> None:
     assert found.load[DISPATCHER] == pytest.approx(1.0, rel=0.05)
 
 
-@pytest.mark.parametrize("part", [SERVICE, NOMAD])
-def test_more_cores_move_the_bound(part: str) -> None:
-    costs = costing(service=50.0) if part == SERVICE else costing(nomad=50.0)
+@pytest.mark.parametrize(
+    ("part", "costs"), [(SERVICE, costing(service=50.0)), (NOMAD, costing(nomad=50.0))]
+)
+def test_more_cores_move_the_bound(part: str, costs: Costs) -> None:
     for copies in (1, 2, 4):
         size = Size(nodes=1000, slots_a_node=10, cores={part: copies})
         found = predict(costs, size, [1.0] * 2000)

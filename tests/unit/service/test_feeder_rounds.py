@@ -37,22 +37,28 @@ def make_feeder() -> Feeder:
     return Feeder(settings, nothing, nothing, gateway, nothing)
 
 
-def write_down(answered: asyncio.Queue[_Dispatched | None]) -> asyncio.Task[None]:
-    return asyncio.create_task(make_feeder()._write_down(answered))
+class Round:
+    """Answers that the feeder writes down as they come; None ends them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, together_s: float) -> None:
+        monkeypatch.setattr(module, "_TOGETHER_S", together_s)
+        self.answered: asyncio.Queue[_Dispatched | None] = asyncio.Queue()
+        self._task = asyncio.create_task(make_feeder()._write_down(self.answered))
+
+    async def end(self) -> None:
+        self.answered.put_nowait(None)
+        await asyncio.wait_for(self._task, 10)
 
 
 async def test_answers_are_written_down_together_and_the_last_waits_for_none(
     written: asyncio.Queue[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_TOGETHER_S", 3600)
-    answered: asyncio.Queue[_Dispatched | None] = asyncio.Queue()
-    task = write_down(answered)
+    of_feeder = Round(monkeypatch, together_s=3600)
     for name in "abc":
-        answered.put_nowait(answer(name))
+        of_feeder.answered.put_nowait(answer(name))
         await asyncio.sleep(0.01)
     assert written.empty()
-    answered.put_nowait(None)
-    await asyncio.wait_for(task, 10)
+    await of_feeder.end()
     assert written.get_nowait() == ["a", "b", "c"]
     assert written.empty()
 
@@ -60,14 +66,11 @@ async def test_answers_are_written_down_together_and_the_last_waits_for_none(
 async def test_an_answer_does_not_wait_for_the_round(
     written: asyncio.Queue[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_TOGETHER_S", 0.01)
-    answered: asyncio.Queue[_Dispatched | None] = asyncio.Queue()
-    task = write_down(answered)
-    answered.put_nowait(answer("a"))
+    of_feeder = Round(monkeypatch, together_s=0.01)
+    of_feeder.answered.put_nowait(answer("a"))
     assert await asyncio.wait_for(written.get(), 10) == ["a"]
-    answered.put_nowait(answer("b"))
-    answered.put_nowait(None)
-    await asyncio.wait_for(task, 10)
+    of_feeder.answered.put_nowait(answer("b"))
+    await of_feeder.end()
     assert written.get_nowait() == ["b"]
 
 
