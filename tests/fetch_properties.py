@@ -1,0 +1,137 @@
+"""What must hold of fetching, whatever a bucket holds and whatever the folder has in it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from leruli.fetching import fetch
+from leruli.storage import Store, StoredObject
+
+PARTS = (
+    *(
+        "a",
+        "b",
+        "out",
+        "ä",
+        "o\u0308",
+        "joblog.txt",
+        "run.sh",
+        "run.tgz",
+        "a b",
+        "-rf",
+        "~",
+        "$HOME",
+    ),
+    *("leruli.job", "leruli.bucket", "LERULI.BUCKET", "Leruli.Job", "leruli.batch-default"),
+    *("leruli.history", ".git", ".GIT", ".leruli-part-1", "link", "inner", "dangling", "folder"),
+    *(
+        "..",
+        ".",
+        "",
+        "...",
+        "..a",
+        "config",
+        "hooks",
+        "a\\b",
+        "..\\x",
+        "c:",
+        "x\n",
+        "\u202e",
+        "n" * 255,
+    ),
+)
+# What nothing that is fetched may change or make, at the top of the folder.
+PROTECTED = ("leruli.job", "leruli.bucket", "leruli.batch-default", "leruli.history")
+
+NAMES = st.one_of(
+    st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("/".join),
+    st.lists(st.sampled_from(PARTS), min_size=1, max_size=3).map(
+        lambda parts: "/".join(parts) + "/"
+    ),
+    st.builds(lambda name, depth: "d/" * depth + name, st.sampled_from(PARTS), st.integers(1, 60)),
+)
+OBJECTS = st.dictionaries(NAMES, st.binary(max_size=200), max_size=8)
+# Name in the folder, and what is there: a file, a folder, or where a link leads.
+FOUND = st.dictionaries(
+    st.sampled_from(("link", "inner", "dangling", "folder", "a", "b", "out", "d")),
+    st.sampled_from(("file", "folder", "../outside", "..", "folder", "missing", "/")),
+    max_size=5,
+)
+
+
+def prepare(top: Path, found: Mapping[str, str]) -> Path:
+    """A job folder with things in it and a folder beside it; returns the job folder."""
+    outside, folder = top / "outside", top / "job"
+    (outside / "a").mkdir(parents=True)
+    (outside / "out").write_bytes(b"outside")
+    (folder / ".git" / "hooks").mkdir(parents=True)
+    (folder / ".git" / "config").write_bytes(b"[core]")
+    (folder / "leruli.history").mkdir()
+    for name in PROTECTED[:3]:
+        (folder / name).write_bytes(b"own")
+    for name, what in found.items():
+        if what == "file":
+            (folder / name).write_bytes(b"before")
+        elif what == "folder" and name != "link":
+            (folder / name).mkdir()
+        else:
+            (folder / name).symlink_to(what)
+    return folder
+
+
+def check_fetch(
+    store: Store,
+    bucket: str,
+    folder: Path,
+    objects: Mapping[str, bytes],
+    is_odd: Callable[[str], bool] = lambda _: False,
+) -> None:
+    """Fetch and look; `is_odd`: the store breaks off at an object of that name."""
+    top = folder.parent
+    before = snapshot(top)
+    items = [StoredObject(name, len(content), None) for name, content in objects.items()]
+    fetched = fetch(store, bucket, items, str(folder))
+    after = snapshot(top)
+
+    assert len(fetched.files) == len(set(fetched.files))
+    fetched_or_refused = [*fetched.files, *fetched.refused]
+    unsaid = [n for n in objects if n not in fetched_or_refused and not n.endswith("/")]
+    assert unsaid == [], "neither fetched nor refused"
+    assert all(fetched.refused.values()), "refused without a sentence"
+    assert not set(fetched.files) & set(fetched.refused)
+    for name in fetched.files:
+        assert not is_odd(name)
+        path = folder / name
+        assert stat.S_ISREG(path.lstat().st_mode)
+        assert path.read_bytes() == objects[name], f"{name} is not complete"
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    for name in changed:
+        first, _, below = name.partition("/")
+        assert first == "job", f"{name} was changed, which is outside of the folder"
+        parts = below.casefold().split("/")
+        assert ".git" not in parts, f"{below} was changed"
+        assert not parts[0].startswith("leruli."), f"{below} was changed"
+        # Folders on the way may have been made for what was then refused.
+        is_made_folder = after.get(name) == "folder"
+        assert is_made_folder or below in fetched.files, f"{below} was changed and is not told of"
+
+
+def snapshot(top: Path) -> dict[str, bytes | str]:
+    """Each name below a folder, with its content, its target, or what it is."""
+    found: dict[str, bytes | str] = {}
+    for folder, folders, files in os.walk(top, followlinks=False):
+        for name in folders + files:
+            path = Path(folder, name)
+            key = str(path.relative_to(top))
+            if path.is_symlink():
+                found[key] = f"-> {path.readlink()}"
+            elif path.is_dir():
+                found[key] = "folder"
+            else:
+                found[key] = path.read_bytes()
+    return found

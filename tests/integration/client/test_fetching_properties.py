@@ -1,0 +1,36 @@
+"""Objects that a real S3 server took, of any name, against the fetcher."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fetch_properties import FOUND, OBJECTS, check_fetch, prepare
+from property_world import search, searching
+
+from leruli.errors import LeruliError
+from leruli.fetching import select_results
+
+
+@searching
+@pytest.mark.xfail(reason=".git and leruli.* are not refused yet")
+def test_what_a_real_store_holds_comes_whole_or_is_refused(store: Any, tmp_path: Path) -> None:
+    def holds(objects: dict[str, bytes], found: dict[str, str]) -> None:
+        bucket = str(uuid.uuid4())
+        store.make_bucket(bucket)
+        for name, content in objects.items():
+            # Some it refuses, as ".." or "a/b" where there is "a".
+            with suppress(LeruliError, ValueError):
+                store.put(bucket, name, content)
+        there = {item.name: item for item in select_results(store, bucket, everything=True)}
+        with tempfile.TemporaryDirectory(dir=tmp_path) as top:
+            folder = prepare(Path(top), found)
+            held = {name: objects[name] for name in there if name in objects}
+            check_fetch(store, bucket, folder, held)
+        store.remove_bucket(bucket)
+
+    search(holds, examples=25, objects=OBJECTS, found=FOUND)
