@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from cryptography.fernet import InvalidToken
+
 from leruli_queue.access import sealing
 from leruli_queue.access.roles import Role, Whose
 from leruli_queue.access.secrets import MalformedSecretError, Secret, SecretType, parse
@@ -40,8 +42,8 @@ class User:
     group_has_compute_secret: bool
     # Which jobs the call that this user makes may touch.
     whose: Whose
-    # Whether the time of the last use has to be noted again.
-    used_long_ago: bool
+    # Whether the time of the last use, or the public key, has to be noted.
+    is_to_be_noted: bool
     _secret: Secret = field(repr=False)
     _group_token_sealed: bytes = field(repr=False)
 
@@ -55,8 +57,21 @@ class User:
         """What the user's secret is looked up and held by; no secret itself."""
         return self._secret.key_id
 
-    def group_token(self) -> str:
-        """Return the group token, which only this user's secret can unseal."""
+    @property
+    def public_key(self) -> bytes:
+        """To which secrets of the group can be sealed for this user."""
+        return sealing.public_key(self._secret)
+
+    @property
+    def group_token_sealed(self) -> bytes:
+        """A group token, sealed for this user; a later one may be valid now."""
+        return self._group_token_sealed
+
+    def sealed_group_token(self) -> str:
+        """Return the group token in this user's row, which only the user's secret can unseal.
+
+        ``leruli_queue.groups.group_token`` tells the one that is valid now.
+        """
         return sealing.unseal(self._group_token_sealed, self._secret)
 
 
@@ -65,8 +80,11 @@ class Group:
     """A group whose token, or whose token and compute secret, somebody holds."""
 
     id: int
+    # The key id of the group's first token: what the group's pool in Nomad is named by.
     key_id: str
     epoch: int
+    # That of the token that was shown.
+    token_key_id: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,21 @@ class Node:
 
     id: UUID
     group_id: int
+    # By which group token it finds the images, as far as it has said.
+    images_key_id: str | None = None
+    _secret: Secret | None = field(default=None, repr=False)
+    _group_token_sealed: bytes | None = field(default=None, repr=False)
+
+    def sealed_group_token(self) -> str | None:
+        """Return the group token that was sealed for this node since it joined, if one was."""
+        if self._secret is None or self._group_token_sealed is None:
+            return None
+        try:
+            return sealing.unseal(self._group_token_sealed, self._secret)
+        except InvalidToken:
+            # Sealed to an earlier token of this node: a copy of the service that is older than
+            # rotations let it join again. Its next join mends it.
+            return None
 
 
 async def authenticate_user(
@@ -111,7 +144,7 @@ async def authenticate_user(
         group_id=row["group_id"],
         group_has_compute_secret=row["compute_epoch"] > 0,
         whose=Whose.OWN,
-        used_long_ago=row["used_long_ago"],
+        is_to_be_noted=row["used_long_ago"] or row["keyless"],
         _secret=secret,
         _group_token_sealed=row["group_token_sealed"],
     )
@@ -132,6 +165,12 @@ async def authenticate_reader(connection: Connection | Pool, text: str) -> Group
     if not token.matches(row and row["token_hash"]):
         raise SecretRefusedError(
             "This group token is not known. A user of the group gets it by group-token.",
+            token.key_id,
+        )
+    if row["ended_at"] is not None:
+        raise SecretRefusedError(
+            f"This group token was rotated at {_minute(row)}. A user of the group gets the new one "
+            "by group-token (`leruli group token`).",
             token.key_id,
         )
     _refuse_if_disabled(row)
@@ -159,6 +198,8 @@ async def authenticate_machine(
         raise SecretRefusedError(
             "This group token is not known. Check it in node.env.", token.key_id
         )
+    if row["ended_at"] is not None:
+        raise rotated_for_machines(token.key_id, _minute(row))
     if not compute_ok:
         raise SecretRefusedError(
             "This compute secret is not the group's current one; it may have been rotated. "
@@ -185,7 +226,20 @@ async def authenticate_node(connection: Connection | Pool, text: str) -> Node:
         )
     if row["seen_long_ago"]:
         await queries.touch_node(connection, node_id=row["id"])
-    return Node(id=row["id"], group_id=row["group_id"])
+    if row["keyless"]:
+        await queries.note_public_key(
+            connection,
+            node_id=row["id"],
+            key_id=secret.key_id,
+            public_key=sealing.public_key(secret),
+        )
+    return Node(
+        id=row["id"],
+        group_id=row["group_id"],
+        images_key_id=row["images_key_id"],
+        _secret=secret,
+        _group_token_sealed=row["group_token_sealed"],
+    )
 
 
 def parse_secret(text: str, kind: SecretType, *, name: str) -> Secret:
@@ -202,8 +256,26 @@ def parse_secret(text: str, kind: SecretType, *, name: str) -> Secret:
         raise SecretRefusedError(f"This {name} cannot be right: {error}.") from None
 
 
+def rotated_for_machines(key_id: str, when: str) -> SecretRefusedError:
+    """Return the refusal of a machine that has a group token which was rotated."""
+    return SecretRefusedError(
+        f"The group token in node.env was rotated at {when}. Put the new one, which `leruli group "
+        "token` prints, into LERULI_GROUP_TOKEN of node.env and start the node again.",
+        key_id,
+    )
+
+
 def _group(row: Any) -> Group:
-    return Group(id=row["id"], key_id=row["token_key_id"], epoch=row["compute_epoch"])
+    return Group(
+        id=row["id"],
+        key_id=row["group_key_id"],
+        epoch=row["compute_epoch"],
+        token_key_id=row["token_key_id"],
+    )
+
+
+def _minute(row: Any) -> str:
+    return f"{row['ended_at']:%Y-%m-%d %H:%M} UTC"
 
 
 def _refuse_if_disabled(row: Any) -> None:

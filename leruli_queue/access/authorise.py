@@ -45,8 +45,8 @@ async def authorise_user(connection: Connection | Pool, call: Call, secret: str)
         )
     hold = rule.effect in (Effect.WRITES, Effect.ADMINISTERS)
     user = _allowed(await authenticate_user(connection, secret, hold=hold), rule)
-    if user.used_long_ago:
-        await queries.touch_user(connection, user_id=user.id)
+    if user.is_to_be_noted:
+        await queries.touch_user(connection, user_id=user.id, public_key=user.public_key)
     return user
 
 

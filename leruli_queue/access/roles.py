@@ -38,6 +38,9 @@ class Call(StrEnum):
     GROUP_CREATE_USER = "group-create-user"
     GROUP_REVOKE_USER = "group-revoke-user"
     GROUP_ROTATE_COMPUTE_SECRET = "group-rotate-compute-secret"  # noqa: S105
+    GROUP_ROTATE_TOKEN = "group-rotate-token"  # noqa: S105
+    GROUP_IMAGE_TOKENS = "group-image-tokens"
+    GROUP_IMAGES_MOVED = "group-images-moved"
     GROUP_AUDIT = "group-audit"
 
     GROUP_NODES = "group-nodes"
@@ -128,6 +131,9 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.GROUP_CREATE_USER: _ADMINS_CHANGE,
         Call.GROUP_REVOKE_USER: _ADMINS_CHANGE,
         Call.GROUP_ROTATE_COMPUTE_SECRET: _ADMINS_CHANGE,
+        Call.GROUP_ROTATE_TOKEN: _ADMINS_CHANGE,
+        Call.GROUP_IMAGE_TOKENS: Rule(("secret",), dict.fromkeys(_USERS, Whose.NOBODYS)),
+        Call.GROUP_IMAGES_MOVED: _ADMINS_CHANGE,
         Call.GROUP_AUDIT: _ADMINS_READ,
         Call.GROUP_NODES: Rule(
             ("grouptoken", "adminsecret"), {Role.READER: Whose.GROUP, Role.ADMIN: Whose.GROUP}

@@ -8,10 +8,28 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from leruli_queue.access.roles import Role
-from leruli_queue.api.schemas import A_NUMBER, MAX_WHOLE, Body, Label, SecretText, WithAdminSecret
+from leruli_queue.api.schemas import (
+    A_NUMBER,
+    MAX_WHOLE,
+    Body,
+    Label,
+    SecretText,
+    WithAdminSecret,
+    given,
+)
 from leruli_queue.groups.audit import Action
 from leruli_queue.groups.names import NAME_PATTERN, check_name
 from leruli_queue.groups.usage import Dimension
@@ -63,9 +81,20 @@ class CreateUser(WithAdminSecret):
 
 
 class RevokeUser(WithAdminSecret):
-    """A user whose secret is to end."""
+    """A user whose secret is to end, by name or by key id."""
 
-    name: Label
+    model_config = ConfigDict(json_schema_extra={"anyOf": [given("name"), given("keyid")]})
+
+    name: Label | None = None
+    keyid: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{10}$")] | None = Field(
+        None, description="Key id of the secret, as secret-find and group-list-users tell it."
+    )
+
+    @model_validator(mode="after")
+    def _means_one(self) -> RevokeUser:
+        if (self.name is None) == (self.keyid is None):
+            raise ValueError("it needs the name of a user or the keyid of a secret, not both")
+        return self
 
 
 class RevokeUserAnswer(BaseModel):
@@ -86,6 +115,7 @@ class ListedUser(BaseModel):
 
     name: str
     role: Role
+    keyid: str = Field(description="The secret's key id, which is no secret.")
     createdat: datetime
     lastusedat: datetime | None = Field(description="To the minute.")
     revokedat: datetime | None
@@ -95,6 +125,37 @@ class ListUsersAnswer(BaseModel):
     """The users of the group by name, those that were revoked last."""
 
     users: list[ListedUser]
+
+
+class RotateToken(WithAdminSecret):
+    """The group token is to be rotated."""
+
+    prepare: StrictBool = Field(
+        False, description="Make the next token and answer it; the present one stays valid."
+    )
+    newtoken: SecretText | None = Field(
+        None, description="The prepared token, which is to be valid. With it this can be repeated."
+    )
+
+
+class ImageTokensAnswer(BaseModel):
+    """The tokens by which the group's images are found: in the buckets `code-<token>`."""
+
+    tokens: list[str] = Field(description="The group token, then older ones, the newest first.")
+
+
+class ImagesMoved(WithAdminSecret):
+    """The buckets of older tokens are gone."""
+
+    grouptoken: SecretText | None = Field(
+        None, description="The token whose bucket has all images: refused if it was rotated since."
+    )
+
+
+class ImagesMovedAnswer(BaseModel):
+    """Older tokens are told to nobody any more."""
+
+    forgotten: int = Field(description="Tokens that were told until now.")
 
 
 class WithGroupToken(Body):

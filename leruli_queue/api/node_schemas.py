@@ -38,6 +38,9 @@ class ShownNode(BaseModel):
     eligible: bool = Field(description="Whether it can be given a job now.")
     reason: str | None = Field(description="Why not, in a sentence.")
     needsnewsecret: bool = Field(description="It joined with a compute secret that was rotated.")
+    knowsimages: bool = Field(
+        description="It finds the images by the group token; not by one that was rotated."
+    )
     cores: int
     coresfree: int
     memorymb: int

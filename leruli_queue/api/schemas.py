@@ -216,6 +216,9 @@ class NodeJoinAnswer(BaseModel):
     nomad: NomadAccess
     tls: NodeCertificateAnswer
     imageprefix: str
+    imagetokens: list[str] = Field(
+        description="Images are in the buckets `code-<token>` of these; the newest first."
+    )
     reportseconds: float = Field(description="Time between two calls of node-report.")
 
 
@@ -247,6 +250,9 @@ class NodeReport(WithNodeToken):
     diskfreemb: Annotated[int | None, Field(ge=0, le=MAX_WHOLE), A_NUMBER] = None
     disktotalmb: Annotated[int | None, Field(ge=0, le=MAX_WHOLE), A_NUMBER] = None
     attempts: list[HeldAttempt] = Field(default=[], max_length=10_000)
+    imagekeyid: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{10}$")] | None = Field(
+        None, description="Key id of the newest group token that the node finds images by."
+    )
 
 
 class NodeReportAnswer(BaseModel):
@@ -260,6 +266,9 @@ class NodeReportAnswer(BaseModel):
     cancel: list[HeldAttempt] = Field(
         description="Of the attempts it holds: to be cancelled. What is not running yet ends now; "
         "a command that runs is ended by Nomad."
+    )
+    imagetokens: list[str] = Field(
+        description="After a rotation of the group token: as of node-join. Empty: nothing is new."
     )
     reportseconds: float = Field(description="Time until the next report.")
 

@@ -23,6 +23,8 @@ class Action(StrEnum):
     USER_CREATED = "user-created"
     USER_REVOKED = "user-revoked"
     COMPUTE_SECRET_ROTATED = "compute-secret-rotated"  # noqa: S105
+    GROUP_TOKEN_ROTATED = "group-token-rotated"  # noqa: S105
+    IMAGES_MOVED = "group-images-moved"
     CLUSTER_SET = "cluster-set"
     NODE_DRAINED = "node-drained"
     NODE_RESUMED = "node-resumed"

@@ -17,11 +17,14 @@ async def create_admin(connection: Connection, group: str, group_token: str, nam
     Raises
     ------
     UserReportableError
-        404 when there is no such group, 403 when the token is not its own, 409 or 422 for the name.
+        404 when there is no such group, 403 when the token is not the one that it has now, 409 or
+        422 for the name.
     """
     group_id = await find_group(connection, group)
     token = parse_secret(group_token, SecretType.GROUP, name="group token")
     row = await queries.group_by_name(connection, name=group)
     if not token.matches(row["token_hash"]):
-        raise UserReportableError(f"This is not the token of the group {group!r}.", status=403)
+        raise UserReportableError(
+            f"This is not the token of the group {group!r}, or it was rotated.", status=403
+        )
     return await create_user(connection, group_id, token.text, name=name, is_admin=True)

@@ -9,7 +9,7 @@ import asyncpg
 
 from leruli_queue.access import sealing
 from leruli_queue.access.roles import Role
-from leruli_queue.access.secrets import SecretType, make
+from leruli_queue.access.secrets import SecretType, make, parse
 from leruli_queue.errors import UserReportableError
 from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.groups.names import check_name
@@ -24,6 +24,7 @@ class Member:
 
     name: str
     role: Role
+    key_id: str
     created_at: datetime
     # To the minute; null when the secret was never used.
     last_used_at: datetime | None
@@ -54,6 +55,7 @@ async def create_user(
     check_name("user", name)
     role = Role.ADMIN if is_admin else Role.USER
     secret = make(SecretType.API)
+    public_key = sealing.public_key(secret)
     async with connection.transaction():
         try:
             await queries.insert_user(
@@ -63,7 +65,9 @@ async def create_user(
                 role=role,
                 key_id=secret.key_id,
                 secret_hash=secret.hash,
-                group_token_sealed=sealing.seal(group_token, secret),
+                public_key=public_key,
+                group_token_sealed=sealing.seal_to(public_key, group_token),
+                token_key_id=parse(group_token, SecretType.GROUP).key_id,
             )
         except asyncpg.UniqueViolationError:
             raise UserReportableError(
@@ -80,8 +84,25 @@ async def create_user(
     return secret.text
 
 
-async def revoke_user(connection: Connection, group_id: int, name: str, *, by: int) -> datetime:
-    """End a user's secret and return when; the user's jobs go on, and stay the admins' to see.
+@dataclass(frozen=True)
+class Revoked:
+    """Whose secret ended, and when."""
+
+    name: str
+    at: datetime
+
+
+async def revoke_user(
+    connection: Connection,
+    group_id: int,
+    name: str | None = None,
+    *,
+    key_id: str | None = None,
+    by: int,
+) -> Revoked:
+    """End a user's secret; the user's jobs go on, and stay the admins' to see.
+
+    The user is named, or known by the key id of a secret that was found somewhere.
 
     When it returns (and the transaction is committed) nothing is under way any more that was begun
     under the secret, in any copy of the service. The caller holds the administration of the group.
@@ -89,16 +110,18 @@ async def revoke_user(connection: Connection, group_id: int, name: str, *, by: i
     Raises
     ------
     UserReportableError
-        404 when nobody has the name, 409 when it is the last admin's.
+        404 when nobody has the name or key id, 409 when it is the last admin's.
     """
-    row = await queries.user_by_name(connection, group_id=group_id, name=name)
+    called = "name" if key_id is None else "key id"
+    row = await queries.user_by_name(connection, group_id=group_id, name=name, key_id=key_id)
     if row is None:
         raise UserReportableError(
-            "The group has no user of this name; group-list-users has the names.", status=404
+            f"The group has no user of this {called}; group-list-users has the names and key ids.",
+            status=404,
         )
     if row["revoked_at"] is not None:
         raise UserReportableError(
-            f"The user of this name was revoked at {row['revoked_at'].isoformat()} already.",
+            f"The user of this {called} was revoked at {row['revoked_at'].isoformat()} already.",
             status=404,
         )
     is_last = await queries.count_admins(connection, group_id=group_id) == 1
@@ -109,8 +132,8 @@ async def revoke_user(connection: Connection, group_id: int, name: str, *, by: i
         )
     await queries.seize_secret(connection, lock=SECRET_LOCKS, key_id=row["key_id"])
     revoked_at: datetime = await queries.revoke_user(connection, user_id=row["id"])
-    await note_action(connection, group_id, Action.USER_REVOKED, actor_id=by, subject=name)
-    return revoked_at
+    await note_action(connection, group_id, Action.USER_REVOKED, actor_id=by, subject=row["name"])
+    return Revoked(row["name"], revoked_at)
 
 
 async def list_users(

@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from leruli_queue.access.authenticate import Group, Node
+from leruli_queue.access import sealing
+from leruli_queue.access.authenticate import Group, Node, rotated_for_machines
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.errors import UserReportableError
 from leruli_queue.nodes.certificates import NodeSigner
@@ -87,7 +88,8 @@ async def join_node(
     Raises
     ------
     UserReportableError
-        422 when the machine's signing request cannot be used; and what ``lend`` raises.
+        422 when the machine's signing request cannot be used; 403 when the group token was rotated
+        meanwhile; and what ``lend`` raises.
     """
     async with lend() as connection:
         earlier = await queries.earlier_node(connection, node_id=earlier_id, group_id=group.id)
@@ -100,7 +102,8 @@ async def join_node(
         # One that left is draining or ineligible.
         await gate.admission.end_drain(node_id)
     token = make(SecretType.NODE)
-    async with lend() as connection:
+    async with lend() as connection, connection.transaction():
+        await _hold_group_token(connection, group)
         known = await queries.upsert_node(
             connection,
             id=node_id,
@@ -114,10 +117,28 @@ async def join_node(
             memory_mb=machine.memory_mb,
             agent_version=machine.agent_version,
         )
+        await queries.note_joined_with(
+            connection,
+            node_id=node_id,
+            public_key=sealing.public_key(token),
+            token_key_id=group.token_key_id,
+        )
     if known is None:  # removed by an admin in between
         return await join_node(lend, gate, group, machine, None)
     log.info("node joined", node=str(node_id), name=machine.name, cores=machine.cores)
     return Admission(node_id, token.text, pool, introduction, certificate)
+
+
+async def _hold_group_token(connection: Connection, group: Group) -> None:
+    """Keep the group token from being rotated until the transaction ends.
+
+    A node that is not there yet when a rotation tells all nodes would never be told.
+    """
+    await queries.hold_group_tokens(connection, group_id=group.id)
+    # In a statement of its own: it sees what was committed while the one before waited.
+    valid = await queries.valid_token_key_id(connection, group_id=group.id)
+    if valid != group.token_key_id:
+        raise rotated_for_machines(group.token_key_id, "this moment")
 
 
 async def leave_node(lend: Lend, cluster: NodeAdmission, node: Node, deadline_s: float) -> int:

@@ -26,6 +26,8 @@ class NodeOverview:
     memory_used_mb: int
     jobs: int
     images: Sequence[str]
+    # Whether it finds them by the group token that is valid now.
+    current_images: bool
     disk_free_mb: int | None
     disk_total_mb: int | None
     agent_version: str
@@ -50,6 +52,7 @@ def _overview(row: Any) -> NodeOverview:
         "memory_used_mb",
         "jobs",
         "images",
+        "current_images",
         "disk_free_mb",
         "disk_total_mb",
         "agent_version",

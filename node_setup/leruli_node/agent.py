@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from leruli_node import __version__, processes
+from leruli_node import __version__, logs, processes
 from leruli_node.certificate import NodeTls
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
 from leruli_node.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, AgentError, Interrupted
@@ -21,6 +21,7 @@ from leruli_node.folders import (
     remove_unfinished,
     runtime_dir,
 )
+from leruli_node.image_store import ImageStore
 from leruli_node.images import Images, load_lock_folder
 from leruli_node.join import join
 from leruli_node.nomad_client import (
@@ -76,9 +77,10 @@ class Agent:
         objects = ObjectStore(
             settings.s3_server, settings.s3_access, settings.s3_secret, settings.s3_region
         )
+        self._image_store = ImageStore(objects, logs.hide)
         images = Images(
             self._engine,
-            objects,
+            self._image_store,
             settings.group_token,
             load_lock_folder(runtime_dir(), settings.docker_socket),
             settings.patience_seconds,
@@ -128,6 +130,7 @@ class Agent:
             Subject(
                 settings.node_dir, self._store, self._engine, nomad_version(self._nomad_program)
             ),
+            self._image_store,
             self._stage_out.drop,
             self._cancel,
             self._reload_nomad,
@@ -178,6 +181,7 @@ class Agent:
         self._facts = NodeFacts(joined.nodeid, joined.imageprefix, port)
         write_node(self.folders.node_file, self._facts)
         self._know_node(self._facts)
+        self._image_store.learn(joined.imagetokens)
         if first:
             self._receipts.start()
             self._server.start()

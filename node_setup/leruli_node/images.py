@@ -23,6 +23,7 @@ from pathlib import Path
 
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
 from leruli_node.errors import AttemptProblem, Interrupted, describe
+from leruli_node.image_store import ImageStore
 from leruli_node.object_store import NotThere, ObjectStore, StoreAway, Unstorable
 from leruli_node.retry import Backoff, Stop
 
@@ -48,7 +49,7 @@ class Images:
     def __init__(
         self,
         engine: DockerEngine,
-        store: ObjectStore,
+        store: ObjectStore | ImageStore,
         group_token: str,
         locks: Path,
         patience: float,

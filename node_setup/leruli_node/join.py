@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from leruli_node import __version__
@@ -34,6 +34,8 @@ class Joined:
     introtoken: str
     certificate: Certificate
     report_seconds: float
+    # Secrets; none of an older service.
+    imagetokens: object = field(default=None, repr=False)
 
 
 def join(
@@ -61,8 +63,8 @@ def join(
         api.set_token(str(answer["nodetoken"]))
     except Refused as error:
         raise AgentError(
-            f"the service refuses this node: {error}. Check LERULI_COMPUTE_SECRET and "
-            f"LERULI_GROUP_TOKEN; the compute secret may have been rotated.",
+            f"the service refuses this node: {str(error).rstrip('.')}. Check "
+            "LERULI_COMPUTE_SECRET and LERULI_GROUP_TOKEN; either may have been rotated.",
             EXIT_REFUSED,
         ) from None
     except (Rejected, Stale) as error:
@@ -87,6 +89,7 @@ def _parse(answer: dict[str, Any]) -> Joined:
         introtoken=str(nomad["introtoken"]),
         certificate=Certificate.parse(answer["tls"]),
         report_seconds=float(answer["reportseconds"]),
+        imagetokens=answer.get("imagetokens"),
     )
     if not _UUID.match(joined.nodeid) or not _PREFIX.match(joined.imageprefix):
         raise ValueError("node id or image prefix")

@@ -16,7 +16,14 @@ class _RedactingHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__()
-        self._secrets = [s for s in secrets if len(s) >= 6]
+        self._secrets: list[str] = []
+        for secret in secrets:
+            self.hide(secret)
+
+    def hide(self, secret: str) -> None:
+        """Let no line hold this one from now on."""
+        if len(secret) >= 6 and secret not in self._secrets:
+            self._secrets.append(secret)
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -64,3 +71,10 @@ def configure(log_format: str, secrets: Iterable[str]) -> None:
     # These name addresses, and so buckets, in their messages.
     for name in ("httpx", "httpcore", "urllib3", "docker", "minio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def hide(secret: str) -> None:
+    """Let no line of the log hold a secret that was learnt after `configure`."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _RedactingHandler):
+            handler.hide(secret)

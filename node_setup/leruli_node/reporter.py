@@ -20,6 +20,7 @@ from typing import Any
 from leruli_node import __version__
 from leruli_node.certificate import Certificate, NodeTls
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node.image_store import ImageStore
 from leruli_node.retry import Backoff, Stop
 from leruli_node.service_api import Refused, ServiceApi, ServiceError
 from leruli_node.state import AttemptId, AttemptStore
@@ -54,6 +55,7 @@ class Reporter:
         api: ServiceApi,
         tls: NodeTls,
         subject: Subject,
+        images: ImageStore,
         drop: Callable[[AttemptId], None],
         cancel: Callable[[AttemptId], None],
         reload: Callable[[], None],
@@ -62,6 +64,7 @@ class Reporter:
         self._api = api
         self._tls = tls
         self._subject = subject
+        self._image_store = images
         self._drop = drop
         self._cancel = cancel
         self._reload = reload
@@ -97,6 +100,7 @@ class Reporter:
             self._expel(str(error).rstrip("."))
             return
         self.period = max(0.1, float(reply.get("reportseconds", self.period)))
+        self._image_store.learn(reply.get("imagetokens"))
         for one in reply.get("drop", []):
             attempt = AttemptId.parse(str(one["jobid"]), str(one["attempt"]))
             log.warning("given up by the service; ending it", extra={"attempt": attempt.key})
@@ -146,6 +150,7 @@ class Reporter:
             "diskfreemb": disk.free // 2**20,
             "disktotalmb": disk.total // 2**20,
             "attempts": [{"jobid": one.job, "attempt": one.attempt} for one in held],
+            "imagekeyid": self._image_store.key_id(),
         }
 
     def _images(self) -> list[str]:

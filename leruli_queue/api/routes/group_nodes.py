@@ -113,6 +113,7 @@ def _shown(node: NodeOverview) -> ShownNode:
         eligible=node.node.standing is Standing.USABLE,
         reason=node.node.reason,
         needsnewsecret=node.node.needs_new_secret,
+        knowsimages=node.current_images,
         cores=node.cores,
         coresfree=max(0, node.cores - node.cores_used),
         memorymb=node.memory_mb,

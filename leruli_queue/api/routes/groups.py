@@ -15,11 +15,15 @@ from leruli_queue.api.group_schemas import (
     AuditAnswer,
     AuditEntry,
     CreateUser,
+    ImagesMoved,
+    ImagesMovedAnswer,
+    ImageTokensAnswer,
     ListedUser,
     ListUsers,
     ListUsersAnswer,
     RevokeUser,
     RevokeUserAnswer,
+    RotateToken,
     Usage,
     UsageAnswer,
     UsageAnswerRow,
@@ -29,6 +33,13 @@ from leruli_queue.api.schemas import WithAdminSecret, WithSecret, problems
 from leruli_queue.groups.activity import group_activity
 from leruli_queue.groups.audit import Action, audit_page
 from leruli_queue.groups.compute_secret import rotate_compute_secret
+from leruli_queue.groups.group_token import (
+    forget_images,
+    group_token,
+    image_tokens,
+    prepare_group_token,
+    rotate_group_token,
+)
 from leruli_queue.groups.names import OPERATOR
 from leruli_queue.groups.usage import as_csv, group_usage
 from leruli_queue.groups.users import create_user, list_users, revoke_user
@@ -39,11 +50,11 @@ router = APIRouter(tags=["groups"], responses=problems())
 
 
 @router.post(f"/{Call.GROUP_TOKEN}")
-async def group_token(body: WithSecret, context: ContextDep) -> str:
+async def group_token_(body: WithSecret, context: ContextDep) -> str:
     """Answer the group token of the user's group."""
     async with context.reading() as connection:
         user = await authorise_user(connection, Call.GROUP_TOKEN, body.secret)
-    return user.group_token()
+        return await group_token(connection, user)
 
 
 @router.post(
@@ -57,7 +68,7 @@ async def group_create_user(body: CreateUser, context: ContextDep) -> str:
         return await create_user(
             connection,
             admin.group_id,
-            admin.group_token(),
+            await group_token(connection, admin),
             name=body.name,
             is_admin=body.admin,
             by=admin.id,
@@ -66,14 +77,18 @@ async def group_create_user(body: CreateUser, context: ContextDep) -> str:
 
 @router.post(
     f"/{Call.GROUP_REVOKE_USER}",
-    responses=problems({404: "Nobody has the name (any more).", 409: "It is the last admin."}),
+    responses=problems(
+        {404: "Nobody has the name or key id (any more).", 409: "It is the last admin."}
+    ),
 )
 async def group_revoke_user(body: RevokeUser, context: ContextDep) -> RevokeUserAnswer:
     """End a user's secret, at once and in every copy of the service; jobs and data stay."""
     async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_REVOKE_USER, body.adminsecret)
-        revoked_at = await revoke_user(connection, admin.group_id, body.name, by=admin.id)
-    return RevokeUserAnswer(name=body.name, revokedat=revoked_at)
+        revoked = await revoke_user(
+            connection, admin.group_id, body.name, key_id=body.keyid, by=admin.id
+        )
+    return RevokeUserAnswer(name=revoked.name, revokedat=revoked.at)
 
 
 @router.post(f"/{Call.GROUP_LIST_USERS}")
@@ -87,6 +102,7 @@ async def group_list_users(body: ListUsers, context: ContextDep) -> ListUsersAns
             ListedUser(
                 name=member.name,
                 role=member.role,
+                keyid=member.key_id,
                 createdat=member.created_at,
                 lastusedat=member.last_used_at,
                 revokedat=member.revoked_at,
@@ -102,6 +118,39 @@ async def group_rotate_compute_secret(body: WithAdminSecret, context: ContextDep
     async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_ROTATE_COMPUTE_SECRET, body.adminsecret)
         return await rotate_compute_secret(connection, admin.group_id, by=admin.id)
+
+
+@router.post(
+    f"/{Call.GROUP_ROTATE_TOKEN}",
+    responses=problems({409: "Another token was prepared, or is valid, since."}),
+)
+async def group_rotate_token(body: RotateToken, context: ContextDep) -> str:
+    """End the group token and answer the next one; or only prepare the next one."""
+    async with context.writing() as connection:
+        admin = await authorise_user(connection, Call.GROUP_ROTATE_TOKEN, body.adminsecret)
+        if body.prepare:
+            return await prepare_group_token(connection, admin)
+        return await rotate_group_token(connection, admin, body.newtoken)
+
+
+@router.post(f"/{Call.GROUP_IMAGE_TOKENS}")
+async def group_image_tokens(body: WithSecret, context: ContextDep) -> ImageTokensAnswer:
+    """Answer the tokens whose buckets may hold images of the group, the group token first."""
+    async with context.reading() as connection:
+        user = await authorise_user(connection, Call.GROUP_IMAGE_TOKENS, body.secret)
+        token = await group_token(connection, user)
+        return ImageTokensAnswer(tokens=await image_tokens(connection, user.group_id, token))
+
+
+@router.post(
+    f"/{Call.GROUP_IMAGES_MOVED}",
+    responses=problems({409: "It is not the group token (any more)."}),
+)
+async def group_images_moved(body: ImagesMoved, context: ContextDep) -> ImagesMovedAnswer:
+    """Note that all images are in the bucket of the group token, and that older ones are gone."""
+    async with context.writing() as connection:
+        admin = await authorise_user(connection, Call.GROUP_IMAGES_MOVED, body.adminsecret)
+        return ImagesMovedAnswer(forgotten=await forget_images(connection, admin, body.grouptoken))
 
 
 @router.post(

@@ -27,9 +27,11 @@ from leruli_queue.api.schemas import (
     WithNodeToken,
     problems,
 )
+from leruli_queue.groups.group_token import image_tokens
 from leruli_queue.jobs.attempts import AttemptId, allow_upload, end_attempt, start_attempt
 from leruli_queue.jobs.outcomes import Receipt
 from leruli_queue.jobs.retries import Retries
+from leruli_queue.nodes.image_tokens import image_tokens_of_node
 from leruli_queue.nodes.join import Gate, Machine, join_node, leave_node, renew_certificate
 from leruli_queue.nodes.pools import image_prefix
 from leruli_queue.nodes.report import Report, take_report
@@ -55,6 +57,8 @@ async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
         gate = context.gate(await queries.cluster_of_group(connection, group_id=group.id))
     with cluster_explained():
         admission = await join_node(context.reading, gate, group, machine, body.nodeid)
+    async with context.reading() as connection:
+        tokens = await image_tokens(connection, group.id, body.grouptoken)
     cluster = context.clusters[gate.name]
     return NodeJoinAnswer(
         nodeid=admission.node_id,
@@ -68,6 +72,7 @@ async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
         ),
         tls=_certificate(gate, admission.certificate),
         imageprefix=image_prefix(group.key_id),
+        imagetokens=tokens,
         reportseconds=context.settings.node_report_s,
     )
 
@@ -109,11 +114,13 @@ async def node_report(body: NodeReport, context: ContextDep) -> NodeReportAnswer
     async with context.reading() as connection:
         node = await authorise_node(connection, Call.NODE_REPORT, body.nodetoken)
         reply = await take_report(connection, node.id, report)
+        tokens = await image_tokens_of_node(connection, node, body.imagekeyid)
     return NodeReportAnswer(
         standing=reply.node.standing,
         reason=reply.node.reason,
         drop=[HeldAttempt(jobid=job_id, attempt=number) for job_id, number in reply.drop],
         cancel=[HeldAttempt(jobid=job_id, attempt=number) for job_id, number in reply.cancel],
+        imagetokens=tokens,
         reportseconds=context.settings.node_report_s,
     )
 

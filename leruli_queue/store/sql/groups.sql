@@ -14,7 +14,10 @@ RETURNING compute_epoch;
 SELECT name FROM groups ORDER BY name;
 
 -- name: group_by_name^
-SELECT id, name, token_hash, disabled_at FROM groups WHERE name = :name;
+SELECT g.id, g.name, t.token_hash, g.disabled_at
+FROM groups g JOIN group_tokens t
+    ON t.group_id = g.id AND t.valid_from IS NOT NULL AND t.ended_at IS NULL
+WHERE g.name = :name;
 
 -- name: set_group_disabled$
 -- Null when it is so already.

@@ -112,9 +112,12 @@ SELECT n.id, n.name, n.cores, n.memory_mb, n.images, n.disk_free_mb, n.disk_tota
        n.agent_version, n.nomad_version, n.joined_at, n.last_seen_at, n.left_at, n.drained_at,
        n.removed_at, n.nomad_trouble, n.alive,
        n.epoch = g.compute_epoch AS current_secret, n.cluster = g.cluster AS current_cluster,
+       -- NULL: it has not joined since tokens can be rotated, and has the first.
+       coalesce(n.images_key_id, g.token_key_id) = t.key_id AS current_images,
        coalesce(r.jobs, 0) AS jobs, coalesce(r.cores, 0) AS cores_used,
        coalesce(r.memory_mb, 0) AS memory_used_mb
 FROM nodes n JOIN groups g ON g.id = n.group_id
+JOIN group_tokens t ON t.group_id = g.id AND t.valid_from IS NOT NULL AND t.ended_at IS NULL
 LEFT JOIN (
     SELECT node_id, count(*) AS jobs, sum(cores) AS cores, sum(memory_mb) AS memory_mb
     FROM jobs

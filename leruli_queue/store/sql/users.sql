@@ -1,13 +1,15 @@
 -- name: insert_user$
-INSERT INTO users (group_id, name, role, key_id, secret_hash, group_token_sealed)
-VALUES (:group_id, :name, :role, :key_id, :secret_hash, :group_token_sealed)
+INSERT INTO users (group_id, name, role, key_id, secret_hash, public_key, group_token_sealed,
+                   sealed_key_id)
+VALUES (:group_id, :name, :role, :key_id, :secret_hash, :public_key, :group_token_sealed,
+        :token_key_id)
 RETURNING id;
 
 -- name: user_by_name^
--- Whose name it is now, or who had it last.
-SELECT id, role, key_id, revoked_at
+-- Whose name it is now, or who had it last; or, asked by a key id, whose that is.
+SELECT id, name, role, key_id, revoked_at
 FROM users
-WHERE group_id = :group_id AND name = :name
+WHERE group_id = :group_id AND (name = :name OR key_id = :key_id)
 ORDER BY revoked_at DESC NULLS FIRST
 LIMIT 1;
 
@@ -26,7 +28,7 @@ WHERE id = :user_id AND revoked_at IS NULL
 RETURNING revoked_at;
 
 -- name: users_of_group
-SELECT name, role, created_at, last_used_at, revoked_at
+SELECT name, role, key_id, created_at, last_used_at, revoked_at
 FROM users
 WHERE group_id = :group_id AND (:with_revoked OR revoked_at IS NULL)
 ORDER BY revoked_at IS NOT NULL, name, created_at;

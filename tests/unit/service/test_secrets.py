@@ -65,7 +65,7 @@ def test_repr_does_not_show_the_secret() -> None:
 def test_only_the_sealing_secret_opens_the_group_token() -> None:
     token = make(SecretType.GROUP).text
     mine, other = make(SecretType.API), make(SecretType.API)
-    sealed = sealing.seal(token, mine)
+    sealed = sealing.seal_under(mine, token)
     assert token.encode() not in sealed
     assert sealing.unseal(sealed, mine) == token
     with pytest.raises(InvalidToken):
@@ -95,3 +95,14 @@ def test_what_is_left_of_a_secret_is_redacted_but_for_its_key_id() -> None:
 def test_a_secret_is_found_whatever_it_is_glued_to(glued: str) -> None:
     secret = make(SecretType.API)
     assert list(find_secrets(glued.format(secret.text))) == [secret]
+
+
+def test_only_the_secret_of_a_public_key_opens_what_is_sealed_to_it() -> None:
+    token = make(SecretType.GROUP).text
+    mine, other = make(SecretType.API), make(SecretType.API)
+    sealed = sealing.seal_to(sealing.public_key(mine), token)
+    assert token.encode() not in sealed
+    assert sealing.seal_to(sealing.public_key(mine), token) != sealed
+    assert sealing.unseal(sealed, mine) == token
+    with pytest.raises(InvalidToken):
+        sealing.unseal(sealed, other)
