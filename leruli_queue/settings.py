@@ -167,6 +167,19 @@ class Settings(BaseSettings):
         15.0, gt=0, le=60, description="Seconds between two reports of a node to the service."
     )
 
+    node_max_cores: int = Field(
+        4096,
+        ge=1,
+        le=1_000_000,
+        description="Cores that one machine may claim when it joins; more are refused (422).",
+    )
+    node_max_memory_mb: int = Field(
+        32_000_000,
+        ge=64,
+        le=2**31 - 1,
+        description="Memory in MB that one machine may claim when it joins; more is refused (422).",
+    )
+
     # Dispatcher
     window_min: int = Field(
         4, ge=1, description="Dispatched jobs that wait for a place in a group's pool, at least."

@@ -138,6 +138,8 @@ async def _add_node(connection: asyncpg.Connection[Any], stack: Stack) -> UUID:
         memory_mb=64000,
         agent_version="bench",
     )
+    # As the dispatcher notes it when Nomad has it.
+    await connection.execute("UPDATE nodes SET alive = true WHERE id = $1", node_id)
     return node_id
 
 

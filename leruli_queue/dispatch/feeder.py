@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -23,6 +23,7 @@ from leruli_queue.dispatch.leadership import Leadership
 from leruli_queue.dispatch.load import Load, loads_by_group
 from leruli_queue.dispatch.nodes import GroupNodes, usable_nodes
 from leruli_queue.dispatch.parents import Parents
+from leruli_queue.dispatch.setbacks import SURROUNDINGS, Setbacks
 from leruli_queue.dispatch.window import Window
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
@@ -84,6 +85,8 @@ class Feeder:
         self._windows: defaultdict[int, Window] = defaultdict(
             lambda: Window(settings.window_min, settings.window_max)
         )
+        # By group id.
+        self._setbacks = Setbacks()
         self._looks = 0
         # When the last look at the backlog ended, and how long it took.
         self._looked_at = 0.0
@@ -118,11 +121,13 @@ class Feeder:
         ------
         NomadError
             When there was something to dispatch and nothing could be. What one attempt meets does
-            not stop the others; it stays claimed, and is dispatched again in a later round.
+            not stop the others; it stays claimed, and is dispatched again in a later round. What
+            one group meets does not stop the other groups: it is logged, and that group waits.
         """
         began = time.monotonic()
         nodes = await usable_nodes(self._pool, self._cluster)
-        claims = [*await self._left_over(nodes), *await self._claim(nodes)]
+        held = self._setbacks.held()
+        claims = [*await self._left_over(nodes, held), *await self._claim(nodes, held)]
         self._looked_at = time.monotonic()
         self._look_s = self._looked_at - began
         if not claims:
@@ -138,47 +143,70 @@ class Feeder:
             both.create_task(self._write_down(answered))
             results = await asyncio.gather(*(dispatch(c) for c in claims), return_exceptions=True)
             answered.put_nowait(None)
+        return self._count_dispatched(claims, results)
+
+    def _count_dispatched(
+        self, claims: Sequence[Claim], results: Sequence[BaseException | None]
+    ) -> int:
         failures = [result for result in results if result is not None]
-        for failure in failures:
-            if not isinstance(failure, NomadError):
+        refusals = []
+        defects: dict[int, BaseException] = {}
+        for claim, failure in zip(claims, results, strict=True):
+            if isinstance(failure, NomadError):
+                refusals.append(failure)
+            elif isinstance(failure, SURROUNDINGS) or not isinstance(failure, Exception | None):
                 raise failure
-        if len(failures) == len(claims):
-            raise failures[0]
-        for why in {str(failure) for failure in failures}:
+            elif failure is not None:
+                defects.setdefault(claim.nodes.group_id, failure)
+        for group_id in {claim.nodes.group_id for claim in claims}:
+            if group_id in defects:
+                self._setbacks.failed(group_id, "dispatching", defects[group_id])
+            else:
+                self._setbacks.worked(group_id, "dispatching")
+        if refusals and len(failures) == len(claims):
+            raise refusals[0]
+        for why in {str(refusal) for refusal in refusals}:
             log.warning("dispatches failed and will be repeated", why=why)
         return len(claims) - len(failures)
 
-    async def _left_over(self, nodes: dict[int, GroupNodes]) -> list[Claim]:
+    async def _left_over(
+        self, nodes: dict[int, GroupNodes], held: Collection[Hashable]
+    ) -> list[Claim]:
         found = await rows(
             queries.undispatched_attempts(
-                self._pool, cluster=self._cluster, limit=self._settings.window_max
+                self._pool,
+                cluster=self._cluster,
+                held_groups=list(held),
+                limit=self._settings.window_max,
             )
         )
         # Nobody can tell whether Nomad has these for nodes that are gone: taken back. The start of
         # such an attempt will be refused, and the reconciler removes the child if there is one.
         stale = [row for row in found if not row["started"] and not _same_nodes(row, nodes)]
-        await give_up(
-            self._pool,
-            [
-                Loss.taken_back(
-                    AttemptId(row["job_id"], row["number"]), "the nodes of the group changed"
-                )
-                for row in stale
-            ],
-            Retries.of(self._settings),
-        )
+        for group_id in {row["group_id"] for row in stale}:
+            await self._take_back(group_id, [row for row in stale if row["group_id"] == group_id])
         return [
             _claim(row, nodes[row["group_id"]], repeated=True)
             for row in found
             if row not in stale and row["group_id"] in nodes
         ]
 
-    async def _claim(self, nodes: dict[int, GroupNodes]) -> list[Claim]:
+    async def _take_back(self, group_id: int, stale: Iterable[Any]) -> None:
+        losses = [
+            Loss.taken_back(
+                AttemptId(row["job_id"], row["number"]), "the nodes of the group changed"
+            )
+            for row in stale
+        ]
+        with self._setbacks.apart(group_id, "taking back"):
+            await give_up(self._pool, losses, Retries.of(self._settings))
+
+    async def _claim(self, nodes: dict[int, GroupNodes], held: Collection[Hashable]) -> list[Claim]:
         """Claim for each group that has nodes and a backlog, in equal parts of the room."""
         groups = [
             nodes[row["id"]]
             for row in await rows(queries.groups_with_backlog(self._pool, cluster=self._cluster))
-            if row["id"] in nodes and nodes[row["id"]].node_ids
+            if row["id"] in nodes and nodes[row["id"]].node_ids and row["id"] not in held
         ]
         if not groups:
             return []
@@ -190,8 +218,9 @@ class Feeder:
         claims: list[list[Claim]] = []
         for position, group in enumerate([*groups[first:], *groups[:first]]):
             part = math.ceil(room / (len(groups) - position))
-            claims.append(await self._claim_for(group, loads[group.group_id], part))
-            room -= len(claims[-1])
+            with self._setbacks.apart(group.group_id, "claiming"):
+                claims.append(await self._claim_for(group, loads[group.group_id], part))
+                room -= len(claims[-1])
         return _in_turns(claims)
 
     async def _claim_for(self, nodes: GroupNodes, load: Load, room: int) -> list[Claim]:

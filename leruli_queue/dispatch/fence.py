@@ -116,20 +116,18 @@ class Fence:
         self.unheard = frozenset(
             node_id for node_id, verdict in verdicts.items() if verdict.trouble == _NOT_HEARD
         )
-        # One that has just joined gets the time to register.
-        noted = {
-            node_id: verdict
-            for node_id, verdict in verdicts.items()
-            if node_id in known and (verdict.trouble != _NOT_HEARD or known[node_id]["old"])
-        }
+        noted = {node_id: verdicts[node_id] for node_id in known}
         await queries.note_nodes(
             self._pool,
             ids=list(noted),
             alives=[verdict.alive for verdict in noted.values()],
-            troubles=[verdict.trouble for verdict in noted.values()],
+            # One that has just joined gets the time to register before it is called troubled.
+            troubles=[
+                verdict.trouble if verdict.trouble != _NOT_HEARD or known[node_id]["old"] else None
+                for node_id, verdict in noted.items()
+            ],
             anew=self._looked_at is None or looks_at - self._looked_at > _LOOKED_AWAY_S,
         )
-        await queries.note_joining(self._pool, ids=list(known.keys() - noted.keys()))
         self._looked_at = looks_at
         for node_id, node in listed.items():
             is_eligible = node["SchedulingEligibility"] == "eligible"

@@ -32,6 +32,7 @@ them: what it keeps of jobs that are over for a while costs neither side anythin
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
@@ -44,6 +45,7 @@ from leruli_queue.dispatch.notes import note_observations
 from leruli_queue.dispatch.observations import observe
 from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.reservations import Reservations
+from leruli_queue.dispatch.setbacks import Setbacks
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.retries import Retries
@@ -86,22 +88,49 @@ class Reconciler:
         self._fence = fence
         self.reservations = Reservations(settings, pool, self._cluster)
         self._comparing = asyncio.Lock()
+        # By group id, and by step of a look.
+        self._setbacks = Setbacks()
 
     async def run(self) -> None:
         """Look for what is overdue every few seconds, and compare in full every few minutes."""
         clock = asyncio.get_running_loop()
         next_comparison = clock.time() + self._settings.reconcile_interval_s
         while True:
-            await self._fence.keep()
-            await self.note_unheard()
-            await self.give_up_overdue()
-            await self.reservations.renew()
-            await self.give_back_misplaced()
+            await self.look_once()
             if clock.time() >= next_comparison:
-                await self.compare()
-                await self._parents.drop_idle()
+                await self._apart("comparing", self.compare)
                 next_comparison = clock.time() + self._settings.reconcile_interval_s
             await asyncio.sleep(_OVERDUE_EVERY_S)
+
+    async def look_once(self) -> None:
+        """Look for what is overdue. A step that fails does not keep the others from their turn."""
+        if await self._apart("fence", self._fence.keep):
+            # On what the fence saw, and never on old knowledge.
+            await self._apart("overdue", self._look_for_overdue)
+        await self._apart("reservations", self.reservations.renew)
+        await self._apart("misplaced", self.give_back_misplaced)
+
+    async def _look_for_overdue(self) -> None:
+        await self.note_unheard()
+        await self.give_up_overdue()
+
+    async def _apart(self, step: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do a step unless it failed a moment ago; return whether it was done."""
+        done = False
+        if step not in self._setbacks.held():
+            with self._setbacks.apart(step, step):
+                await work()
+                done = True
+        return done
+
+    async def _give_up_by_group(self, losses: Iterable[tuple[int, Loss]]) -> None:
+        """Give up attempts, those of each group apart: what fails for one waits."""
+        by_group: defaultdict[int, list[Loss]] = defaultdict(list)
+        for group_id, loss in losses:
+            by_group[group_id].append(loss)
+        for group_id in by_group.keys() - self._setbacks.held():
+            with self._setbacks.apart(group_id, "giving up"):
+                await give_up(self._pool, by_group[group_id], Retries.of(self._settings))
 
     async def compare(self) -> None:
         """Compare all that is in flight with Nomad's lists."""
@@ -191,10 +220,9 @@ class Reconciler:
             else:
                 reason = "its node did not begin with it"
             attempt = AttemptId(row["job_id"], row["number"])
-            losses.append(
-                Loss(attempt, reason, counts=row["started"], only_unstarted=not row["started"])
-            )
-        await give_up(self._pool, losses, Retries.of(self._settings))
+            loss = Loss(attempt, reason, counts=row["started"], only_unstarted=not row["started"])
+            losses.append((row["group_id"], loss))
+        await self._give_up_by_group(losses)
 
     async def _is_back(self, allocation_id: str) -> bool:
         """Ask whether a node that was noted as silent still is; if not, note that."""
@@ -218,8 +246,9 @@ class Reconciler:
         async for row in queries.attempts_without_a_place(self._pool, cluster=self._cluster):
             reason = _why_misplaced(row, nodes.get(row["group_id"]))
             if reason:
-                losses.append(Loss.taken_back(AttemptId(row["job_id"], row["number"]), reason))
-        await give_up(self._pool, losses, Retries.of(self._settings))
+                attempt = AttemptId(row["job_id"], row["number"])
+                losses.append((row["group_id"], Loss.taken_back(attempt, reason)))
+        await self._give_up_by_group(losses)
 
     async def _look_for(
         self, unplaced: dict[AttemptId, str], alive: Mapping[AttemptId, str]
@@ -272,12 +301,12 @@ class Reconciler:
             job_ids=[attempt.job_id for attempt in started],
             numbers=[attempt.number for attempt in started],
         )
-        losses = [
-            Loss(attempt, "the cluster manager lost it", counts=False, only_unstarted=True)
+        why = "the cluster manager lost it"
+        await self._give_up_by_group(
+            (row["group_id"], Loss(attempt, why, counts=False, only_unstarted=True))
             for attempt, row in missing
             if row["started_at"] is None
-        ]
-        await give_up(self._pool, losses, Retries.of(self._settings))
+        )
 
 
 async def _few_at_once(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+_JOINING = "it has just joined, and Nomad does not hear it yet"
+
 
 class Standing(Enum):
     """What a node may do; the value is what node-report and group-nodes answer."""
@@ -56,7 +58,7 @@ def standing_of(row: Mapping[str, Any]) -> NodeStanding:
     elif row["left_at"] is not None:
         standing, reason = Standing.LEFT, "it was shut down"
     elif row["nomad_trouble"] is not None or not row["alive"]:
-        standing, reason = Standing.TROUBLED, row["nomad_trouble"] or "Nomad does not hear it"
+        standing, reason = Standing.TROUBLED, row["nomad_trouble"] or _JOINING
     else:
         return NodeStanding(Standing.USABLE, None, needs_new_secret=False)
     return NodeStanding(standing, reason, needs_new_secret=outdated)

@@ -84,7 +84,7 @@ def wait_until_it_waits(stack: StackOfTest, folder: Path) -> None:
         )
         return bool(found["long"])
 
-    # Nomad notices within 30 s, and what joined a minute ago is taken for alive.
+    # Nomad notices within 30 s.
     wait_for(has_waited, seconds=90, what="it waits for its node")
 
 

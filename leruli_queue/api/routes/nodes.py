@@ -27,6 +27,7 @@ from leruli_queue.api.schemas import (
     WithNodeToken,
     problems,
 )
+from leruli_queue.errors import UserReportableError
 from leruli_queue.groups.group_token import image_tokens
 from leruli_queue.jobs.attempts import AttemptId, allow_upload, end_attempt, start_attempt
 from leruli_queue.jobs.outcomes import Receipt
@@ -35,6 +36,7 @@ from leruli_queue.nodes.image_tokens import image_tokens_of_node
 from leruli_queue.nodes.join import Gate, Machine, join_node, leave_node, renew_certificate
 from leruli_queue.nodes.pools import image_prefix
 from leruli_queue.nodes.report import Report, take_report
+from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries
 
@@ -47,6 +49,7 @@ _STALE = problems({409: "Not (any more) this node's to run: drop it."})
 async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
     """Make the machine a node of the group that its two secrets belong to."""
     machine = Machine(body.name, body.cores, body.memorymb, body.agentversion, body.csr)
+    _refuse_giants(machine, context.settings)
     async with context.reading() as connection:
         group = await authorise_machine(
             connection,
@@ -169,6 +172,20 @@ async def attempt_end(body: AttemptEnd, context: ContextDep) -> Nothing:
         node = await authorise_node(connection, Call.ATTEMPT_END, body.nodetoken)
         await end_attempt(connection, node, _attempt(body), receipt, retries)
     return Nothing()
+
+
+def _refuse_giants(machine: Machine, settings: Settings) -> None:
+    for what, claimed, most, setting in (
+        ("cores", machine.cores, settings.node_max_cores, "LERULI_QUEUE_NODE_MAX_CORES"),
+        ("MB", machine.memory_mb, settings.node_max_memory_mb, "LERULI_QUEUE_NODE_MAX_MEMORY_MB"),
+    ):
+        if claimed > most:
+            raise UserReportableError(
+                f"The machine claims {claimed} {what}, and this service takes machines of at most "
+                f"{most}. Correct LERULI_NODE_CORES or LERULI_NODE_MEMORY_MB on the machine; for a "
+                f"larger one, whoever runs the service raises {setting}.",
+                status=422,
+            )
 
 
 def _attempt(body: OneAttempt) -> AttemptId:

@@ -133,12 +133,12 @@ WITH member AS MATERIALIZED (
         ORDER BY j.priority DESC, j.id
         LIMIT :at_most
     ) AS j
-    WHERE :free_cores > 0 OR NOT s.is_full
+    WHERE :free_cores::bigint > 0 OR NOT s.is_full
 ), candidate AS (
     SELECT id, cores, memory_mb, is_full, in_flight + row_number() OVER (
                PARTITION BY user_id ORDER BY priority DESC, id) AS turn
     FROM able
-    WHERE :free_cores > 0 OR NOT is_full
+    WHERE :free_cores::bigint > 0 OR NOT is_full
 ), in_turn AS (
     SELECT id, turn, is_full, count(*) FILTER (WHERE NOT is_full) OVER w AS position,
            sum(cores) OVER w AS cores_so_far, sum(memory_mb) OVER w AS memory_so_far
@@ -149,8 +149,8 @@ WITH member AS MATERIALIZED (
     SELECT id FROM jobs
     WHERE id = ANY(ARRAY(
               SELECT id FROM in_turn
-              WHERE (cores_so_far <= :free_cores AND memory_so_far <= :free_memory_mb)
-                 OR (position <= :limit AND NOT is_full)
+              WHERE (cores_so_far <= :free_cores::bigint AND memory_so_far <= :free_memory_mb::bigint)
+                 OR (position <= :limit::bigint AND NOT is_full)
               ORDER BY turn, id LIMIT :at_most))
       AND state = 'received'
     FOR UPDATE SKIP LOCKED
@@ -167,13 +167,14 @@ WITH member AS MATERIALIZED (
 SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM claimed ORDER BY id;
 
 -- name: undispatched_attempts
--- Claimed, but whether Nomad has them was not committed. One that was started is there for sure.
+-- Claimed, but whether Nomad has them was not committed. One that was started is there for sure. Without
+-- those of groups that are held because their work failed: they would keep others from their turn.
 SELECT a.job_id, a.number, a.node_set, j.started_at IS NOT NULL AS started, j.group_id, j.code,
        j.version, j.cores, j.memory_mb
 FROM attempts a JOIN jobs j ON j.id = a.job_id AND j.attempt = a.number
 WHERE a.cluster = :cluster
   AND a.ended_at IS NULL AND a.nomad_job_id IS NULL AND a.stop_requested_at IS NULL
-  AND j.state IN ('submitted', 'running')
+  AND j.state IN ('submitted', 'running') AND j.group_id <> ALL(:held_groups::int[])
 ORDER BY a.job_id
 LIMIT :limit;
 
@@ -254,8 +255,8 @@ WHERE a.job_id = s.job_id AND a.number = s.number AND a.allocation_id IS NULL
 
 -- name: attempts_in_flight
 -- What should be in Nomad, for the comparison with what is.
-SELECT a.job_id, a.number, a.nomad_job_id, j.started_at, a.allocation_dead_at IS NOT NULL AS dead,
-       a.claimed_at < now() - make_interval(secs => 60) AS old
+SELECT a.job_id, a.number, a.nomad_job_id, j.group_id, j.started_at,
+       a.allocation_dead_at IS NOT NULL AS dead, a.claimed_at < now() - make_interval(secs => 60) AS old
 FROM jobs j CROSS JOIN LATERAL (
     SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
 ) AS a
@@ -290,7 +291,7 @@ WITH heard AS MATERIALIZED (
     SELECT DISTINCT group_id, cores, memory_mb FROM usable_nodes
     WHERE alive AND alive_since <= now() - make_interval(secs => :node_silence_s)
 ), overdue AS MATERIALIZED (
-    SELECT a.job_id, a.number, a.allocation_id, a.silent_since IS NOT NULL AS silent,
+    SELECT a.job_id, a.number, a.allocation_id, j.group_id, a.silent_since IS NOT NULL AS silent,
            j.started_at IS NOT NULL AS started
     FROM jobs j CROSS JOIN LATERAL (
         SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1

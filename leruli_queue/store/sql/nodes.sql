@@ -1,6 +1,7 @@
 -- name: upsert_node$
 -- A node that joins (again): its earlier token ends with the new key id. Null when the id belongs
--- to another group, or to a node that an admin removed.
+-- to another group, or to a node that an admin removed. It lives when the dispatcher has seen it in
+-- Nomad; one that comes back as it was goes on living until the dispatcher sees that it does not.
 INSERT INTO nodes (id, group_id, cluster, name, key_id, token_hash, epoch, cores, memory_mb,
                    agent_version)
 VALUES (:id, :group_id, :cluster, :name, :key_id, :token_hash, :epoch, :cores, :memory_mb,
@@ -9,7 +10,9 @@ ON CONFLICT (id) DO UPDATE
 SET cluster = excluded.cluster, name = excluded.name, key_id = excluded.key_id, token_hash = excluded.token_hash,
     epoch = excluded.epoch, cores = excluded.cores, memory_mb = excluded.memory_mb,
     agent_version = excluded.agent_version, joined_at = now(), last_seen_at = now(), left_at = NULL,
-    alive = true, alive_since = NULL, nomad_trouble = NULL
+    alive = nodes.alive AND (nodes.cluster, nodes.cores, nodes.memory_mb)
+                          = (excluded.cluster, excluded.cores, excluded.memory_mb),
+    alive_since = NULL, nomad_trouble = NULL
 WHERE nodes.group_id = excluded.group_id AND nodes.removed_at IS NULL
 RETURNING id;
 
@@ -68,10 +71,6 @@ FROM unnest(:ids::uuid[], :alives::bool[], :troubles::text[]) AS s (id, alive, t
 WHERE n.id = s.id
   AND (n.alive <> s.alive OR n.nomad_trouble IS DISTINCT FROM s.trouble
        OR s.alive <> (n.alive_since IS NOT NULL) OR (s.alive AND :anew::bool));
-
--- name: note_joining!
--- Taken for alive, because they have just joined, and not heard: they may have been before.
-UPDATE nodes SET alive_since = NULL WHERE id = ANY(:ids::uuid[]) AND alive_since IS NOT NULL;
 
 -- name: touch_node!
 UPDATE nodes SET last_seen_at = now() WHERE id = :node_id;

@@ -20,6 +20,7 @@ from service_world import (
     make_node,
     running_service,
     state_of,
+    stay_heard,
 )
 
 from leruli_queue.dispatch.dispatcher import dispatch_for_ever
@@ -91,6 +92,7 @@ async def test_each_group_runs_in_its_cluster_and_can_be_given_another(
     group: GroupOfTest,
     dispatching_both: None,
 ) -> None:
+    await stay_heard(pool)
     others = await make_group(pool, "others")
     await in_cluster(pool, others, OTHER)
     await make_node(pool, group)
@@ -128,6 +130,7 @@ async def test_a_cluster_that_is_away_holds_up_nobody_else(
     group: GroupOfTest,
     dispatching_both: None,
 ) -> None:
+    await stay_heard(pool)
     others = await make_group(pool, "others")
     await in_cluster(pool, others, OTHER)
     await make_node(pool, others, cluster=OTHER)

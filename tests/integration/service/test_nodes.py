@@ -23,6 +23,7 @@ from service_world import (
     running_service,
     signing_request,
     state_of,
+    stay_heard,
 )
 
 from leruli_queue.settings import Settings
@@ -30,8 +31,9 @@ from leruli_queue.store.pool import Pool
 
 
 @pytest.fixture
-async def api(nomad_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """The service with a real Nomad behind it."""
+async def api(nomad_settings: Settings, pool: Pool) -> AsyncIterator[httpx.AsyncClient]:
+    """The service with a real Nomad behind it, to which no client belongs."""
+    await stay_heard(pool)
     quick = nomad_settings.model_copy(update={"refusal_delay_s": 0})
     async with running_service(quick) as client:
         yield client
@@ -323,9 +325,12 @@ async def test_the_fence_forgets_nobody_and_invents_nobody(
     api: httpx.AsyncClient, group: GroupOfTest, pool: Pool, dispatcher: Dispatching
 ) -> None:
     """Nodes that Nomad does not have: nothing to make ineligible, but they are not alive."""
+    await pool.execute("DROP TRIGGER stay_heard ON nodes")
     await join(api, group)
     await dispatcher.fence.keep()
-    assert (await shown(api, group))[0]["eligible"]  # it has just joined
+    [node] = await shown(api, group)
+    why = "it has just joined, and Nomad does not hear it yet"
+    assert (node["standing"], node["reason"]) == ("troubled", why)
     await pool.execute("UPDATE nodes SET joined_at = now() - interval '1 hour'")
     await dispatcher.fence.keep()
     [node] = await shown(api, group)

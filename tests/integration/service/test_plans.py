@@ -109,7 +109,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
         "free_memory_mb": 400_000,
         "most_sizes": 100,
     },
-    "undispatched_attempts": CLUSTER | {"limit": 200},
+    "undispatched_attempts": CLUSTER | {"held_groups": [], "limit": 200},
     "note_dispatched": ATTEMPTS | {"nomad_job_ids": each("child")},
     # The tracker.
     "note_running": ATTEMPTS | {"node_ids": each(NODE), "times": each(NOW)},
@@ -186,7 +186,8 @@ async def filled(pool: Pool, group: GroupOfTest, user: User) -> AsyncIterator[Co
     """A group after some weeks: the older half has ended, one in a hundred is in flight."""
     node_id = await pool.fetchval(
         "INSERT INTO nodes (id, group_id, name, key_id, token_hash, epoch, cores, memory_mb,"
-        " agent_version) VALUES ($1, $2, 'machine', 'key', '', 1, 4, 8000, '1') RETURNING id",
+        " agent_version, alive)"
+        " VALUES ($1, $2, 'machine', 'key', '', 1, 4, 8000, '1', true) RETURNING id",
         NODE,
         group.id,
     )

@@ -1,0 +1,160 @@
+"""What one group claims or breaks does not hold up the others. Nomad is a real server."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from dispatch_world import Dispatching, Listing, children_of, listed
+from service_world import (
+    GroupOfTest,
+    join,
+    make_group,
+    make_jobs,
+    make_node,
+    running_service,
+    signing_request,
+    state_of,
+)
+
+from leruli_queue.access.authenticate import Node
+from leruli_queue.dispatch import setbacks
+from leruli_queue.dispatch.fence import Fence
+from leruli_queue.settings import Settings
+from leruli_queue.store.pool import Pool
+
+LARGEST = 2**31 - 1
+
+
+@pytest.fixture
+async def other(pool: Pool) -> GroupOfTest:
+    made = await make_group(pool, "physicists")
+    await make_node(pool, made)
+    return made
+
+
+async def break_jobs_of(pool: Pool, group: GroupOfTest) -> None:
+    """Each change of a job of the group fails, as a defect of ours would make it."""
+    await pool.execute(
+        f"""
+        CREATE FUNCTION break_job() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'broken'; END $$;
+        CREATE TRIGGER broken BEFORE UPDATE ON jobs FOR EACH ROW
+            WHEN (OLD.group_id = {group.id}) EXECUTE FUNCTION break_job();
+        """
+    )
+
+
+async def test_what_nodes_claim_together_may_be_any_number(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, other: GroupOfTest
+) -> None:
+    """H3: two nodes of one group that claim 2^31-1 cores stopped the dispatches of all groups."""
+    for _ in range(2):
+        await make_node(pool, group, cores=LARGEST, memory_mb=LARGEST)
+    jobs = [*await make_jobs(pool, group, 1), *await make_jobs(pool, other, 1)]
+    assert await dispatcher.feeder.feed_once() == 2
+    assert [(await state_of(pool, job_id))[0] for job_id in jobs] == ["submitted"] * 2
+
+
+@pytest.mark.parametrize(("cores", "memory_mb"), [(LARGEST, 8000), (4, LARGEST)])
+async def test_a_machine_that_claims_too_much_is_refused(
+    settings: Settings, pool: Pool, group: GroupOfTest, cores: int, memory_mb: int
+) -> None:
+    """H3: node-join took 2,147,483,647 cores."""
+    async with running_service(settings) as service:
+        body = {
+            "grouptoken": group.token,
+            "computesecret": group.compute_secret,
+            "name": "machine",
+            "cores": cores,
+            "memorymb": memory_mb,
+            "csr": signing_request(),
+        }
+        answer = await service.post("/v22_1/node-join", json=body)
+    assert answer.status_code == 422
+    assert f"claims {LARGEST}" in answer.json()["detail"]
+    assert await pool.fetchval("SELECT count(*) FROM nodes") == 0
+
+
+async def test_a_node_that_nomad_has_not_met_gets_nothing_dispatched(
+    dispatcher: Dispatching,
+    nomad_settings: Settings,
+    pool: Pool,
+    group: GroupOfTest,
+) -> None:
+    """H3: a row of node-join was alive at once. Nomad's list with the node in it is a FAKE."""
+    [job_id] = await make_jobs(pool, group, 1)
+    async with running_service(nomad_settings) as service:
+        joined = await join(service, group)
+        await dispatcher.fence.keep()
+        assert await dispatcher.feeder.feed_once() == 0
+        shown = await listed(pool, group, Node(UUID(joined["nodeid"]), group.id))
+        nomad: Any = Listing(dispatcher.gateway, [shown])
+        await Fence(nomad_settings, pool, nomad).keep()
+        assert await dispatcher.feeder.feed_once() == 1
+        assert len(await children_of(dispatcher.gateway, job_id)) == 1
+        # One that comes back as it was has lived until now; one that has grown has to show itself.
+        for cores, lives in ((4, True), (1000, False)):
+            await join(service, group, nodeid=joined["nodeid"], cores=cores)
+            assert await pool.fetchval("SELECT alive FROM nodes") is lives
+
+
+async def test_a_group_of_which_nothing_can_be_claimed_holds_up_no_other(
+    dispatcher: Dispatching,
+    pool: Pool,
+    group: GroupOfTest,
+    node: Node,
+    other: GroupOfTest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """H3: what failed for one group ended the round of all."""
+    [job_id] = await make_jobs(pool, group, 1)
+    await break_jobs_of(pool, group)
+    for _ in range(3):
+        await make_jobs(pool, other, 1)
+        assert await dispatcher.feeder.feed_once() == 1
+    assert dispatcher.feeder._setbacks.held() == {group.id}
+    await pool.execute("DROP TRIGGER broken ON jobs")
+    assert await dispatcher.feeder.feed_once() == 0
+    later = setbacks.time.monotonic() + setbacks._FIRST_PAUSE_S
+    monkeypatch.setattr(setbacks.time, "monotonic", lambda: later)
+    assert await dispatcher.feeder.feed_once() == 1
+    assert (await state_of(pool, job_id))[0] == "submitted"
+
+
+async def test_a_group_of_which_nothing_can_be_dispatched_holds_up_no_other(
+    dispatcher: Dispatching,
+    pool: Pool,
+    group: GroupOfTest,
+    node: Node,
+    other: GroupOfTest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """H3: a defect of a group's parents, which is a FAKE: the real ones have none that is known."""
+    await make_jobs(pool, group, 2)
+    ensure = dispatcher.parents.ensure
+
+    async def ensure_or_fail(spec: Any, nodes: Any) -> str:
+        if nodes.group_id == group.id:
+            raise ValueError("a value for Nomad holds an interpolation")
+        return await ensure(spec, nodes)
+
+    monkeypatch.setattr(dispatcher.parents, "ensure", ensure_or_fail)
+    for _ in range(3):
+        await make_jobs(pool, other, 1)
+        assert await dispatcher.feeder.feed_once() == 1
+    assert dispatcher.feeder._setbacks.held() == {group.id}
+
+
+async def test_what_cannot_be_given_up_holds_up_no_other_group(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node, other: GroupOfTest
+) -> None:
+    """H3: the reconciler gave up the attempts of all groups in one statement."""
+    await make_jobs(pool, group, 1)
+    [job_id] = await make_jobs(pool, other, 1)
+    assert await dispatcher.feeder.feed_once() == 2
+    await pool.execute("UPDATE attempts SET allocation_dead_at = now() - interval '1 hour'")
+    await break_jobs_of(pool, group)
+    await dispatcher.reconciler.give_up_overdue()
+    assert (await state_of(pool, job_id))[0] == "received"
