@@ -100,6 +100,9 @@ class ObjectStore:
             region=region,
             http_client=self._http,
         )
+        # A bucket's name must not be a host's: names are looked up in the clear, and the bucket of
+        # images is named after the group token.
+        self._client.disable_virtual_style_endpoint()
 
     def etag(self, bucket: str, name: str) -> str:
         """The ETag of an object."""

@@ -1,6 +1,7 @@
 import logging
 
 import pytest
+import urllib3
 
 from leruli.errors import StorageError
 from leruli.settings import StorageSettings
@@ -15,3 +16,20 @@ def test_retries_leave_no_bucket_name_in_the_log(caplog, monkeypatch):
         store.list("code-of-a-group")
     assert "code-of-a-group" not in str(caught.value)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_buckets_name_is_not_part_of_a_hosts(monkeypatch):
+    """M17: minio addresses AWS by host, so DNS and TLS would tell the group token."""
+    asked = []
+
+    def urlopen(pool, method, url, **more):
+        asked.append(url)
+        raise urllib3.exceptions.HTTPError("nothing is sent")
+
+    monkeypatch.setattr("urllib3.PoolManager.urlopen", urlopen)
+    host = "s3.eu-central-1.amazonaws.com"
+    store = Store(StorageSettings(host, True, "access", "secret", region="eu-central-1"))
+    with pytest.raises(StorageError):
+        store.list("code-of-a-group")
+    assert asked
+    assert all(url.startswith(f"https://{host}/code-of-a-group") for url in asked)
