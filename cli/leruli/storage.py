@@ -100,7 +100,7 @@ class Store:
         )
         # A bucket's name must not be a host's: names are looked up in the clear, and the bucket of
         # images is named after the group token.
-        self._minio.disable_virtual_style_endpoint()
+        self._minio.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
 
     def make_bucket(self, bucket: str) -> None:
         """Make the bucket; fine if it is there."""

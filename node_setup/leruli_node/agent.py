@@ -21,8 +21,10 @@ from leruli_node.folders import (
     remove_unfinished,
     runtime_dir,
 )
+from leruli_node.image_loading import ImageLoader, load_lock_folder
+from leruli_node.image_room import ImageRoom
 from leruli_node.image_store import ImageStore
-from leruli_node.images import Images, load_lock_folder
+from leruli_node.images import Images
 from leruli_node.join import join
 from leruli_node.nomad_client import (
     NomadClient,
@@ -78,11 +80,21 @@ class Agent:
             settings.s3_server, settings.s3_access, settings.s3_secret, settings.s3_region
         )
         self._image_store = ImageStore(objects, logs.hide)
+        self._image_room = ImageRoom(
+            self._engine, self.folders.images_file, self._store.images, settings.image_free_mb
+        )
         images = Images(
             self._engine,
             self._image_store,
             settings.group_token,
-            load_lock_folder(runtime_dir(), settings.docker_socket),
+            ImageLoader(
+                self._engine,
+                self._image_store,
+                self._image_room,
+                self.folders.downloads,
+                load_lock_folder(runtime_dir(), settings.docker_socket),
+            ),
+            self._image_room,
             settings.patience_seconds,
         )
         self._stage_in = StageIn(
@@ -197,6 +209,7 @@ class Agent:
 
     def _know_node(self, facts: NodeFacts) -> None:
         self._stage_in.image_prefix = facts.imageprefix
+        self._image_room.prefix = facts.imageprefix
         self._stage_out.nodeid = facts.nodeid
         self._watcher.nodeid = facts.nodeid
         self._reporter.image_prefix = facts.imageprefix or ""
@@ -279,6 +292,7 @@ class Agent:
         make_ballast(self.folders.root)
         try:
             sweep(nodeid, self.folders, self._store, self._engine, self._access)
+            self._image_room.sweep()
         except (DockerAway, DockerRefused, OSError) as error:
             log.warning("left-overs stay for now: %s", type(error).__name__)
 

@@ -12,9 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from leruli_node.clock import boottime
 from leruli_node.folders import write_file
 
 log = logging.getLogger(__name__)
+
+# A wall clock that is wrong must not have a certificate signed with every report (seconds).
+_AGAIN = 300.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ class NodeTls:
         self.certificate_file = folder / "node.pem"
         self.key_file = folder / "node-key.pem"
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._renew_at: float | None = None
+        self._kept_at: float | None = None
+        self._life = 0.0
+        self._not_after = 0.0
 
     def request(self) -> str:
         """A signing request, PEM. The service takes only the public key from it."""
@@ -68,8 +74,26 @@ class NodeTls:
         """Write a certificate for the key that is there; the next is due after a third."""
         write_file(self.ca_file, certificate.ca.encode())
         write_file(self.certificate_file, certificate.certificate.encode())
-        self._renew_at = time.monotonic() + certificate.valid_seconds / 3
+        self._life = certificate.valid_seconds
+        self._not_after = _not_after(certificate.certificate)
+        self._kept_at = boottime()
 
     def is_due(self) -> bool:
-        """Whether it is time for the next certificate."""
-        return self._renew_at is not None and time.monotonic() >= self._renew_at
+        """Whether it is time for the next certificate.
+
+        A third of its life has passed, suspended or not. Or the wall clock, by which Nomad judges,
+        was set: it says that less than two thirds are left.
+        """
+        if self._kept_at is None:
+            return False
+        age = boottime() - self._kept_at
+        if age >= self._life / 3:
+            return True
+        return age >= min(_AGAIN, self._life / 6) and (
+            self._not_after - time.time() <= self._life * 2 / 3
+        )
+
+
+def _not_after(pem: str) -> float:
+    """Until when a certificate is valid, in seconds since 1970."""
+    return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()

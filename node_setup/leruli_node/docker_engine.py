@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -63,6 +64,11 @@ class DockerEngine:
         info = self._call(lambda api: api.info())
         return any("rootless" in option for option in info.get("SecurityOptions") or [])
 
+    def root_folder(self) -> Path | None:
+        """The folder in which this Docker keeps images and containers; None if it does not say."""
+        root = self._call(lambda api: api.info()).get("DockerRootDir")
+        return Path(root) if root else None
+
     def missing_limits(self) -> list[str]:
         """Which limits of containers this Docker does not enforce: memory, CPU, processes."""
         return missing_limits(self._call(lambda api: api.info()))
@@ -123,10 +129,11 @@ class DockerEngine:
 
         def read(api: Any) -> bool:
             events = api.events(
-                since=f"{since:.9f}",
+                # The wall clock may have been set back meanwhile.
+                since=f"{min(since, until):.9f}",
                 # The kill is noted a little after it worked. An end in the future would make
                 # Docker wait for it.
-                until=f"{min(until + 2.0, time.time()):.9f}",
+                until=f"{min(max(since, until) + 2.0, time.time()):.9f}",
                 filters={"container": container, "event": "kill"},
                 decode=True,
             )
@@ -205,10 +212,14 @@ class DockerEngine:
                 stream, _ = api.get_archive(made["Id"], path)
                 stream.close()
                 return True
-            except docker.errors.NotFound:
+            except docker.errors.NotFound as error:
+                if "no such container" in str(error).lower():
+                    # Somebody removes containers that do not run (`docker system prune`).
+                    raise DockerRefused(str(error.explanation)) from error
                 return False
             finally:
-                api.remove_container(made["Id"], v=True, force=True)
+                with contextlib.suppress(docker.errors.NotFound):
+                    api.remove_container(made["Id"], v=True, force=True)
 
         return bool(self._call(look))
 

@@ -32,12 +32,18 @@ class Folders:
     logs: Path
     nomad_data: Path
     tls: Path
+    downloads: Path
     socket: Path
 
     @property
     def node_file(self) -> Path:
         """Node id and other facts that outlive the process; no secret."""
         return self.root / "node.json"
+
+    @property
+    def images_file(self) -> Path:
+        """When each image was used last; no secret."""
+        return self.root / "images.json"
 
     @property
     def nomad_config(self) -> Path:
@@ -68,6 +74,7 @@ def make_folders(root: Path) -> Folders:
         logs=root / "logs",
         nomad_data=root / "nomad",
         tls=root / "tls",
+        downloads=root / "downloads",
         socket=_socket_path(root),
     )
     try:
@@ -79,6 +86,7 @@ def make_folders(root: Path) -> Folders:
             folders.jobs,
             folders.logs,
             folders.tls,
+            folders.downloads,
             folders.nomad_plugins,
         ):
             _private(folder)

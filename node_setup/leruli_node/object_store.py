@@ -102,7 +102,7 @@ class ObjectStore:
         )
         # A bucket's name must not be a host's: names are looked up in the clear, and the bucket of
         # images is named after the group token.
-        self._client.disable_virtual_style_endpoint()
+        self._client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
 
     def etag(self, bucket: str, name: str) -> str:
         """The ETag of an object."""

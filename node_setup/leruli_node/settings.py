@@ -49,6 +49,7 @@ class Settings:
     input_max_files: int
     input_max_mb: int
     output_max_mb: int
+    image_free_mb: int | None
     log_format: str
 
     def secrets(self) -> tuple[str, ...]:
@@ -99,6 +100,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         input_max_files=reader.number("LERULI_NODE_INPUT_MAX_FILES", 200_000, 1),
         input_max_mb=reader.number("LERULI_NODE_INPUT_MAX_MB", 51_200, 1),
         output_max_mb=reader.number("LERULI_NODE_OUTPUT_MAX_MB", 1_000_000, 1),
+        image_free_mb=reader.optional_number("LERULI_NODE_IMAGE_FREE_MB", 0),
         log_format=log_format,
     )
     reader.finish()
@@ -175,6 +177,9 @@ class _Reader:
         elif not re.match(r"https?://[^/\s@]+(/\S*)?\Z", value):
             self.wrong.append(f"{name} (an address that begins with http:// or https://)")
         return value
+
+    def optional_number(self, name: str, least: int) -> int | None:
+        return None if self.optional(name) is None else self.number(name, least, least)
 
     def number(self, name: str, default: int, least: int) -> int:
         value = self.optional(name)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from leruli_node.clock import wall_offset
 from leruli_node.control import read_hints
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused, container_facts
 from leruli_node.errors import Interrupted
@@ -21,7 +22,15 @@ from leruli_node.retry import AnyEvent, Backoff, Stop
 from leruli_node.rundir_access import RundirAccess
 from leruli_node.server import Answer
 from leruli_node.service_api import Refused, Rejected, ServiceApi, ServiceError, Stale
-from leruli_node.state import DECIDED, AttemptId, AttemptState, AttemptStore, Decision, boot_id
+from leruli_node.state import (
+    DECIDED,
+    STAGED,
+    AttemptId,
+    AttemptState,
+    AttemptStore,
+    Decision,
+    boot_id,
+)
 from leruli_node.upload import Uploaded, Uploader, UploadFailed
 
 log = logging.getLogger(__name__)
@@ -33,7 +42,7 @@ _FIRST_TRY = 10.0
 RENEWAL = 30.0
 _LONGEST_MESSAGE = 1000
 # The service has its own sentence for these; ours goes into joberr.txt only.
-_SAID_BY_THE_SERVICE = ("time_limit", "out_of_memory")
+_SAID_BY_THE_SERVICE = ("time_limit", "out_of_memory", "out_of_disk")
 
 
 class StageOut:
@@ -193,13 +202,14 @@ class StageOut:
         state = self._store.get(attempt) or state
         job = self._folders.job(attempt.key)
         readable = True
-        if container is not None:
+        # A container that is gone may have run to its end before.
+        if container is not None or (state.phase == STAGED and not docker_lost):
             readable = self._take(job)
         hints = read_hints(job / "control")
         if docker_lost:
             decision = Decision("node_trouble", message="Docker on the node does not answer")
         else:
-            decision = decide(state, container, hints, boot_id(), killed)
+            decision = decide(state, container, hints, boot_id(), killed, wall_offset())
         if not readable:
             unread = "the node could not make all files of the job readable for itself"
             said = f"{decision.message}; {unread}" if decision.message else unread

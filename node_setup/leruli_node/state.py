@@ -64,6 +64,8 @@ class Lease:
     timelimit: float
     # The name under which Nomad runs the image; empty in the state file of an older agent.
     image: str = ""
+    # None: no limit, from a service that knows none.
+    diskmb: int | None = None
 
     @classmethod
     def parse(cls, answer: dict[str, Any]) -> Lease:
@@ -76,6 +78,7 @@ class Lease:
             memorymb=int(answer["memorymb"]),
             timelimit=float(answer["timelimit"]),
             image=str(answer["image"]),
+            diskmb=int(answer["diskmb"]) if answer.get("diskmb") else None,
         )
 
 
@@ -92,7 +95,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class AttemptState:
-    """Everything known about one attempt on this node. Times are seconds since 1970."""
+    """Everything known about one attempt on this node.
+
+    Times are seconds since 1970, but for `started_boottime`: see clock.py.
+    """
 
     job: str
     attempt: int
@@ -104,10 +110,17 @@ class AttemptState:
     problem_outcome: str | None = None
     problem_message: str | None = None
     started_at: float | None = None
+    started_boottime: float | None = None
     time_limit_at: float | None = None
     stopped_at: float | None = None
     peak_memory_mb: int | None = None
     cpu_seconds: float | None = None
+    # Whether the machine itself had next to no memory left while the container ran.
+    machine_full: bool = False
+    # More disk than the limit was used; since 1970, as time_limit_at.
+    disk_over_at: float | None = None
+    # Whether a disk that the job writes to was full while the container ran, whoever filled it.
+    disk_full: bool = False
     ran: bool = False
     decision: Decision | None = None
 
@@ -168,6 +181,11 @@ class AttemptStore:
         """The states of all attempts that are not over here."""
         with self._lock:
             return list(self._states.values())
+
+    def images(self) -> set[str]:
+        """The images of all attempts, `code:version` each."""
+        leases = [state.lease for state in self.all()]
+        return {f"{lease.code}:{lease.version}" for lease in leases if lease is not None}
 
     def has(self, attempt_key: str) -> bool:
         """Whether `<job with dashes>x<attempt>` is known, if only by a file kept for a person."""

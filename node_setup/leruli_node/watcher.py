@@ -1,4 +1,8 @@
-"""Watching containers while they run: their start, their time limit, their use of memory."""
+"""Watching containers while they run: their start, their time limit, their use of memory.
+
+A time limit counts by a clock that setting the time does not move and that goes on while the
+machine is suspended, as the service's own patience with an attempt does.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+from leruli_node.clock import boottime, process_start, wall_offset
 from leruli_node.docker_engine import (
     DockerAway,
     DockerEngine,
@@ -29,6 +36,9 @@ ABANDONED_NEVER_STARTED = 1800.0
 # Nomad ends the container of a cancelled job within its kill_timeout, 30 s. After this (seconds) it
 # does not know of it any more.
 CANCELLED = 60.0
+# Of the machine's memory. The kernel ends somebody's process when nothing is left; a second before,
+# there is more.
+_NEXT_TO_NOTHING = 0.05
 
 
 class Watcher:
@@ -59,6 +69,7 @@ class Watcher:
         self._cancelled: dict[str, float] = {}
         self._finishing: set[str] = set()
         self._docker_away = False
+        self._machine_full = False
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.nodeid: str | None = None
 
@@ -96,6 +107,7 @@ class Watcher:
         states = self._store.all()
         if not states or self.nodeid is None:
             return
+        self._machine_full = is_memory_full()
         by_key: dict[str, list[Listed]] = {}
         for one in self._engine.list_own(self.nodeid):
             by_key.setdefault(one.attempt_key, []).append(one)
@@ -125,30 +137,31 @@ class Watcher:
 
     def _watch(self, state: AttemptState, container: Listed) -> None:
         attempt = state.id
-        if state.started_at is None:
+        if state.started_boottime is None:
             inspected = self._engine.inspect(container.id)
             started = container_facts(inspected).started_at if inspected else None
-            if started is None:
+            if inspected is None or started is None:
                 return
-            state = self._store.update(attempt, started_at=started) or state
+            since = process_start(int(inspected["State"].get("Pid") or 0))
+            if since is None:
+                # Docker's processes are not seen from here: as old as the wall clock says.
+                since = min(boottime(), started - wall_offset())
+            state = self._note(state, started_at=started, started_boottime=since)
             log.info("running", extra=_facts(attempt))
+        if self._machine_full and not state.machine_full:
+            state = self._store.update(attempt, durable=False, machine_full=True) or state
         self._sample(state, container)
         self._limit(state, container)
 
     def _limit(self, state: AttemptState, container: Listed) -> None:
         if state.time_limit_at is None:
             now = time.time()
-            if state.lease is None or state.started_at is None:
+            if state.lease is None or state.started_boottime is None:
                 return
-            if now - state.started_at < state.lease.timelimit:
+            if boottime() - state.started_boottime < state.lease.timelimit:
                 return
-            # Durable before the signal: the reason must not be lost with the agent. A disk that
-            # takes no note must not give the job more time, though.
-            try:
-                self._store.update(state.id, time_limit_at=now)
-            except OSError as error:
-                log.error("a time limit cannot be noted: %s", error.strerror)
-                self._store.update(state.id, durable=False, time_limit_at=now)
+            # Durable before the signal: the reason must not be lost with the agent.
+            self._note(state, time_limit_at=now)
             log.info("time limit reached", extra=_facts(state.id))
         if state.id.key not in self._termed:
             self._engine.signal(container.id, "TERM")
@@ -156,10 +169,18 @@ class Watcher:
         elif time.monotonic() - self._termed[state.id.key] >= self._grace:
             self._engine.signal(container.id, "KILL")
 
+    def _note(self, state: AttemptState, **changes: Any) -> AttemptState:
+        """Keep a change, in memory where the disk takes no note: a limit holds all the same."""
+        try:
+            return self._store.update(state.id, **changes) or state
+        except OSError as error:
+            log.error("an attempt cannot be noted: %s", error.strerror, extra=_facts(state.id))
+            return self._store.update(state.id, durable=False, **changes) or state
+
     def _sample(self, state: AttemptState, container: Listed) -> None:
         attempt, now = state.id, time.monotonic()
         # Short jobs would end before a second sample; long ones need fewer.
-        young = state.started_at is None or time.time() - state.started_at < _YOUNG
+        young = boottime() - (state.started_boottime or 0.0) < _YOUNG
         period = _PERIOD / 2 if young else _SAMPLE_PERIOD
         if attempt.key in self._sampled and now - self._sampled[attempt.key] < period:
             return
@@ -218,6 +239,17 @@ class Watcher:
             return
         finally:
             self._finishing.discard(attempt.key)
+
+
+def is_memory_full(file: Path = Path("/proc/meminfo")) -> bool:
+    """Whether the machine, not a job, has next to no memory left."""
+    try:
+        lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
+    except (OSError, ValueError):
+        return False
+    kilobytes = {words[0]: int(words[1]) for words in lines if len(words) > 1}
+    total = kilobytes.get("MemTotal:", 0)
+    return kilobytes.get("MemAvailable:", total) < total * _NEXT_TO_NOTHING
 
 
 def _facts(attempt: AttemptId) -> dict[str, object]:

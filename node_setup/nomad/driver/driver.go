@@ -30,6 +30,7 @@ type driver struct {
 
 	mutex  sync.Mutex
 	socket string
+	jobs   string
 	tasks  map[string]*task
 }
 
@@ -50,8 +51,8 @@ func (d *driver) PluginInfo() (*base.PluginInfoResponse, error) {
 	}, nil
 }
 
-// ConfigSchema has the agent's socket beside what Docker's driver can be told. The agent writes it into
-// the client's configuration.
+// ConfigSchema has the agent's socket and its folder of jobs beside what Docker's driver can be told. The
+// agent writes them into the client's configuration.
 func (d *driver) ConfigSchema() (*hclspec.Spec, error) {
 	dockers, err := d.DriverPlugin.ConfigSchema()
 	if err != nil {
@@ -59,6 +60,7 @@ func (d *driver) ConfigSchema() (*hclspec.Spec, error) {
 	}
 	attributes := maps.Clone(dockers.GetObject().GetAttributes())
 	attributes["socket"] = hclspec.NewAttr("socket", "string", true)
+	attributes["jobs"] = hclspec.NewAttr("jobs", "string", true)
 	return hclspec.NewObject(attributes), nil
 }
 
@@ -66,6 +68,7 @@ func (d *driver) ConfigSchema() (*hclspec.Spec, error) {
 func (d *driver) SetConfig(given *base.Config) error {
 	var config struct {
 		Socket string `codec:"socket"`
+		Jobs   string `codec:"jobs"`
 	}
 	if len(given.PluginConfig) > 0 {
 		if err := base.MsgPackDecode(given.PluginConfig, &config); err != nil {
@@ -74,6 +77,7 @@ func (d *driver) SetConfig(given *base.Config) error {
 	}
 	d.mutex.Lock()
 	d.socket = config.Socket
+	d.jobs = config.Jobs
 	d.mutex.Unlock()
 	return d.DriverPlugin.SetConfig(given)
 }
@@ -92,13 +96,31 @@ func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *dr
 		out.ask(context.Background())
 		return nil, nil, said.asError()
 	}
-	handle, network, err := d.DriverPlugin.StartTask(config)
+	handle, network, err := d.startContainer(config)
 	if err != nil {
 		out.ask(context.Background())
 		return nil, nil, err
 	}
 	d.follow(config, out, func(context.Context) error { return nil })
 	return handle, network, nil
+}
+
+// startContainer has Docker's driver start it with folders of the job's own in the places of Nomad's.
+func (d *driver) startContainer(
+	config *drivers.TaskConfig,
+) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
+	d.mutex.Lock()
+	jobs := d.jobs
+	d.mutex.Unlock()
+	own, err := withOwnFolders(config, jobs)
+	if err != nil {
+		return nil, nil, err
+	}
+	handle, network, err := d.DriverPlugin.StartTask(own)
+	if handle != nil {
+		handle.Config = config
+	}
+	return handle, network, err
 }
 
 // RecoverTask takes up a task of an earlier Nomad, or of an earlier process of this driver. It never

@@ -1,8 +1,9 @@
-"""The real Docker behind a socket that can be made to keep everyone waiting."""
+"""The real Docker behind a socket that can keep everyone waiting, or refuse a load."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 from pathlib import Path
@@ -18,6 +19,9 @@ class SlowDocker:
         self.path = path
         # Connections that are kept waiting.
         self.waiting = 0
+        # What is answered to `docker load` instead of Docker's word: a FAKE.
+        self.refusal: str | None = None
+        self.refused = 0
         self._open = threading.Event()
         self._open.set()
         self._listener = socket.socket(socket.AF_UNIX)
@@ -61,8 +65,28 @@ class SlowDocker:
             docker.connect(_DOCKER)
             back = threading.Thread(target=_pass_on, args=(docker, client), daemon=True)
             back.start()
-            _pass_on(client, docker)
+            self._ask(client, docker)
             back.join()
+
+    def _ask(self, client: socket.socket, docker: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                first = data.split(b"\r\n", 1)[0]
+                if self.refusal is not None and b"/images/load" in first:
+                    while not data.endswith(b"0\r\n\r\n"):
+                        data = client.recv(65536)
+                    self._refuse(client, self.refusal)
+                    break
+                docker.sendall(data)
+        with contextlib.suppress(OSError):
+            docker.shutdown(socket.SHUT_WR)
+
+    def _refuse(self, client: socket.socket, text: str) -> None:
+        body = json.dumps({"errorDetail": {"message": text}, "error": text}).encode()
+        head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        client.shutdown(socket.SHUT_RDWR)
+        self.refused += 1
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:

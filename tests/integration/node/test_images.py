@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import os
+import subprocess
 import tarfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import docker
-from node_rig import PLAIN_IMAGE, Rig, save_image
+import pytest
+from node_fake_service import FakeService
+from node_rig import PLAIN_IMAGE, Rig, Store, save_image, wait_for
+from slow_docker import SlowDocker
+from slow_store import SlowStore
+
+from leruli_node.docker_engine import DockerEngine
+from leruli_node.image_room import ImageRoom
 
 
 def build(rig: Rig, name: str, shell: bool = True, text: str = "x") -> bytes:
@@ -66,11 +80,16 @@ def test_a_name_that_was_there_stays_what_it_was(rig: Rig) -> None:
 
 
 def test_republished_under_the_same_version(rig: Rig) -> None:
+    """M4: and the image that was published before does not stay without a name."""
+    images = []
     for text in ("first", "second"):
         rig.publish("again", "1.0", build(rig, "again:1.0", text=text))
         job = rig.job("cat /version.txt", code="again", version="1.0")
         assert rig.run(job)["outcome"] == "ended"
         assert rig.store.get(job.bucket, "joblog.txt").decode() == text
+        images.append(rig.docker.images.get(f"{rig.service.prefix}/again:1.0").id)
+    with pytest.raises(docker.errors.ImageNotFound):
+        rig.docker.images.get(images[0])
     markers = [
         n
         for i in rig.docker.images.list()
@@ -117,3 +136,170 @@ def test_image_without_a_shell(rig: Rig) -> None:
     assert rig.stage_in(job) != 0
     assert rig.stage_out(job) == 0
     assert rig.receipt(job)["message"] == "image bare:1 has no /bin/sh, which jobs need"
+
+
+def test_an_archive_that_is_no_image_in_any_way(rig: Rig) -> None:
+    """H6: what Docker says of each of these is known, so the job need not run elsewhere."""
+    for code, archive in {
+        "empty": b"",
+        "gzip": gzip.compress(b"x" * 10_000),
+        "torn": gzip.compress(os.urandom(100_000))[:50_000],
+        "odd": packed({"manifest.json": b"{"}),
+        "lacking": packed({"manifest.json": b'[{"Config":"c.json","Layers":["l.tar"]}]'}),
+        "else": packed({"readme.txt": b"no image"}),
+    }.items():
+        rig.publish(code, "1", archive)
+        job = rig.job(code=code)
+        assert rig.stage_in(job) != 0
+        assert rig.stage_out(job) == 0
+        assert rig.receipt(job)["outcome"] == "image_broken", (code, rig.receipt(job))
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return data.getvalue()
+
+
+def test_a_passing_trouble_of_docker_is_no_broken_image(
+    tmp_path: Path, node_store: Store, plain_archive: bytes
+) -> None:
+    """H6: Docker cannot load at this moment, and can at the next. Its word is a FAKE."""
+    with SlowDocker(tmp_path / "docker.sock") as slow, other_rig(tmp_path, node_store) as rig:
+        rig.publish("plain", "1", plain_archive)
+        rig.settings["LERULI_NODE_DOCKER_SOCKET"] = str(slow.path)
+        rig.start()
+        for text in (
+            "Error processing tar file(exit status 1): write /lib/x: disk quota exceeded",
+            "fork/exec /usr/bin/unpigz: resource temporarily unavailable",
+            "context canceled",
+            "Error processing tar file(exit status 1): read /x: input/output error: unexpected EOF",
+        ):
+            slow.refusal = text
+            job = rig.job()
+            assert rig.stage_in(job) != 0
+            assert rig.stage_out(job) == 0
+            receipt = rig.receipt(job)
+            assert receipt["outcome"] == "node_trouble", receipt
+            assert text[:20] in receipt["message"]
+        assert slow.refused == 4
+        slow.refusal = None
+        assert rig.run(rig.job())["outcome"] == "ended"
+
+
+def test_one_slow_image_holds_up_nobody_else(
+    tmp_path: Path, node_store: Store, plain_archive: bytes
+) -> None:
+    """M9: others' images are loaded meanwhile, and whoever is cancelled leaves at once."""
+    with SlowStore(node_store.url, "slow-1.tgz") as slow, other_rig(tmp_path, node_store) as rig:
+        rig.settings["LERULI_S3_SERVER"] = slow.url
+        rig.publish("slow", "1", plain_archive)
+        rig.publish("quick", "1", save_image(PLAIN_IMAGE, "quick:1"))
+        rig.start()
+        first, second = rig.job(code="slow"), rig.job(code="slow")
+        tasks = [rig.stage("in", job) for job in (first, second)]
+        wait_for(lambda: slow.held == 1, what="a download that stands still")
+        assert rig.run(rig.job(code="quick"))["outcome"] == "ended"
+        assert rig.stage_out(first, 10) == 0
+        assert rig.receipt(first)["outcome"] == "stopped"
+        assert tasks[1].poll() is None
+        slow.release()
+        assert tasks[1].wait(60) == 0
+        assert slow.held == 1
+
+
+def test_images_go_when_the_disk_is_full_but_those_of_jobs(rig: Rig) -> None:
+    """M4: an agent for which the disk is never free enough removes what is not in use."""
+    rig.publish("idle", "1", build(rig, "idle:1", text="idle"))
+    rig.run(rig.job(code="idle"))
+    job = rig.job("sleep 8")
+    assert rig.stage_in(job) == 0
+    container = rig.run_container(job)
+    rig.kill()
+    rig.settings["LERULI_NODE_IMAGE_FREE_MB"] = str(10**12)
+    rig.start()
+    here = {name for image in rig.docker.images.list() for name in image.tags}
+    assert f"{rig.service.prefix}/idle:1" in here
+
+    def names() -> set[str]:
+        tags = {name for image in rig.docker.images.list() for name in image.tags}
+        return {name for name in tags if name.startswith(rig.service.prefix)}
+
+    wait_for(lambda: not any("idle" in name for name in names()), what="a sweep")
+    assert f"{rig.service.prefix}/plain:1" in names()
+    container.wait(timeout=30)
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "ended"
+
+
+def test_images_go_by_their_last_use(tmp_path: Path, rig: Rig) -> None:
+    """M4: also after a restart, and what was published before goes first."""
+    prefix = f"{rig.service.prefix}-lru"
+    engine = DockerEngine(Path("/var/run/docker.sock"))
+    used: set[str] = set()
+
+    def opened() -> ImageRoom:
+        room = ImageRoom(engine, tmp_path / "images.json", lambda: used, 10**12)
+        room.prefix = prefix
+        return room
+
+    room = opened()
+    for code in ("a", "b", "c", "d"):
+        load(rig, build(rig, f"node-test-lru-{code}:1", text=code), f"{prefix}/{code}", "1")
+        room.used(code, "1")
+    load(rig, build(rig, "node-test-lru-old:1", text="old"), f"{prefix}-etag/c", "earlier")
+    room = opened()
+    room.used("a", "1")
+    used.add("c:1")
+    gone = []
+    with room.being_loaded("d", "1"):
+        while room.remove_one():
+            left = set(engine.image_names(prefix))
+            gone.append(left)
+    assert gone == [
+        {f"{prefix}/{code}:1" for code in "abcd"},
+        {f"{prefix}/{code}:1" for code in "acd"},
+        {f"{prefix}/{code}:1" for code in "cd"},
+    ]
+    used.clear()
+    opened().sweep()
+    assert not engine.image_names(prefix)
+
+
+def load(rig: Rig, archive: bytes, repository: str, tag: str) -> None:
+    [image] = rig.docker.images.load(gzip.decompress(archive))
+    image.tag(repository, tag)
+    for name in image.tags:
+        rig.docker.images.remove(name)
+
+
+def test_no_room_for_the_download(rig: Rig) -> None:
+    """M4: said before anything is loaded, as the node's trouble."""
+    downloads = rig.node_dir / "downloads"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "x", str(downloads)], check=True)
+    try:
+        job = rig.job()
+        assert rig.stage_in(job) != 0
+        assert rig.stage_out(job) == 0
+        receipt = rig.receipt(job)
+        assert receipt["outcome"] == "node_trouble"
+        assert receipt["message"] == "the node has no space left for the image"
+    finally:
+        subprocess.run(["umount", str(downloads)], check=True)
+    assert rig.run(rig.job())["outcome"] == "ended"
+
+
+@contextmanager
+def other_rig(folder: Path, store: Store) -> Iterator[Rig]:
+    """A rig that a test starts by itself."""
+    token = "lqg-" + uuid.uuid4().hex[:26]
+    store.client.make_bucket(f"code-{token}")
+    made = Rig(folder, store, FakeService(), token)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -118,3 +118,29 @@ def test_nomad_reads_a_renewed_certificate_and_what_it_runs_goes_on(
     assert rig.store.get(job.bucket, "joblog.txt") == b"survived\n"
     assert rig.log.count("Nomad started") == nomads
     assert server.node(rig.service.nodeid)["Status"] == "ready"
+
+
+def test_a_job_reaches_no_socket_of_nomads(server: Server, nomad_rig: Rig) -> None:
+    """M16: Nomad has a server without limits on a socket in each task's /secrets.
+
+    What a job writes in the places of Nomad's folders is in its own folder, and goes with it.
+    """
+    rig = nomad_rig
+    ready(server, rig)
+    register(server, rig)
+    job = rig.job(
+        "find / -path /proc -prune -o -type s -print 2>/dev/null; sleep 4; "
+        "for f in /alloc /local /secrets; do ls -A $f; touch $f/mine; done"
+    )
+    dispatch(server, job)
+    wait_for(rig.runs, 40, "a container")
+    [container] = rig.containers()
+    own = str(rig.node_dir / "jobs" / job.name)
+    mounts = {one["Destination"]: one["Source"] for one in container.attrs["Mounts"]}
+    assert set(mounts) == {"/alloc", "/local", "/secrets", "/rundir", "/leruli"}
+    assert all(source.startswith(f"{own}/") for source in mounts.values()), mounts
+    receipt = wait_for(lambda: rig.service.receipts.get(job.key), 60, "a receipt")
+    assert (receipt["outcome"], receipt["exitcode"]) == ("ended", 0)
+    assert rig.store.get(job.bucket, "joblog.txt") == b""
+    assert not list((rig.node_dir / "nomad").rglob("mine"))
+    assert rig.is_clean(job)

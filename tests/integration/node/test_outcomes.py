@@ -189,3 +189,29 @@ def test_container_that_still_runs_is_ended(rig: Rig) -> None:
     assert rig.stage_out(job) == 0
     assert rig.receipt(job)["outcome"] == "stopped"
     assert rig.is_clean(job)
+
+
+def test_a_container_that_was_pruned_after_its_end(rig: Rig) -> None:
+    """Low: `docker system prune` while the agent is away removes what has ended, not its result."""
+    jobs = [rig.job("echo result >out; exit 0"), rig.job("exit 3")]
+    for job in jobs:
+        assert rig.stage_in(job) == 0
+        container = rig.run_container(job)
+        rig.kill()
+        container.wait(timeout=30)
+        container.remove()
+        rig.start()
+        assert rig.stage_out(job) == 0
+    receipts = [rig.receipt(job) for job in jobs]
+    assert [(one["outcome"], one["exitcode"]) for one in receipts] == [("ended", 0), ("ended", 3)]
+    assert rig.store.get(jobs[0].bucket, "out") == b"result\n"
+
+
+def test_a_container_that_was_removed_while_it_ran(rig: Rig) -> None:
+    job = rig.job("sleep 60")
+    assert rig.stage_in(job) == 0
+    container = rig.run_container(job)
+    wait_for(lambda: rig.state(job)["started_at"], what="a look at the running container")
+    container.remove(force=True)
+    assert rig.stage_out(job) == 0
+    assert rig.receipt(job)["outcome"] == "node_trouble"

@@ -33,6 +33,10 @@ LIMIT = dataclasses.replace(STATE, time_limit_at=101.0)
 STOPPED = dataclasses.replace(STATE, stopped_at=5.0)
 PROBLEM = dataclasses.replace(STATE, problem_outcome="image_broken", problem_message="why")
 STARTED = dataclasses.replace(STATE, started_at=0.0)
+LIMITED = dataclasses.replace(LEASE, diskmb=500)
+OVER = dataclasses.replace(STATE, lease=LIMITED, disk_over_at=5.0)
+FULL = dataclasses.replace(STATE, lease=LIMITED, disk_full=True)
+FULL_UNLIMITED = dataclasses.replace(STATE, disk_full=True)
 OTHER_BOOT = dataclasses.replace(STATE, boot_id="earlier")
 
 
@@ -50,6 +54,18 @@ def ran(code: int, seconds: float = 10.0, **more: object) -> ContainerFacts:
         (PROBLEM, None, Hints(), False, "image_broken"),
         (PROBLEM, ran(0), Hints(exit_code=0), False, "image_broken"),
         (STATE, None, Hints(), False, "node_trouble"),
+        # Somebody removed its container (docker system prune), and it had ended by itself before.
+        (STARTED, None, Hints(started=True, exit_code=0), False, "ended"),
+        (STATE, None, Hints(started=True, exit_code=3), False, "ended"),
+        (STATE, None, Hints(started=True, exit_code=143, terminated=True), False, "stopped"),
+        (LIMIT, None, Hints(started=True, exit_code=143, terminated=True), False, "time_limit"),
+        (STARTED, None, Hints(started=True), False, "node_trouble"),
+        (OVER, ran(143), Hints(terminated=True, exit_code=143), True, "out_of_disk"),
+        (OVER, ran(137), Hints(), True, "out_of_disk"),
+        (OVER, ran(0), Hints(exit_code=0), False, "ended"),
+        (FULL, ran(1), Hints(exit_code=1), False, "node_trouble"),
+        (FULL, ran(0), Hints(exit_code=0), False, "ended"),
+        (FULL_UNLIMITED, ran(1), Hints(exit_code=1), False, "ended"),
         (dataclasses.replace(STATE, lease=None), ran(0), Hints(), False, "node_trouble"),
         (STATE, ran(122), Hints(refused=True), False, "node_trouble"),
         # A job that writes the note itself but ends otherwise.
@@ -84,8 +100,8 @@ def test_outcome(
     decision = decide(state, container, hints, "boot", killed)
     assert decision.outcome == outcome
     if outcome == "ended":
-        assert container is not None
-        assert decision.exitcode == container.exit_code
+        code = hints.exit_code if container is None else container.exit_code
+        assert decision.exitcode == code
         assert decision.message is None
     else:
         assert decision.message
@@ -116,6 +132,33 @@ def test_messages() -> None:
     assert limit.wallseconds == 100.0
     oom = decide(STATE, ran(137, oom_killed=True), Hints(), "boot")
     assert oom.message == "killed: used more than 4000 MB"
+
+
+def test_a_clock_that_was_set_is_not_the_jobs_time() -> None:
+    """M7: Docker's times say an hour, of which the job ran ten seconds."""
+    started = dataclasses.replace(STARTED, started_boottime=1000.0)
+    noted = dataclasses.replace(started, time_limit_at=5.0)
+    # It began at 0 by the wall clock, 1000 by the other, and the wall clock was then set ahead.
+    ahead = 3600.0 - 1000.0
+    decision = decide(noted, ran(0, 3610.0), Hints(exit_code=0), "boot", wall_offset=ahead)
+    assert (decision.outcome, decision.wallseconds) == ("ended", 10.0)
+    behind = -3600.0 - 1000.0
+    decision = decide(noted, ran(143, -3490.0), Hints(), "boot", wall_offset=behind)
+    assert (decision.outcome, decision.wallseconds) == ("time_limit", 110.0)
+
+
+def test_memory_of_the_machine_is_not_the_jobs() -> None:
+    """M8: Docker's word and the samples are FAKES: cgroup v1 does not mix the two up."""
+    small = dataclasses.replace(STATE, machine_full=True, peak_memory_mb=900)
+    decision = decide(small, ran(137, oom_killed=True), Hints(), "boot")
+    assert decision.outcome == "node_trouble"
+    assert decision.message == (
+        "the machine itself ran out of memory; the job used 900 of its 4000 MB when it was ended"
+    )
+    large = dataclasses.replace(small, peak_memory_mb=3900)
+    assert decide(large, ran(137, oom_killed=True), Hints(), "boot").outcome == "out_of_memory"
+    roomy = dataclasses.replace(small, machine_full=False)
+    assert decide(roomy, ran(137, oom_killed=True), Hints(), "boot").outcome == "out_of_memory"
 
 
 def test_cpu_seconds_that_cannot_be_are_not_believed() -> None:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pytest
 
 from leruli_node.errors import Interrupted
-from leruli_node.images import etag_name, published_versions
+from leruli_node.image_names import etag_name, published_versions
 from leruli_node.object_store import LARGEST, NotThere, ObjectStore, StoreAway, Unstorable
 from leruli_node.upload import Skipped, Uploaded, Uploader, UploadFailed, shown, walk
 

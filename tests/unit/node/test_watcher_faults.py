@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from node_faults import Bench, attempt_state
 from leruli_node import state as state_module
 from leruli_node.docker_engine import DockerAway
 from leruli_node.state import ASKING, AttemptId
-from leruli_node.watcher import Watcher
+from leruli_node.watcher import Watcher, is_memory_full
 
 
 def watcher(bench: Bench, finish: Callable[[AttemptId], None], **more: float) -> Watcher:
@@ -41,7 +42,7 @@ def test_docker_away_ends_the_round(bench: Bench) -> None:
 
 
 def test_the_time_limit_holds_on_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    attempt = bench.add(attempt_state(started_at=1.0))
+    attempt = bench.add(attempt_state(started_at=1.0, started_boottime=-200.0))
     bench.engine.states = {attempt.key: "running"}
 
     def full(*_: object) -> None:
@@ -56,6 +57,33 @@ def test_the_time_limit_holds_on_a_full_disk(bench: Bench, monkeypatch: pytest.M
     state = bench.store.get(attempt)
     assert state is not None
     assert state.time_limit_at is not None
+
+
+def test_a_full_disk_before_the_start_was_noted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M1: an agent that cannot note that a job began still knows, and counts its time."""
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "running"}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(state_module, "write_file", full)
+    watcher(bench, bench.stage_out.finish).look()
+    state = bench.store.get(attempt)
+    assert state is not None
+    assert state.started_boottime is not None
+
+
+def test_a_machine_without_memory_is_noted(tmp_path: Path) -> None:
+    """M8: with a FAKE of /proc/meminfo, since no test takes this machine's memory."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 16000000 kB\nMemAvailable: 9000000 kB\nHugePages_Total: 0\n")
+    assert not is_memory_full(meminfo)
+    meminfo.write_text("MemTotal: 16000000 kB\nMemAvailable: 300000 kB\n")
+    assert is_memory_full(meminfo)
+    assert not is_memory_full(tmp_path / "none")
 
 
 def test_a_noted_problem_that_nomad_forgot_is_ended(bench: Bench) -> None:

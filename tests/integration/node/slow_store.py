@@ -1,0 +1,83 @@
+"""The real object store behind an address at which one object comes slowly."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from types import TracebackType
+from urllib.parse import urlsplit
+
+# Of an answer, in bytes: its head and the first of the object come at once.
+_AT_ONCE = 20_000
+
+
+class SlowStore:
+    """Passes connections on; a GET of an object whose name holds `word` stands still."""
+
+    def __init__(self, url: str, word: str) -> None:
+        self._store = urlsplit(url).hostname, urlsplit(url).port
+        self._word = word.encode()
+        self._go_on = threading.Event()
+        # Answers that stand still.
+        self.held = 0
+        self._listener = socket.socket()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> SlowStore:
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+        self._listener.close()
+
+    def release(self) -> None:
+        """Let everything come."""
+        self._go_on.set()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        slow = threading.Event()
+        with client, socket.socket() as store, contextlib.suppress(OSError):
+            store.connect(self._store)
+            back = threading.Thread(target=self._answer, args=(store, client, slow), daemon=True)
+            back.start()
+            with contextlib.suppress(OSError):
+                while data := client.recv(65536):
+                    if data.startswith(b"GET ") and self._word in data.split(b"\r\n", 1)[0]:
+                        slow.set()
+                    store.sendall(data)
+            with contextlib.suppress(OSError):
+                store.shutdown(socket.SHUT_WR)
+            back.join()
+
+    def _answer(self, store: socket.socket, client: socket.socket, slow: threading.Event) -> None:
+        sent = 0
+        with contextlib.suppress(OSError):
+            while data := store.recv(10_000):
+                if slow.is_set() and sent > _AT_ONCE and not self._go_on.is_set():
+                    self.held += 1
+                    self._go_on.wait()
+                client.sendall(data)
+                if slow.is_set():
+                    sent += len(data)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_WR)

@@ -1,0 +1,44 @@
+"""When the certificate of Nomad's client is renewed; the clocks are FAKES."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from leruli_node import certificate as certificate_module
+from leruli_node.certificate import Certificate, NodeTls
+from leruli_queue.nodes.certificates import make_authority
+
+_DAY = 86400.0
+
+
+def test_a_certificate_is_renewed_by_both_clocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M7: after a day of suspend, or with a wall clock that was set, Nomad's has lapsed."""
+    now = {"boot": 1000.0, "wall": time.time()}
+    monkeypatch.setattr(certificate_module, "boottime", lambda: now["boot"])
+    monkeypatch.setattr(time, "time", lambda: now["wall"])
+    tls, authority = NodeTls(tmp_path), make_authority()
+
+    def keep() -> None:
+        pem = authority.sign_node(tls.request(), uuid.uuid4(), "global", timedelta(seconds=_DAY))
+        tls.keep(Certificate(authority.pem, pem, _DAY))
+
+    assert not tls.is_due()
+    keep()
+    now.update(boot=now["boot"] + _DAY / 4, wall=now["wall"] + _DAY / 4)
+    assert not tls.is_due()
+    now["boot"] += _DAY / 4  # suspended, and the clock of the machine stopped with it
+    assert tls.is_due()
+    now["wall"] = time.time() - _DAY / 4
+    keep()
+    now.update(boot=now["boot"] + 400.0, wall=now["wall"] + _DAY)
+    assert tls.is_due()
+    # The same certificate, signed anew by a service whose clock is right: not with every report.
+    keep()
+    assert not tls.is_due()
