@@ -116,6 +116,23 @@ class Settings(BaseSettings):
         description="Seconds that a job waits after the platform failed an attempt; doubled each "
         "time, an hour at most.",
     )
+    node_failures: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Different jobs in a row that a node may fail before their command runs. Then "
+        "it is held back: only a probe, one job at a time, goes there.",
+    )
+    node_probe_s: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="Seconds until a node that is held back is probed; doubled after each probe "
+        "that fails.",
+    )
+    node_probe_max_s: float = Field(
+        3600.0, gt=0, description="Seconds between two probes of a node, at most."
+    )
 
     # Nomad
     nomad_address: str = Field(

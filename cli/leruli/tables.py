@@ -73,6 +73,8 @@ def _draw(
 def _plain(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
     if isinstance(value, float):
         return format(value, "g") if value.is_integer() else repr(value)
     return " ".join(str(value).split())

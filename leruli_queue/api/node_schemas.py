@@ -53,6 +53,16 @@ class ShownNode(BaseModel):
     nomadversion: str | None
     joinedat: datetime
     lastseenat: datetime
+    heldsince: datetime | None = Field(
+        description="Since when it is held back because it failed several jobs in a row."
+    )
+    nextprobeat: datetime | None = Field(
+        description="When a job may be sent to see whether it works again."
+    )
+    unenforced: list[str] | None = Field(
+        description="Limits of jobs that its Docker does not enforce: memory, CPU, processes. "
+        "Null: its agent does not tell."
+    )
 
 
 class GroupNodesAnswer(BaseModel):

@@ -31,6 +31,8 @@ SecretText = Annotated[str, StringConstraints(max_length=200)]
 # Everything that is stored or logged as it was sent, so that a secret in the wrong field is not.
 _Kept = AfterValidator(refuse_secrets)
 
+_KeptIfGiven = AfterValidator(lambda value: value and refuse_secrets(value))
+
 # An S3 bucket name.
 Bucket = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", max_length=63), _Kept
@@ -253,6 +255,23 @@ class NodeReport(WithNodeToken):
     imagekeyid: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{10}$")] | None = Field(
         None, description="Key id of the newest group token that the node finds images by."
     )
+    trouble: Annotated[
+        str | None,
+        Field(
+            max_length=500,
+            pattern=_PRINTABLE,
+            description="What is wrong with the "
+            "node itself, in a sentence; while it is there the node gets no jobs.",
+        ),
+        _KeptIfGiven,
+    ] = None
+    unenforced: Annotated[
+        list[Label] | None,
+        Field(
+            max_length=20,
+            description="Limits of jobs that its Docker does not enforce: memory, CPU, processes.",
+        ),
+    ] = None
 
 
 class NodeReportAnswer(BaseModel):

@@ -16,9 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
+from uuid import UUID
 
 import structlog
 
+from leruli_queue.dispatch.choosing import choose_nodes, may_choose
 from leruli_queue.dispatch.leadership import Leadership
 from leruli_queue.dispatch.load import Load, loads_by_group
 from leruli_queue.dispatch.nodes import GroupNodes, usable_nodes
@@ -33,7 +35,7 @@ from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import attempt_token
 from leruli_queue.nomad.templates import ParentSpec
 from leruli_queue.settings import Settings
-from leruli_queue.store.pool import Pool
+from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 
 log = structlog.get_logger(__name__)
@@ -127,7 +129,11 @@ class Feeder:
         began = time.monotonic()
         nodes = await usable_nodes(self._pool, self._cluster)
         held = self._setbacks.held()
-        claims = [*await self._left_over(nodes, held), *await self._claim(nodes, held)]
+        claims = [
+            *await self._left_over(nodes, held),
+            *await self._claim_probes(nodes, held),
+            *await self._claim(nodes, held),
+        ]
         self._looked_at = time.monotonic()
         self._look_s = self._looked_at - began
         if not claims:
@@ -180,24 +186,52 @@ class Feeder:
                 limit=self._settings.window_max,
             )
         )
+        choices = await choose_nodes(self._pool, self._cluster, found, nodes)
+        claims: list[Claim] = []
+        stale: defaultdict[int, list[AttemptId]] = defaultdict(list)
+        for row in found:
+            attempt = AttemptId(row["job_id"], row["number"])
+            choice = choices.get(attempt)
+            chosen = choice and choice.of_set(row["node_set"])
+            if chosen:
+                claims.append(_claim(row, chosen, repeated=True))
+            elif not row["started"]:
+                stale[row["group_id"]].append(attempt)
+            elif choice:
+                claims.append(_claim(row, choice.usual, repeated=True))
         # Nobody can tell whether Nomad has these for nodes that are gone: taken back. The start of
         # such an attempt will be refused, and the reconciler removes the child if there is one.
-        stale = [row for row in found if not row["started"] and not _same_nodes(row, nodes)]
-        for group_id in {row["group_id"] for row in stale}:
-            await self._take_back(group_id, [row for row in stale if row["group_id"] == group_id])
-        return [
-            _claim(row, nodes[row["group_id"]], repeated=True)
-            for row in found
-            if row not in stale and row["group_id"] in nodes
-        ]
+        for group_id, attempts in stale.items():
+            await self._take_back(group_id, attempts)
+        return claims
 
-    async def _take_back(self, group_id: int, stale: Iterable[Any]) -> None:
-        losses = [
-            Loss.taken_back(
-                AttemptId(row["job_id"], row["number"]), "the nodes of the group changed"
-            )
-            for row in stale
-        ]
+    async def _claim_probes(
+        self, nodes: dict[int, GroupNodes], held: Collection[Hashable]
+    ) -> list[Claim]:
+        """Claim a job for each node that is held back and due for a probe."""
+        if not any(node.held for group in nodes.values() for node in group.nodes):
+            return []
+        claims = []
+        for row in await rows(queries.nodes_to_probe(self._pool, cluster=self._cluster)):
+            group = nodes.get(row["group_id"])
+            probed = group.only(row["id"]) if group else None
+            if probed is None or row["group_id"] in held:
+                continue
+            async with self._leadership.connection() as connection:
+                found = await queries.claim_probe(
+                    connection,
+                    node_id=row["id"],
+                    cluster=self._cluster,
+                    node_set=probed.digest,
+                    pause_s=self._settings.node_probe_s,
+                )
+            if found:
+                log.info("node is probed", node=str(row["id"]), job=str(found["job_id"]))
+                claims.append(_claim(found, probed, repeated=False))
+        return claims
+
+    async def _take_back(self, group_id: int, stale: Iterable[AttemptId]) -> None:
+        losses = [Loss.taken_back(attempt, "the nodes of the group changed") for attempt in stale]
         with self._setbacks.apart(group_id, "taking back"):
             await give_up(self._pool, losses, Retries.of(self._settings))
 
@@ -242,7 +276,7 @@ class Feeder:
         at_most = max(limit, room if free_cores else 0)
         if at_most <= 0:
             return []
-        async with self._leadership.connection() as connection:
+        async with self._leadership.connection() as connection, connection.transaction():
             found = await rows(
                 queries.claim_jobs(
                     connection,
@@ -258,8 +292,26 @@ class Feeder:
                     most_sizes=MOST_SIZES,
                 )
             )
+            chosen = await self._avoid(connection, found, nodes)
         window.dispatched(len(found))
-        return [_claim(row, nodes, repeated=False) for row in found]
+        return [_claim(row, chosen.get(row["job_id"], nodes), repeated=False) for row in found]
+
+    async def _avoid(
+        self, connection: Connection, claimed: Sequence[Any], nodes: GroupNodes
+    ) -> dict[UUID, GroupNodes]:
+        """Have jobs that some nodes failed avoid these; return the nodes of such jobs."""
+        again = [{**row, "group_id": nodes.group_id} for row in claimed if row["number"] > 1]
+        if not again or not await may_choose(connection, nodes.group_id):
+            return {}
+        choices = await choose_nodes(connection, self._cluster, again, {nodes.group_id: nodes})
+        few = {attempt: choice.chosen for attempt, choice in choices.items() if choice.chosen.few}
+        await queries.set_node_sets(
+            connection,
+            job_ids=[attempt.job_id for attempt in few],
+            numbers=[attempt.number for attempt in few],
+            node_sets=[chosen.digest for chosen in few.values()],
+        )
+        return {attempt.job_id: chosen for attempt, chosen in few.items()}
 
     async def _write_down(self, answered: asyncio.Queue[_Dispatched | None]) -> None:
         """Write down what Nomad has taken, until None comes.
@@ -310,15 +362,12 @@ def _in_turns(of_groups: Iterable[Sequence[Claim]]) -> list[Claim]:
     return [claim for turn in zip_longest(*of_groups) for claim in turn if claim]
 
 
-def _same_nodes(row: Any, nodes: dict[int, GroupNodes]) -> bool:
-    group_nodes = nodes.get(row["group_id"])
-    return group_nodes is not None and group_nodes.digest == row["node_set"]
-
-
 def _claim(row: Any, nodes: GroupNodes, *, repeated: bool) -> Claim:
     return Claim(
         AttemptId(row["job_id"], row["number"]),
-        ParentSpec.of(nodes.group_key_id, nodes.hiding_key, row),
+        ParentSpec.of(
+            nodes.group_key_id, nodes.hiding_key, row, nodes.digest if nodes.few else None
+        ),
         nodes,
         repeated,
     )

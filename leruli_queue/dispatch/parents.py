@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 # How often the use of a parent is written down; far below the time after which it is idle.
 _NOTE_USE_EVERY_S = 600.0
+# Of parents of chosen nodes (leruli_queue.dispatch.choosing), which are of use for one trouble.
+_FEW_IDLE_S = 3600.0
 
 
 class Parents:
@@ -44,7 +46,11 @@ class Parents:
             ):
                 # Before it is registered: a parent that nobody notes would never be deregistered.
                 await queries.use_parent(
-                    self._pool, id=parent_id, cluster=self._cluster, group_id=nodes.group_id
+                    self._pool,
+                    id=parent_id,
+                    cluster=self._cluster,
+                    group_id=nodes.group_id,
+                    few_nodes=nodes.few,
                 )
                 self._noted[parent_id] = time.monotonic()
             if self._registered.get(parent_id) != nodes.digest:
@@ -63,7 +69,10 @@ class Parents:
         """Deregister the parents that no job has used for long."""
         idle = await rows(
             queries.idle_parents(
-                self._pool, cluster=self._cluster, idle_s=self._settings.parent_idle_s
+                self._pool,
+                cluster=self._cluster,
+                idle_s=self._settings.parent_idle_s,
+                few_idle_s=min(_FEW_IDLE_S, self._settings.parent_idle_s),
             )
         )
         for row in idle:

@@ -12,6 +12,7 @@ without any allocation
 waiting, for nodes that are not the group's now    given back: dispatched again for these nodes
 waiting, too large for every living node           given back: waits in the backlog for a larger one
 a large job waits, and smaller ones do not         a node is kept for it
+a node failed several jobs in a row                held back; released when it was the jobs
 not in flight / alive in Nomad                     stopped there
 placed, and its node does not ask for leave to     given up
 start it for the grace time
@@ -39,8 +40,9 @@ from uuid import UUID
 
 import structlog
 
+from leruli_queue.dispatch.choosing import Choice, choose_nodes
 from leruli_queue.dispatch.fence import Fence
-from leruli_queue.dispatch.nodes import GroupNodes, usable_nodes
+from leruli_queue.dispatch.nodes import usable_nodes
 from leruli_queue.dispatch.notes import note_observations
 from leruli_queue.dispatch.observations import observe
 from leruli_queue.dispatch.parents import Parents
@@ -49,6 +51,7 @@ from leruli_queue.dispatch.setbacks import Setbacks
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.retries import Retries
+from leruli_queue.nodes.quarantine import Quarantine, review
 from leruli_queue.nodes.sizes import one_fits
 from leruli_queue.nomad.errors import NomadNotFoundError
 from leruli_queue.nomad.gateway import NomadGateway
@@ -87,6 +90,7 @@ class Reconciler:
         self._parents = parents
         self._fence = fence
         self.reservations = Reservations(settings, pool, self._cluster)
+        self._quarantine = Quarantine.of(settings)
         self._comparing = asyncio.Lock()
         # By group id, and by step of a look.
         self._setbacks = Setbacks()
@@ -107,8 +111,12 @@ class Reconciler:
         if await self._apart("fence", self._fence.keep):
             # On what the fence saw, and never on old knowledge.
             await self._apart("overdue", self._look_for_overdue)
+        await self._apart("quarantine", self._review_nodes)
         await self._apart("reservations", self.reservations.renew)
         await self._apart("misplaced", self.give_back_misplaced)
+
+    async def _review_nodes(self) -> None:
+        await review(self._pool, self._quarantine)
 
     async def _look_for_overdue(self) -> None:
         await self.note_unheard()
@@ -242,11 +250,13 @@ class Reconciler:
         large enough for it.
         """
         nodes = await usable_nodes(self._pool, self._cluster)
+        waiting = await rows(queries.attempts_without_a_place(self._pool, cluster=self._cluster))
+        choices = await choose_nodes(self._pool, self._cluster, waiting, nodes)
         losses = []
-        async for row in queries.attempts_without_a_place(self._pool, cluster=self._cluster):
-            reason = _why_misplaced(row, nodes.get(row["group_id"]))
+        for row in waiting:
+            attempt = AttemptId(row["job_id"], row["number"])
+            reason = _why_misplaced(row, choices.get(attempt))
             if reason:
-                attempt = AttemptId(row["job_id"], row["number"])
                 losses.append((row["group_id"], Loss.taken_back(attempt, reason)))
         await self._give_up_by_group(losses)
 
@@ -322,10 +332,11 @@ async def _few_at_once(
     return await asyncio.gather(*(ask_in_turn(one) for one in ids))
 
 
-def _why_misplaced(row: Any, nodes: GroupNodes | None) -> str | None:
+def _why_misplaced(row: Any, choice: Choice | None) -> str | None:
     # While a node is kept, what was dispatched before may still go there: few, and they end.
-    if nodes is None or row["node_set"] not in (nodes.digest, nodes.digest_of_all):
+    if choice is None or not choice.may_wait(row["node_set"]):
         return "the nodes of the group changed"
-    if not one_fits(nodes.sizes, row["cores"], row["memory_mb"]):
+    sizes = choice.chosen.sizes if choice.is_probe else choice.usual.sizes
+    if not one_fits(sizes, row["cores"], row["memory_mb"]):
         return "no machine that is large enough is connected any more"
     return None

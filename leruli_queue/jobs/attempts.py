@@ -6,17 +6,34 @@ between the node agent and the service. docs/attempts.md has the whole protocol,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import structlog
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.errors import UserReportableError
-from leruli_queue.jobs.outcomes import Limits, Receipt, Verdict, judge
+from leruli_queue.jobs.outcomes import (
+    NOT_BEGUN,
+    OWN_ENDS,
+    PLATFORM_FAILURES,
+    Limits,
+    Receipt,
+    Verdict,
+    judge,
+)
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.jobs.states import FINAL, JobState
 from leruli_queue.nodes.pools import image_in_nomad
+from leruli_queue.nodes.quarantine import (
+    CONTRADICTED,
+    Quarantine,
+    note_doubt,
+    note_failure,
+    note_success,
+)
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
 
@@ -95,6 +112,8 @@ async def _why_no_start(connection: Connection | Pool, node: Node, attempt: Atte
         return "The group was given another Nomad cluster; this node has to join again."
     if row["is_drained"]:
         return "An admin of the group took this node out of service."
+    if row["is_held"] and row["started_at"] is None:
+        return "This node failed several jobs in a row; it gets one at a time, when it is probed."
     if row["has_left"]:
         return "This node has left; it has to join again."
     if row["attempt"] != attempt.number:
@@ -170,7 +189,14 @@ async def end_attempt(
             row["upload_at"] is None or verdict.state is JobState.RECEIVED
         ):
             return None
-        verdict = _bounded(verdict, row["lost_attempts"], retries.max_attempts)
+        if verdict.state is JobState.FAILED and receipt.outcome in NOT_BEGUN:
+            verdict = await _second_opinion(
+                connection, node, attempt, receipt, verdict, retries.quarantine
+            )
+        elif verdict.counts_as_lost:
+            verdict = await _lost(connection, node, attempt, receipt, verdict, row, retries)
+        elif receipt.outcome in OWN_ENDS:
+            await _node_works(connection, node, attempt, row, retries)
         await _apply(connection, attempt, verdict, receipt.exit_code, retries)
     log.info(
         "attempt ended",
@@ -182,13 +208,89 @@ async def end_attempt(
     return verdict
 
 
-def _bounded(verdict: Verdict, lost_attempts: int, max_attempts: int) -> Verdict:
-    if not verdict.counts_as_lost:
+async def _second_opinion(
+    connection: Connection,
+    node: Node,
+    attempt: AttemptId,
+    receipt: Receipt,
+    verdict: Verdict,
+    rule: Quarantine,
+) -> Verdict:
+    """Send a job that one node could not begin to another one, once; at once, and uncounted.
+
+    What a node says of an image or an input is final when a second node says the same, or two said
+    something alike, or there is nobody else to ask.
+    """
+    row = await queries.other_opinions(
+        connection,
+        job_id=attempt.job_id,
+        number=attempt.number,
+        node_id=node.id,
+        outcomes=[outcome.value for outcome in NOT_BEGUN],
+    )
+    same = [said for said in row["said"] if said.endswith(f" {receipt.outcome.value}")]
+    final = bool(same) or len(row["said"]) > 1 or not row["others"]
+    await queries.doubt_node(connection, job_id=attempt.job_id, node_id=None if final else node.id)
+    if final:
         return verdict
-    lost = lost_attempts + 1
-    if lost >= max_attempts:
+    await queries.mark_failed_attempt(connection, job_id=attempt.job_id, number=attempt.number)
+    await note_doubt(connection, node.id, attempt.job_id, attempt.number, str(verdict.reason), rule)
+    return Verdict(JobState.RECEIVED, f"{verdict.reason}; a second machine is asked")
+
+
+async def _lost(
+    connection: Connection,
+    node: Node,
+    attempt: AttemptId,
+    receipt: Receipt,
+    verdict: Verdict,
+    job: Mapping[str, Any],
+    retries: Retries,
+) -> Verdict:
+    """Count a failure of the platform: against the node where it is to blame, or for the job."""
+    held = False
+    if receipt.outcome in PLATFORM_FAILURES:
+        await queries.mark_failed_attempt(connection, job_id=attempt.job_id, number=attempt.number)
+    if receipt.blames_node:
+        held = await note_failure(
+            connection,
+            node.id,
+            attempt.job_id,
+            attempt.number,
+            str(verdict.reason),
+            retries.quarantine,
+        )
+    again = f"{verdict.reason}; it will run again"
+    if held:
+        # The node's failure, not the job's. It waits as after any other.
+        return Verdict(JobState.RECEIVED, again, delayed=True)
+    lost = job["lost_attempts"] + 1
+    if lost < retries.max_attempts:
+        return Verdict(JobState.RECEIVED, again, counts_as_lost=True)
+    if await queries.platform_works(connection, job_id=attempt.job_id):
         return Verdict(JobState.FAILED, f"{verdict.reason}; given up after {lost} attempts")
-    return Verdict(JobState.RECEIVED, f"{verdict.reason}; it will run again", counts_as_lost=True)
+    return Verdict(JobState.RECEIVED, again, delayed=True)
+
+
+async def _node_works(
+    connection: Connection,
+    node: Node,
+    attempt: AttemptId,
+    job: Mapping[str, Any],
+    retries: Retries,
+) -> None:
+    """Note that a job came to its own end on its node, whatever another node said of it before."""
+    if job["node_failed_before"]:
+        await note_success(connection, node.id, job["started_at"])
+    if job["doubted_node"] not in (None, node.id):
+        await note_failure(
+            connection,
+            job["doubted_node"],
+            attempt.job_id,
+            attempt.number,
+            CONTRADICTED,
+            retries.quarantine,
+        )
 
 
 async def _apply(
@@ -214,5 +316,6 @@ async def _apply(
             number=attempt.number,
             reason=verdict.reason,
             lost=int(verdict.counts_as_lost),
+            later=verdict.counts_as_lost or verdict.delayed,
             retry_delay_s=retries.delay_s,
         )

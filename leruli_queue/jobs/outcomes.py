@@ -30,7 +30,11 @@ class Outcome(StrEnum):
 PLATFORM_FAILURES = frozenset({Outcome.UPLOAD_FAILED, Outcome.NODE_TROUBLE})
 """Outcomes that count as a lost attempt; the job goes back to the queue."""
 
-_NOT_BEGUN = frozenset({Outcome.IMAGE_UNKNOWN, Outcome.IMAGE_BROKEN, Outcome.INPUT_BROKEN})
+NOT_BEGUN = frozenset({Outcome.IMAGE_UNKNOWN, Outcome.IMAGE_BROKEN, Outcome.INPUT_BROKEN})
+"""What one node says of image or input. A second node is asked before the job is failed for it."""
+
+OWN_ENDS = frozenset({Outcome.ENDED, Outcome.TIME_LIMIT, Outcome.OUT_OF_MEMORY})
+"""The command ran, and how it ended is the job's own: its node works."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,15 @@ class Receipt:
     peak_memory_mb: int | None = None
     uploaded_bytes: int | None = None
     uploaded_files: int | None = None
+
+    @property
+    def blames_node(self) -> bool:
+        """Whether it counts against the node.
+
+        Not after a command ran: which signals and exit codes a container ends with is the user's to
+        choose, and so is what makes an upload fail.
+        """
+        return self.outcome is Outcome.NODE_TROUBLE and self.exit_code is None
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,8 @@ class Verdict:
     state: JobState
     reason: str | None
     counts_as_lost: bool = False
+    # Not counted, but the job waits before it is tried again, as if it were.
+    delayed: bool = False
 
 
 def judge(
@@ -103,7 +118,7 @@ def _platform_failure(receipt: Receipt) -> str:
 
 def _cancellation(receipt: Receipt) -> str:
     """Return the sentence for a cancelled job: whether it ran, and whether there is output."""
-    if receipt.outcome in _NOT_BEGUN:
+    if receipt.outcome in NOT_BEGUN:
         return "cancelled before it ran"
     if receipt.uploaded_files is not None:
         return "cancelled while it ran; output up to then was uploaded"

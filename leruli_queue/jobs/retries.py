@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from leruli_queue.nodes.quarantine import Quarantine
 from leruli_queue.settings import Settings
 
 
@@ -11,14 +12,15 @@ from leruli_queue.settings import Settings
 class Retries:
     """The rule: so many failures of the platform, the wait doubled after each.
 
-    Without a wait, one broken node that fails every job within a second would use up all the
-    attempts of the whole backlog.
+    Without a wait, a trouble of some minutes that all nodes have would use up all the attempts of
+    the whole backlog. One node alone is held back: ``quarantine``.
     """
 
     max_attempts: int
     delay_s: float
+    quarantine: Quarantine = field(default_factory=Quarantine)
 
     @classmethod
     def of(cls, settings: Settings) -> Retries:
         """Return what the settings say."""
-        return cls(settings.max_attempts, settings.retry_delay_s)
+        return cls(settings.max_attempts, settings.retry_delay_s, Quarantine.of(settings))

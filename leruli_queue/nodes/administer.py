@@ -59,8 +59,9 @@ async def drain_node(connection: Connection, node: NamedNode) -> None:
 
 
 async def resume_node(connection: Connection, node: NamedNode) -> None:
-    """Let a drained node have jobs again; can be repeated."""
+    """Let a node have jobs again that was drained, or is held back; can be repeated."""
     await queries.resume_node(connection, node_id=node.id)
+    await queries.forgive_node(connection, node_id=node.id)
     log.info("node resumed", node=str(node.id))
 
 

@@ -34,6 +34,11 @@ class NodeOverview:
     nomad_version: str | None
     joined_at: datetime
     last_seen_at: datetime
+    # Since when it is held back for failures, and when it is probed next; None: it is not.
+    held_at: datetime | None
+    probe_at: datetime | None
+    # Limits of jobs that its Docker does not enforce; None: its agent does not tell.
+    unenforced: Sequence[str] | None
 
 
 async def list_nodes(connection: Connection | Pool, group_id: int) -> list[NodeOverview]:
@@ -59,5 +64,8 @@ def _overview(row: Any) -> NodeOverview:
         "nomad_version",
         "joined_at",
         "last_seen_at",
+        "held_at",
+        "probe_at",
+        "unenforced",
     )
     return NodeOverview(node=standing_of(row), **{name: row[name] for name in same})

@@ -22,6 +22,10 @@ class Report:
     disk_total_mb: int | None
     # The attempts that it has leave to start and has not ended: job id and number.
     holds: Sequence[tuple[UUID, int]]
+    # What is wrong with the node itself, in a sentence: it takes no jobs until that is over.
+    trouble: str | None = None
+    # Limits of jobs that its Docker does not enforce; None: the agent does not tell.
+    unenforced: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ async def take_report(connection: Connection | Pool, node_id: UUID, report: Repo
         disk_free_mb=report.disk_free_mb,
         disk_total_mb=report.disk_total_mb,
         holds=[f"{job_id}x{number}" for job_id, number in report.holds],
+        trouble=report.trouble,
+        unenforced=None if report.unenforced is None else list(report.unenforced),
     )
     to_end = await rows(
         queries.attempts_to_end(

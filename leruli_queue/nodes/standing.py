@@ -37,7 +37,8 @@ def standing_of(row: Mapping[str, Any]) -> NodeStanding:
     ----------
     row
         The columns ``left_at``, ``drained_at``, ``removed_at``, ``current_secret``,
-        ``current_cluster``, ``nomad_trouble`` and ``alive``.
+        ``current_cluster``, ``nomad_trouble``, ``alive``, ``agent_trouble``, ``held_at``,
+        ``held_failures`` and ``held_reason``.
     """
     outdated = not row["current_secret"]
     if row["removed_at"] is not None:
@@ -59,6 +60,17 @@ def standing_of(row: Mapping[str, Any]) -> NodeStanding:
         standing, reason = Standing.LEFT, "it was shut down"
     elif row["nomad_trouble"] is not None or not row["alive"]:
         standing, reason = Standing.TROUBLED, row["nomad_trouble"] or _JOINING
+    elif row["agent_trouble"] is not None:
+        standing, reason = Standing.TROUBLED, row["agent_trouble"]
+    elif row["held_at"] is not None:
+        standing, reason = Standing.TROUBLED, _held(row)
     else:
         return NodeStanding(Standing.USABLE, None, needs_new_secret=False)
     return NodeStanding(standing, reason, needs_new_secret=outdated)
+
+
+def _held(row: Mapping[str, Any]) -> str:
+    return (
+        f"it failed {row['held_failures']} jobs in a row, and is probed with one job at a time "
+        f"until one comes to its own end; the last failure: {row['held_reason']}"
+    )

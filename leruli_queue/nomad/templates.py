@@ -29,9 +29,17 @@ class ParentSpec:
     memory_mb: int
     # See `of`.
     part: int
+    # The digest of its nodes where they are some of the group's: then it is of these for good.
+    few_nodes: str | None = None
 
     @classmethod
-    def of(cls, group_key_id: str, hiding_key: bytes, row: Mapping[str, Any]) -> ParentSpec:
+    def of(
+        cls,
+        group_key_id: str,
+        hiding_key: bytes,
+        row: Mapping[str, Any],
+        few_nodes: str | None = None,
+    ) -> ParentSpec:
         """Return the parent of a job, whose row has job_id, code, version, cores and memory_mb.
 
         What asks for the same is spread over a few parents, always the same one for a job: for each
@@ -45,7 +53,8 @@ class ParentSpec:
             row["version"],
             row["cores"],
             row["memory_mb"],
-            row["job_id"].int % _PARTS,
+            0 if few_nodes else row["job_id"].int % _PARTS,
+            few_nodes,
         )
 
     @property
@@ -59,6 +68,7 @@ class ParentSpec:
             self.memory_mb,
             self.part,
             template(),
+            *([self.few_nodes] if self.few_nodes else []),
         )
         return f"{PARENT_PREFIX}{self.group_key_id}-{digest}"
 

@@ -72,7 +72,7 @@ async def group_node_drain(body: DrainNode, context: ContextDep) -> ChangedNode:
 
 @router.post(f"/{Call.GROUP_NODE_RESUME}", responses=_ONE_NODE)
 async def group_node_resume(body: OneNode, context: ContextDep) -> ChangedNode:
-    """Let a drained node have jobs again."""
+    """Let a node have jobs again that was drained, or is held back for its failures."""
     async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_NODE_RESUME, body.adminsecret)
         node = await find_node(connection, admin.group_id, body.node)
@@ -126,4 +126,7 @@ def _shown(node: NodeOverview) -> ShownNode:
         nomadversion=node.nomad_version,
         joinedat=node.joined_at,
         lastseenat=node.last_seen_at,
+        heldsince=node.held_at,
+        nextprobeat=node.probe_at if node.held_at else None,
+        unenforced=None if node.unenforced is None else list(node.unenforced),
     )

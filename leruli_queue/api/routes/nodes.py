@@ -113,6 +113,8 @@ async def node_report(body: NodeReport, context: ContextDep) -> NodeReportAnswer
         disk_free_mb=body.diskfreemb,
         disk_total_mb=body.disktotalmb,
         holds=[(held.jobid, held.attempt) for held in body.attempts],
+        trouble=body.trouble or None,
+        unenforced=body.unenforced,
     )
     async with context.reading() as connection:
         node = await authorise_node(connection, Call.NODE_REPORT, body.nodetoken)

@@ -1,5 +1,6 @@
 -- name: start_attempt^
--- Leave to start, once: the current attempt, by a current node of the job's group. The row lock
+-- Leave to start, once: the current attempt, by a current node of the job's group; by one that is held
+-- back, the attempt that probes it alone. The row lock
 -- on the job is what cancel_jobs and a second start meet. The same start key asks again after a
 -- lost answer, and is answered the same even if the job is being cancelled by now: its receipt is
 -- what makes it cancelled.
@@ -10,6 +11,9 @@ WITH leave AS (
     FROM usable_nodes n
     WHERE n.id = :node_id AND n.group_id = j.group_id
       AND j.id = :job_id AND j.attempt = :number AND j.state = 'submitted'
+      AND NOT EXISTS (SELECT 1 FROM nodes h WHERE h.id = n.id AND h.held_at IS NOT NULL
+                      AND (h.probe_job, h.probe_attempt) IS DISTINCT FROM (j.id, j.attempt)
+                      AND j.started_at IS NULL)
       AND (j.started_at IS NULL OR (j.start_key = :start_key AND j.node_id = :node_id))
     RETURNING j.id, j.attempt, j.bucket, j.code, j.version, j.cores, j.memory_mb, j.time_limit_s,
               n.token_key_id, n.token_hash
@@ -26,6 +30,8 @@ SELECT bucket, code, version, cores, memory_mb, time_limit_s, token_key_id, toke
 SELECT j.group_id = n.group_id AS same_group, n.epoch = g.compute_epoch AS current_secret,
        n.left_at IS NOT NULL AS has_left, n.drained_at IS NOT NULL AS is_drained,
        n.cluster = g.cluster AS current_cluster, g.disabled_at IS NOT NULL AS group_is_disabled,
+       n.held_at IS NOT NULL
+         AND (n.probe_job, n.probe_attempt) IS DISTINCT FROM (j.id, j.attempt) AS is_held,
        j.attempt, j.state, j.started_at, j.cancel_requested_at
 FROM nodes n
 JOIN groups g ON g.id = n.group_id
@@ -51,7 +57,8 @@ RETURNING a.number;
 -- Locks the job until its end is written. A job that is received again still takes the receipt of
 -- its last attempt where that attempt had leave to upload.
 SELECT j.state, j.attempt, j.code, j.version, j.memory_mb, j.time_limit_s, j.lost_attempts,
-       j.cancel_requested_at, a.node_id, a.upload_at,
+       j.cancel_requested_at, j.doubted_node, a.node_id, a.upload_at, a.started_at,
+       EXISTS (SELECT 1 FROM node_failures f WHERE f.node_id = a.node_id) AS node_failed_before,
        a.stop_requested_at IS NOT NULL
          OR EXISTS (SELECT 1 FROM nodes n WHERE n.id = a.node_id
                     AND (n.left_at IS NOT NULL OR n.drained_at IS NOT NULL))
@@ -80,7 +87,7 @@ WHERE id = :job_id AND attempt = :number AND state IN ('received', 'submitted', 
 -- Back to the backlog, with its place by age; the attempt's leave to start ends.
 UPDATE jobs
 SET state = 'received', reason = :reason, lost_attempts = lost_attempts + :lost::int,
-    not_before = CASE WHEN :lost::int > 0
+    not_before = CASE WHEN :later::bool
                       THEN now() + retry_delay(lost_attempts, :retry_delay_s) END,
     started_at = NULL, start_key = NULL, submitted_at = NULL, running_at = NULL
 WHERE id = :job_id AND attempt = :number AND state IN ('submitted', 'running');
@@ -114,10 +121,11 @@ WITH given AS (
     WHERE j.id = t.job_id AND j.attempt = t.number AND j.state IN ('submitted', 'running')
       AND (NOT t.unstarted OR j.started_at IS NULL)
     -- With the reason: to look it up in "given" again would read all of that for each.
-    RETURNING j.id, j.attempt, j.state, t.reason AS why
+    RETURNING j.id, j.attempt, j.state, t.reason AS why, t.lost
 ), stopping AS (
     UPDATE attempts a
-    SET stop_requested_at = coalesce(a.stop_requested_at, now()), message = c.why
+    SET stop_requested_at = coalesce(a.stop_requested_at, now()), message = c.why,
+        failed_on_node = a.failed_on_node OR (c.lost AND a.node_id IS NOT NULL)
     FROM changed c
     WHERE a.job_id = c.id AND a.number = c.attempt
 )

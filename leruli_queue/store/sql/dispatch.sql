@@ -14,23 +14,27 @@ ORDER BY g.id;
 -- jobs_in_flight is on both: one alone would not use it. The attempts of jobs in flight are looked up
 -- one by one, here and below, which LIMIT 1 is for: of a plain join PostgreSQL reads all attempts
 -- there ever were as soon as it expects some thousands in flight.) Without what runs on nodes that are
--- kept for a job, and without that job: they take no room from the others.
+-- kept for a job or held back, and without that job or the probe: they take no room from the others.
 WITH kept AS MATERIALIZED (
-    SELECT coalesce(array_agg(id), '{}') AS nodes, coalesce(array_agg(reserved_for), '{}') AS jobs
-    FROM nodes WHERE cluster = :cluster AND reserved_for IS NOT NULL
+    SELECT coalesce(array_agg(id), '{}') AS nodes,
+           array_remove(array_agg(reserved_for) || array_agg(CASE WHEN held_at IS NOT NULL
+                                                             THEN probe_job END), NULL) AS jobs
+    FROM nodes
+    WHERE cluster = :cluster
+      AND (reserved_for IS NOT NULL OR held_at IS NOT NULL OR agent_trouble IS NOT NULL)
 ), unplaced AS (
     SELECT j.group_id, j.cores, j.memory_mb, count(*) AS waiting, count(a.waiting_reason) AS refused
     FROM jobs j CROSS JOIN LATERAL (
         SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
     ) AS a
     WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
-      AND a.allocation_id IS NULL AND j.id <> ALL((SELECT jobs FROM kept)::uuid[])
+      AND a.allocation_id IS NULL AND j.id <> ALL(coalesce((SELECT jobs FROM kept), '{}')::uuid[])
     GROUP BY j.group_id, j.cores, j.memory_mb
 ), in_flight AS (
     SELECT j.group_id, j.cores, j.memory_mb, count(*) AS in_flight
     FROM jobs j JOIN groups g ON g.id = j.group_id
     WHERE g.cluster = :cluster AND j.state IN ('submitted', 'running')
-      AND j.id <> ALL((SELECT jobs FROM kept)::uuid[])
+      AND j.id <> ALL(coalesce((SELECT jobs FROM kept), '{}')::uuid[])
       AND (j.node_id IS NULL OR j.node_id <> ALL((SELECT nodes FROM kept)::uuid[]))
     GROUP BY j.group_id, j.cores, j.memory_mb
 )
@@ -55,9 +59,10 @@ WITH member AS MATERIALIZED (
     WHERE u.group_id = :group_id
 ), room AS MATERIALIZED (
     -- For each number of cores, the most memory.
-    SELECT cores, max(memory_mb) AS memory_mb FROM usable_nodes
-    WHERE group_id = :group_id AND cluster = :cluster AND alive AND reserved_for IS NULL
-    GROUP BY cores
+    SELECT u.cores, max(u.memory_mb) AS memory_mb FROM usable_nodes u JOIN nodes n ON n.id = u.id
+    WHERE u.group_id = :group_id AND u.cluster = :cluster AND u.alive AND u.reserved_for IS NULL
+      AND n.held_at IS NULL AND n.agent_trouble IS NULL
+    GROUP BY u.cores
 ), full_size AS MATERIALIZED (
     SELECT * FROM unnest(:full_cores::int[], :full_memories::int[]) AS f (cores, memory_mb)
 ), seen AS MATERIALIZED (
@@ -186,12 +191,15 @@ FROM unnest(:job_ids::uuid[], :numbers::int[], :nomad_job_ids::text[])
 WHERE a.job_id = s.job_id AND a.number = s.number AND a.nomad_job_id IS NULL;
 
 -- name: use_parent!
-INSERT INTO nomad_parents (id, cluster, group_id) VALUES (:id, :cluster, :group_id)
+INSERT INTO nomad_parents (id, cluster, group_id, few_nodes)
+VALUES (:id, :cluster, :group_id, :few_nodes)
 ON CONFLICT (id, cluster) DO UPDATE SET last_used_at = now();
 
 -- name: idle_parents
 SELECT id FROM nomad_parents
-WHERE cluster = :cluster AND last_used_at < now() - make_interval(secs => :idle_s);
+WHERE cluster = :cluster
+  AND last_used_at < now() - make_interval(
+          secs => CASE WHEN few_nodes THEN :few_idle_s::float8 ELSE :idle_s::float8 END);
 
 -- name: forget_parent!
 DELETE FROM nomad_parents WHERE id = :id AND cluster = :cluster;
@@ -209,8 +217,17 @@ WITH seen AS (
     SET running_at = coalesce(a.running_at, least(greatest(s.at, a.started_at), now()))
     FROM seen s
     WHERE a.job_id = s.job_id AND a.number = s.number AND a.node_id = s.node_id
+), contradicted AS (
+    -- Another node could not use its image or input: what begins here shows that it is that node.
+    INSERT INTO node_failures (node_id, job_id, reason, counts)
+    SELECT n.id, j.id, 'it could not use an image or an input that another node could use', true
+    FROM seen s JOIN jobs j ON j.id = s.job_id JOIN nodes n ON n.id = j.doubted_node
+    WHERE j.attempt = s.number AND j.state = 'submitted' AND j.started_at IS NOT NULL
+      AND j.node_id = s.node_id AND n.id <> s.node_id
+    ON CONFLICT (node_id, job_id) DO NOTHING
 )
-UPDATE jobs j SET state = 'running', running_at = least(greatest(s.at, j.started_at), now())
+UPDATE jobs j
+SET state = 'running', running_at = least(greatest(s.at, j.started_at), now()), doubted_node = NULL
 FROM seen s
 WHERE j.id = s.job_id AND j.attempt = s.number AND j.state = 'submitted'
   AND j.started_at IS NOT NULL AND j.node_id = s.node_id;
@@ -288,8 +305,9 @@ WHERE a.job_id = s.job_id AND a.number = s.number;
 -- the jobs' ids, from one on; put in order when they are found, for by the index of ids PostgreSQL would go
 -- through all jobs there are.
 WITH heard AS MATERIALIZED (
-    SELECT DISTINCT group_id, cores, memory_mb FROM usable_nodes
-    WHERE alive AND alive_since <= now() - make_interval(secs => :node_silence_s)
+    SELECT DISTINCT u.group_id, u.cores, u.memory_mb FROM usable_nodes u JOIN nodes n ON n.id = u.id
+    WHERE u.alive AND u.alive_since <= now() - make_interval(secs => :node_silence_s)
+      AND n.held_at IS NULL AND n.agent_trouble IS NULL
 ), overdue AS MATERIALIZED (
     SELECT a.job_id, a.number, a.allocation_id, j.group_id, a.silent_since IS NOT NULL AS silent,
            j.started_at IS NOT NULL AS started

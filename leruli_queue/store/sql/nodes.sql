@@ -12,7 +12,9 @@ SET cluster = excluded.cluster, name = excluded.name, key_id = excluded.key_id, 
     agent_version = excluded.agent_version, joined_at = now(), last_seen_at = now(), left_at = NULL,
     alive = nodes.alive AND (nodes.cluster, nodes.cores, nodes.memory_mb)
                           = (excluded.cluster, excluded.cores, excluded.memory_mb),
-    alive_since = NULL, nomad_trouble = NULL
+    alive_since = NULL, nomad_trouble = NULL, agent_trouble = NULL,
+    -- Somebody may have put it right: it is probed at once.
+    failed_probes = 0, probe_at = CASE WHEN nodes.held_at IS NOT NULL THEN now() END
 WHERE nodes.group_id = excluded.group_id AND nodes.removed_at IS NULL
 RETURNING id;
 
@@ -45,11 +47,12 @@ FROM jobs j JOIN leaving l ON l.group_id = j.group_id AND l.id = j.node_id
 WHERE j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL;
 
 -- name: usable_nodes
--- The nodes of a cluster that may start jobs, by group.
-SELECT group_id, token_key_id, token_hash, id, cores, memory_mb, alive, reserved_for
-FROM usable_nodes
-WHERE cluster = :cluster
-ORDER BY group_id, id;
+-- The nodes of a cluster that may start jobs, by group; and which of them are held back.
+SELECT u.group_id, u.token_key_id, u.token_hash, u.id, u.cores, u.memory_mb, u.alive, u.reserved_for,
+       n.held_at IS NOT NULL OR n.agent_trouble IS NOT NULL AS held
+FROM usable_nodes u JOIN nodes n ON n.id = u.id
+WHERE u.cluster = :cluster
+ORDER BY u.group_id, u.id;
 
 -- name: nodes_of_cluster
 -- Who may be a node of which pool, for the comparison with what Nomad has.
@@ -79,7 +82,8 @@ UPDATE nodes SET last_seen_at = now() WHERE id = :node_id;
 UPDATE nodes
 SET last_seen_at = now(), reported_at = now(), agent_version = :agent_version,
     nomad_version = :nomad_version, images = :images, disk_free_mb = :disk_free_mb,
-    disk_total_mb = :disk_total_mb, holds = :holds
+    disk_total_mb = :disk_total_mb, holds = :holds, agent_trouble = :trouble,
+    unenforced = :unenforced
 WHERE id = :node_id;
 
 -- name: attempts_to_end
@@ -100,7 +104,8 @@ WHERE cancelled IS DISTINCT FROM false;
 
 -- name: standing_of_node^
 -- What decides whether a node may start jobs.
-SELECT n.id, n.left_at, n.drained_at, n.removed_at, n.nomad_trouble, n.alive,
+SELECT n.id, n.left_at, n.drained_at, n.removed_at, n.nomad_trouble, n.alive, n.agent_trouble,
+       n.held_at, n.held_failures, n.held_reason,
        n.epoch = g.compute_epoch AS current_secret, n.cluster = g.cluster AS current_cluster
 FROM nodes n JOIN groups g ON g.id = n.group_id
 WHERE n.id = :node_id;
@@ -109,7 +114,8 @@ WHERE n.id = :node_id;
 -- Everything that group-nodes shows; removed ones are history.
 SELECT n.id, n.name, n.cores, n.memory_mb, n.images, n.disk_free_mb, n.disk_total_mb,
        n.agent_version, n.nomad_version, n.joined_at, n.last_seen_at, n.left_at, n.drained_at,
-       n.removed_at, n.nomad_trouble, n.alive,
+       n.removed_at, n.nomad_trouble, n.alive, n.agent_trouble,
+       n.held_at, n.held_failures, n.held_reason, n.failed_probes, n.probe_at, n.unenforced,
        n.epoch = g.compute_epoch AS current_secret, n.cluster = g.cluster AS current_cluster,
        -- NULL: it has not joined since tokens can be rotated, and has the first.
        coalesce(n.images_key_id, g.token_key_id) = t.key_id AS current_images,

@@ -1,10 +1,11 @@
 -- name: release_nodes
 -- Nodes that are kept for no job any more: it has its place, is over or was taken back; the node is
 -- not the group's now, or does not live; or it has been empty since, and kept for as long as patience
--- lasts: then room is not what the job lacks.
+-- lasts: then room is not what the job lacks. Nor is one that is held back kept for any.
 UPDATE nodes n SET reserved_for = NULL, reserved_at = NULL
 WHERE n.cluster = :cluster AND n.reserved_for IS NOT NULL
-  AND (NOT EXISTS (SELECT 1 FROM usable_nodes u WHERE u.id = n.id AND u.alive)
+  AND (n.held_at IS NOT NULL OR n.agent_trouble IS NOT NULL
+       OR NOT EXISTS (SELECT 1 FROM usable_nodes u WHERE u.id = n.id AND u.alive)
        OR NOT EXISTS (
            SELECT 1 FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt
            WHERE j.id = n.reserved_for AND j.state = 'submitted' AND j.started_at IS NULL
@@ -46,6 +47,7 @@ WITH starving AS (
     FROM starving s
     JOIN usable_nodes n ON n.group_id = s.group_id AND n.alive
                        AND n.cores >= s.cores AND n.memory_mb >= s.memory_mb
+    JOIN nodes m ON m.id = n.id AND m.held_at IS NULL AND m.agent_trouble IS NULL
     JOIN in_use u ON u.node_id = n.id
     ORDER BY s.group_id, s.waiting_since, s.id,
              greatest((u.cores + s.cores - n.cores)::float8 / s.cores,

@@ -22,6 +22,8 @@ _COLUMNS = (
     Column("Nomad", "nomadversion"),
     Column("last seen", "lastseenat", is_time=True),
     Column("why no jobs", "reason"),
+    Column("tried again", "nextprobeat", is_time=True),
+    Column("does not enforce", "unenforced"),
     Column("node", "nodeid"),
 )
 
@@ -30,6 +32,10 @@ _COLUMNS = (
 @verb(interrupted="Nothing was changed.")
 def command(out: Output) -> None:
     """List the machines of your group: how large, how busy, and why one gets no jobs.
+
+    A machine that failed several jobs in a row gets one job at a time until one succeeds there, or
+    until `leruli group resume-node`. Of limits that a machine does not enforce (memory, CPU,
+    processes) a job can take more than it asked for.
 
     With --json also the images on each and whether it needs the new compute secret.
     """

@@ -13,7 +13,10 @@ from leruli.output import Output
 @click.argument("node")
 @verb(interrupted="Look with `leruli group nodes` whether the node is in service again.")
 def command(out: Output, node: str) -> None:
-    """Give a drained NODE (a name or an id) jobs again. Needs the secret of an admin."""
+    """Give NODE (a name or an id) jobs again: it was drained, or it failed several in a row.
+
+    Needs the secret of an admin.
+    """
     settings = admin_settings()
 
     from leruli.group import GroupAdmin
