@@ -106,7 +106,6 @@ def client_config(
                 DRIVER: {
                     "config": {
                         "socket": str(folders.socket),
-                        "jobs": str(folders.jobs),
                         # The rest is for the docker driver in it.
                         "endpoint": f"unix://{settings.docker_socket}",
                         "disable_log_collection": True,

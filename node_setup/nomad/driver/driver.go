@@ -30,7 +30,6 @@ type driver struct {
 
 	mutex  sync.Mutex
 	socket string
-	jobs   string
 	tasks  map[string]*task
 }
 
@@ -51,8 +50,8 @@ func (d *driver) PluginInfo() (*base.PluginInfoResponse, error) {
 	}, nil
 }
 
-// ConfigSchema has the agent's socket and its folder of jobs beside what Docker's driver can be told. The
-// agent writes them into the client's configuration.
+// ConfigSchema has the agent's socket beside what Docker's driver can be told. The agent writes it into
+// the client's configuration.
 func (d *driver) ConfigSchema() (*hclspec.Spec, error) {
 	dockers, err := d.DriverPlugin.ConfigSchema()
 	if err != nil {
@@ -60,7 +59,6 @@ func (d *driver) ConfigSchema() (*hclspec.Spec, error) {
 	}
 	attributes := maps.Clone(dockers.GetObject().GetAttributes())
 	attributes["socket"] = hclspec.NewAttr("socket", "string", true)
-	attributes["jobs"] = hclspec.NewAttr("jobs", "string", true)
 	return hclspec.NewObject(attributes), nil
 }
 
@@ -68,7 +66,6 @@ func (d *driver) ConfigSchema() (*hclspec.Spec, error) {
 func (d *driver) SetConfig(given *base.Config) error {
 	var config struct {
 		Socket string `codec:"socket"`
-		Jobs   string `codec:"jobs"`
 	}
 	if len(given.PluginConfig) > 0 {
 		if err := base.MsgPackDecode(given.PluginConfig, &config); err != nil {
@@ -77,7 +74,6 @@ func (d *driver) SetConfig(given *base.Config) error {
 	}
 	d.mutex.Lock()
 	d.socket = config.Socket
-	d.jobs = config.Jobs
 	d.mutex.Unlock()
 	return d.DriverPlugin.SetConfig(given)
 }
@@ -109,10 +105,7 @@ func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *dr
 func (d *driver) startContainer(
 	config *drivers.TaskConfig,
 ) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
-	d.mutex.Lock()
-	jobs := d.jobs
-	d.mutex.Unlock()
-	own, err := withOwnFolders(config, jobs)
+	own, err := withOwnFolders(config)
 	if err != nil {
 		return nil, nil, err
 	}
