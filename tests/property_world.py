@@ -99,13 +99,18 @@ def _rounds(name: str, run: Callable[[int, int], int], examples: int) -> None:
     print(f"{name}: {tried} examples in {time.monotonic() - begun:.0f} s, no failure", flush=True)
 
 
-def _settings(count: int, steps: int = 50) -> hypothesis.settings:
+def _settings(count: int, steps: int | None = None) -> hypothesis.settings:
     return hypothesis.settings(
         max_examples=count,
-        stateful_step_count=steps,
+        stateful_step_count=steps or 1,
         database=None,
         deadline=None,
         print_blob=True,
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        # Sequences of calls take too long to be made small in `make test`.
+        phases=(
+            Phase.explicit,
+            Phase.generate,
+            *(() if steps and SECONDS is None else (Phase.shrink,)),
+        ),
         suppress_health_check=list(HealthCheck),
     )
