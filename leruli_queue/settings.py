@@ -248,6 +248,14 @@ class Settings(BaseSettings):
         7 * 86400.0, gt=0, description="Seconds after which an unused parent job leaves Nomad."
     )
 
+    group_parents: int = Field(
+        2000,
+        ge=100,
+        description="Parent jobs that one group may have in Nomad, a few for each image, cores and "
+        "memory. For a new one those that were used longest ago leave; what was dispatched from "
+        "them goes on.",
+    )
+
     # Logs
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="`json` for machines, `text` for people; `auto`: text on a terminal."

@@ -48,7 +48,7 @@ async def dispatching(
         yield Dispatching(
             Feeder(settings, pool, leadership, gateway, parents),
             Stopper(pool, gateway),
-            Reconciler(settings, pool, gateway, parents, fence),
+            Reconciler(settings, pool, gateway, fence),
             fence,
             parents,
             gateway,

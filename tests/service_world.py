@@ -194,6 +194,7 @@ async def claim_jobs(
     full_cores: Sequence[int] = (),
     full_memories: Sequence[int] = (),
     most_sizes: int = 100,
+    memory_steps: Sequence[int] = (),
 ) -> list[Any]:
     """Claim as the feeder does, unless asked otherwise as when nothing waits or is free."""
     return await rows(
@@ -209,6 +210,7 @@ async def claim_jobs(
             free_cores=free[0],
             free_memory_mb=free[1],
             most_sizes=most_sizes,
+            memory_steps=list(memory_steps),
         )
     )
 

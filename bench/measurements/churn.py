@@ -165,6 +165,7 @@ async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUI
             free_cores=_ROUND,
             free_memory_mb=4000 * _ROUND,
             most_sizes=MOST_SIZES,
+            memory_steps=[],
         )
     )
     job_ids = [row["job_id"] for row in claimed]

@@ -96,6 +96,7 @@ async def _claim(pool: Pool, nodes: GroupNodes, count: int) -> list[Any]:
             free_cores=nodes.cores,
             free_memory_mb=nodes.memory_mb,
             most_sizes=MOST_SIZES,
+            memory_steps=list(nodes.memory_steps),
         )
     )
     if len(claimed) != count:

@@ -50,7 +50,7 @@ async def choose_nodes(
     attempts: Iterable[Mapping[str, Any]],
     nodes: Mapping[int, GroupNodes],
 ) -> dict[AttemptId, Choice]:
-    """Choose for attempts: rows with job_id, number, group_id, cores and memory_mb.
+    """Choose for attempts: rows with job_id, number, group_id, cores and nomad_memory_mb.
 
     Those of groups without nodes are left out.
     """
@@ -85,7 +85,7 @@ async def choose_nodes(
             choices[attempt] = Choice(probed, usual, is_probe=True)
         elif row["nodes"]:
             job = of_attempt[attempt]
-            others = usual.without(set(row["nodes"]), job["cores"], job["memory_mb"])
+            others = usual.without(set(row["nodes"]), job["cores"], job["nomad_memory_mb"])
             choices[attempt] = Choice(others, usual)
     return choices
 

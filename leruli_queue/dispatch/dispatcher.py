@@ -97,10 +97,10 @@ def _duties(
     settings: Settings, pool: Pool, leadership: Leadership, gateway: NomadGateway
 ) -> list[Callable[[], Awaitable[None]]]:
     parents = Parents(pool, gateway, settings)
-    reconciler = Reconciler(settings, pool, gateway, parents, Fence(settings, pool, gateway))
+    reconciler = Reconciler(settings, pool, gateway, Fence(settings, pool, gateway))
     feeder = Feeder(settings, pool, leadership, gateway, parents)
     tracker = Tracker(pool, gateway.cluster, reconciler)
-    return [feeder.run, tracker.run, reconciler.run, Stopper(pool, gateway).run]
+    return [feeder.run, tracker.run, reconciler.run, Stopper(pool, gateway).run, parents.run]
 
 
 async def _keep_on(duty: Callable[[], Awaitable[None]], cluster: str) -> None:

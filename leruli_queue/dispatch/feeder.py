@@ -289,6 +289,7 @@ class Feeder:
                     at_most=at_most,
                     free_cores=free_cores,
                     free_memory_mb=free_memory_mb,
+                    memory_steps=list(nodes.memory_steps),
                     most_sizes=MOST_SIZES,
                 )
             )

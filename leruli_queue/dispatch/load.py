@@ -25,9 +25,9 @@ class Load:
     def add(self, row: Any) -> None:
         """Add what asks for the same."""
         if row["waiting"]:
-            self.shapes[row["cores"], row["memory_mb"]] = row["waiting"]
+            self.shapes[row["cores"], row["nomad_memory_mb"]] = row["waiting"]
         self.cores += row["in_flight"] * row["cores"]
-        self.memory_mb += row["in_flight"] * row["memory_mb"]
+        self.memory_mb += row["in_flight"] * row["nomad_memory_mb"]
         self.refused += row["refused"]
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from leruli_queue.nodes.sizes import Size, one_fits
+from leruli_queue.nodes.sizes import Size, memory_steps, one_fits
 from leruli_queue.nomad.templates import template
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
@@ -59,6 +59,14 @@ class GroupNodes:
 
     def _of(self, nodes: Sequence[UsableNode]) -> GroupNodes:
         return _group_nodes(self.group_id, self.group_key_id, self.hiding_key, nodes)
+
+    @property
+    def memory_steps(self) -> tuple[int, ...]:
+        """The amounts of memory that Nomad is asked for, as :func:`memory_steps` has them."""
+        # With those that are held back, which a job may be sent to as a probe.
+        return memory_steps(
+            frozenset((node.cores, node.memory_mb) for node in self.nodes if node.alive)
+        )
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
-"""Parent jobs: registered when needed, again when the group's nodes change, gone when idle."""
+"""Parent jobs: registered when needed, again when the group's nodes change, gone when idle.
+
+A group has a bounded number of them, whatever its jobs ask for. Nomad needs a parent only to
+dispatch: one that leaves takes nothing with it, and is registered again when it is needed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -22,6 +26,12 @@ log = structlog.get_logger(__name__)
 _NOTE_USE_EVERY_S = 600.0
 # Of parents of chosen nodes (leruli_queue.dispatch.choosing), which are of use for one trouble.
 _FEW_IDLE_S = 3600.0
+# Of a group that has as many as it may have, so many leave at once: a hundredth.
+_SHARE_THAT_LEAVES = 100
+_LOOK_FOR_IDLE_EVERY_S = 60.0
+# Between two that leave for idleness: Nomad has other work.
+_PAUSE_S = 0.1
+_IDLE_AT_ONCE = 500
 
 
 class Parents:
@@ -33,26 +43,23 @@ class Parents:
         self._cluster = gateway.cluster.name
         self._settings = settings
         self._registered: dict[str, str] = {}  # parent id -> digest of its node set
-        self._noted: dict[str, float] = {}  # parent id -> when its use was written down
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # When each was used, and when that was written down: by the clock of this process.
+        self._used: dict[str, float] = {}
+        self._noted: dict[str, float] = {}
+        # A lock lives as long as somebody holds it or waits for it: of parents, and of groups.
+        self._locks: WeakValueDictionary[str | int, asyncio.Lock] = WeakValueDictionary()
+
+    async def run(self) -> None:
+        """Let idle parents leave, for ever, and few in a second."""
+        while True:
+            await self.drop_idle()
+            await asyncio.sleep(_LOOK_FOR_IDLE_EVERY_S)
 
     async def ensure(self, spec: ParentSpec, nodes: GroupNodes) -> str:
         """Make sure that the parent is registered for these nodes and return its id."""
         parent_id = spec.id
-        async with self._locks[parent_id]:
-            if (
-                time.monotonic() - self._noted.get(parent_id, -_NOTE_USE_EVERY_S)
-                >= _NOTE_USE_EVERY_S
-            ):
-                # Before it is registered: a parent that nobody notes would never be deregistered.
-                await queries.use_parent(
-                    self._pool,
-                    id=parent_id,
-                    cluster=self._cluster,
-                    group_id=nodes.group_id,
-                    few_nodes=nodes.few,
-                )
-                self._noted[parent_id] = time.monotonic()
+        async with self._lock(parent_id):
+            await self._note_use(parent_id, nodes)
             if self._registered.get(parent_id) != nodes.digest:
                 await self._gateway.ensure_pool(pool_name(spec.group_key_id))
                 job = await render_parent(self._gateway, spec, nodes.node_ids)
@@ -67,19 +74,76 @@ class Parents:
 
     async def drop_idle(self) -> None:
         """Deregister the parents that no job has used for long."""
-        idle = await rows(
+        while idle := await rows(
             queries.idle_parents(
                 self._pool,
                 cluster=self._cluster,
                 idle_s=self._settings.parent_idle_s,
                 few_idle_s=min(_FEW_IDLE_S, self._settings.parent_idle_s),
+                limit=_IDLE_AT_ONCE,
+            )
+        ):
+            for row in idle:
+                await self._drop(row["id"])
+                log.info("idle parent deregistered", parent=row["id"])
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _note_use(self, parent_id: str, nodes: GroupNodes) -> None:
+        """Write the use down, before a registration: a parent that nobody notes would never go."""
+        now = time.monotonic()
+        if now - self._noted.get(parent_id, -_NOTE_USE_EVERY_S) < _NOTE_USE_EVERY_S:
+            self._used[parent_id] = now
+            return
+        use = {
+            "id": parent_id,
+            "cluster": self._cluster,
+            "group_id": nodes.group_id,
+            "few_nodes": nodes.few,
+            "most": self._settings.group_parents,
+        }
+        if not await queries.use_parent(self._pool, **use):
+            # One by one: each sees what the one before has made room for.
+            async with self._lock(nodes.group_id):
+                while not await queries.use_parent(self._pool, **use):
+                    await self._make_room(nodes.group_id)
+        self._used[parent_id] = self._noted[parent_id] = now
+
+    async def _make_room(self, group_id: int) -> None:
+        """Let those of a group leave that were used longest ago."""
+        now = time.monotonic()
+        used_since = {
+            parent_id: used
+            for parent_id, used in self._used.items()
+            if used > self._noted[parent_id]
+        }
+        await queries.note_parent_uses(
+            self._pool,
+            cluster=self._cluster,
+            ids=list(used_since),
+            agos_s=[now - used for used in used_since.values()],
+        )
+        self._noted |= used_since
+        leave = max(1, self._settings.group_parents // _SHARE_THAT_LEAVES)
+        oldest = await rows(
+            queries.oldest_parents(
+                self._pool,
+                cluster=self._cluster,
+                group_id=group_id,
+                limit=leave + self._settings.dispatch_concurrency + 1,
             )
         )
-        for row in idle:
-            parent_id = row["id"]
-            async with self._locks[parent_id]:
-                await self._gateway.stop_job(parent_id)
-                await queries.forget_parent(self._pool, id=parent_id, cluster=self._cluster)
-                self.forget(parent_id)
-                self._noted.pop(parent_id, None)
-            log.info("idle parent deregistered", parent=parent_id)
+        # Whoever holds one may wait for the group's lock, which is held here.
+        free = [row["id"] for row in oldest if not self._lock(row["id"]).locked()]
+        for parent_id in free[:leave]:
+            await self._drop(parent_id)
+        log.info("parents used longest ago left for new ones", group=group_id, parents=leave)
+
+    async def _drop(self, parent_id: str) -> None:
+        async with self._lock(parent_id):
+            await self._gateway.purge_parent(parent_id)
+            await queries.forget_parent(self._pool, id=parent_id, cluster=self._cluster)
+            for known in (self._registered, self._used, self._noted):
+                known.pop(parent_id, None)
+
+    def _lock(self, of: str | int) -> asyncio.Lock:
+        return self._locks.setdefault(of, asyncio.Lock())

@@ -45,7 +45,6 @@ from leruli_queue.dispatch.fence import Fence
 from leruli_queue.dispatch.nodes import usable_nodes
 from leruli_queue.dispatch.notes import note_observations
 from leruli_queue.dispatch.observations import observe
-from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.reservations import Reservations
 from leruli_queue.dispatch.setbacks import Setbacks
 from leruli_queue.jobs.attempts import AttemptId
@@ -80,14 +79,12 @@ class Reconciler:
         settings: Settings,
         pool: Pool,
         gateway: NomadGateway,
-        parents: Parents,
         fence: Fence,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._gateway = gateway
         self._cluster = gateway.cluster.name
-        self._parents = parents
         self._fence = fence
         self.reservations = Reservations(settings, pool, self._cluster)
         self._quarantine = Quarantine.of(settings)
@@ -337,6 +334,6 @@ def _why_misplaced(row: Any, choice: Choice | None) -> str | None:
     if choice is None or not choice.may_wait(row["node_set"]):
         return "the nodes of the group changed"
     sizes = choice.chosen.sizes if choice.is_probe else choice.usual.sizes
-    if not one_fits(sizes, row["cores"], row["memory_mb"]):
+    if not one_fits(sizes, row["cores"], row["nomad_memory_mb"]):
         return "no machine that is large enough is connected any more"
     return None

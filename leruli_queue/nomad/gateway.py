@@ -111,13 +111,22 @@ class NomadGateway:
         with suppress(NomadNotFoundError):
             await self._call(lambda: self._client.job.deregister_job(_path(job_id)))
 
+    async def purge_parent(self, parent_id: str) -> None:
+        """Have Nomad forget a parameterized job; what was dispatched from it goes on.
+
+        Stopped and not forgotten it would stay in the servers' memory until they collect garbage.
+        An unknown one is no error.
+        """
+        with suppress(NomadNotFoundError):
+            await self._call(lambda: self._client.job.deregister_job(_path(parent_id), purge=True))
+
     async def list_alive_children(self, prefix: str) -> list[dict[str, Any]]:
         """List the dispatched jobs whose id begins so and which are not over."""
-        parameters = {"prefix": prefix, "filter": 'Status != "dead"'}
-        found = await self._call(
+        parameters = {"prefix": prefix, "filter": 'Status != "dead" and ParentID != ""'}
+        found: list[dict[str, Any]] = await self._call(
             lambda: self._client.jobs.request(params=parameters, method="get").json()
         )
-        return [job for job in found if job.get("ParentID")]
+        return found
 
     # Allocations
 

@@ -26,6 +26,7 @@ class ParentSpec:
     code: str
     version: str
     cores: int
+    # What Nomad is asked for (leruli_queue.nodes.sizes.memory_steps).
     memory_mb: int
     # See `of`.
     part: int
@@ -40,7 +41,7 @@ class ParentSpec:
         row: Mapping[str, Any],
         few_nodes: str | None = None,
     ) -> ParentSpec:
-        """Return the parent of a job, whose row has job_id, code, version, cores and memory_mb.
+        """Return the parent of a job, by its job_id, code, version, cores and nomad_memory_mb.
 
         What asks for the same is spread over a few parents, always the same one for a job: for each
         dispatch Nomad looks for its idempotency token through all that the parent dispatched and
@@ -52,7 +53,7 @@ class ParentSpec:
             row["code"],
             row["version"],
             row["cores"],
-            row["memory_mb"],
+            row["nomad_memory_mb"],
             0 if few_nodes else row["job_id"].int % _PARTS,
             few_nodes,
         )

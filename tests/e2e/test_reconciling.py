@@ -11,7 +11,6 @@ import pytest
 from e2e_world import GATED, StackOfTest
 
 from leruli_queue.dispatch.fence import Fence
-from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.kept import load_kept
@@ -23,6 +22,7 @@ from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child
 from leruli_queue.settings import PREFIX, Settings
 from leruli_queue.store.pool import Pool, open_pool
+from leruli_queue.store.queries import queries, rows
 
 
 @pytest.fixture
@@ -79,7 +79,6 @@ async def test_what_nobody_heard_of_is_found_in_the_lists(
             settings,
             pool,
             gateway,
-            Parents(pool, gateway, settings),
             Fence(settings, pool, gateway),
         )
         await reconciler.compare()
@@ -98,3 +97,33 @@ async def test_what_nobody_heard_of_is_found_in_the_lists(
     for name in ("first", "second"):
         ended = await asyncio.to_thread(stack.end_gated, tmp_path / name)
         assert ended == ("completed", None)
+
+
+async def test_what_was_dispatched_goes_on_without_its_parent(
+    stack: StackOfTest, settings: Settings, pool: Pool, tmp_path: Path
+) -> None:
+    """H4: parents leave Nomad for newer ones while their jobs run there and wait there."""
+    running, waiting = tmp_path / "running", tmp_path / "waiting"
+    for folder, command in ((running, GATED), (waiting, "echo done")):
+        folder.mkdir()
+        await asyncio.to_thread(stack.submit, folder, command, "--cores", "2")
+        if folder == running:
+            await asyncio.to_thread(stack.wait_for_state, running, "running")
+    waiting_id = UUID((waiting / "leruli.job").read_text().strip())
+    for _ in range(200):
+        if await pool.fetchval("SELECT nomad_job_id FROM attempts WHERE job_id = $1", waiting_id):
+            break
+        await asyncio.sleep(0.1)
+    gateway = NomadGateway(read_clusters(settings)[DEFAULT])
+    try:
+        for parent in await rows(
+            queries.idle_parents(pool, cluster=DEFAULT, idle_s=0, few_idle_s=0, limit=500)
+        ):
+            await gateway.purge_parent(parent["id"])
+        found = gateway._client.jobs.request(params={"prefix": PARENT_PREFIX}, method="get").json()
+        assert all(job["ParentID"] for job in found)
+    finally:
+        await gateway.close()
+    assert await asyncio.to_thread(stack.end_gated, running) == ("completed", None)
+    assert await asyncio.to_thread(stack.end, waiting) == ("completed", None)
+    assert await pool.fetchval("SELECT attempt FROM jobs WHERE id = $1", waiting_id) == 1

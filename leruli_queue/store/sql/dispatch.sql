@@ -23,24 +23,26 @@ WITH kept AS MATERIALIZED (
     WHERE cluster = :cluster
       AND (reserved_for IS NOT NULL OR held_at IS NOT NULL OR agent_trouble IS NOT NULL)
 ), unplaced AS (
-    SELECT j.group_id, j.cores, j.memory_mb, count(*) AS waiting, count(a.waiting_reason) AS refused
+    SELECT j.group_id, j.cores, coalesce(j.nomad_memory_mb, j.memory_mb) AS nomad_memory_mb,
+           count(*) AS waiting, count(a.waiting_reason) AS refused
     FROM jobs j CROSS JOIN LATERAL (
         SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
     ) AS a
     WHERE j.state IN ('submitted', 'running') AND j.state = 'submitted' AND j.started_at IS NULL
       AND a.allocation_id IS NULL AND j.id <> ALL(coalesce((SELECT jobs FROM kept), '{}')::uuid[])
-    GROUP BY j.group_id, j.cores, j.memory_mb
+    GROUP BY 1, 2, 3
 ), in_flight AS (
-    SELECT j.group_id, j.cores, j.memory_mb, count(*) AS in_flight
+    SELECT j.group_id, j.cores, coalesce(j.nomad_memory_mb, j.memory_mb) AS nomad_memory_mb,
+           count(*) AS in_flight
     FROM jobs j JOIN groups g ON g.id = j.group_id
     WHERE g.cluster = :cluster AND j.state IN ('submitted', 'running')
       AND j.id <> ALL(coalesce((SELECT jobs FROM kept), '{}')::uuid[])
       AND (j.node_id IS NULL OR j.node_id <> ALL((SELECT nodes FROM kept)::uuid[]))
-    GROUP BY j.group_id, j.cores, j.memory_mb
+    GROUP BY 1, 2, 3
 )
-SELECT group_id, cores, memory_mb, in_flight, coalesce(waiting, 0) AS waiting,
+SELECT group_id, cores, nomad_memory_mb, in_flight, coalesce(waiting, 0) AS waiting,
        coalesce(refused, 0) AS refused
-FROM in_flight LEFT JOIN unplaced USING (group_id, cores, memory_mb);
+FROM in_flight LEFT JOIN unplaced USING (group_id, cores, nomad_memory_mb);
 
 -- name: claim_jobs
 -- The next jobs of a group that a living node of it is large enough for, one that is kept for no other
@@ -48,6 +50,7 @@ FROM in_flight LEFT JOIN unplaced USING (group_id, cores, memory_mb);
 -- flight. A user's own jobs go by priority, then by age. First those that together fit into what is free; then as many as the limit,
 -- but for those that ask for what enough jobs wait for already; "at_most" in all. Of each user
 -- "most_sizes" different sizes are looked at, and of one who has more the first jobs of all besides.
+-- Nomad is asked for the smallest of "memory_steps" (ascending) that holds what a job asks for.
 -- Committed before Nomad hears of it: a crash in between leaves an attempt without nomad_job_id,
 -- which is dispatched again under the same token.
 WITH member AS MATERIALIZED (
@@ -69,7 +72,9 @@ WITH member AS MATERIALIZED (
     -- What waiting jobs ask for: an index probe for each user and size, however many jobs. It begins
     -- where the last look at the user broke off. After a size that fits no node the next one has more
     -- cores: with more memory it would not fit either.
-    SELECT m.id AS user_id, m.in_flight, s.step, s.cores, s.memory_mb, s.fits
+    SELECT m.id AS user_id, m.in_flight, s.step, s.cores, s.memory_mb, s.fits,
+           coalesce((:memory_steps::int[])[width_bucket(s.memory_mb - 1, :memory_steps::int[]) + 1],
+                    s.memory_mb) AS nomad_memory_mb
     FROM member m
     CROSS JOIN LATERAL (
         WITH RECURSIVE asked AS (
@@ -106,7 +111,9 @@ WITH member AS MATERIALIZED (
       AND user_id NOT IN (SELECT user_id FROM broken_off)
 ), first AS (
     -- Of users of whom not all sizes were seen.
-    SELECT m.id AS user_id, m.in_flight, j.cores, j.memory_mb, j.id, j.priority
+    SELECT m.id AS user_id, m.in_flight, j.cores, j.id, j.priority,
+           coalesce((:memory_steps::int[])[width_bucket(j.memory_mb - 1, :memory_steps::int[]) + 1],
+                    j.memory_mb) AS nomad_memory_mb
     FROM member m
     CROSS JOIN LATERAL (
         SELECT * FROM jobs j
@@ -121,13 +128,13 @@ WITH member AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM seen s
                       WHERE s.user_id = m.id AND s.cores = j.cores AND s.memory_mb = j.memory_mb)
 ), able AS (
-    SELECT user_id, in_flight, cores, memory_mb, id, priority,
-           (cores, memory_mb) IN (SELECT cores, memory_mb FROM full_size) AS is_full
+    SELECT user_id, in_flight, cores, nomad_memory_mb, id, priority,
+           (cores, nomad_memory_mb) IN (SELECT cores, memory_mb FROM full_size) AS is_full
     FROM first
     UNION ALL
-    SELECT s.user_id, s.in_flight, s.cores, s.memory_mb, j.id, j.priority, s.is_full
+    SELECT s.user_id, s.in_flight, s.cores, s.nomad_memory_mb, j.id, j.priority, s.is_full
     FROM (
-        SELECT *, (cores, memory_mb) IN (SELECT cores, memory_mb FROM full_size) AS is_full
+        SELECT *, (cores, nomad_memory_mb) IN (SELECT cores, memory_mb FROM full_size) AS is_full
         FROM seen WHERE fits
     ) AS s
     CROSS JOIN LATERAL (
@@ -140,13 +147,13 @@ WITH member AS MATERIALIZED (
     ) AS j
     WHERE :free_cores::bigint > 0 OR NOT s.is_full
 ), candidate AS (
-    SELECT id, cores, memory_mb, is_full, in_flight + row_number() OVER (
+    SELECT id, cores, nomad_memory_mb, is_full, in_flight + row_number() OVER (
                PARTITION BY user_id ORDER BY priority DESC, id) AS turn
     FROM able
     WHERE :free_cores::bigint > 0 OR NOT is_full
 ), in_turn AS (
     SELECT id, turn, is_full, count(*) FILTER (WHERE NOT is_full) OVER w AS position,
-           sum(cores) OVER w AS cores_so_far, sum(memory_mb) OVER w AS memory_so_far
+           sum(cores) OVER w AS cores_so_far, sum(nomad_memory_mb) OVER w AS memory_so_far
     FROM candidate
     WINDOW w AS (ORDER BY turn, id)
 ), picked AS (
@@ -162,20 +169,22 @@ WITH member AS MATERIALIZED (
 ), claimed AS (
     UPDATE jobs j
     SET state = 'submitted', attempt = j.attempt + 1, submitted_at = now(), reason = NULL,
-        node_id = NULL, not_before = NULL, waiting_since = coalesce(j.waiting_since, now())
+        node_id = NULL, not_before = NULL, waiting_since = coalesce(j.waiting_since, now()),
+        nomad_memory_mb = coalesce((:memory_steps::int[])[width_bucket(j.memory_mb - 1, :memory_steps::int[]) + 1],
+                    j.memory_mb)
     WHERE j.id = ANY(ARRAY(SELECT id FROM picked)) AND j.state = 'received'
-    RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.memory_mb
+    RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.nomad_memory_mb
 ), noted AS (
     INSERT INTO attempts (job_id, number, node_set, cluster)
     SELECT id, attempt, :node_set, :cluster FROM claimed
 )
-SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM claimed ORDER BY id;
+SELECT id AS job_id, attempt AS number, code, version, cores, nomad_memory_mb FROM claimed ORDER BY id;
 
 -- name: undispatched_attempts
 -- Claimed, but whether Nomad has them was not committed. One that was started is there for sure. Without
 -- those of groups that are held because their work failed: they would keep others from their turn.
 SELECT a.job_id, a.number, a.node_set, j.started_at IS NOT NULL AS started, j.group_id, j.code,
-       j.version, j.cores, j.memory_mb
+       j.version, j.cores, coalesce(j.nomad_memory_mb, j.memory_mb) AS nomad_memory_mb
 FROM attempts a JOIN jobs j ON j.id = a.job_id AND j.attempt = a.number
 WHERE a.cluster = :cluster
   AND a.ended_at IS NULL AND a.nomad_job_id IS NULL AND a.stop_requested_at IS NULL
@@ -190,16 +199,33 @@ FROM unnest(:job_ids::uuid[], :numbers::int[], :nomad_job_ids::text[])
     AS s (job_id, number, nomad_job_id)
 WHERE a.job_id = s.job_id AND a.number = s.number AND a.nomad_job_id IS NULL;
 
--- name: use_parent!
+-- name: use_parent$
+-- Notes the use of a parent, before it is registered. Null where it is a new one and the group has as many
+-- as it may have.
 INSERT INTO nomad_parents (id, cluster, group_id, few_nodes)
-VALUES (:id, :cluster, :group_id, :few_nodes)
-ON CONFLICT (id, cluster) DO UPDATE SET last_used_at = now();
+SELECT :id, :cluster, :group_id::int, :few_nodes
+WHERE EXISTS (SELECT FROM nomad_parents WHERE id = :id AND cluster = :cluster)
+   OR (SELECT count(*) FROM nomad_parents
+       WHERE group_id = :group_id::int AND cluster = :cluster) < :most::bigint
+ON CONFLICT (id, cluster) DO UPDATE SET last_used_at = now()
+RETURNING true;
+
+-- name: note_parent_uses!
+UPDATE nomad_parents p SET last_used_at = now() - make_interval(secs => s.ago_s)
+FROM unnest(:ids::text[], :agos_s::float8[]) AS s (id, ago_s)
+WHERE p.id = s.id AND p.cluster = :cluster;
+
+-- name: oldest_parents
+-- Those of a group that were used longest ago.
+SELECT id FROM nomad_parents WHERE group_id = :group_id AND cluster = :cluster
+ORDER BY last_used_at LIMIT :limit;
 
 -- name: idle_parents
 SELECT id FROM nomad_parents
 WHERE cluster = :cluster
   AND last_used_at < now() - make_interval(
-          secs => CASE WHEN few_nodes THEN :few_idle_s::float8 ELSE :idle_s::float8 END);
+          secs => CASE WHEN few_nodes THEN :few_idle_s::float8 ELSE :idle_s::float8 END)
+ORDER BY last_used_at LIMIT :limit;
 
 -- name: forget_parent!
 DELETE FROM nomad_parents WHERE id = :id AND cluster = :cluster;
@@ -281,7 +307,8 @@ WHERE j.state IN ('submitted', 'running') AND a.cluster = :cluster;
 
 -- name: attempts_without_a_place
 -- Dispatched, and not placed on any node yet.
-SELECT j.group_id, a.job_id, a.number, a.node_set, j.cores, j.memory_mb
+SELECT j.group_id, a.job_id, a.number, a.node_set, j.cores,
+       coalesce(j.nomad_memory_mb, j.memory_mb) AS nomad_memory_mb
 FROM jobs j CROSS JOIN LATERAL (
     SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
 ) AS a

@@ -124,7 +124,8 @@ SELECT n.id, n.name, n.cores, n.memory_mb, n.images, n.disk_free_mb, n.disk_tota
 FROM nodes n JOIN groups g ON g.id = n.group_id
 JOIN group_tokens t ON t.group_id = g.id AND t.valid_from IS NOT NULL AND t.ended_at IS NULL
 LEFT JOIN (
-    SELECT node_id, count(*) AS jobs, sum(cores) AS cores, sum(memory_mb) AS memory_mb
+    SELECT node_id, count(*) AS jobs, sum(cores) AS cores,
+           sum(coalesce(nomad_memory_mb, memory_mb)) AS memory_mb
     FROM jobs
     WHERE group_id = :group_id AND state IN ('submitted', 'running') AND started_at IS NOT NULL
     GROUP BY node_id

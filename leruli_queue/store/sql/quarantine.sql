@@ -163,7 +163,9 @@ WITH node AS (
 ), claimed AS (
     UPDATE jobs j
     SET state = 'submitted', attempt = j.attempt + 1, submitted_at = now(), reason = NULL,
-        node_id = NULL, not_before = NULL, waiting_since = coalesce(j.waiting_since, now())
+        node_id = NULL, not_before = NULL, waiting_since = coalesce(j.waiting_since, now()),
+        -- Exactly what it asks for: the steps are those of the other nodes.
+        nomad_memory_mb = NULL
     WHERE j.id = ANY(ARRAY(SELECT id FROM picked)) AND j.state = 'received'
     RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.memory_mb
 ), noted AS (
@@ -175,7 +177,7 @@ WITH node AS (
     SET probe_job = c.id, probe_attempt = c.attempt, probe_at = now() + retry_delay(0, :pause_s)
     FROM claimed c WHERE n.id = :node_id
 )
-SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb FROM claimed;
+SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb AS nomad_memory_mb FROM claimed;
 
 -- name: avoided_nodes
 -- On which nodes the platform failed earlier attempts of these jobs, the last ones first; and which node

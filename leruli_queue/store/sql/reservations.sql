@@ -22,7 +22,8 @@ RETURNING n.id AS node_id;
 -- longer than patience, while one that asks for less began after it. The node is the one of the living,
 -- of those large enough, that lacks least; one with nothing on it would have taken the job already.
 WITH starving AS (
-    SELECT j.id, j.group_id, j.cores, j.memory_mb, j.waiting_since
+    SELECT j.id, j.group_id, j.cores, coalesce(j.nomad_memory_mb, j.memory_mb) AS memory_mb,
+           j.waiting_since
     FROM jobs j CROSS JOIN LATERAL (
         SELECT * FROM attempts a WHERE a.job_id = j.id AND a.number = j.attempt LIMIT 1
     ) AS a
@@ -37,7 +38,7 @@ WITH starving AS (
                     AND r.started_at > j.waiting_since
                     AND (r.cores < j.cores OR r.memory_mb < j.memory_mb))
 ), in_use AS (
-    SELECT r.node_id, sum(r.cores) AS cores, sum(r.memory_mb) AS memory_mb
+    SELECT r.node_id, sum(r.cores) AS cores, sum(coalesce(r.nomad_memory_mb, r.memory_mb)) AS memory_mb
     FROM jobs r
     WHERE r.group_id IN (SELECT group_id FROM starving)
       AND r.state IN ('submitted', 'running') AND r.started_at IS NOT NULL

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
-from dispatch_world import Dispatching, Listing, children_of, listed
+from dispatch_world import Dispatching, Listing, children_of, dispatching, listed
 from service_world import (
     GroupOfTest,
     join,
@@ -21,6 +22,8 @@ from service_world import (
 from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch import setbacks
 from leruli_queue.dispatch.fence import Fence
+from leruli_queue.nomad.gateway import NomadGateway
+from leruli_queue.nomad.names import PARENT_PREFIX
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
@@ -158,3 +161,66 @@ async def test_what_cannot_be_given_up_holds_up_no_other_group(
     await break_jobs_of(pool, group)
     await dispatcher.reconciler.give_up_overdue()
     assert (await state_of(pool, job_id))[0] == "received"
+
+
+def parents_in_nomad(gateway: NomadGateway) -> list[str]:
+    """The ids of all parents that Nomad has, stopped ones too."""
+    found = gateway._client.jobs.request(params={"prefix": PARENT_PREFIX}, method="get").json()
+    return [job["ID"] for job in found if not job["ParentID"]]
+
+
+async def test_sizes_that_differ_by_little_share_a_parent(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest
+) -> None:
+    """H4: each memory was a parent of its own, in eight parts."""
+    await make_node(pool, group, cores=64, memory_mb=250_000)
+    for memory_mb in range(4101, 4141):
+        await make_jobs(pool, group, 1, memory_mb=memory_mb)
+    assert await dispatcher.feeder.feed_once() == 40
+    assert await pool.fetchval("SELECT count(*) FROM nomad_parents") <= 8
+    asked = await pool.fetch("SELECT DISTINCT nomad_memory_mb FROM jobs")
+    assert [row["nomad_memory_mb"] for row in asked] == [4166]  # a sixtieth of the node
+
+
+async def test_a_job_as_large_as_a_node_still_fits_it(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest
+) -> None:
+    """H4: rounding must not make a job too large for the only node that can take it."""
+    await make_node(pool, group, cores=4, memory_mb=62_345)
+    [job_id] = await make_jobs(pool, group, 1, cores=4, memory_mb=62_345)
+    assert await dispatcher.feeder.feed_once() == 1
+    [child] = await children_of(dispatcher.gateway, job_id)
+    job = await dispatcher.gateway._call(
+        lambda: dispatcher.gateway._client.job.get_job(quote(child["ID"], safe=""))
+    )
+    assert job["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMB"] == 62_345
+    await dispatcher.reconciler.give_back_misplaced()
+    assert (await state_of(pool, job_id))[0] == "submitted"
+
+
+async def test_a_group_has_a_bounded_number_of_parents(
+    nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest
+) -> None:
+    """H4: what was dispatched stays in Nomad when its parent leaves for a new one."""
+    await make_node(pool, group, cores=64, memory_mb=250_000)
+    few = nomad_settings.model_copy(update={"group_parents": 5})
+    before = set(parents_in_nomad(gateway))
+    jobs = [(await make_jobs(pool, group, 1, version=f"1.{n}"))[0] for n in range(16)]
+    async with dispatching(few, pool, gateway) as active:
+        assert await active.feeder.feed_once() == 16
+        ours = set(parents_in_nomad(gateway)) - before
+        known = {row["id"] for row in await pool.fetch("SELECT id FROM nomad_parents")}
+        assert ours == known
+        assert len(ours) <= 5
+        for job_id in jobs:
+            [child] = await children_of(gateway, job_id)
+            assert child["Status"] == "pending"
+        assert len(active.parents._locks) == 0
+        assert active.parents._registered.keys() == known
+        # All of it is in place, and a parent that has left comes back when it is needed.
+        await active.reconciler.compare()
+        await pool.execute("UPDATE attempts SET nomad_job_id = NULL WHERE job_id = $1", jobs[0])
+        assert await active.feeder.feed_once() == 1
+        assert len(await children_of(gateway, jobs[0])) == 1
+    states = {(await state_of(pool, job_id))[0] for job_id in jobs}
+    assert states == {"submitted"}

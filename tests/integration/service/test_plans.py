@@ -108,6 +108,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
         "free_cores": 100,
         "free_memory_mb": 400_000,
         "most_sizes": 100,
+        "memory_steps": [4000, 8000],
     },
     "undispatched_attempts": CLUSTER | {"held_groups": [], "limit": 200},
     "note_dispatched": ATTEMPTS | {"nomad_job_ids": each("child")},
