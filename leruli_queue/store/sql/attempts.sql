@@ -7,7 +7,7 @@
 WITH leave AS (
     UPDATE jobs j
     SET node_id = :node_id, start_key = :start_key, started_at = coalesce(j.started_at, now()),
-        waiting_since = NULL
+        waiting_since = NULL, unstarted_attempts = 0
     FROM usable_nodes n
     WHERE n.id = :node_id AND n.group_id = j.group_id
       AND j.id = :job_id AND j.attempt = :number AND j.state = 'submitted'
@@ -115,7 +115,11 @@ WITH given AS (
         ended_at = CASE WHEN j.cancel_requested_at IS NOT NULL
                           OR (t.lost AND j.lost_attempts + 1 >= :max_attempts) THEN now() END,
         lost_attempts = j.lost_attempts + t.lost::int,
-        not_before = CASE WHEN t.later THEN now() + retry_delay(j.attempt - 1, :retry_delay_s) END,
+        not_before = CASE WHEN t.later
+                          THEN now() + retry_delay(CASE WHEN t.lost THEN j.lost_attempts
+                                                        ELSE j.unstarted_attempts END,
+                                                   :retry_delay_s) END,
+        unstarted_attempts = j.unstarted_attempts + (t.later AND NOT t.lost)::int,
         started_at = NULL, start_key = NULL, submitted_at = NULL, running_at = NULL
     FROM given t
     WHERE j.id = t.job_id AND j.attempt = t.number AND j.state IN ('submitted', 'running')

@@ -183,6 +183,30 @@ async def test_a_job_waits_longer_after_each_failure_of_the_platform(
     assert 1100 < await pool.fetchval(waits) <= 1200
 
 
+async def test_what_was_taken_back_at_once_makes_no_later_wait_longer(
+    pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
+) -> None:
+    """M12: after ten changes of the group's nodes the first loss made the job wait for an hour."""
+    retries = Retries(10, 30.0)
+    waits = "SELECT extract(epoch FROM not_before - now())::float FROM jobs"
+    for _ in range(10):
+        await give_up(pool, [Loss.taken_back(attempt, "the nodes changed")], retries)
+        attempt = await claimed_again(pool, group, attempt.job_id)
+    for longest_s in (30, 60, 120):
+        await give_up(pool, [Loss(attempt, "not begun", counts=False)], retries)
+        assert longest_s / 2 < await pool.fetchval(waits) <= longest_s
+        await pool.execute("UPDATE jobs SET not_before = now()")
+        attempt = await claimed_again(pool, group, attempt.job_id)
+    # What counts has a counter of its own, and a start ends the row of those that were not started.
+    await start_attempt(pool, node, attempt, KEY)
+    await give_up(pool, [Loss(attempt, "lost", counts=True)], retries)
+    assert 15 < await pool.fetchval(waits) <= 30
+    await pool.execute("UPDATE jobs SET not_before = now()")
+    attempt = await claimed_again(pool, group, attempt.job_id)
+    await give_up(pool, [Loss(attempt, "not begun", counts=False)], retries)
+    assert 15 < await pool.fetchval(waits) <= 30
+
+
 async def test_what_was_started_meanwhile_is_not_given_back(
     pool: Pool, node: Node, attempt: AttemptId
 ) -> None:
