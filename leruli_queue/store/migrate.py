@@ -3,6 +3,9 @@
 ``migrations/NNNN_name.sql`` are applied in order, each in a transaction of its own that also
 notes it in ``schema_migrations``. An advisory lock lets one copy migrate while the others wait.
 A file that was applied must never be changed: its digest is compared.
+
+A migration waits for nobody's lock for longer than a moment: while it waits, every request for the
+same table waits behind it. It is rolled back and tried again, and the log says who holds the locks.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 
 import asyncpg
@@ -26,6 +30,9 @@ _FOLDER = Path(__file__).parent / "migrations"
 _ASK_AGAIN_S = 0.5
 # An index of millions of jobs takes minutes: nothing that the usual statement's time should end.
 _PATIENCE_S = 86400.0
+_LOCK_PATIENCE_S = 3.0
+# Between two tries, in which requests that waited behind the last one are answered.
+_PAUSES_S = (2.0, 5.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -71,20 +78,39 @@ async def migrate(connection: Connection, migrations: list[Migration] | None = N
         applied = []
         # Another copy may have applied some while this one waited.
         for migration in _missing(wanted, await _applied(connection)):
-            async with connection.transaction():
-                await queries.no_statement_timeout(connection)
-                await connection.execute(migration.sql, timeout=_PATIENCE_S)
-                await queries.note_migration(
-                    connection,
-                    number=migration.number,
-                    name=migration.name,
-                    digest=migration.digest,
-                )
+            await _apply_when_possible(connection, migration)
             log.info("schema migrated", migration=migration.name)
             applied.append(migration.name)
         return applied
     finally:
         await queries.unlock(connection, lock=MIGRATION_LOCK)
+
+
+async def _apply_when_possible(connection: Connection, migration: Migration) -> None:
+    """Apply a migration, again until no lock of others is in its way."""
+    for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
+        try:
+            async with connection.transaction():
+                await _apply(connection, migration)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            holders = await rows(queries.lock_holders(connection, least_s=_LOCK_PATIENCE_S))
+            log.warning(
+                "a migration waits until others let its tables go, and is tried again",
+                migration=migration.name,
+                again_in_s=pause_s,
+                blocked_by=[dict(holder) for holder in holders],
+            )
+            await asyncio.sleep(pause_s)
+        else:
+            return
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    await queries.bound_waits(connection, lock_timeout=f"{_LOCK_PATIENCE_S}s")
+    await connection.execute(migration.sql, timeout=_PATIENCE_S)
+    await queries.note_migration(
+        connection, number=migration.number, name=migration.name, digest=migration.digest
+    )
 
 
 async def migrate_when_possible(pool: Pool) -> None:

@@ -15,6 +15,23 @@ SELECT max(number) FROM schema_migrations;
 -- name: note_migration!
 INSERT INTO schema_migrations (number, name, digest) VALUES (:number, :name, :digest);
 
--- name: no_statement_timeout$
--- Until the end of the transaction: whoever runs the server may have set a limit.
-SELECT set_config('statement_timeout', '0', true);
+-- name: bound_waits^
+-- Until the end of the transaction: a statement may take any time, for whoever runs the server may have set
+-- a limit; waiting for a lock may not.
+SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', :lock_timeout, true);
+
+-- name: lock_holders
+-- The sessions that have held locks on tables of this database for longer than a moment, oldest first. Not
+-- what they run, which may hold anything. Of other users PostgreSQL may not say since when.
+SELECT a.pid, a.usename AS "user", a.application_name AS application, a.state,
+       round(extract(epoch FROM now() - a.xact_start))::int AS for_s
+FROM pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND coalesce(now() - a.xact_start > make_interval(secs => :least_s), true)
+  AND EXISTS (SELECT FROM pg_locks l
+              JOIN pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'v')
+              WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation'
+                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND c.relnamespace <> 'pg_catalog'::regnamespace)
+ORDER BY a.xact_start, a.pid
+LIMIT 10;

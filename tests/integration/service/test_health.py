@@ -8,9 +8,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 from service_world import PostgresOfTest, make_group, running_service, until_blocked
+from structlog.testing import capture_logs
 
 from leruli_queue.errors import SetupError
 from leruli_queue.settings import Settings
+from leruli_queue.store import migrate as migrate_module
 from leruli_queue.store.migrate import Migration, known_migrations, migrate
 from leruli_queue.store.pool import connect, open_pool
 
@@ -81,6 +83,36 @@ async def test_a_migration_does_not_deadlock_with_copies_that_submit(
             )
         await migration
     for connection in (migrating, submitting):
+        await connection.close()
+
+
+async def test_a_migration_behind_a_backup_holds_up_no_request(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M14: everything waited behind an ALTER TABLE, which waited for as long as pg_dump took."""
+    monkeypatch.setattr(migrate_module, "_LOCK_PATIENCE_S", 0.3)
+    monkeypatch.setattr(migrate_module, "_PAUSES_S", (0.5,))
+    migrating, dumping = [await asyncpg.connect(empty_database_url) for _ in range(2)]
+    await migrate(migrating, known_migrations()[:1])
+    await dumping.execute("SET application_name = 'pg_dump'")
+    alter = Migration(9999, "9999_alter", "ALTER TABLE jobs ADD COLUMN more int")
+    wanted = [*known_migrations()[:1], alter]
+    async with open_pool(Settings(database_url=empty_database_url)) as pool:
+        async with dumping.transaction():
+            await dumping.execute("LOCK jobs IN ACCESS SHARE MODE")
+            with capture_logs() as logged:
+                migration = asyncio.create_task(migrate(migrating, wanted))
+                await until_blocked(pool, 1)
+                # As a submit, which is behind it.
+                await pool.fetch("SELECT FROM jobs", timeout=5)
+                while not logged:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert not migration.done()
+        assert await migration == ["9999_alter"]
+    assert logged[0]["migration"] == "9999_alter"
+    [holder] = logged[0]["blocked_by"]
+    assert (holder["application"], holder["state"]) == ("pg_dump", "idle in transaction")
+    for connection in (migrating, dumping):
         await connection.close()
 
 
