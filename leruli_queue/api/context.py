@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from leruli_queue.access.throttle import Throttle
 from leruli_queue.api.metrics import Metrics
+from leruli_queue.api.permits import Permits
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.backlog import Backlog
 from leruli_queue.nodes.certificates import NodeSigner, load_authority
@@ -23,6 +24,16 @@ from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Connection, Pool
 
 _COME_AGAIN_S = 2
+# A pool with fewer connections has one part for all long calls, so that some are left.
+_SMALL_POOL = 4
+
+
+class LongCall(Enum):
+    """Calls that hold a connection for long; each kind has a part of the pool."""
+
+    USAGE = "group-usage"
+    ACTIVITY = "group-activity"
+    CANCEL = "bulk/task-cancel"
 
 
 @dataclass(frozen=True)
@@ -36,30 +47,28 @@ class Context:
     throttle: Throttle
     metrics: Metrics
     backlog: Backlog
-    # A part of the pool's connections, for long_call().
-    long_calls: asyncio.Semaphore
+    permits: Mapping[LongCall, Permits]
 
     @asynccontextmanager
-    async def long_call(self) -> AsyncIterator[None]:
+    async def long_call(self, kind: LongCall, group_id: int) -> AsyncIterator[None]:
         """Keep calls of which one statement may take seconds to a part of the pool.
 
         To be entered before a connection is taken: they wait for each other, and the rest of the
-        pool is left to all others.
+        pool is left to all others. And after the secret was looked at, on a connection of its own:
+        permits are the group's, and who has no secret of it holds none.
 
         Raises
         ------
         UserReportableError
             As :meth:`reading`.
         """
-        try:
-            async with asyncio.timeout(self.settings.busy_after_s):
-                await self.long_calls.acquire()
-        except TimeoutError:
-            raise _busy() from None
-        try:
+        async with AsyncExitStack() as held:
+            permit = self.permits[kind].one(group_id, patience_s=self.settings.busy_after_s)
+            try:
+                await held.enter_async_context(permit)
+            except TimeoutError:
+                raise _busy() from None
             yield
-        finally:
-            self.long_calls.release()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
@@ -139,12 +148,20 @@ async def open_context(
         gateways.append(NomadGateway(cluster))
         gates[name] = Gate(name, gateways[-1], NodeSigner(authority, cluster.region, lifetime))
     try:
-        long_calls = asyncio.Semaphore(max(1, settings.database_pool_size // 4))
+        permits = _permits(settings.database_pool_size)
         backlog = Backlog(settings.max_waiting)
-        yield Context(settings, pool, clusters, gates, throttle, metrics, backlog, long_calls)
+        yield Context(settings, pool, clusters, gates, throttle, metrics, backlog, permits)
     finally:
         for gateway in gateways:
             await gateway.close()
+
+
+def _permits(connections: int) -> dict[LongCall, Permits]:
+    """Give each kind of long call a quarter of the connections; the last one is for all others."""
+    if connections < _SMALL_POOL:
+        shared = Permits(1)
+        return dict.fromkeys(LongCall, shared)
+    return {kind: Permits(connections // 4) for kind in LongCall}
 
 
 def context_of(request: Request) -> Context:

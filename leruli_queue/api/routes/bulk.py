@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
+from leruli_queue.access.authenticate import authenticate_user
 from leruli_queue.access.authorise import authorise_user
 from leruli_queue.access.roles import Call
 from leruli_queue.api.bulk_schemas import (
@@ -18,7 +19,7 @@ from leruli_queue.api.bulk_schemas import (
     StatusEntry,
     TaskList,
 )
-from leruli_queue.api.context import ContextDep
+from leruli_queue.api.context import ContextDep, LongCall
 from leruli_queue.api.group_schemas import ActivityAnswer, ActivityJob
 from leruli_queue.api.schemas import StatusAnswer, problems
 from leruli_queue.errors import UserReportableError
@@ -54,7 +55,13 @@ async def bulk_task_cancel(
     With `jobids`, answer where each is then, in order; with `filter`, how many were cancelled.
     """
     job_ids = _parsed(body.jobids or [], context.settings)
-    async with context.long_call(), context.writing() as connection:
+    async with context.reading() as connection:
+        # Without holding the secret: that is done below, where the jobs are cancelled.
+        asking = await authenticate_user(connection, body.secret)
+    async with (
+        context.long_call(LongCall.CANCEL, asking.group_id),
+        context.writing() as connection,
+    ):
         user = await authorise_user(connection, Call.BULK_TASK_CANCEL, body.secret)
         if body.filter is not None:
             done = await cancel_own(connection, user, body.filter.states)

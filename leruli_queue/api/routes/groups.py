@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import APIRouter, Response
 
+from leruli_queue.access.authenticate import Group
 from leruli_queue.access.authorise import authorise_reader, authorise_user
 from leruli_queue.access.roles import Call
-from leruli_queue.api.context import ContextDep
+from leruli_queue.api.context import Context, ContextDep, LongCall
 from leruli_queue.api.group_schemas import (
     Activity,
     ActivityAnswer,
@@ -45,6 +49,7 @@ from leruli_queue.groups.usage import as_csv, group_usage
 from leruli_queue.groups.users import create_user, list_users, revoke_user
 from leruli_queue.jobs.listing import Filter
 from leruli_queue.jobs.states import JobState
+from leruli_queue.store.pool import Connection
 
 router = APIRouter(tags=["groups"], responses=problems())
 
@@ -161,13 +166,26 @@ async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer
     """List the jobs of the group, newest first."""
     states = tuple(JobState) if body.states is None else tuple(body.states)
     wanted = Filter(states, body.since, body.until, body.after)
-    async with context.reading() as connection:
-        group = await authorise_reader(connection, Call.GROUP_ACTIVITY, body.grouptoken)
+    token = body.grouptoken
+    async with _long_read(context, LongCall.ACTIVITY, Call.GROUP_ACTIVITY, token) as reader:
+        connection, group = reader
         jobs = await group_activity(connection, group.id, body.user, wanted, body.limit)
     return ActivityAnswer(
         jobs=[ActivityJob.of(job) for job in jobs],
         next=jobs[-1].id if len(jobs) == body.limit else None,
     )
+
+
+@asynccontextmanager
+async def _long_read(
+    context: Context, kind: LongCall, call: Call, token: str
+) -> AsyncIterator[tuple[Connection, Group]]:
+    """Lend a connection for a long call of whoever has the group token."""
+    async with context.reading() as connection:
+        group = await authorise_reader(connection, call, token)
+    async with context.long_call(kind, group.id), context.reading() as connection:
+        # Again: the group may have been disabled, or its token rotated, while this one waited.
+        yield connection, await authorise_reader(connection, call, token)
 
 
 @router.post(
@@ -177,8 +195,8 @@ async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer
 )
 async def group_usage_(body: Usage, context: ContextDep) -> UsageAnswer | Response:
     """Sum up what the jobs that have ended used: by user, code and month, as JSON or CSV."""
-    async with context.long_call(), context.reading() as connection:
-        group = await authorise_reader(connection, Call.GROUP_USAGE, body.grouptoken)
+    async with _long_read(context, LongCall.USAGE, Call.GROUP_USAGE, body.grouptoken) as reader:
+        connection, group = reader
         found = await group_usage(connection, group.id, body.by, body.since, body.until)
     answer = UsageAnswer(
         rows=[

@@ -9,8 +9,16 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from service_world import GroupOfTest, holding, make_jobs, running_service, until_blocked
+from service_world import (
+    GroupOfTest,
+    holding,
+    make_group,
+    make_jobs,
+    running_service,
+    until_blocked,
+)
 
+from leruli_queue.api.routes import groups as routes
 from leruli_queue.groups import usage
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
@@ -102,6 +110,49 @@ async def test_a_revocation_gets_a_connection_beside_any_number_of_long_calls(
         )
         assert answer.status_code == 200
     assert {answer.status_code for answer in await asyncio.gather(*long_calls)} == {200}
+
+
+@pytest.mark.parametrize("first_call", ["group-usage", "bulk/task-cancel"])
+async def test_long_calls_of_one_group_keep_no_other_from_cancelling(
+    settings: Settings,
+    group: GroupOfTest,
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+    first_call: str,
+) -> None:
+    """M11: loops of group-usage held the permits of all. A usage that lasts is a FAKE here."""
+    lasts = asyncio.Event()
+
+    async def usage_that_lasts(*_: object) -> list[object]:
+        await lasts.wait()
+        return []
+
+    monkeypatch.setattr(routes, "group_usage", usage_that_lasts)
+    other = await make_group(pool, "physicists")
+    await make_jobs(pool, group, 1)
+    await make_jobs(pool, other, 1)
+    enough = settings.model_copy(update={"database_pool_size": 8, "busy_after_s": 60.0})
+    received: dict[str, object] = {"filter": {"states": ["received"]}}
+    lock = f"SELECT FROM jobs WHERE group_id = {group.id} FOR UPDATE"
+    async with running_service(enough) as service:
+        async with holding(settings, lock):
+            body = received | {"grouptoken": group.token, "secret": group.user_secret}
+            flood = [
+                asyncio.create_task(service.post(f"/v22_1/{first_call}", json=body))
+                for _ in range(20)
+            ]
+            await asyncio.sleep(0.5)
+            cancelling = service.post(
+                "/v22_1/bulk/task-cancel", json=received | {"secret": other.user_secret}
+            )
+            answer = await asyncio.wait_for(cancelling, 5)
+            assert answer.json() == {"cancelled": 1, "stopping": 0}
+            # Nor does it take a permit to hear that a secret is wrong.
+            wrong = received | {"secret": other.token, "grouptoken": other.user_secret}
+            refused = await asyncio.wait_for(service.post(f"/v22_1/{first_call}", json=wrong), 5)
+            assert refused.status_code == 403
+            lasts.set()
+        assert {answer.status_code for answer in await asyncio.gather(*flood)} == {200}
 
 
 async def test_usage_of_too_many_rows_is_refused(
