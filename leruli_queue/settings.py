@@ -101,6 +101,12 @@ class Settings(BaseSettings):
     max_memory_mb: int = Field(
         16_000_000, ge=16, description="Memory in MB that one job may ask for."
     )
+    default_disk_mb: int = Field(
+        100_000,
+        ge=16,
+        description="Disk in MB that a job may use which asks for none.",
+    )
+    max_disk_mb: int = Field(16_000_000, ge=16, description="Disk in MB that one job may ask for.")
     max_time_limit_s: int = Field(
         366 * 86400, ge=1, description="Time limit in seconds that one job may ask for."
     )

@@ -32,10 +32,11 @@ class JobRequest:
     timelimit: int  #: seconds
     priority: int = 0  #: among one's own jobs, the highest first
     name: str = "default"  #: for people
+    diskmb: int | None = None  #: None for the service's default
 
     def payload(self, secret: str) -> dict[str, Any]:
         """Return the body of a task-submit call."""
-        return {
+        payload = {
             "secret": secret,
             "bucketid": self.bucket,
             "name": self.name,
@@ -45,6 +46,7 @@ class JobRequest:
             "timelimit": self.timelimit,
             "priority": self.priority,
         }
+        return payload if self.diskmb is None else {**payload, "diskmb": self.diskmb}
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class JobSpec:
     memorymb: int = DEFAULT_MEMORY_MB
     timelimit: int = DEFAULT_TIME_S  #: seconds
     priority: int = 0  #: among one's own jobs, the highest first
+    diskmb: int | None = None  #: None for the service's default
 
     @property
     def image(self) -> str:
@@ -72,8 +73,9 @@ class JobSpec:
             ("cores", self.cores),
             ("memory", self.memorymb),
             ("time limit", self.timelimit),
+            ("disk", self.diskmb),
         ):
-            if number < 1:
+            if number is not None and number < 1:
                 raise RefusedError(f"The {name} must be at least 1, not {number}.")
         run_script(self.command)
 
@@ -90,6 +92,7 @@ class JobSpec:
             self.timelimit,
             self.priority,
             name,
+            self.diskmb,
         )
 
 

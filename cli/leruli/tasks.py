@@ -41,15 +41,18 @@ def task_submit(
     cores: int = DEFAULT_CORES,
     memorymb: int = DEFAULT_MEMORY_MB,
     timeseconds: int = DEFAULT_TIME_S,
+    diskmb: int | None = None,
 ) -> str:
     """Submit a folder as a job and return the job id.
 
     `command` is one line of bash, or words that are joined with spaces. `memorymb` is in MB,
-    `timeseconds` in seconds. Leaves leruli.bucket and leruli.job in the folder; called again after
-    an interruption it goes on with the former.
+    `timeseconds` in seconds, `diskmb` in MB (None: the service's default). Leaves leruli.bucket and
+    leruli.job in the folder; called again after an interruption it goes on with the former.
     """
     settings.require(settings.ALL)
-    spec = JobSpec(code, version, join_command(command), cores, memorymb, timeseconds)
+    spec = JobSpec(
+        code, version, join_command(command), cores, memorymb, timeseconds, diskmb=diskmb
+    )
     spec.check()
     prepared = prepare(directory, spec.command)
     store = Store(settings.storage_settings())

@@ -185,6 +185,7 @@ class ActivityJob(BaseModel):
     version: str
     cores: int
     memorymb: int
+    diskmb: int | None = Field(description="Null: it asks for none, and has the default.")
     state: JobState
     reason: str | None
     exitcode: int | None
@@ -205,6 +206,7 @@ class ActivityJob(BaseModel):
             version=job.version,
             cores=job.cores,
             memorymb=job.memory_mb,
+            diskmb=job.disk_mb,
             state=job.state,
             reason=job.reason,
             exitcode=job.exit_code,

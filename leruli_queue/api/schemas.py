@@ -104,6 +104,9 @@ class TaskSubmit(WithSecret):
         4000, description="Memory limit in MB."
     )
     timelimit: Count = Field(86400, description="Time limit in seconds.")
+    diskmb: Annotated[int | None, Field(ge=16, le=_INT32), A_NUMBER] = Field(
+        None, description="Limit of disk in MB; without it the service's default."
+    )
     priority: Annotated[int, Field(ge=-1000, le=1000), A_NUMBER] = Field(
         0, description="Among the user's own jobs: those with a higher one go first."
     )
@@ -126,6 +129,7 @@ class TaskSubmit(WithSecret):
             self.memorymb,
             self.timelimit,
             self.priority,
+            self.diskmb,
         )
 
 
@@ -322,6 +326,7 @@ class AttemptStartAnswer(BaseModel):
     cores: int
     memorymb: int
     timelimit: int
+    diskmb: int = Field(description="Limit of disk in MB. Older agents know none.")
     image: str = Field(description="Name that the node's Docker has to know the image by.")
 
 

@@ -58,6 +58,8 @@ class Leave:
     cores: int
     memory_mb: int
     time_limit_s: int
+    # None: it asks for none.
+    disk_mb: int | None
     # The name under which Nomad runs the image.
     image: str
 

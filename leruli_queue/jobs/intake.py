@@ -44,6 +44,8 @@ class NewJob:
     time_limit_s: int
     # Among the user's own jobs: higher goes first.
     priority: int = 0
+    # None: LERULI_QUEUE_DEFAULT_DISK_MB, as it is when the job is started.
+    disk_mb: int | None = None
 
 
 class BucketInUseError(UserReportableError):
@@ -92,24 +94,29 @@ async def take_in(
     does it for other writes (docs/locks.md). None stands in the place of an id where the user was
     revoked, or the group disabled, since then.
     """
-    ids: list[UUID | None] = await queries.take_in(
-        connection,
-        lock=SECRET_LOCKS,
+    arguments: dict[str, Any] = {
+        "lock": SECRET_LOCKS,
         # In one order for everybody: none waits for another in a circle.
-        key_ids=sorted({user.key_id for user, _ in jobs}),
+        "key_ids": sorted({user.key_id for user, _ in jobs}),
         # They grow with time, so the primary key is also the order of arrival.
-        ids=[UUID(int=uuid7().int) for _ in jobs],
-        group_ids=[user.group_id for user, _ in jobs],
-        user_ids=[user.id for user, _ in jobs],
-        buckets=[job.bucket for _, job in jobs],
-        names=[job.name for _, job in jobs],
-        codes=[job.code for _, job in jobs],
-        versions=[job.version for _, job in jobs],
-        cores=[job.cores for _, job in jobs],
-        memory_mbs=[job.memory_mb for _, job in jobs],
-        time_limits=[job.time_limit_s for _, job in jobs],
-        priorities=[job.priority for _, job in jobs],
-    )
+        "ids": [UUID(int=uuid7().int) for _ in jobs],
+        "group_ids": [user.group_id for user, _ in jobs],
+        "user_ids": [user.id for user, _ in jobs],
+        "buckets": [job.bucket for _, job in jobs],
+        "names": [job.name for _, job in jobs],
+        "codes": [job.code for _, job in jobs],
+        "versions": [job.version for _, job in jobs],
+        "cores": [job.cores for _, job in jobs],
+        "memory_mbs": [job.memory_mb for _, job in jobs],
+        "time_limits": [job.time_limit_s for _, job in jobs],
+        "priorities": [job.priority for _, job in jobs],
+    }
+    ids: list[UUID | None]
+    disk_mbs = [job.disk_mb for _, job in jobs]
+    if any(disk_mbs):
+        ids = await queries.take_in_with_disk(connection, **arguments, disk_mbs=disk_mbs)
+    else:
+        ids = await queries.take_in(connection, **arguments)
     refused = [of for of, job_id in zip(jobs, ids, strict=True) if job_id is None]
     if not refused:
         return [*ids]

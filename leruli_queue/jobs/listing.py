@@ -28,6 +28,8 @@ class ListedJob:
     version: str
     cores: int
     memory_mb: int
+    # None: it asks for none.
+    disk_mb: int | None
     state: JobState
     reason: str | None
     exit_code: int | None
@@ -103,6 +105,7 @@ async def _listed(
             version=row["version"],
             cores=row["cores"],
             memory_mb=row["memory_mb"],
+            disk_mb=row["disk_mb"],
             state=JobState(row["state"]),
             reason=reason_of(row, capacity),
             exit_code=row["exit_code"],

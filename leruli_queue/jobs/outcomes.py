@@ -19,6 +19,7 @@ class Outcome(StrEnum):
     ENDED = "ended"  # the command ran to its end; the exit code is given
     TIME_LIMIT = "time_limit"
     OUT_OF_MEMORY = "out_of_memory"
+    OUT_OF_DISK = "out_of_disk"  # it, or its input alone, used more than its limit
     IMAGE_UNKNOWN = "image_unknown"  # no such object in the group's image bucket
     IMAGE_BROKEN = "image_broken"  # Docker could not load it
     INPUT_BROKEN = "input_broken"  # run.tgz is missing, damaged or holds what is not allowed
@@ -137,6 +138,8 @@ def _failure(receipt: Receipt, limits: Limits) -> str:
             )
         case Outcome.OUT_OF_MEMORY:
             sentence = f"killed: used more than {limits.memory_mb} MB"
+        case Outcome.OUT_OF_DISK:
+            return receipt.message or "used more disk than it may"
         case Outcome.IMAGE_UNKNOWN:
             return receipt.message or f"image {limits.image} is not published"
         case Outcome.IMAGE_BROKEN:

@@ -12,6 +12,7 @@ from types import FrameType
 
 from leruli_node import __version__, logs, processes
 from leruli_node.certificate import NodeTls
+from leruli_node.disk_use import DiskMeter, Disks, DiskUse
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
 from leruli_node.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, AgentError, Interrupted
 from leruli_node.folders import (
@@ -83,6 +84,7 @@ class Agent:
         self._image_room = ImageRoom(
             self._engine, self.folders.images_file, self._store.images, settings.image_free_mb
         )
+        disks = Disks(settings.node_dir, self._image_room.images_folder, settings.disk_free_mb)
         images = Images(
             self._engine,
             self._image_store,
@@ -129,9 +131,15 @@ class Agent:
             settings.grace_seconds,
             self._stop,
             self._stage_in.abort,
+            is_disk_full=disks.is_full,
         )
         self._watcher = Watcher(
-            self._store, self._engine, settings.grace_seconds, self._stage_out.finish
+            self._store,
+            self._engine,
+            settings.grace_seconds,
+            self._stage_out.finish,
+            DiskUse(DiskMeter(self._engine, self._access, self.folders), disks),
+            disks,
         )
         self._server = StageServer(self.folders.socket, self._stage_in, self._stage_out)
         self._tls = NodeTls(self.folders.tls)
@@ -140,7 +148,11 @@ class Agent:
             self._api,
             self._tls,
             Subject(
-                settings.node_dir, self._store, self._engine, nomad_version(self._nomad_program)
+                settings.node_dir,
+                self._store,
+                self._engine,
+                nomad_version(self._nomad_program),
+                disks,
             ),
             self._image_store,
             self._stage_out.drop,

@@ -106,7 +106,7 @@ class ImageRoom:
             if left != self._former:
                 self._former = left
                 self._note()
-        root = self._images_folder()
+        root = self.images_folder()
         while shutil.disk_usage(root).free < self.least_free(root):
             if not self.remove_one():
                 return
@@ -122,7 +122,8 @@ class ImageRoom:
         with self._lock:
             return any(self._remove(names) for names in self._removable())
 
-    def _images_folder(self) -> Path:
+    def images_folder(self) -> Path:
+        """Where Docker keeps images, or where the agent's files are if it is not seen from here."""
         if self._docker_root is None:
             root = self._engine.root_folder()
             # Docker may keep it where this process does not see it.
@@ -130,7 +131,7 @@ class ImageRoom:
         return self._docker_root
 
     def _is_where_images_are(self, path: Path) -> bool:
-        return os.stat(path).st_dev == os.stat(self._images_folder()).st_dev
+        return os.stat(path).st_dev == os.stat(self.images_folder()).st_dev
 
     def _removable(self) -> list[list[str]]:
         """The names of each image that may go, in the order in which they go."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from leruli_node import __version__
 from leruli_node.certificate import Certificate, NodeTls
+from leruli_node.disk_use import Disks
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
 from leruli_node.image_store import ImageStore
 from leruli_node.retry import Backoff, Stop
@@ -40,6 +41,7 @@ class Subject:
     store: AttemptStore
     engine: DockerEngine
     nomad_version: str
+    disks: Disks
 
 
 class Reporter:
@@ -149,6 +151,7 @@ class Reporter:
             "images": self._images(),
             "diskfreemb": disk.free // 2**20,
             "disktotalmb": disk.total // 2**20,
+            "trouble": subject.disks.trouble(),
             "attempts": [{"jobid": one.job, "attempt": one.attempt} for one in held],
             "imagekeyid": self._image_store.key_id(),
         }

@@ -47,6 +47,16 @@ class RundirAccess:
             log.warning("a job folder could not be removed", extra={"folder": folder.name})
         return not folder.exists()
 
+    def inside(self, *command: str) -> list[str]:
+        """A command that sees all that a container wrote: where need be, in dockerd's namespace."""
+        if os.getuid() == 0 or not self._is_rootless():
+            return list(command)
+        try:
+            pid = int(self._pid_file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return list(command)
+        return ["nsenter", "-U", "--preserve-credentials", "-m", "-t", str(pid), *command]
+
     def _in_namespace(self, *command: str) -> bool:
         try:
             pid = int(self._pid_file.read_text(encoding="ascii"))

@@ -50,6 +50,7 @@ class Settings:
     input_max_mb: int
     output_max_mb: int
     image_free_mb: int | None
+    disk_free_mb: int | None
     log_format: str
 
     def secrets(self) -> tuple[str, ...]:
@@ -100,6 +101,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         input_max_files=reader.number("LERULI_NODE_INPUT_MAX_FILES", 200_000, 1),
         input_max_mb=reader.number("LERULI_NODE_INPUT_MAX_MB", 51_200, 1),
         output_max_mb=reader.number("LERULI_NODE_OUTPUT_MAX_MB", 1_000_000, 1),
+        disk_free_mb=reader.optional_number("LERULI_NODE_DISK_FREE_MB", 0),
         image_free_mb=reader.optional_number("LERULI_NODE_IMAGE_FREE_MB", 0),
         log_format=log_format,
     )

@@ -27,7 +27,7 @@ from leruli_node.state import (
     Lease,
     boot_id,
 )
-from leruli_node.unpack import BrokenInput, unpack
+from leruli_node.unpack import BrokenInput, TooLarge, unpack
 from leruli_node.upload import INPUT
 
 log = logging.getLogger(__name__)
@@ -179,17 +179,24 @@ class StageIn:
     def _bring_input(self, attempt: AttemptId, lease: Lease, stop: Stop) -> None:
         job = self._folders.job(attempt.key)
         backoff = Backoff(stop, self._patience)
+        most = min(self._max_bytes, (lease.diskmb or self._max_bytes) * 2**20)
         while True:
             self._empty(job)
             try:
                 with self._objects.read(lease.bucketid, INPUT) as stream:
-                    unpack(stream.chunks(), job / "rundir", self._max_files, self._max_bytes, stop)
+                    unpack(stream.chunks(), job / "rundir", self._max_files, most, stop)
                 break
             except NotThere as error:
                 what = "bucket" if error.bucket else "input (run.tgz)"
                 raise AttemptProblem("input_broken", f"the job's {what} is missing") from None
             except Unstorable:
                 raise AttemptProblem("input_broken", "the job's bucket has no valid name") from None
+            except TooLarge as error:
+                if most < self._max_bytes:
+                    raise AttemptProblem(
+                        "out_of_disk", f"its input alone needs more than {lease.diskmb} MB of disk"
+                    ) from None
+                raise AttemptProblem("input_broken", str(error)) from None
             except BrokenInput as error:
                 raise AttemptProblem("input_broken", str(error)) from None
             except StoreAway as error:

@@ -42,7 +42,7 @@ _FIRST_TRY = 10.0
 RENEWAL = 30.0
 _LONGEST_MESSAGE = 1000
 # The service has its own sentence for these; ours goes into joberr.txt only.
-_SAID_BY_THE_SERVICE = ("time_limit", "out_of_memory", "out_of_disk")
+_SAID_BY_THE_SERVICE = ("time_limit", "out_of_memory")
 
 
 class StageOut:
@@ -62,6 +62,7 @@ class StageOut:
         abort_stage_in: Callable[[AttemptId], None],
         docker_patience: float = DOCKER_PATIENCE,
         renewal: float = RENEWAL,
+        is_disk_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._folders = folders
         self._store = store
@@ -74,6 +75,7 @@ class StageOut:
         self._stop = stop
         self._abort_stage_in = abort_stage_in
         self._docker_patience = docker_patience
+        self._is_disk_full = is_disk_full
         self._renewal = renewal
         self.nodeid: str | None = None
 
@@ -200,6 +202,9 @@ class StageOut:
             except DockerAway:
                 docker_lost = True
         state = self._store.get(attempt) or state
+        if self._is_disk_full():
+            # It may have ended between two looks of the watcher.
+            state = self._store.update(attempt, durable=False, disk_full=True) or state
         job = self._folders.job(attempt.key)
         readable = True
         # A container that is gone may have run to its end before.

@@ -121,6 +121,7 @@ class AttemptState:
     disk_over_at: float | None = None
     # Whether a disk that the job writes to was full while the container ran, whoever filled it.
     disk_full: bool = False
+    peak_disk_mb: int | None = None
     ran: bool = False
     decision: Decision | None = None
 

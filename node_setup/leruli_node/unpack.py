@@ -26,6 +26,10 @@ class BrokenInput(Exception):
     """The archive is not one that is unpacked; the text says why, for a person."""
 
 
+class TooLarge(BrokenInput):
+    """What is unpacked is more than was allowed."""
+
+
 class ChunkReader:
     """A file-like object over an iterator of bytes."""
 
@@ -85,7 +89,7 @@ def unpack(
                     raise BrokenInput("the input has a file without a name")
                 total += member.size
                 if total > max_bytes:
-                    raise BrokenInput(f"the input has more than {max_bytes // 2**20} MB")
+                    raise TooLarge(f"the input has more than {max_bytes // 2**20} MB")
                 _write(archive, member, rundir, parts)
     except (tarfile.TarError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise BrokenInput(f"the input cannot be unpacked: {error}") from None

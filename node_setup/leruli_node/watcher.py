@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from leruli_node.clock import boottime, process_start, wall_offset
+from leruli_node.disk_use import Disks, DiskUse
 from leruli_node.docker_engine import (
     DockerAway,
     DockerEngine,
@@ -50,6 +51,8 @@ class Watcher:
         engine: DockerEngine,
         grace: float,
         finish: Callable[[AttemptId], None],
+        disk_use: DiskUse,
+        disks: Disks,
         abandoned_ended: float = ABANDONED_ENDED,
         abandoned_never_started: float = ABANDONED_NEVER_STARTED,
         cancelled: float = CANCELLED,
@@ -58,6 +61,8 @@ class Watcher:
         self._engine = engine
         self._grace = grace
         self._finish = finish
+        self._disk_use = disk_use
+        self._disks = disks
         self._abandoned_ended = abandoned_ended
         self._abandoned_never_started = abandoned_never_started
         self._cancelled_patience = cancelled
@@ -69,7 +74,7 @@ class Watcher:
         self._cancelled: dict[str, float] = {}
         self._finishing: set[str] = set()
         self._docker_away = False
-        self._machine_full = False
+        self._machine_full = self._disk_full = False
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.nodeid: str | None = None
 
@@ -107,7 +112,7 @@ class Watcher:
         states = self._store.all()
         if not states or self.nodeid is None:
             return
-        self._machine_full = is_memory_full()
+        self._machine_full, self._disk_full = is_memory_full(), self._disks.is_full()
         by_key: dict[str, list[Listed]] = {}
         for one in self._engine.list_own(self.nodeid):
             by_key.setdefault(one.attempt_key, []).append(one)
@@ -115,6 +120,7 @@ class Watcher:
         for memory in (self._sampled, self._idle_since, self._termed, self._cancelled):
             for key in [k for k in list(memory) if k not in known]:
                 del memory[key]
+        self._disk_use.forget_all_but(known)
         for state in states:
             try:
                 self._look_at(state, by_key.get(state.id.key, []))
@@ -148,26 +154,47 @@ class Watcher:
                 since = min(boottime(), started - wall_offset())
             state = self._note(state, started_at=started, started_boottime=since)
             log.info("running", extra=_facts(attempt))
-        if self._machine_full and not state.machine_full:
-            state = self._store.update(attempt, durable=False, machine_full=True) or state
+        full = {
+            "machine_full": state.machine_full or self._machine_full,
+            "disk_full": state.disk_full or self._disk_full,
+        }
+        state = self._store.update(attempt, durable=False, **full) or state
         self._sample(state, container)
         self._limit(state, container)
 
     def _limit(self, state: AttemptState, container: Listed) -> None:
-        if state.time_limit_at is None:
-            now = time.time()
-            if state.lease is None or state.started_boottime is None:
-                return
-            if boottime() - state.started_boottime < state.lease.timelimit:
-                return
+        """End a container that reached a limit: TERM, and KILL when the grace is over."""
+        if state.time_limit_at is None and self._has_no_time_left(state):
             # Durable before the signal: the reason must not be lost with the agent.
-            self._note(state, time_limit_at=now)
+            state = self._note(state, time_limit_at=time.time())
             log.info("time limit reached", extra=_facts(state.id))
+        if state.disk_over_at is None and self._uses_too_much_disk(state, container):
+            state = self._note(state, disk_over_at=time.time())
+            log.info("disk limit reached", extra=_facts(state.id))
+        if state.time_limit_at is None and state.disk_over_at is None:
+            return
         if state.id.key not in self._termed:
             self._engine.signal(container.id, "TERM")
             self._termed[state.id.key] = time.monotonic()
         elif time.monotonic() - self._termed[state.id.key] >= self._grace:
             self._engine.signal(container.id, "KILL")
+
+    def _has_no_time_left(self, state: AttemptState) -> bool:
+        if state.lease is None or state.started_boottime is None:
+            return False
+        return boottime() - state.started_boottime >= state.lease.timelimit
+
+    def _uses_too_much_disk(self, state: AttemptState, container: Listed) -> bool:
+        if state.lease is None or not state.lease.diskmb:
+            return False
+        limit = state.lease.diskmb * 2**20
+        used = self._disk_use.of(state.id.key, container.id, limit)
+        if used is None:
+            return False
+        megabytes = -(-used // 2**20)
+        if megabytes > (state.peak_disk_mb or 0):
+            self._store.update(state.id, durable=False, peak_disk_mb=megabytes)
+        return used > limit
 
     def _note(self, state: AttemptState, **changes: Any) -> AttemptState:
         """Keep a change, in memory where the disk takes no note: a limit holds all the same."""

@@ -29,6 +29,7 @@ JOB_COLUMNS = (
     Column("version", "version"),
     Column("cores", "cores", is_number=True),
     Column("memory MB", "memorymb", is_number=True),
+    Column("disk MB", "diskmb", is_number=True),
     Column("state", "state"),
     Column("received", "receivedat", is_time=True),
     Column("running", "runningat", is_time=True),

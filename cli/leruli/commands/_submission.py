@@ -73,6 +73,11 @@ def what_to_run(body: Callable[..., int]) -> Callable[..., int]:
         help="Time limit in minutes.",
     )
     @click.option(
+        "--disk",
+        type=_AT_LEAST_ONE,
+        help="Limit of disk in MB, input and output included.  [default: the service's]",
+    )
+    @click.option(
         "--priority",
         type=click.IntRange(-1000, 1000),
         default=0,
@@ -94,6 +99,7 @@ def what_to_run(body: Callable[..., int]) -> Callable[..., int]:
         cores: int,
         memory: int,
         minutes: int,
+        disk: int | None,
         priority: int,
         batch: str | None,
         code: str,
@@ -105,7 +111,9 @@ def what_to_run(body: Callable[..., int]) -> Callable[..., int]:
             _check_quotes(code, version)
         settings.require(settings.ALL)
         settings.service_settings(), settings.storage_settings()
-        spec = JobSpec(code, version, join_command(words), cores, memory, minutes * 60, priority)
+        spec = JobSpec(
+            code, version, join_command(words), cores, memory, minutes * 60, priority, disk
+        )
         spec.check()
         return body(out, spec, batch, **options)
 

@@ -143,6 +143,7 @@ async def attempt_start(body: AttemptStart, context: ContextDep) -> AttemptStart
         cores=leave.cores,
         memorymb=leave.memory_mb,
         timelimit=leave.time_limit_s,
+        diskmb=leave.disk_mb or context.settings.default_disk_mb,
         image=leave.image,
     )
 

@@ -200,6 +200,7 @@ def _within_limits(job: NewJob, settings: Settings) -> NewJob:
         ("cores", job.cores, settings.max_cores),
         ("memorymb", job.memory_mb, settings.max_memory_mb),
         ("timelimit", job.time_limit_s, settings.max_time_limit_s),
+        ("diskmb", job.disk_mb or 0, settings.max_disk_mb),
     ):
         if asked > most:
             raise UserReportableError(

@@ -16,14 +16,15 @@ WITH leave AS (
                       AND j.started_at IS NULL)
       AND (j.started_at IS NULL OR (j.start_key = :start_key AND j.node_id = :node_id))
     RETURNING j.id, j.attempt, j.bucket, j.code, j.version, j.cores, j.memory_mb, j.time_limit_s,
-              n.token_key_id, n.token_hash
+              j.disk_mb, n.token_key_id, n.token_hash
 ), noted AS (
     UPDATE attempts a
     SET node_id = :node_id, started_at = coalesce(a.started_at, now())
     FROM leave l
     WHERE a.job_id = l.id AND a.number = l.attempt
 )
-SELECT bucket, code, version, cores, memory_mb, time_limit_s, token_key_id, token_hash FROM leave;
+SELECT bucket, code, version, cores, memory_mb, time_limit_s, disk_mb, token_key_id, token_hash
+FROM leave;
 
 -- name: why_no_start^
 -- What start_attempt looked at, for the sentence of its refusal.

@@ -5,6 +5,13 @@ SELECT take_in(
     :memory_mbs, :time_limits, :priorities
 );
 
+-- name: take_in_with_disk$
+-- The same for jobs of which some ask for disk: migrations/0015_disk.sql.
+SELECT take_in_with_disk(
+    :lock, :key_ids, :ids, :group_ids, :user_ids, :buckets, :names, :codes, :versions, :cores,
+    :memory_mbs, :time_limits, :priorities, :disk_mbs
+);
+
 -- name: why_not_taken_in$
 -- Of jobs for which take_in gave no id, in order: whether their bucket has another user's job. Whoever
 -- was revoked, or whose group was disabled, is not told.

@@ -29,7 +29,7 @@ ORDER BY found.id DESC
 LIMIT :limit;
 
 -- name: listed_jobs
-SELECT j.id, u.name AS user_name, j.name, j.code, j.version, j.cores, j.memory_mb, j.state,
+SELECT j.id, u.name AS user_name, j.name, j.code, j.version, j.cores, j.memory_mb, j.disk_mb, j.state,
        j.reason, j.cancel_requested_at, a.waiting_reason,
        -- As in job_statuses.
        coalesce(j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL

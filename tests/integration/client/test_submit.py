@@ -26,7 +26,7 @@ def archive(store, bucket):
 
 def test_submits_the_folder(leruli, water, service, store):
     done = leruli(
-        *("task-submit", "--cores", "4", "--memory", "8000", "--time", "90"),
+        *("task-submit", "--cores", "4", "--memory", "8000", "--time", "90", "--disk", "500"),
         *("psi4", "1.5", "psi4", "input.dat", "&&", "echo ü"),
         cwd=water,
     )
@@ -40,6 +40,7 @@ def test_submits_the_folder(leruli, water, service, store):
     assert job["id"] == jobid
     assert job["codeversion"] == "psi4:1.5"
     assert (job["cores"], job["memorymb"], job["timelimit"]) == (4, 8000, 90 * 60)
+    assert job["diskmb"] == 500
     with archive(store, bucket) as tar:
         assert tar.getnames() == [
             "./run.sh",
@@ -68,6 +69,8 @@ def test_defaults_are_those_of_the_published_client(leruli, water, service):
     assert leruli("task-submit", "psi4", "1.5", "psi4", cwd=water).returncode == 0
     (job,) = service.jobs.values()
     assert (job["cores"], job["memorymb"], job["timelimit"]) == (1, 4000, 24 * 60 * 60)
+    # Which an older service does not know, and the newer has a default for.
+    assert "diskmb" not in job
 
 
 def test_a_bucket_with_results_of_ones_own_job_leads_to_that_job(leruli, water, service, store):

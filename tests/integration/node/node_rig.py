@@ -16,7 +16,7 @@ import sys
 import tarfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -277,7 +277,7 @@ class Rig:
     def stage_out(self, job: Job, seconds: float = 90) -> int:
         return self.stage("out", job).wait(seconds)
 
-    def run_container(self, job: Job, start: bool = True) -> Any:
+    def run_container(self, job: Job, start: bool = True, more_volumes: Sequence[str] = ()) -> Any:
         """As Nomad's docker driver does from nomad_jobs/job.nomad.hcl."""
         folder = self.node_dir / "jobs" / job.name
         container = self.docker.containers.create(
@@ -292,7 +292,7 @@ class Rig:
             mem_limit=f"{job.lease['memorymb']}m",
             memswap_limit=f"{job.lease['memorymb']}m",
             labels={"leruli.node": self.service.nodeid, "leruli.attempt": job.name},
-            volumes=[f"{folder}/rundir:/rundir", f"{folder}/control:/leruli"],
+            volumes=[f"{folder}/rundir:/rundir", f"{folder}/control:/leruli", *more_volumes],
             log_config=docker.types.LogConfig(type="none"),
         )
         if start:

@@ -13,6 +13,7 @@ import pytest
 from node_faults import Bench, attempt_state
 
 from leruli_node import state as state_module
+from leruli_node.disk_use import DiskMeter, Disks, DiskUse
 from leruli_node.docker_engine import DockerAway
 from leruli_node.state import ASKING, AttemptId
 from leruli_node.watcher import Watcher, is_memory_full
@@ -20,7 +21,9 @@ from leruli_node.watcher import Watcher, is_memory_full
 
 def watcher(bench: Bench, finish: Callable[[AttemptId], None], **more: float) -> Watcher:
     engine: Any = bench.engine
-    made = Watcher(bench.store, engine, 0.1, finish, **more)
+    disks = Disks(bench.folders.root, lambda: bench.folders.root)
+    use = DiskUse(DiskMeter(engine, bench.access, bench.folders), disks)
+    made = Watcher(bench.store, engine, 0.1, finish, use, disks, **more)
     made.nodeid = "node"
     return made
 

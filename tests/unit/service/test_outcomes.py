@@ -20,6 +20,11 @@ LIMITS = Limits(memory_mb=4000, time_limit_s=3600, image="psi4:1.6")
         ),
         (Receipt(Outcome.OUT_OF_MEMORY, 137), "failed", "killed: used more than 4000 MB"),
         (
+            Receipt(Outcome.OUT_OF_DISK, 143, "used more than 500 MB of disk"),
+            "failed",
+            "used more than 500 MB of disk",
+        ),
+        (
             Receipt(Outcome.IMAGE_UNKNOWN, message="image psi4:1.6 is not published; psi4 has 1.5"),
             "failed",
             "image psi4:1.6 is not published; psi4 has 1.5",
