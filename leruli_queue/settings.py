@@ -49,6 +49,12 @@ class Settings(BaseSettings):
 
     # HTTP
     listen_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
+    allow_plain_http: bool = Field(
+        False,
+        description="Whether `serve` may listen on another address than loopback. It speaks "
+        "plain http, so on its way to a proxy with TLS all can be read: only in a network that you "
+        "trust.",
+    )
     listen_port: int = Field(8022, ge=1, le=65535, description="Port that `serve` listens on.")
     listen_workers: int = Field(1, ge=1, le=64, description="Processes of one `serve`.")
     max_body_bytes: int = Field(

@@ -65,10 +65,11 @@ as_user() (
     exec setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"
 )
 
-# Does a process with this id, as a file says, live?
+# Does a process with this id, as a file says, live? Not for root, where others can write the file.
 lives() {
     local pid
-    pid="$(cat "$1" 2>/dev/null)" && [[ "$pid" =~ ^[0-9]+$ && -d "/proc/$pid" ]]
+    [[ -f "$1" && ! -L "$1" ]] || return 1
+    pid="$(head -c 20 "$1" 2>/dev/null)" && [[ "$pid" =~ ^[0-9]+$ && -d "/proc/$pid" ]]
 }
 
 # Where get-started.sh puts the node agent, below the home of its user.

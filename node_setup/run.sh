@@ -111,12 +111,19 @@ prepare_machine() {
 
 start_docker() { as_user "$RUN_AS" bash "$HERE/get-started.sh" --start-docker; }
 
+# docker_lives: asked as the user, whose folder the file is in. Root would read what a link there leads to.
+docker_lives() {
+    # shellcheck disable=SC2016 # the shell that is started expands these
+    as_user "$RUN_AS" timeout 5 bash -c 'source "$1"; lives "$2"' - \
+        "$HERE/lib.sh" "/run/user/$(id -u "$RUN_AS")/docker.pid"
+}
+
 # keep_docker: without systemd nobody else starts Docker again. Ends with this script ($$), also when
 # that is killed.
 keep_docker() {
     # The sleep may outlive this script, and must not hold its output open.
     while sleep 5 >/dev/null 2>&1 && kill -0 $$; do
-        if ! lives "/run/user/$(id -u "$RUN_AS")/docker.pid"; then
+        if ! docker_lives; then
             note "Docker has ended; starting it again"
             start_docker || true
         fi
@@ -150,6 +157,9 @@ run() {
     ((EUID == 0)) || die 2 "run.sh is for root: it reads $NODE_ENV, and starts the rest as $RUN_AS."
     id "$RUN_AS" >/dev/null 2>&1 || die 1 "there is no user $RUN_AS. README.md, \"The user\", makes it."
     read_node_env
+    [[ -n "${LERULI_BASEURL:-}" ]] || die 78 "LERULI_BASEURL is not set in $NODE_ENV." \
+        "It is the address of the service that the group's secrets are of; no other gets them." \
+        "Ask the admin of the group for it. The service of Leruli itself is https://api.leruli.com."
     program="$(home_of "$RUN_AS")/$AGENT_FOLDER/venv/bin/leruli-node"
     [[ -x "$program" ]] || die 69 "the node agent is not installed for $RUN_AS." \
         "Run: su - $RUN_AS -c 'bash $HERE/get-started.sh'"
@@ -157,7 +167,7 @@ run() {
     say "starting Docker, as $RUN_AS"
     # Before Nomad: it would fail the jobs that it takes up again while Docker is away.
     start_docker || die 69 "Docker did not start; see above."
-    say "connecting to ${LERULI_BASEURL:-https://api.leruli.com}"
+    say "connecting to $LERULI_BASEURL"
     rc=0
     (become_agent "$program" check) || rc=$?
     if ((rc == 75)) && connected_before; then
@@ -185,11 +195,22 @@ run() {
     last_words "$rc"
 }
 
+# unit_word TEXT: as one word of a systemd unit, in which it would expand % and $ and end at a blank.
+unit_word() {
+    local text=$1
+    text="${text//\\/\\\\}"
+    text="${text//\"/\\\"}"
+    text="${text//%/%%}"
+    printf '"%s"' "$text"
+}
+
 unit_text() {
-    local uid patience
+    local uid patience run_sh
     uid="$(id -u "$RUN_AS")"
     # Time for what it runs to end, and to bring its results away.
     patience=$((${LERULI_NODE_DRAIN_SECONDS:-120} + 120))
+    # Of a command, unlike of the lines above it, systemd expands $ as well.
+    run_sh="$(unit_word "$HERE/run.sh")"
     cat <<UNIT
 # Made by run.sh --install-unit.
 [Unit]
@@ -199,9 +220,9 @@ After=network-online.target time-sync.target user@$uid.service
 StartLimitIntervalSec=0
 
 [Service]
-Environment=LERULI_NODE_USER=$RUN_AS
-Environment=LERULI_NODE_ENV=$NODE_ENV
-ExecStart=/bin/bash $HERE/run.sh
+Environment=$(unit_word "LERULI_NODE_USER=$RUN_AS")
+Environment=$(unit_word "LERULI_NODE_ENV=$NODE_ENV")
+ExecStart=/bin/bash ${run_sh//\$/\$\$}
 Restart=on-failure
 RestartSec=30
 # Nobody but a person can put these right.

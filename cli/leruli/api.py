@@ -9,6 +9,7 @@ from typing import Any
 from leruli.connection import Connection, Notice
 from leruli.errors import LeruliError
 from leruli.paging import Page, pages
+from leruli.redaction import remember
 from leruli.settings import ServiceSettings
 
 #: Jobs that the service takes in one bulk call at most.
@@ -171,6 +172,16 @@ class Service:
         """Return the token of the caller's group, which names its bucket of images."""
         return self._text(self._connection.call("group-token", {"secret": self._secret}))
 
+    def image_tokens(self) -> list[str]:
+        """Return the tokens whose buckets may hold images: the group token, then rotated ones.
+
+        Raises UnknownCallError.
+        """
+        return tokens_of(
+            self._connection,
+            self._connection.call("group-image-tokens", {"secret": self._secret}),
+        )
+
     def _about(self, jobid: str) -> dict[str, str]:
         return {"secret": self._secret, "jobid": jobid}
 
@@ -215,6 +226,16 @@ class Service:
         if entry["status"] == 200 and isinstance(data, str):
             return data
         return self._connection.refusal(entry["status"], data or entry.get("detail"))
+
+
+def tokens_of(connection: Connection, answer: Any) -> list[str]:
+    """Return what group-image-tokens answered; they are hidden from here on."""
+    tokens = answer.get("tokens") if isinstance(answer, dict) else None
+    if not tokens or not all(isinstance(one, str) for one in tokens):
+        raise connection.nonsense()
+    for token in tokens:
+        remember(token)
+    return list(tokens)
 
 
 def _check_length(jobs: Sequence[Any]) -> None:

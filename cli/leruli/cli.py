@@ -29,11 +29,11 @@ _VERBS = (
 
 _EPILOG = """\b
 Settings, from the environment:
+  LERULI_BASEURL      the queue, https://
   LERULI_API_SECRET   your API secret
   LERULI_S3_SERVER    your group's object storage, http:// or https://
   LERULI_S3_ACCESS    its access key
   LERULI_S3_SECRET    its secret key
-  LERULI_BASEURL      the queue; default https://api.leruli.com
 
 \b
 Exit codes:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from leruli.api import tokens_of
 from leruli.connection import Connection, Notice
 from leruli.paging import Page, entries_of, pages
+from leruli.redaction import remember
 from leruli.settings import ServiceSettings
 
 
@@ -61,15 +63,19 @@ class GroupAdmin(_Caller):
             )
         )
 
-    def revoke_user(self, name: str) -> str:
-        """End a user's secret; returns when (ISO 8601). Raises NotFoundError, RefusedError."""
+    def revoke_user(self, name: str | None, *, keyid: str | None = None) -> tuple[str, str]:
+        """End the secret of a user, known by name or by the secret's key id.
+
+        Returns the name, and when (ISO 8601). Raises NotFoundError, RefusedError.
+        """
         answer = self._connection.call(
             "group-revoke-user",
-            self._body(name=name),
-            unclear=f"Whether {name} was revoked is not known: look with `leruli group users "
-            "--revoked`.",
+            self._body(**({"name": name} if keyid is None else {"keyid": keyid})),
+            unclear=f"Whether {name or keyid} was revoked is not known: look with `leruli group "
+            "users --revoked`.",
         )
-        return self._text(answer.get("revokedat") if isinstance(answer, dict) else None)
+        fields = answer if isinstance(answer, dict) else {}
+        return self._text(fields.get("name")), self._text(fields.get("revokedat"))
 
     def rotate_compute_secret(self) -> str:
         """Make the first or the next compute secret; returns it. The old one ends at once."""
@@ -81,6 +87,33 @@ class GroupAdmin(_Caller):
                 "lost with the answer. Run the command again: the secret that it prints counts.",
             )
         )
+
+    def prepare_token(self) -> str:
+        """Return the next group token, which is not valid yet. Repeating it changes nothing."""
+        return self._new_token(prepare=True)
+
+    def begin_token(self, prepared: str) -> None:
+        """Let the prepared token be the group's; the old one ends. Repeating changes nothing."""
+        self._new_token(newtoken=prepared)
+
+    def _new_token(self, **fields: Any) -> str:
+        token = self._text(self._connection.call("group-rotate-token", self._body(**fields)))
+        remember(token)
+        return token
+
+    def image_tokens(self) -> list[str]:
+        """Return the tokens whose buckets may hold images: the group token, then rotated ones."""
+        body = {"secret": self._secret}
+        return tokens_of(self._connection, self._connection.call("group-image-tokens", body))
+
+    def images_moved(self, token: str) -> None:
+        """Say that all images are in the bucket of the group token. Repeating changes nothing."""
+        self._connection.call("group-images-moved", self._body(grouptoken=token))
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the machines of the group, by name."""
+        answer = self._connection.call("group-nodes", self._body())
+        return entries_of(self._connection, answer, "nodes")
 
     def drain_node(self, node: str, deadline: float | None) -> dict[str, Any]:
         """Give a node no more jobs; what runs is stopped after `deadline` seconds, None: never."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, cast
 
-from leruli.errors import BucketMissingError, NotFoundError, RefusedError
+from leruli.errors import BucketMissingError, NotFoundError, RefusedError, UnknownCallError
 
 if TYPE_CHECKING:
+    from leruli.api import Service
     from leruli.storage import Store
 
 _SUFFIX = ".tgz"
@@ -43,34 +45,68 @@ def image_bucket(group_token: str) -> str:
     return f"code-{group_token}"
 
 
-def list_codes(store: Store, group_token: str) -> list[PublishedCode]:
+class ImageTokens:
+    """The tokens that name the group's buckets of images, asked for when they are needed.
+
+    Mostly there is one, the group token. After a rotation whose images have not moved yet, older
+    buckets hold images too.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @functools.cached_property
+    def newest(self) -> str:
+        """The group token: what is published goes into its bucket."""
+        return self._service.group_token()
+
+    @functools.cached_property
+    def all(self) -> list[str]:
+        """All of them, the newest first."""
+        try:
+            return self._service.image_tokens()
+        except UnknownCallError:  # the service is older than rotations
+            return [self.newest]
+
+
+def list_codes(store: Store, tokens: ImageTokens) -> list[PublishedCode]:
     """Return the group's images, by code and version."""
+    found: dict[tuple[str, str], PublishedCode] = {}
+    for token in tokens.all:
+        for one in _published(store, token):
+            found.setdefault((one.code, one.version), one)
+    return [found[key] for key in sorted(found)]
+
+
+def _published(store: Store, token: str) -> Iterator[PublishedCode]:
     try:
-        objects = store.list(image_bucket(group_token))
+        objects = store.list(image_bucket(token))
     except BucketMissingError:  # made when the first image is published
-        return []
-    found = []
+        return
     for item in objects:
         if item.name.endswith(_SUFFIX):
             code, dash, version = item.name[: -len(_SUFFIX)].rpartition("-")
             if dash:
-                found.append(PublishedCode(code, version, item.size, item.modified))
-    return sorted(found, key=lambda one: (one.code, one.version))
+                yield PublishedCode(code, version, item.size, item.modified)
 
 
-def find_code(store: Store, group_token: str, code: str, version: str) -> PublishedCode | None:
+def find_code(store: Store, tokens: ImageTokens, code: str, version: str) -> PublishedCode | None:
     """Return the group's image of that name, None if it is not published."""
-    found = store.find(image_bucket(group_token), _object_name(code, version))
+    name = _object_name(code, version)
+    found = store.find(image_bucket(tokens.newest), name)
+    older = iter([] if found is not None else tokens.all[1:])
+    while found is None and (token := next(older, None)) is not None:
+        found = store.find(image_bucket(token), name)
     if found is None:
         return None
     return PublishedCode(code, version, found.size, found.modified)
 
 
-def check_published(store: Store, group_token: str, code: str, version: str) -> None:
+def check_published(store: Store, tokens: ImageTokens, code: str, version: str) -> None:
     """Raise NotFoundError, naming what there is, unless the group has published the image."""
-    if find_code(store, group_token, code, version) is not None:
+    if find_code(store, tokens, code, version) is not None:
         return
-    there_is = list_codes(store, group_token)
+    there_is = list_codes(store, tokens)
     versions = [one.version for one in there_is if one.code == code]
     codes = sorted({one.code for one in there_is})
     if versions:
@@ -115,7 +151,7 @@ def local_image_size(code: str, version: str) -> int:
 
 def publish_code(
     store: Store,
-    group_token: str,
+    tokens: ImageTokens,
     code: str,
     version: str,
     advance: Callable[[int], None] = lambda _: None,
@@ -125,7 +161,7 @@ def publish_code(
     `advance` is told the bytes of the image's archive as they go. Check with `local_image_size`
     first.
     """
-    bucket = image_bucket(group_token)
+    bucket = image_bucket(tokens.newest)
     size = local_image_size(code, version)
     store.make_bucket(bucket)
     with (

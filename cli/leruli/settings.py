@@ -7,7 +7,8 @@ LERULI_S3_SECRET       secret key of the object storage
 LERULI_ADMIN_SECRET    the API secret of an admin, for `leruli group`; asked for when it is not set
 LERULI_GROUP_TOKEN     the token of the group, to read its activity and usage; by default it is
                        fetched with the API secret
-LERULI_BASEURL         the queue's service; default https://api.leruli.com
+LERULI_BASEURL         the queue's service, as whoever runs it tells it
+LERULI_ALLOW_PLAIN_HTTP  1: addresses that begin with http:// may lead to other machines, too
 LERULI_S3_REGION       region of the object storage; default: asked of the storage
 LERULI_RETRY_SECONDS   how long to go on trying when the service does not answer;
                        default 120 for a submission, 20 otherwise
@@ -16,19 +17,20 @@ LERULI_DEBUG           1: show a traceback with an error (secrets stay hidden)
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from leruli.errors import SettingsError
 
-DEFAULT_BASEURL = "https://api.leruli.com"
-
-SERVICE = ("LERULI_API_SECRET",)
+# No default: who forgets the line would send the secret to whoever holds that name.
+SERVICE = ("LERULI_BASEURL", "LERULI_API_SECRET")
 STORAGE = ("LERULI_S3_SERVER", "LERULI_S3_ACCESS", "LERULI_S3_SECRET")
 ALL = SERVICE + STORAGE
 
 _PLACEHOLDERS = {
+    "LERULI_BASEURL": "<the address of your queue, with https://>",
     "LERULI_API_SECRET": "<your API secret>",
     "LERULI_S3_SERVER": "<your S3 server, with http:// or https://>",
     "LERULI_S3_ACCESS": "<your S3 access key>",
@@ -78,7 +80,7 @@ def require(names: tuple[str, ...]) -> None:
 
 
 def explain_missing(absent: list[str]) -> str:
-    """Which settings are missing and the four lines that a user needs."""
+    """Which settings are missing and the lines that a user needs."""
     verb = "is" if len(absent) == 1 else "are"
     width = max(len(f"export {name}={_PLACEHOLDERS[name]}") for name in ALL)
     lines = []
@@ -89,6 +91,16 @@ def explain_missing(absent: list[str]) -> str:
         f"{', '.join(absent)} {verb} not set. Leruli Queue needs these lines, for instance in "
         "your ~/.bashrc (ask the contact person of your group for the values):\n\n"
         + "\n".join(lines)
+        + _about_base_url(absent)
+    )
+
+
+def _about_base_url(absent: list[str]) -> str:
+    if "LERULI_BASEURL" not in absent:
+        return ""
+    return (
+        "\n\nLERULI_BASEURL is the queue that gave you the API secret. No other is asked in its "
+        "place, as the secret is for nobody else. That of Leruli itself is https://api.leruli.com."
     )
 
 
@@ -135,6 +147,7 @@ def storage_settings() -> StorageSettings:
     """Read and check what is needed to talk to the object storage; raises SettingsError."""
     require(STORAGE)
     parts = _split_url("LERULI_S3_SERVER", _get("LERULI_S3_SERVER").rstrip("/"))
+    _refuse_plain_http("LERULI_S3_SERVER", parts)
     if parts.path:
         raise SettingsError(
             "LERULI_S3_SERVER has a path after the host. It must be http://host[:port] or "
@@ -150,10 +163,43 @@ def storage_settings() -> StorageSettings:
     )
 
 
+def storage_address() -> str | None:
+    """Return the address of the storage, for a person; None if it is not set as it should be."""
+    try:
+        _split_url("LERULI_S3_SERVER", _get("LERULI_S3_SERVER"))
+    except SettingsError:
+        return None
+    return _get("LERULI_S3_SERVER")
+
+
 def _base_url() -> str:
-    base_url = (_get("LERULI_BASEURL") or DEFAULT_BASEURL).rstrip("/")
-    _split_url("LERULI_BASEURL", base_url)
+    require(("LERULI_BASEURL",))
+    base_url = _get("LERULI_BASEURL").rstrip("/")
+    _refuse_plain_http("LERULI_BASEURL", _split_url("LERULI_BASEURL", base_url))
     return base_url
+
+
+def allows_plain_http() -> bool:
+    """Whether http:// may lead to other machines."""
+    return _get("LERULI_ALLOW_PLAIN_HTTP") not in ("", "0")
+
+
+def _refuse_plain_http(name: str, parts: SplitResult) -> None:
+    if parts.scheme == "https" or _is_loopback(parts.hostname or "") or allows_plain_http():
+        return
+    raise SettingsError(
+        f"{name} begins with http://, so everybody on the way could read your secrets or your "
+        "files. Use https://. In a network that you trust, set LERULI_ALLOW_PLAIN_HTTP=1."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, of which only DNS knows where it leads
+        return False
 
 
 def debugging() -> bool:

@@ -29,6 +29,7 @@ from leruli.trust import tls_context
 
 with deferred("minio.crypto", "decrypt", "encrypt"):
     from minio import Minio
+    from minio.commonconfig import CopySource
     from minio.deleteobjects import DeleteObject
     from minio.error import MinioException, S3Error
 
@@ -43,6 +44,8 @@ _TRIES = 3
 
 # How a server says that it lacks versions or multipart uploads.
 _UNKNOWN_CALL = frozenset({"NotImplemented", "MethodNotAllowed"})
+# The second, of our own store before it could: "source is larger than the maximum allowable size".
+_CANNOT_COPY = _UNKNOWN_CALL | {"InvalidRequest"}
 
 
 class _NoRetryNotes(logging.Filter):
@@ -62,6 +65,8 @@ class StoredObject:
     name: str
     size: int
     modified: datetime | None
+    #: Of the content; another one for the same content where the storage computes it from parts.
+    etag: str = ""
 
 
 class Store:
@@ -176,7 +181,12 @@ class Store:
         """Every object of the bucket, by name; raises BucketMissingError."""
         with self._speaking(bucket):
             return [
-                StoredObject(item.object_name, item.size or 0, item.last_modified)
+                StoredObject(
+                    item.object_name,
+                    item.size or 0,
+                    item.last_modified,
+                    (item.etag or "").strip('"'),
+                )
                 for item in self._minio.list_objects(bucket, recursive=True)
                 if item.object_name
             ]
@@ -203,6 +213,24 @@ class Store:
                         f"Fetching {item.name} broke off {_TRIES} times ({_short(error)}). Run the "
                         "same command again."
                     ) from None
+
+    def copy(self, bucket: str, name: str, to: str) -> None:
+        """Copy an object into another bucket; all of it or nothing appears.
+
+        Within the storage, or through this machine if the storage cannot.
+        """
+        with self._speaking(to):
+            try:
+                self._minio.copy_object(to, name, CopySource(bucket, name))
+                return
+            except S3Error as error:
+                if error.code not in _CANNOT_COPY:
+                    raise
+        with self._reading(bucket, name) as response:
+            size = int(response.headers.get("Content-Length", "0"))
+            with self.writing(to, name, size) as sink:
+                for chunk in response.stream(_READ_SIZE):
+                    sink.write(chunk)
 
     def remove_bucket(self, bucket: str) -> int:
         """Remove the bucket with all that is in it; returns the number of objects removed.

@@ -211,9 +211,9 @@ def check_image(store: Store, service: Service, spec: JobSpec) -> None:
     SecretRefusedError for a secret that is not accepted, NotFoundError for an image that is not
     published.
     """
-    from leruli.images import check_published
+    from leruli.images import ImageTokens, check_published
 
-    check_published(store, service.group_token(), spec.code, spec.version)
+    check_published(store, ImageTokens(service), spec.code, spec.version)
 
 
 def submit(

@@ -14,7 +14,7 @@ from leruli.api import Service
 from leruli.batch import Case, submit_batch
 from leruli.errors import LeruliError, NotFoundError
 from leruli.fetching import fetch, select_results
-from leruli.images import check_published, list_codes, local_image_size, publish_code
+from leruli.images import ImageTokens, check_published, list_codes, local_image_size, publish_code
 from leruli.purging import purge
 from leruli.storage import Store
 from leruli.submitting import (
@@ -103,10 +103,10 @@ def task_submit_many(
 def _unpublished(store: Store, service: Service, specs: list[JobSpec]) -> dict[str, str]:
     """Return the images that are not published and why not; each is looked for once."""
     found: dict[str, str] = {}
-    token = service.group_token()
+    tokens = ImageTokens(service)
     for spec in {spec.image: spec for spec in specs}.values():
         try:
-            check_published(store, token, spec.code, spec.version)
+            check_published(store, tokens, spec.code, spec.version)
         except NotFoundError as error:
             found[spec.image] = str(error)
     return found
@@ -147,16 +147,14 @@ def task_publish_code(code: str, version: str) -> None:
     settings.require(settings.ALL)
     local_image_size(code, version)
     with Service(settings.service_settings()) as service:
-        token = service.group_token()
-    publish_code(Store(settings.storage_settings()), token, code, version)
+        publish_code(Store(settings.storage_settings()), ImageTokens(service), code, version)
 
 
 def task_list_codes() -> list[tuple[str, str]]:
     """Return the images of the group: pairs of code and version."""
     settings.require(settings.ALL)
     with Service(settings.service_settings()) as service:
-        token = service.group_token()
-    codes = list_codes(Store(settings.storage_settings()), token)
+        codes = list_codes(Store(settings.storage_settings()), ImageTokens(service))
     return [(one.code, one.version) for one in codes]
 
 

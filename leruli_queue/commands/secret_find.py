@@ -17,7 +17,8 @@ from leruli_queue.access.secrets import find_secrets
 def command(files: tuple[BinaryIO, ...], *, as_json: bool) -> None:
     """Find secrets of Leruli Queue in FILES, or in standard input.
 
-    Prints where, of which type, and the key id by which an admin can revoke it; never the secret.
+    Prints where, of which type, and the key id; never the secret. By the key id of an API secret
+    `leruli group users` shows whose it is, and `leruli group revoke-user --key-id` ends it.
     What only looks like one (its checksum does not match) is left out. Exit code 0 when one was
     found, 1 when none was, as grep has it.
     """

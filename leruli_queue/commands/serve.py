@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import click
 import uvicorn
 
-from leruli_queue.settings import load_settings
+from leruli_queue.errors import SetupError
+from leruli_queue.settings import Settings, load_settings
 
 
 @click.command("serve")
@@ -16,6 +19,7 @@ def command() -> None:
     environment (docs/settings.md).
     """
     settings = load_settings()
+    _refuse_plain_http(settings)
     uvicorn.run(
         "leruli_queue.api.app:create_app",
         factory=True,
@@ -29,3 +33,23 @@ def command() -> None:
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=10,
     )
+
+
+def _refuse_plain_http(settings: Settings) -> None:
+    if settings.allow_plain_http or _is_loopback(settings.listen_host):
+        return
+    raise SetupError(
+        f"LERULI_QUEUE_LISTEN_HOST is {settings.listen_host}, where other machines reach this "
+        "service by plain http, and all secrets can be read on their way. Listen on 127.0.0.1 and "
+        "put a proxy with TLS before it (docs/operations.md). If the proxy is on another machine, "
+        "or you trust the network, set LERULI_QUEUE_ALLOW_PLAIN_HTTP=true."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

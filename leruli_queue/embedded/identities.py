@@ -12,6 +12,7 @@ from leruli_queue.embedded.kept import Kept
 from leruli_queue.errors import UserReportableError
 from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.groups.create import create_group
+from leruli_queue.groups.group_token import group_token
 from leruli_queue.groups.users import create_user
 from leruli_queue.settings import Settings
 from leruli_queue.store.migrate import migrate
@@ -19,6 +20,7 @@ from leruli_queue.store.pool import Connection, connect
 from leruli_queue.store.queries import queries, rows
 
 _GROUP = "local"
+LOOPBACK = "127.0.0.1"
 
 
 def service_url(kept: Kept) -> str:
@@ -50,6 +52,7 @@ async def _prepare(folders: Folders, kept: Kept, settings: Settings) -> list[str
                 kept.user_secret = await create_user(
                     connection, group.id, group.group_token, name="user", is_admin=False
                 )
+            kept.group_token = await _group_token(connection, kept)
             if not await _compute_secret_is_current(connection, kept):
                 if kept.compute_secret:
                     notes.append(
@@ -68,6 +71,11 @@ async def _group_of(connection: Connection, kept: Kept) -> int | None:
         return (await authenticate_user(connection, kept.user_secret)).group_id
     except UserReportableError:
         return None
+
+
+async def _group_token(connection: Connection, kept: Kept) -> str:
+    """Return the group's token, which an admin may have rotated since the last start."""
+    return await group_token(connection, await authenticate_user(connection, kept.user_secret))
 
 
 async def _compute_secret_is_current(connection: Connection, kept: Kept) -> bool:
@@ -106,6 +114,9 @@ def write_shell_files(folders: Folders, kept: Kept) -> None:
         "NOMAD_CLIENT_CERT": str(folders.tls.broker),
         "NOMAD_CLIENT_KEY": str(folders.tls.broker_key),
     }
+    if kept.address != LOOPBACK:
+        # What `up --address` was told: the network is trusted.
+        user["LERULI_ALLOW_PLAIN_HTTP"] = admin["LERULI_ALLOW_PLAIN_HTTP"] = "1"
     for path, variables in ((folders.env_sh, user), (folders.admin_sh, admin)):
         lines = [f"export {name}={quote(value)}\n" for name, value in variables.items()]
         write_private(path, "".join(lines))

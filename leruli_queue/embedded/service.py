@@ -25,6 +25,8 @@ def service_environment(folders: Folders, kept: Kept) -> dict[str, str]:
     ours = {
         "DATABASE_URL": postgres.database_url(folders, kept),
         "LISTEN_HOST": kept.address,
+        # Whoever gives the stack another address (`up --address`) trusts that network.
+        "ALLOW_PLAIN_HTTP": "true",
         "LISTEN_PORT": str(kept.ports.service),
         "NOMAD_ADDRESS": nomad_server.address(kept),
         "NOMAD_TOKEN": kept.nomad_service_token,
@@ -79,6 +81,7 @@ def node_part(folders: Folders, kept: Kept, programs: Programs) -> Part:
         "LERULI_S3_REGION": object_store.REGION,
         "LERULI_S3_ACCESS": kept.object_store_access,
         "LERULI_S3_SECRET": kept.object_store_secret,
+        "LERULI_ALLOW_PLAIN_HTTP": "1",
         "LERULI_NODE_DIR": str(folders.node),
         "LERULI_NODE_DOCKER_SOCKET": str(programs.docker_socket),
         "LERULI_NODE_NOMAD": str(programs.nomad),

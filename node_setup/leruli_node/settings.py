@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from leruli_node.errors import EXIT_SETTINGS, AgentError
 
@@ -64,8 +66,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises AgentError with one sentence that names every setting that is missing or wrong.
     """
     reader = _Reader(environ)
-    base_url = reader.url("LERULI_BASEURL", "https://api.leruli.com")
-    s3_server = reader.url("LERULI_S3_SERVER", None)
+    # No default: with a forgotten line the group's secrets would go to whoever holds that name.
+    base_url = reader.url("LERULI_BASEURL")
+    s3_server = reader.url("LERULI_S3_SERVER")
     secrets = {name: reader.secret(name) for name in _SECRETS}
     name = reader.text("LERULI_NODE_NAME", socket.gethostname())
     if not _NAME.match(name):
@@ -172,16 +175,30 @@ class _Reader:
             self.missing.append(name)
         return value or ""
 
-    def url(self, name: str, default: str | None) -> str:
-        value = (self.optional(name) or default or "").rstrip("/")
+    def url(self, name: str) -> str:
+        value = (self.optional(name) or "").rstrip("/")
         if not value:
             self.missing.append(name)
         elif not re.match(r"https?://[^/\s@]+(/\S*)?\Z", value):
             self.wrong.append(f"{name} (an address that begins with http:// or https://)")
+        elif not value.startswith("https:") and not self._may_be_plain(value):
+            self.wrong.append(
+                f"{name} (http:// leads unencrypted to another machine: use https://, or, in a "
+                "network that you trust, set LERULI_ALLOW_PLAIN_HTTP=1)"
+            )
         return value
 
     def optional_number(self, name: str, least: int) -> int | None:
         return None if self.optional(name) is None else self.number(name, least, least)
+
+    def _may_be_plain(self, url: str) -> bool:
+        if self.optional("LERULI_ALLOW_PLAIN_HTTP") not in (None, "0"):
+            return True
+        try:
+            host = urlsplit(url).hostname or ""
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:  # a name, of which only DNS knows where it leads
+            return False
 
     def number(self, name: str, default: int, least: int) -> int:
         value = self.optional(name)

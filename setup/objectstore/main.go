@@ -32,6 +32,8 @@ const (
 	// Bytes; a piece of an object on its way. The gateway's own program takes 1 MiB for each put, and with
 	// many small objects Go's garbage collection is then busy with little else.
 	pieceSize = 128 * 1024
+	// Bytes of one object, or part, that is copied within the storage: as S3 has it.
+	largestCopy = 5 << 30
 )
 
 func main() {
@@ -64,7 +66,7 @@ func serve(listen, health, folder string) error {
 	}
 	// No other process writes to the folder, so locks within this one are enough.
 	buckets, err := posix.New(folder, attributes,
-		posix.PosixOpts{ForceNoObjLockFile: true, IOBufferSize: pieceSize})
+		posix.PosixOpts{ForceNoObjLockFile: true, IOBufferSize: pieceSize, CopyObjectThreshold: largestCopy})
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,8 @@ def _live(day: Day, watch: ProcessWatch) -> None:
     _mistype_settings(day, kept["postgres_password"])
     _rotate(day, right)
 
-    day.answers.append(("activity", stack.call("group-activity", grouptoken=kept["group_token"])))
+    token = day.secrets["rotated group token"]
+    day.answers.append(("activity", stack.call("group-activity", grouptoken=token)))
     for call in ("livez", "readyz", "metrics"):
         path = f"{stack.user['LERULI_BASEURL']}/{call}"
         day.answers.append((call, httpx.get(path, trust_env=False)))
@@ -340,8 +341,21 @@ def _rotate(day: Day, right: Mapping[str, str]) -> None:
     day.ask("task-bucket", "bucket", secret=user, jobid=job_id)
     for call in ("group-audit", "group-list-users"):
         day.ask(call, adminsecret=admin)
+    token = day.ask("group-rotate-token", "new", adminsecret=admin)
+    day.note("rotated group token", token)
+    told = day.ask("group-image-tokens", "new", secret=user)
+    assert told == {"tokens": [token, right["grouptoken"]]}
     for call in ("group-activity", "group-usage"):
-        day.ask(call, grouptoken=right["grouptoken"])
+        day.ask(call, grouptoken=token)
+        refused = stack.call(call, grouptoken=right["grouptoken"])
+        assert refused.status_code == 403
+        day.answers.append((call, refused))
+    log = stack.data / "logs" / "node.log"
+    wait_for(
+        lambda: f'"key": "{token.split("-")[1]}"' in log.read_text(errors="replace"),
+        seconds=60,
+        what="the node has been told the new group token",
+    )
 
 
 # What stands in each place, so that one that was not looked into is not taken for a clean one.

@@ -99,6 +99,7 @@ class Machine:
         secrets, user = self.stack.secrets, self.stack.user
         return {
             "LERULI_BASEURL": user["LERULI_BASEURL"],
+            "LERULI_ALLOW_PLAIN_HTTP": "1",
             "LERULI_GROUP_TOKEN": secrets["group_token"],
             "LERULI_COMPUTE_SECRET": secrets["compute_secret"],
             "LERULI_S3_SERVER": user["LERULI_S3_SERVER"],

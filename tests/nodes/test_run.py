@@ -112,6 +112,15 @@ def test_settings_that_are_missing_are_all_named(machine: Machine) -> None:
 
 
 @pytest.mark.usefixtures("settings")
+def test_no_secret_goes_to_an_address_that_nobody_named(machine: Machine) -> None:
+    """D2: without LERULI_BASEURL the group's secrets went to api.leruli.com."""
+    done = run(machine, LERULI_BASEURL="")
+    assert done.returncode == 78
+    assert f"LERULI_BASEURL is not set in {ENV}" in done.stderr
+    assert "connecting" not in done.stdout
+
+
+@pytest.mark.usefixtures("settings")
 def test_a_service_that_is_away(machine: Machine) -> None:
     address = f"http://{machine.host.network.address}:1"
     done = run(machine, LERULI_BASEURL=address)

@@ -135,7 +135,7 @@ def test_run_sh_as_a_unit_and_back(machine: Machine) -> None:
     unit = "/etc/systemd/system/leruli-node.service"
     text = machine.host.path(unit).read_text()
     verify(machine, unit, user=False)
-    assert f"ExecStart=/bin/bash {RUN}\n" in text
+    assert f'ExecStart=/bin/bash "{RUN}"\n' in text
     assert "TimeoutStopSec=420\n" in text
     assert "user@2013.service" in text
     assert calls(machine)[-3:] == [

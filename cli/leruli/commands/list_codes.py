@@ -17,12 +17,11 @@ def command(out: Output) -> None:
     service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
 
     from leruli.api import Service
-    from leruli.images import list_codes
+    from leruli.images import ImageTokens, list_codes
     from leruli.storage import Store
 
     with Service(service_settings, out.note) as service:
-        token = service.group_token()
-    codes = list_codes(Store(storage_settings), token)
+        codes = list_codes(Store(storage_settings), ImageTokens(service))
     if not codes:
         out.note("Your group has published no image yet. `leruli publish-code` does that.")
     out.result(

@@ -23,16 +23,16 @@ def command(out: Output, code: str, version: str) -> None:
     service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
 
     from leruli.api import Service
-    from leruli.images import find_code, local_image_size, publish_code
+    from leruli.images import ImageTokens, find_code, local_image_size, publish_code
     from leruli.storage import Store
 
     size = local_image_size(code, version)
     with Service(service_settings, out.note) as service:
-        token = service.group_token()
-    store = Store(storage_settings)
-    replaced = find_code(store, token, code, version)
+        tokens = ImageTokens(service)
+        store = Store(storage_settings)
+        replaced = find_code(store, tokens, code, version)
     with progress(f"Publishing {code}:{version}", size, visible=out.shows_progress) as advance:
-        publish_code(store, token, code, version, advance)
+        publish_code(store, tokens, code, version, advance)
     text = f"Published {code}:{version}"
     if replaced is not None:
         since = (

@@ -57,6 +57,23 @@ def test_a_user_is_made_works_and_is_revoked(admin, real, water):
     assert admin("task-status", cwd=water).stdout.startswith("received: waiting for a node")
 
 
+def test_a_new_user_is_told_every_line_to_paste(admin, real, queue, s3, water):
+    """D2: the address of the queue was not among them, so the secret went elsewhere."""
+    done = admin("group", "create-user", "grace")
+    lines = [line.strip() for line in done.stderr.splitlines() if line.startswith("    export ")]
+    names = [line.removeprefix("export ").split("=")[0] for line in lines]
+    keys = ["LERULI_S3_ACCESS", "LERULI_S3_SECRET"]
+    assert names == ["LERULI_BASEURL", "LERULI_API_SECRET", "LERULI_S3_SERVER", *keys]
+    assert f"export LERULI_BASEURL={queue.url}" in lines
+    assert f"export LERULI_S3_SERVER={s3.url}" in lines
+    assert s3.secret not in done.stderr
+    pasted = dict.fromkeys(("LERULI_BASEURL", "LERULI_S3_SERVER"), "")
+    pasted |= dict(line.removeprefix("export ").split("=", 1) for line in lines)
+    pasted |= {"LERULI_API_SECRET": done.stdout.strip(), keys[0]: s3.access, keys[1]: s3.secret}
+    done = real("task-submit", "psi4", "1.5", "psi4", cwd=water, **pasted)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_last_admin_stays_and_users_are_no_admins(admin, real, group):
     admins = [
         one["name"]

@@ -32,11 +32,11 @@ def test_without_settings_it_says_what_to_set(capsys):
     assert run([]) == 3
     shown = capsys.readouterr()
     assert "task-submit" in shown.out
-    assert shown.err.count("# missing") == 4
+    assert shown.err.count("# missing") == 5
     assert run(["task-status", "some-job"]) == 3
     shown = capsys.readouterr()
-    assert "LERULI_API_SECRET is not set" in shown.err
-    assert shown.err.count("# missing") == 1
+    assert "LERULI_BASEURL, LERULI_API_SECRET are not set" in shown.err
+    assert shown.err.count("# missing") == 2
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,7 @@ def test_options_of_the_command_need_two_dashes(capsys):
 def test_a_defect_is_told_in_a_sentence_and_with_a_traceback_on_demand(
     capsys, monkeypatch, tmp_path
 ):
+    monkeypatch.setenv("LERULI_BASEURL", "http://127.0.0.1:9")
     monkeypatch.setenv("LERULI_API_SECRET", "a-secret-of-ours")
     monkeypatch.chdir(tmp_path)
 
@@ -83,6 +84,7 @@ def test_a_defect_is_told_in_a_sentence_and_with_a_traceback_on_demand(
 
 
 def test_ctrl_c(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("LERULI_BASEURL", "http://127.0.0.1:9")
     monkeypatch.setenv("LERULI_API_SECRET", "x")
     monkeypatch.chdir(tmp_path)
 

@@ -48,7 +48,10 @@ def test_codes_are_split_at_the_last_dash():
             names = ["psi4-1.5.tgz", "open-babel-3.1.tgz", "notes.txt", "nodash.tgz"]
             return [StoredObject(name, 1, None) for name in names]
 
-    found = [(one.code, one.version) for one in list_codes(Bucket(), "token")]
+    class Tokens:
+        all = ("token",)
+
+    found = [(one.code, one.version) for one in list_codes(Bucket(), Tokens())]
     assert found == [("open-babel", "3.1"), ("psi4", "1.5")]
 
 

@@ -4,6 +4,7 @@ from leruli import settings
 from leruli.errors import SettingsError
 
 FULL = {
+    "LERULI_BASEURL": "https://queue.example.org",
     "LERULI_API_SECRET": "lqa-aaaaaaaaaa",
     "LERULI_S3_SERVER": "https://s3.example.org",
     "LERULI_S3_ACCESS": "access",
@@ -19,12 +20,45 @@ def full(monkeypatch):
 
 
 def test_defaults(full):
-    assert settings.service_settings().base_url == "https://api.leruli.com"
+    assert settings.service_settings().base_url == "https://queue.example.org"
     assert settings.storage_settings().secure
     assert settings.storage_settings().host == "s3.example.org"
 
 
-def test_missing_ones_are_named_among_the_four(full):
+@pytest.mark.parametrize(
+    "read",
+    [
+        settings.service_settings,
+        lambda: settings.admin_settings("lqa-x"),
+        lambda: settings.reader_settings("lqg-x"),
+    ],
+)
+def test_no_secret_goes_to_an_address_that_nobody_named(full, read):
+    """D2: without LERULI_BASEURL the secret of a group's own service went to api.leruli.com."""
+    full.delenv("LERULI_BASEURL")
+    with pytest.raises(SettingsError) as caught:
+        read()
+    assert str(caught.value).startswith("LERULI_BASEURL is not set.")
+    assert "https://api.leruli.com" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["LERULI_BASEURL", "LERULI_S3_SERVER"])
+def test_plain_http_to_another_machine_needs_a_setting(full, name):
+    """D18: secrets were sent by plain http without a word."""
+    for url in ("http://10.0.0.1:9000", "http://queue.example.org", "http://localhost.example.org"):
+        full.setenv(name, url)
+        with pytest.raises(SettingsError, match="LERULI_ALLOW_PLAIN_HTTP=1") as caught:
+            settings.service_settings(), settings.storage_settings()
+        assert str(caught.value).startswith(name)
+        full.setenv("LERULI_ALLOW_PLAIN_HTTP", "1")
+        settings.service_settings(), settings.storage_settings()
+        full.delenv("LERULI_ALLOW_PLAIN_HTTP")
+    for url in ("http://127.0.0.1:9000", "http://localhost:1", "http://[::1]:9000"):
+        full.setenv(name, url)
+        settings.service_settings(), settings.storage_settings()
+
+
+def test_missing_ones_are_named_among_the_five(full):
     full.delenv("LERULI_S3_ACCESS")
     with pytest.raises(SettingsError) as caught:
         settings.require(settings.ALL)
@@ -37,7 +71,7 @@ def test_missing_ones_are_named_among_the_four(full):
 @pytest.mark.parametrize(
     ("url", "host", "secure"),
     [
-        ("http://10.0.0.1:9000", "10.0.0.1:9000", False),
+        ("http://127.0.0.2:9000", "127.0.0.2:9000", False),
         ("https://s3.example.org/", "s3.example.org", True),
         ("  https://s3.example.org:443  ", "s3.example.org:443", True),
         ("HTTPS://s3.example.org", "s3.example.org", True),

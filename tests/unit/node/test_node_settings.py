@@ -23,6 +23,7 @@ from leruli_node.folders import (
 from leruli_node.settings import read_settings
 
 COMPLETE = {
+    "LERULI_BASEURL": "https://queue.example.org",
     "LERULI_GROUP_TOKEN": "lqg-token",
     "LERULI_COMPUTE_SECRET": "lqc-secret",
     "LERULI_S3_SERVER": "http://127.0.0.1:9000/",
@@ -33,7 +34,7 @@ COMPLETE = {
 
 def test_defaults() -> None:
     settings = read_settings(COMPLETE)
-    assert settings.base_url == "https://api.leruli.com"
+    assert settings.base_url == "https://queue.example.org"
     assert settings.s3_server == "http://127.0.0.1:9000"
     assert settings.node_dir == Path("/data/leruli/nomad")
     assert settings.grace_seconds == 30
@@ -47,7 +48,14 @@ def test_all_that_is_missing_is_named_at_once() -> None:
         read_settings({"LERULI_S3_ACCESS": "x", "LERULI_NODE_CORES": "two"})
     assert caught.value.exit_code == 78
     text = str(caught.value)
-    for name in ("GROUP_TOKEN", "COMPUTE_SECRET", "S3_SERVER", "S3_SECRET", "NODE_CORES"):
+    for name in (
+        "BASEURL",
+        "GROUP_TOKEN",
+        "COMPUTE_SECRET",
+        "S3_SERVER",
+        "S3_SECRET",
+        "NODE_CORES",
+    ):
         assert f"LERULI_{name}" in text
     assert "LERULI_S3_ACCESS" not in text
 
@@ -189,3 +197,15 @@ def test_what_a_killed_agent_had_begun_to_write_is_removed_and_nothing_else(
     remove_unfinished(folders)
     assert [*folders.root.rglob(".*.tmp")] == []
     assert all(path.read_bytes() == b"{}" for path in kept)
+
+
+@pytest.mark.parametrize("name", ["LERULI_BASEURL", "LERULI_S3_SERVER"])
+def test_plain_http_to_another_machine_needs_a_setting(name: str) -> None:
+    """D18: a node sent the group's secrets by plain http without a word."""
+    plain = {**COMPLETE, name: "http://10.0.0.1:8022"}
+    with pytest.raises(AgentError, match="set LERULI_ALLOW_PLAIN_HTTP=1") as caught:
+        read_settings(plain)
+    assert (caught.value.exit_code, name in str(caught.value)) == (78, True)
+    read_settings({**plain, "LERULI_ALLOW_PLAIN_HTTP": "1"})
+    for host in ("127.0.0.1", "localhost", "[::1]:9"):
+        read_settings({**COMPLETE, name: f"http://{host}"})

@@ -11,6 +11,7 @@ _VERBS = (
     "create-user",
     "revoke-user",
     "rotate-compute-secret",
+    "rotate-token",
     "token",
     "activity",
     "usage",
@@ -24,8 +25,8 @@ _VERBS = (
 _EPILOG = """\b
 Settings, from the environment:
   LERULI_ADMIN_SECRET  the API secret of an admin: users, create-user, revoke-user,
-                       rotate-compute-secret, drain-node, resume-node, remove-node, audit.
-                       Asked for when it is not set.
+                       rotate-compute-secret, rotate-token, drain-node, resume-node,
+                       remove-node, audit. Asked for when it is not set.
   LERULI_GROUP_TOKEN   the group's token: activity, usage, nodes. By default it is fetched
                        with LERULI_API_SECRET.
 """

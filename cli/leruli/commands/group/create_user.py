@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from leruli import settings
 from leruli.commands._common import verb
 from leruli.commands.group._secrets import admin_settings
 from leruli.output import Output
@@ -18,17 +19,31 @@ def command(out: Output, admin: bool, name: str) -> None:
 
     Only the secret goes to standard output: secret=$(leruli group create-user --quiet NAME)
     """
-    settings = admin_settings()
+    admin_secret = admin_settings()
 
     from leruli.group import GroupAdmin
 
-    with GroupAdmin(settings, out.note) as group:
+    with GroupAdmin(admin_secret, out.note) as group:
         secret = group.create_user(name, admin=admin)
     out.secret(
         "secret",
         secret,
         {"name": name, "role": "admin" if admin else "user"},
         f"This is the API secret of {name}. It is shown this once: hand it over on a way that "
-        f"nobody else reads. {name} puts into ~/.bashrc, besides the three lines of your storage:\n"
-        "    export LERULI_API_SECRET=<the secret>",
+        f"nobody else reads. {name} puts these lines into ~/.bashrc; the keys are your group's:\n"
+        + "\n".join(f"    export {line}" for line in _lines(admin_secret.base_url)),
     )
+
+
+def _lines(base_url: str) -> list[str]:
+    """What a user needs, as far as this admin's settings tell it; no secret."""
+    values = {
+        "LERULI_BASEURL": base_url,
+        "LERULI_API_SECRET": "<the secret>",
+        "LERULI_S3_SERVER": settings.storage_address() or "<your S3 server>",
+        "LERULI_S3_ACCESS": "<your S3 access key>",
+        "LERULI_S3_SECRET": "<your S3 secret key>",
+    }
+    if settings.allows_plain_http():
+        values["LERULI_ALLOW_PLAIN_HTTP"] = "1"
+    return [f"{name}={value}" for name, value in values.items()]

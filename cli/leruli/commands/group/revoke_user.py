@@ -11,16 +11,20 @@ from leruli.output import Output
 
 @click.command("revoke-user")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.argument("name")
+@click.option("--key-id", help="In place of NAME: of a secret that was found somewhere.")
+@click.argument("name", required=False)
 @verb(interrupted="Look with `leruli group users --revoked` whether the user was revoked.")
-def command(out: Output, yes: bool, name: str) -> None:
+def command(out: Output, yes: bool, key_id: str | None, name: str | None) -> None:
     """End the secret of a user of your group, at once. Needs the secret of an admin.
 
     Jobs of the user go on and stay, and admins have access to them. It cannot be undone; the name
     can be given again, to a new user with a new secret. The last admin cannot be revoked.
     """
+    if (name is None) == (key_id is None):
+        raise click.UsageError("Give the NAME of a user, or the --key-id of a secret.")
+    who = name if key_id is None else f"the user with the key id {key_id}"
     confirm(
-        f"The secret of {name} ends at once and for good. Jobs of {name} go on and stay. Revoke?",
+        f"The secret of {who} ends at once and for good. Jobs of {who} go on and stay. Revoke?",
         yes=yes,
     )
     settings = admin_settings()
@@ -28,5 +32,5 @@ def command(out: Output, yes: bool, name: str) -> None:
     from leruli.group import GroupAdmin
 
     with GroupAdmin(settings, out.note) as group:
-        when = group.revoke_user(name)
-    out.result(f"Revoked {name}.", {"name": name, "revokedat": when})
+        revoked, when = group.revoke_user(name, keyid=key_id)
+    out.result(f"Revoked {revoked}.", {"name": revoked, "revokedat": when})

@@ -12,6 +12,7 @@ from leruli.tables import Column
 _COLUMNS = (
     Column("name", "name"),
     Column("role", "role"),
+    Column("key id", "keyid"),
     Column("created", "createdat", is_time=True),
     Column("last used", "lastusedat", is_time=True),
 )
@@ -22,7 +23,11 @@ _REVOKED = Column("revoked", "revokedat", is_time=True)
 @click.option("--revoked", is_flag=True, help="List those too whose secret was revoked.")
 @verb(interrupted="Nothing was changed.")
 def command(out: Output, revoked: bool) -> None:
-    """List the users of your group. Needs the secret of an admin."""
+    """List the users of your group. Needs the secret of an admin.
+
+    The key id is the second part of a user's secret, and no secret itself: by it a secret that was
+    found somewhere leads to its user.
+    """
     settings = admin_settings()
 
     from leruli.group import GroupAdmin
