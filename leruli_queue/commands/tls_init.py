@@ -50,6 +50,11 @@ def command(folder: Path, servers: tuple[str, ...], region: str, days: int) -> N
         f"      verify_https_client    = true\n"
         f"    }}\n"
         f"\n"
+        f"    The servers' gossip (port 4648) is not TLS. It needs a key, the same on all of\n"
+        f"    them: `nomad operator gossip keyring generate` makes it, for\n"
+        f"\n"
+        f'    server {{ encrypt = "<the key>" }}\n'
+        f"\n"
         f"  broker.pem, broker-key.pem   for the service:\n"
         f"\n"
         f"    LERULI_QUEUE_NOMAD_CA_FILE={made.ca}\n"

@@ -81,6 +81,7 @@ def write_configuration(folders: Folders, kept: Kept) -> None:
         "server": {
             "enabled": True,
             "bootstrap_expect": 1,
+            "encrypt": kept.nomad_gossip_key,
             "event_buffer_size": 10000,
             "job_gc_interval": "1m",
             "job_gc_threshold": _GC,

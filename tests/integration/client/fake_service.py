@@ -57,6 +57,8 @@ class FakeService:
                 return code, data if code == 200 else {"detail": data}
             if path == "group-token":
                 return 200, GROUP_TOKEN
+            if path == "group-image-tokens":  # as a service that is older than rotations
+                return 404, {"detail": "Not Found"}
             if path == "bulk/task-find":
                 return 200, [self._find(bucket) for bucket in body["bucketids"]]
             return self._about_job(path, body["jobid"])
@@ -98,7 +100,7 @@ def serve(service: FakeService) -> ThreadingHTTPServer:
             path = self.path.removeprefix("/v22_1/")
             fault = None
             # A submission begins with the look for the image; faults are meant for what follows.
-            if path != "group-token":
+            if path not in ("group-token", "group-image-tokens"):
                 with service.lock:
                     fault = service.faults.popleft() if service.faults else None
             if fault is not None and fault[0] != 0:
