@@ -42,6 +42,7 @@ from soak.run import Options, copy_logs, run
     default=NAMES,
     help="Kill this part only; can be repeated. [default: all]",
 )
+@click.option("--hostile", is_flag=True, help="With enemies beside the honest users.")
 @click.option("--keep-logs", is_flag=True, help="Keep the parts' logs also when all is well.")
 @click.option("--limit", default=10_800, show_default=True, help="Seconds for the drain.")
 @click.option("--data", type=click.Path(path_type=Path), help="Where to work; else in /tmp.")
@@ -54,6 +55,7 @@ def main(
     kill_every: float,
     fewest_kills: int,
     parts: tuple[str, ...],
+    hostile: bool,
     keep_logs: bool,
     limit: int,
     data: Path | None,
@@ -68,7 +70,9 @@ def main(
         data.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="leruli-soak-", dir=data))
     seed = secrets.randbelow(2**31) if seed is None else seed
-    options = Options(seed, jobs, drain, kill_every, fewest_kills, parts, limit, folder / "data")
+    options = Options(
+        seed, jobs, drain, kill_every, fewest_kills, parts, limit, folder / "data", hostile
+    )
     whole = False
     try:
         with Progress(quiet=quiet) as progress:

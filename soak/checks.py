@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from leruli_queue.jobs.outcomes import PLATFORM_FAILURES, Outcome
+from leruli_queue.jobs.outcomes import NOT_BEGUN, PLATFORM_FAILURES, Outcome
 from soak.evidence import AttemptRow, Evidence, JobRow, by_state
 from soak.ledger import FINAL
 from soak.plan import Job, Kind
@@ -25,7 +25,8 @@ _TOLERANCE = 1e-6
 # main.sh ends a second start of one attempt with it, before the command.
 _REFUSED = 122
 _STAMP = re.compile(rb"^([0-9a-f-]{36} [0-9]+ [0-9a-f-]{36})", re.MULTILINE)
-_LOST = {outcome.value for outcome in PLATFORM_FAILURES} | {Outcome.STOPPED.value}
+# What a node says of image or input is final only where a second node says the same.
+_LOST = {outcome.value for outcome in PLATFORM_FAILURES | NOT_BEGUN} | {Outcome.STOPPED.value}
 
 
 def findings(evidence: Evidence) -> list[str]:

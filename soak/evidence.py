@@ -29,12 +29,17 @@ _PAGE = 1000
 _JOBS = """
 SELECT j.id::text, bucket, u.name AS user_name, state::text, reason, exit_code, attempt,
        lost_attempts, cores, start_key, ended_at
-FROM jobs j JOIN users u ON u.id = j.user_id ORDER BY j.id
+FROM jobs j JOIN users u ON u.id = j.user_id WHERE u.name <> ALL($1) ORDER BY j.id
+"""
+_OF_ENEMIES = """
+SELECT j.id::text FROM jobs j JOIN users u ON u.id = j.user_id WHERE u.name = ANY($1)
 """
 _ATTEMPTS = """
 SELECT job_id::text, number, nomad_job_id, started_at, ended_at, outcome, exit_code, message,
        wall_s, uploaded_files, stop_requested_at, stopped_at
-FROM attempts ORDER BY job_id, number
+FROM attempts
+WHERE job_id IN (SELECT j.id FROM jobs j JOIN users u ON u.id = j.user_id WHERE u.name <> ALL($1))
+ORDER BY job_id, number
 """
 
 
@@ -120,9 +125,13 @@ def collect(
     seed: int,
     containers: dict[str, Containers],
     kills: list[Kill],
+    enemies: Sequence[str] = (),
 ) -> Evidence:
-    """Collect everything; nothing may be killed meanwhile."""
-    jobs, attempts = asyncio.run(_rows(stack))
+    """Collect everything but the jobs of `enemies`; nothing may be killed meanwhile."""
+    jobs, attempts = asyncio.run(_rows(stack, enemies))
+    hostile = asyncio.run(_ids_of(stack, enemies))
+    activity = _pages(line, "group-activity", {"grouptoken": stack.kept.group_token})
+    usage = _usage(line, stack.kept.group_token)
     started = {row.job_id for rows in attempts.values() for row in rows if row.started_at}
     buckets = {job_id: jobs[job_id].bucket for job_id in started if job_id in jobs}
     return Evidence(
@@ -135,11 +144,13 @@ def collect(
         jobs=jobs,
         attempts=attempts,
         listed={user.name: _pages(line, "task-list", {"secret": user.secret}) for user in users},
-        activity=_pages(line, "group-activity", {"grouptoken": stack.kept.group_token}),
-        usage=_usage(line, stack.kept.group_token),
+        activity=[entry for entry in activity if entry[0] not in hostile],
+        usage={user: row for user, row in usage.items() if user not in enemies},
         audited_cancellations=_audit(line, stack.kept.admin_secret),
         buckets=_contents(stack, buckets),
-        containers=containers,
+        containers={
+            key: seen for key, seen in containers.items() if key.partition("x")[0] not in hostile
+        },
         kills=kills,
         alive_in_nomad=alive_in_nomad(stack),
         containers_left=containers_left(stack),
@@ -181,10 +192,16 @@ def left_on_node(stack: SoakStack) -> list[str]:
     return [f"{path.parent.name}/{path.name}" for folder in folders for path in folder.iterdir()]
 
 
-async def _rows(stack: SoakStack) -> tuple[dict[str, JobRow], dict[str, list[AttemptRow]]]:
-    jobs = {row["id"]: JobRow(**dict(row)) for row in await stack.fetch(_JOBS)}
+async def _ids_of(stack: SoakStack, users: Sequence[str]) -> set[str]:
+    return {row["id"] for row in await stack.fetch(_OF_ENEMIES, list(users))}
+
+
+async def _rows(
+    stack: SoakStack, enemies: Sequence[str]
+) -> tuple[dict[str, JobRow], dict[str, list[AttemptRow]]]:
+    jobs = {row["id"]: JobRow(**dict(row)) for row in await stack.fetch(_JOBS, list(enemies))}
     attempts: dict[str, list[AttemptRow]] = {}
-    for row in await stack.fetch(_ATTEMPTS):
+    for row in await stack.fetch(_ATTEMPTS, list(enemies)):
         attempts.setdefault(row["job_id"], []).append(AttemptRow(**dict(row)))
     return jobs, attempts
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from soak.evidence import AttemptRow, Evidence, by_state, gaps
 from soak.killer import Kill
+from soak.memory import Peak
 
 _LINE_EVERY_S = 10.0
 
@@ -88,6 +89,8 @@ class Report:
     longest_gap_s: float
     kills: dict[str, Returns]
     counts: dict[str, int]
+    # In MB, of runs with enemies: at rest and at most.
+    memory: dict[str, Peak]
     findings: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,6 +134,10 @@ class Report:
             ("commands that ran to their end and ran again", str(self.commands_repeated)),
             ("containers that Docker saw", f"{self.containers:,}"),
             ("longest time without any end", f"{self.longest_gap_s:.1f} s"),
+            *(
+                (f"memory of {part}", f"{peak.rest_mb:.0f} MB at rest, {peak.most_mb:.0f} at most")
+                for part, peak in self.memory.items()
+            ),
             *((name, f"{count:,}") for name, count in sorted(self.counts.items())),
         ]
 
@@ -145,7 +152,11 @@ class Times:
 
 
 def make_report(
-    evidence: Evidence, found: list[str], times: Times, counts: dict[str, int]
+    evidence: Evidence,
+    found: list[str],
+    times: Times,
+    counts: dict[str, int],
+    memory: dict[str, Peak],
 ) -> Report:
     """Work the figures out."""
     attempts = [attempt for rows in evidence.attempts.values() for attempt in rows]
@@ -176,6 +187,7 @@ def make_report(
         ),
         kills={part: _returns(evidence.kills, part) for part in _parts(evidence.kills)},
         counts=counts,
+        memory=memory,
         findings=found,
     )
 

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from soak.calls import GaveUpError, Line
 from soak.checks import findings
 from soak.evidence import Evidence
 from soak.follower import Follower
+from soak.hostile import Hostile, enemies_of
+from soak.hostile_checks import findings as hostile_findings
 from soak.killer import Killer
 from soak.ledger import FINAL, Ledger
 from soak.parts import parts_of
@@ -49,6 +51,8 @@ class Options:
     limit_s: float
     # The stack's folder.
     data: Path
+    # Whether there are enemies beside the honest users.
+    hostile: bool = False
 
 
 def run(options: Options, progress: Progress) -> Report:
@@ -62,11 +66,13 @@ def run(options: Options, progress: Progress) -> Report:
     began = time.monotonic()
     progress.say(f"starting a stack in {options.data}")
     with running_stack(options.data) as stack:
-        evidence, found, (intake_s, drain_s), counts = _Run(options, progress, stack).go()
+        done = _Run(options, progress, stack)
+        evidence, found, (intake_s, drain_s), counts = done.go()
     left = [f"process {text} outlived the stack" for text in processes_of(options.data)]
     found += [f"seed {options.seed}: {sentence}" for sentence in left]
     times = Times(intake_s, drain_s, time.monotonic() - began)
-    return make_report(evidence, found, times, counts)
+    memory = done.hostile.memory if done.hostile is not None else {}
+    return make_report(evidence, found, times, counts, memory)
 
 
 class _Run:
@@ -88,11 +94,17 @@ class _Run:
         )
         parts = [part for part in parts_of(stack) if part.name in options.parts]
         self._killer = Killer(parts, options.seed, options.kill_every_s)
+        self.hostile: Hostile | None = None
 
     def go(self) -> tuple[Evidence, list[str], tuple[float, float], dict[str, int]]:
         """Return the evidence, the findings, the seconds of intake and drain, and the counts."""
         options, ledger = self._options, self._ledger
-        with self._witness() as witness:
+        with self._witness() as witness, ExitStack() as around:
+            if options.hostile:
+                self._progress.say("the enemies begin")
+                self.hostile = around.enter_context(
+                    enemies_of(self._stack, self._line, options.data, options.seed)
+                )
             self._progress.say(
                 f"{options.jobs:,} jobs, {options.drain:,} of them to be drained, a kill every "
                 f"{options.kill_every_s:g} s (seed {options.seed})"
@@ -105,6 +117,8 @@ class _Run:
             self._submitters.stop()
             # Still while parts are killed.
             self._cancel_rest()
+            if self.hostile is not None:
+                self.hostile.stop()
             self._follower.stop()
             self._progress.say("no more kills; waiting until all has settled")
             self._killer.stop()
@@ -118,11 +132,21 @@ class _Run:
                 seed=options.seed,
                 containers=witness.containers(),
                 kills=self._killer.kills,
+                enemies=() if self.hostile is None else self.hostile.users,
             )
+            found = findings(evidence) + self._look_at_enemies()
         self._line.close()
         assert self._submitters.seconds is not None  # noqa: S101  # they are done
         times = (self._submitters.seconds, drain_s)
-        return evidence, findings(evidence), times, dict(ledger.counts)
+        return evidence, found, times, dict(ledger.counts)
+
+    def _look_at_enemies(self) -> list[str]:
+        if self.hostile is None:
+            return []
+        found = hostile_findings(self.hostile.evidence(len(self._users)), self._options.seed)
+        told = self.hostile.ledger
+        self._ledger.counts.update(told.counts)
+        return found + [f"seed {self._options.seed}: {text}" for text in told.contradictions]
 
     @contextmanager
     def _witness(self) -> Iterator[Witness]:

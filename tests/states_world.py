@@ -163,7 +163,8 @@ class World:
     async def _claim(self, step: Step, _: Look) -> None:
         group = self.groups[step.group]
         await self.pool.execute(
-            "UPDATE jobs SET not_before = now() WHERE group_id = $1 AND not_before > now()",
+            "UPDATE jobs SET not_before = now() "
+            "WHERE group_id = $1 AND not_before > now() AND state = 'received'",
             group.id,
         )
         claimed = await claim_jobs(self.pool, group, 1 + step.which % 3)

@@ -1,0 +1,94 @@
+"""What must hold when there were enemies, beside what checks.py has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from soak.memory import Peak
+
+# MB above what the agent used at rest; MB in all of service and dispatcher.
+AGENT_ABOVE_REST_MB = 200.0
+SERVICE_MB = {"service": 512.0, "dispatcher": 512.0}
+# How much more than its share of the slots' time the enemies may have had.
+TOLERANCE = 0.15
+# Nodes that fail everything cost no more attempts than this.
+MOST_BROKEN_ATTEMPTS = 40
+_MOST = 5
+
+
+@dataclass
+class HostileEvidence:
+    """What is known of the enemies and of what they must not touch."""
+
+    canaries_before: dict[str, str]
+    canaries_after: dict[str, str]
+    memory: dict[str, Peak]
+    # Seconds of the node's slots that jobs had while honest ones waited.
+    honest_slot_s: float
+    hostile_slot_s: float
+    honest_users: int
+    hostile_users: int
+    # Hostile jobs that are not over, and why.
+    open_jobs: list[str] = field(default_factory=list)
+    # Attempts that the node made which fails everything.
+    broken_node_attempts: int = 0
+
+
+def nobody_elses_bucket_changed(evidence: HostileEvidence) -> Iterator[str]:
+    """Foreign objects are as they were, and there are no others beside them."""
+    before, after = evidence.canaries_before, evidence.canaries_after
+    for name in sorted(before.keys() | after.keys()):
+        if name not in after:
+            yield f"the foreign object {name} is gone"
+        elif name not in before:
+            yield f"{name} was written into somebody else's bucket"
+        elif before[name] != after[name]:
+            yield f"the foreign object {name} was written over"
+
+
+def memory_is_bounded(evidence: HostileEvidence) -> Iterator[str]:
+    """The agent stays near its rest, service and dispatcher below a fixed limit."""
+    for part, peak in evidence.memory.items():
+        limit = SERVICE_MB.get(part, peak.rest_mb + AGENT_ABOVE_REST_MB)
+        if peak.most_mb > limit:
+            yield f"{part} used {peak.most_mb:.0f} MB, more than {limit:.0f} MB"
+
+
+def enemies_had_their_share(evidence: HostileEvidence) -> Iterator[str]:
+    """Users take turns: while honest jobs wait, the enemies hold their share of the slots."""
+    both = evidence.honest_slot_s + evidence.hostile_slot_s
+    share = evidence.hostile_slot_s / both if both else 0.0
+    fair = evidence.hostile_users / (evidence.honest_users + evidence.hostile_users)
+    if share > fair + TOLERANCE:
+        yield f"the enemies had {share:.0%} of the slots' time, and their share is {fair:.0%}"
+
+
+def hostile_jobs_ended(evidence: HostileEvidence) -> Iterator[str]:
+    """No hostile job keeps a slot."""
+    yield from evidence.open_jobs
+
+
+def a_broken_node_costs_little(evidence: HostileEvidence) -> Iterator[str]:
+    """A node that fails everything is held back after some attempts."""
+    if evidence.broken_node_attempts > MOST_BROKEN_ATTEMPTS:
+        yield f"the node that fails everything had {evidence.broken_node_attempts} attempts"
+
+
+CHECKS: tuple[Callable[[HostileEvidence], Iterator[str]], ...] = (
+    nobody_elses_bucket_changed,
+    memory_is_bounded,
+    enemies_had_their_share,
+    hostile_jobs_ended,
+    a_broken_node_costs_little,
+)
+
+
+def findings(evidence: HostileEvidence, seed: int) -> list[str]:
+    """Return what any check found."""
+    return [
+        f"seed {seed}: {sentence}"
+        for check in CHECKS
+        for sentence in islice(check(evidence), _MOST)
+    ]
