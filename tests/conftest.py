@@ -17,6 +17,7 @@ _LONGEST = (
     "e2e/test_crashes.py",
     "e2e/test_canaries.py",
     "e2e/test_soak.py",
+    "e2e/test_hostile_soak.py",
     "e2e/test_hostile_node.py",
     "e2e/test_lost_node.py",
     "e2e/test_manual.py",
