@@ -103,6 +103,11 @@ class Settings(BaseSettings):
         "and Retry-After. While there is room for one, a post is taken whole: the bound may be "
         "exceeded by one post in each process of `serve`.",
     )
+    max_waiting_user: int = Field(
+        1_000_000,
+        ge=1,
+        description="The same for the jobs of one user, so that others of the group find room.",
+    )
     max_cores: int = Field(1024, ge=1, description="Cores that one job may ask for.")
     max_memory_mb: int = Field(
         16_000_000, ge=16, description="Memory in MB that one job may ask for."

@@ -138,9 +138,17 @@ class Service:
             found += [self._found_entry(entry) for entry in answer]
         return found
 
-    def cancel_waiting(self) -> Iterator[int]:
-        """Cancel all one's own jobs that wait in the queue; yields how many, step by step."""
-        body = {"secret": self._secret, "filter": {"states": ["received"]}}
+    def cancel_waiting(self, user: str | None = None) -> Iterator[int]:
+        """Cancel all jobs that wait in the queue, one's own or, as an admin, a user's.
+
+        Yields how many, step by step.
+        """
+        body: dict[str, Any] = {"secret": self._secret}
+        if user is None:
+            body["filter"] = {"states": ["received"]}
+        else:
+            # Not a field of the filter, which an older service would ignore.
+            body["userfilter"] = {"states": ["received"], "user": user}
         while True:
             answer = self._connection.call("bulk/task-cancel", body, patience=_PATIENCE_SUBMIT)
             done = answer.get("cancelled") if isinstance(answer, dict) else None

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from leruli_queue.api.group_schemas import Limit, Time
-from leruli_queue.api.schemas import Body, Bucket, StatusAnswer, WithSecret, given
+from leruli_queue.api.schemas import Body, Bucket, Label, StatusAnswer, WithSecret, given
 from leruli_queue.jobs.states import JobState
 
 # To describe a fault of each of a million entries would take a minute and gigabytes: fail_fast.
@@ -50,14 +50,25 @@ class CancelFilter(Body):
     states: list[Cancellable] = Field(min_length=1, max_length=len(JobState))
 
 
+class UserFilter(CancelFilter):
+    """Which jobs of another user."""
+
+    user: Label = Field(description="Name of the user, revoked or not.")
+
+
 class BulkCancel(WithSecret):
-    """Jobs to cancel: these, or all own ones in some states."""
+    """Jobs to cancel: these, or all own ones in some states, or for admins those of a user.
+
+    An older service knows no `userfilter` and refuses the body, where a field of `filter` would be
+    ignored and the admin's own jobs cancelled.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
             "anyOf": [
-                given("jobids", type_="array", but_not="filter"),
-                given("filter", type_="object", but_not="jobids"),
+                given("jobids", type_="array", but_not=("filter", "userfilter")),
+                given("filter", type_="object", but_not=("jobids", "userfilter")),
+                given("userfilter", type_="object", but_not=("jobids", "filter")),
             ]
         }
     )
@@ -66,11 +77,12 @@ class BulkCancel(WithSecret):
         None, fail_fast=True, description="At most LERULI_QUEUE_MAX_BULK."
     )
     filter: CancelFilter | None = None
+    userfilter: UserFilter | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> BulkCancel:
-        if (self.jobids is None) == (self.filter is None):
-            raise ValueError("give either jobids or filter")
+        if [self.jobids, self.filter, self.userfilter].count(None) != 2:
+            raise ValueError("give either jobids or filter or userfilter")
         return self
 
 

@@ -149,7 +149,7 @@ async def open_context(
         gates[name] = Gate(name, gateways[-1], NodeSigner(authority, cluster.region, lifetime))
     try:
         permits = _permits(settings.database_pool_size)
-        backlog = Backlog(settings.max_waiting)
+        backlog = Backlog(settings.max_waiting, settings.max_waiting_user)
         yield Context(settings, pool, clusters, gates, throttle, metrics, backlog, permits)
     finally:
         for gateway in gateways:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -71,9 +72,9 @@ class Body(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
 
-def given(field: str, *, type_: str = "string", but_not: str | None = None) -> dict[str, Any]:
+def given(field: str, *, type_: str = "string", but_not: Sequence[str] = ()) -> dict[str, Any]:
     """Say in a JSON schema that a field is there, as one of several ways to fill a body."""
-    properties = {field: {"type": type_}} | ({but_not: {"type": "null"}} if but_not else {})
+    properties = {field: {"type": type_}} | {other: {"type": "null"} for other in but_not}
     return {"required": [field], "properties": properties}
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from leruli_queue.access.authenticate import User
+from leruli_queue.errors import UserReportableError
 from leruli_queue.groups.audit import Action
 from leruli_queue.jobs.states import JobState
 from leruli_queue.jobs.status import Status, job_statuses, known
@@ -80,7 +81,40 @@ async def cancel_jobs(
 
 
 async def cancel_own(connection: Connection, user: User, states: Sequence[JobState]) -> Cancelled:
-    """Cancel the user's own jobs in some states, the oldest first.
+    """Cancel the user's own jobs in some states, as :func:`_cancel_of` says it."""
+    return await _cancel_of(connection, user, user.id, states)
+
+
+async def cancel_named(
+    connection: Connection, admin: User, name: str, states: Sequence[JobState]
+) -> Cancelled:
+    """Cancel the jobs in some states of everybody who ever had a name; they stand in the audit.
+
+    As :func:`_cancel_of` says it, for each of them.
+
+    Raises
+    ------
+    UserReportableError
+        403 for a user who may not cancel others' jobs; 404 when nobody in the group ever had the
+        name.
+    """
+    if admin.owner_id is not None:
+        raise UserReportableError(
+            "To cancel by another user's name needs the API secret of an admin; ask an admin of "
+            "the group.",
+            status=403,
+        )
+    named = await rows(queries.users_named(connection, group_id=admin.group_id, name=name))
+    if not named:
+        raise UserReportableError("The group never had a user of this name.", status=404)
+    done = [await _cancel_of(connection, admin, each["id"], states) for each in named]
+    return Cancelled(sum(one.cancelled for one in done), sum(one.stopping for one in done))
+
+
+async def _cancel_of(
+    connection: Connection, user: User, owner_id: int, states: Sequence[JobState]
+) -> Cancelled:
+    """Cancel the jobs of one owner in some states, the oldest first.
 
     At most :data:`CANCELLED_AT_ONCE` of each state, and none that was asked for before: repeat it
     until it cancels none. A job that leaves the states meanwhile is not touched. Within a
@@ -89,16 +123,18 @@ async def cancel_own(connection: Connection, user: User, states: Sequence[JobSta
     locked = await rows(
         queries.lock_own_to_cancel(
             connection,
-            user_id=user.id,
+            user_id=owner_id,
             states=list(dict.fromkeys(states)),
             limit=CANCELLED_AT_ONCE,
         )
     )
     row = await queries.cancel_own_jobs(
         connection,
+        group_id=user.group_id,
         user_id=user.id,
         job_ids=[each["id"] for each in locked],
         reason=_BEFORE_IT_RAN,
+        action=Action.JOB_CANCELLED,
     )
     return Cancelled(row["cancelled"], row["stopping"])
 

@@ -16,11 +16,21 @@ from urllib.parse import urlencode
 
 import aiohttp
 import orjson
+import structlog
 from yarl import URL
 
 from leruli_queue.errors import SetupError
 from leruli_queue.nomad.clusters import Cluster
 from leruli_queue.nomad.errors import NomadAwayError, refusal
+
+log = structlog.get_logger(__name__)
+
+MOST_OF_A_LINE = 64 * 2**20
+"""Bytes of a line above which it is passed over: a thousand allocations are some ten million.
+
+A node writes some of what is in it, and must not end the stream, nor fill the memory. What was in
+it is found in Nomad's lists at the next comparison.
+"""
 
 
 class NomadHttp:
@@ -62,7 +72,7 @@ class NomadHttp:
     async def lines(
         self, path: str, parameters: Mapping[str, str | list[str]], *, silence_s: float
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Get an answer that goes on: its lines, without their ends, however long one is.
+        """Get an answer that goes on: its lines, without their ends, each up to MOST_OF_A_LINE.
 
         Parameters
         ----------
@@ -123,15 +133,29 @@ class NomadHttp:
 
 
 async def _lines(content: aiohttp.StreamReader, silence_s: float) -> AsyncIterator[bytes]:
-    begun = b""
+    """Yield the lines of what comes, but for those that are longer than anything of use is."""
+    begun: list[bytes] = []
+    length = 0
     while True:
         async with asyncio.timeout(silence_s):
             chunk = await content.readany()
         if not chunk:
             return
-        *lines, begun = (begun + chunk).split(b"\n")
-        for line in lines:
-            yield line
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            length += len(end)
+            if length <= MOST_OF_A_LINE:
+                yield b"".join([*begun, end])
+            else:
+                log.warning("a line of Nomad's is too long and was passed over", bytes=length)
+            begun.clear()
+            length = 0
+        length += len(rest)
+        # What is too long is counted on, and not kept.
+        if length <= MOST_OF_A_LINE:
+            begun.append(rest)
+        else:
+            begun.clear()
 
 
 @contextmanager

@@ -7,21 +7,29 @@ import click
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch, tell
 from leruli.commands._common import confirm, job_here, verb
-from leruli.output import Output
+from leruli.output import Output, printable
 from leruli.settings import ServiceSettings
 
 
 @click.command("task-cancel")
 @batch_option
 @click.option("--all-waiting", is_flag=True, help="All your jobs that wait in the queue; asks.")
+@click.option("--user", metavar="NAME", help="With --all-waiting, as an admin: those of a user.")
 @click.option("--yes", is_flag=True, help="Do not ask about --all-waiting.")
 @click.argument("jobid", required=False)
 @verb(interrupted="Look with `leruli task-status` or `leruli task-list` what was cancelled.")
-def command(out: Output, batch: str | None, all_waiting: bool, yes: bool, jobid: str | None) -> int:
+def command(
+    out: Output,
+    batch: str | None,
+    all_waiting: bool,
+    user: str | None,
+    yes: bool,
+    jobid: str | None,
+) -> int:
     """Cancel a job: JOBID, or the current folder's. Prints its state after that.
 
     With --batch, the jobs of many folders. With --all-waiting, all jobs of yours that are received:
-    those that are submitted or run already go on.
+    those that are submitted or run already go on. An admin names another user with --user.
     """
     refuse_with_batch(batch, jobid=jobid, all_waiting=all_waiting or None)
     if all_waiting and jobid is not None:
@@ -30,8 +38,11 @@ def command(out: Output, batch: str | None, all_waiting: bool, yes: bool, jobid:
     if batch is not None:
         return _many(out, service_settings, batch)
     if all_waiting:
-        confirm("All your jobs that wait in the queue will be cancelled. Go on?", yes=yes)
-        return _all_waiting(out, service_settings)
+        whose = "your jobs" if user is None else f"jobs of {printable(user)}"
+        confirm(f"All {whose} that wait in the queue will be cancelled. Go on?", yes=yes)
+        return _all_waiting(out, service_settings, user)
+    if user is not None:
+        raise click.UsageError("--user goes with --all-waiting.")
 
     from leruli.api import Service
 
@@ -70,10 +81,10 @@ def _many(out: Output, service_settings: ServiceSettings, batch: str) -> int:
     return tell(out, "Cancelled", tally, {})
 
 
-def _all_waiting(out: Output, service_settings: ServiceSettings) -> int:
+def _all_waiting(out: Output, service_settings: ServiceSettings, user: str | None) -> int:
     from leruli.api import Service
 
     with Service(service_settings, out.note) as service:
-        count = sum(service.cancel_waiting())
+        count = sum(service.cancel_waiting(user))
     out.result(f"Cancelled {count} {'job' if count == 1 else 'jobs'}.", {"cancelled": count})
     return 0

@@ -24,7 +24,7 @@ from leruli_queue.api.group_schemas import ActivityAnswer, ActivityJob
 from leruli_queue.api.schemas import StatusAnswer, problems
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.bucket import jobs_of_buckets
-from leruli_queue.jobs.cancel import cancel_jobs, cancel_own
+from leruli_queue.jobs.cancel import cancel_jobs, cancel_named, cancel_own
 from leruli_queue.jobs.listing import Filter, users_page
 from leruli_queue.jobs.states import JobState
 from leruli_queue.jobs.status import Status, UnknownJobError, job_statuses, parse_job_id
@@ -46,13 +46,17 @@ async def bulk_task_status(body: BulkStatus, context: ContextDep) -> list[Status
     return _entries(job_ids, found)
 
 
-@router.post(f"/{Call.BULK_TASK_CANCEL}")
+@router.post(
+    f"/{Call.BULK_TASK_CANCEL}",
+    responses=problems({404: "Nobody in the group ever had the name of `userfilter`."}),
+)
 async def bulk_task_cancel(
     body: BulkCancel, context: ContextDep
 ) -> list[StatusEntry] | CancelledAnswer:
     """Cancel many jobs.
 
-    With `jobids`, answer where each is then, in order; with `filter`, how many were cancelled.
+    With `jobids`, answer where each is then, in order; with `filter`, how many own ones were
+    cancelled; with `userfilter`, for admins, how many of another user.
     """
     job_ids = _parsed(body.jobids or [], context.settings)
     async with context.reading() as connection:
@@ -65,6 +69,10 @@ async def bulk_task_cancel(
         user = await authorise_user(connection, Call.BULK_TASK_CANCEL, body.secret)
         if body.filter is not None:
             done = await cancel_own(connection, user, body.filter.states)
+            return CancelledAnswer(cancelled=done.cancelled, stopping=done.stopping)
+        if body.userfilter is not None:
+            wanted = body.userfilter
+            done = await cancel_named(connection, user, wanted.user, wanted.states)
             return CancelledAnswer(cancelled=done.cancelled, stopping=done.stopping)
         found = await cancel_jobs(connection, user, _known(job_ids))
     return _entries(job_ids, found)

@@ -53,7 +53,7 @@ async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
     job = _within_limits(body.new_job(), context.settings)
     async with context.reading() as connection:
         user = _able_to_submit(await authorise_user(connection, Call.TASK_SUBMIT, body.secret))
-        await context.backlog.make_room(connection, {user.group_id: 1})
+        await context.backlog.make_room(connection, {(user.group_id, user.id): 1})
         match (await take_in(connection, [(user, job)]))[0]:
             case None:
                 raise await _refused_meanwhile(connection, Call.TASK_SUBMIT, body.secret)
@@ -102,8 +102,8 @@ async def bulk_task_submit(
                 case user:
                     accepted.append((position, user, job))
         if accepted:
-            groups = Counter(user.group_id for _, user, _ in accepted)
-            await context.backlog.make_room(connection, groups)
+            submitters = Counter((user.group_id, user.id) for _, user, _ in accepted)
+            await context.backlog.make_room(connection, submitters)
             taken = await take_in(connection, [(user, job) for _, user, job in accepted])
             refusals: dict[str, UserReportableError] = {}
             for (position, _, _), job_id in zip(accepted, taken, strict=True):

@@ -34,6 +34,13 @@ FROM (
     SELECT FROM jobs WHERE group_id = :group_id AND state = 'received' ORDER BY id LIMIT :most
 ) AS waiting;
 
+-- name: count_waiting_of_user$
+-- As count_waiting.
+SELECT count(*)
+FROM (
+    SELECT FROM jobs WHERE user_id = :user_id AND state = 'received' ORDER BY id LIMIT :most
+) AS waiting;
+
 -- name: job_bucket^
 -- owner_id null: any job of the group.
 SELECT bucket, user_id FROM jobs
@@ -150,7 +157,8 @@ ORDER BY id
 FOR UPDATE;
 
 -- name: cancel_own_jobs^
--- Of jobs that lock_own_to_cancel gave: how many are over and how many are only marked.
+-- Of jobs that lock_own_to_cancel gave: how many are over and how many are only marked. Those of another user
+-- stand in the audit.
 WITH cancelled AS (
     UPDATE jobs j
     SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,
@@ -159,12 +167,16 @@ WITH cancelled AS (
         cancel_requested_at = now(),
         cancelled_by = :user_id
     WHERE j.id = ANY(:job_ids::uuid[]) AND j.state IN ('received', 'submitted', 'running')
-    RETURNING j.id, j.attempt, j.state
+    RETURNING j.id, j.attempt, j.state, j.user_id
 ), stopping AS (
     UPDATE attempts a
     SET stop_requested_at = coalesce(stop_requested_at, now())
     FROM cancelled c
     WHERE a.job_id = c.id AND a.number = c.attempt
+), noted AS (
+    INSERT INTO audit (group_id, actor_id, action, subject)
+    SELECT :group_id, :user_id, :action::audit_action, id::text
+    FROM cancelled WHERE user_id <> :user_id ORDER BY id
 )
 SELECT count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
        count(*) FILTER (WHERE state <> 'cancelled') AS stopping

@@ -287,3 +287,14 @@ def test_a_storage_that_stays_away_ends_the_fetching(
     # The same command goes on later.
     done = real("task-get", "--batch", "case-*", "--json")
     assert len(json.loads(done.stdout)["fetched"]) == COUNT - 10, done.stderr
+
+
+def test_an_admin_cancels_what_waits_of_a_user(real, cases, group, submitted, monkeypatch):
+    """A low: what a revoked user left in the queue could be ended one by one only."""
+    assert real("task-cancel", "--user", "ada").returncode == 2
+    refused = real("task-cancel", "--all-waiting", "--user", "ada", "--yes")
+    assert refused.returncode != 0
+    assert "admin" in refused.stderr
+    monkeypatch.setenv("LERULI_API_SECRET", group.admin_secret)
+    asked = real("task-cancel", "--all-waiting", "--user", "ada", "--yes")
+    assert (asked.returncode, asked.stdout) == (0, f"Cancelled {COUNT} jobs.\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import uuid4
 
 import httpx
@@ -120,3 +121,27 @@ async def test_what_waits_is_not_counted_for_each_submit(
     for status in (200, 503):
         answer = await service.post("/v22_1/task-submit", json=jobs(group, 1)[0])
         assert answer.status_code == status
+
+
+async def test_one_user_takes_only_a_part_of_a_groups_room(
+    settings: Settings, group: GroupOfTest, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A low: one user filled the group's room, and all others were answered 503."""
+    monkeypatch.setattr(backlog, "_COUNT_EVERY_S", 0)
+    monkeypatch.setattr(backlog, "_COUNT_SHARE", 0)
+    bounds = settings.model_copy(update={"max_waiting": 5, "max_waiting_user": MOST})
+    other = replace(group, user_secret=group.admin_secret)
+    async with running_service(bounds) as service:
+
+        async def submit(of: GroupOfTest) -> httpx.Response:
+            return await service.post("/v22_1/task-submit", json=jobs(of, 1)[0])
+
+        for _ in range(MOST):
+            assert (await submit(group)).status_code == 200
+        refused = await submit(group)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "60")
+        why = f"One user has {MOST} jobs waiting, and no more than {MOST} may wait."
+        assert refused.json()["detail"].startswith(why)
+        assert [(await submit(other)).status_code for _ in range(3)] == [200, 200, 503]
+        assert (await submit(other)).json()["detail"].startswith("The group has 5 jobs waiting")
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == 5

@@ -9,11 +9,13 @@ import httpx
 import pytest
 from service_world import (
     GroupOfTest,
+    call,
     claim_jobs,
     holding,
     make_group,
     make_jobs,
     make_node,
+    running_service,
     state_of,
     until_blocked,
 )
@@ -245,21 +247,24 @@ async def test_cancelling_the_same_jobs_at_once_deadlocks_nobody(
 
 
 async def test_filters_in_different_orders_wait_for_each_other(
-    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, settings: Settings
+    group: GroupOfTest, pool: Pool, settings: Settings
 ) -> None:
     """Each got one of a state before the other: with the order of the post that was a deadlock."""
     jobs = await make_jobs(pool, group, 4)
     await pool.execute("UPDATE jobs SET state = 'submitted' WHERE id = ANY($1)", jobs[2:])
     seconds = f"SELECT FROM jobs WHERE id IN ('{jobs[1]}', '{jobs[3]}') FOR UPDATE"
-    async with holding(settings, seconds):
-        calls = [
-            asyncio.create_task(
-                ask(service, "bulk/task-cancel", group.user_secret, filter={"states": states})
-            )
-            for states in (["received", "submitted"], ["submitted", "received"])
-        ]
-        await until_blocked(pool, 2)
-    first, second = await asyncio.gather(*calls)
+    # Two of one group go on at a time.
+    enough = settings.model_copy(update={"database_pool_size": 16})
+    async with running_service(enough) as service:
+        async with holding(settings, seconds):
+            calls = [
+                asyncio.create_task(
+                    ask(service, "bulk/task-cancel", group.user_secret, filter={"states": states})
+                )
+                for states in (["received", "submitted"], ["submitted", "received"])
+            ]
+            await until_blocked(pool, 2)
+        first, second = await asyncio.gather(*calls)
     assert {str(first), str(second)} == {
         "{'cancelled': 4, 'stopping': 0}",
         "{'cancelled': 0, 'stopping': 0}",
@@ -288,3 +293,39 @@ async def test_a_list_goes_page_by_page_through_ones_own_jobs(
     assert "bucket" not in str(failed)
     own = await ask(service, "task-list", group.admin_secret)
     assert [job["jobid"] for job in own["jobs"]] == [str(admins)]
+
+
+async def test_an_admin_cancels_what_is_left_of_a_user(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    """A low: a revoked user's jobs could be ended one by one only."""
+    await make_node(pool, group)
+    left = await make_jobs(pool, group, 3)
+    [admins] = await make_jobs(pool, group, 1)
+    await give_to_admin(pool, admins)
+    [foreign] = await make_jobs(pool, await make_group(pool, "physicists"), 1)
+    await call(service, "group-revoke-user", adminsecret=group.admin_secret, name="ada")
+    wanted = {"user": "ada", "states": ["received", "submitted", "running"]}
+    for expected in (3, 0):
+        done = await ask(service, "bulk/task-cancel", group.admin_secret, userfilter=wanted)
+        assert done == {"cancelled": expected, "stopping": 0}
+    states = [(await state_of(pool, job_id))[0] for job_id in (*left, admins, foreign)]
+    assert states == ["cancelled"] * 3 + ["received"] * 2
+    noted = await pool.fetch("SELECT subject FROM audit WHERE action = 'job-cancelled'")
+    assert {row["subject"] for row in noted} == {str(job_id) for job_id in left}
+
+
+async def test_what_only_an_admin_cancels_by_name(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    wanted = {"userfilter": {"user": "ada", "states": ["received"]}}
+    for secret, more, status, why in (
+        (group.user_secret, {}, 403, "needs the API secret of an admin"),
+        (group.admin_secret, {"filter": {"states": ["received"]}}, 422, "userfilter"),
+        (group.admin_secret, {"userfilter": {"states": ["received"]}}, 422, "user"),
+        (group.admin_secret, {"userfilter": wanted["userfilter"] | {"user": "eve"}}, 404, "never"),
+    ):
+        body = wanted | {"secret": secret} | more
+        answer = await service.post("/v22_1/bulk/task-cancel", json=body)
+        assert answer.status_code == status
+        assert why in answer.json()["detail"]

@@ -70,7 +70,9 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "count_waiting": {"group_id": 1, "most": 2_000_000},
     "cancel_jobs": OWN | {"job_ids": IDS, "user_id": 1, "reason": "why", "action": "job-cancelled"},
     "lock_to_cancel": OWN | {"job_ids": IDS},
-    "cancel_own_jobs": {"user_id": 2, "job_ids": IDS, "reason": "why"},
+    "count_waiting_of_user": {"user_id": 1, "most": 1_000_000},
+    "cancel_own_jobs": {"group_id": 1, "user_id": 2, "job_ids": IDS, "reason": "why"}
+    | {"action": "job-cancelled"},
     "lock_own_to_cancel": {"user_id": 2, "states": ["received"], "limit": 500},
     "page_of_users": PAGE | {"user_ids": [1]},
     "page_of_group": PAGE | {"group_id": 1},
@@ -179,7 +181,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
 # Rows and index entries that a statement may read: one about a job; any other, of which none needs
 # all jobs of a state, which are 9,900 and more (but 600 in flight); one that counts what waits.
 ONE_JOB, SOME, ALL_THAT_WAIT = 20, 5000, JOBS // 2 + 5000
-COUNTING = {"count_waiting", "group_overview"}
+COUNTING = {"count_waiting", "count_waiting_of_user", "group_overview"}
 OF_A_JOB = {name for name, arguments in STATEMENTS.items() if "job_id" in arguments} - {
     "count_ahead"
 }

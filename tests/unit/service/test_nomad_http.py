@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from leruli_queue.nomad import http
 from leruli_queue.nomad.http import _lines
 
 LONG = b"x" * 500_000
@@ -28,6 +29,14 @@ async def test_lines_are_whole_however_they_come_and_however_long_they_are() -> 
     content = Content(b"{}\n", b"\n{", b"1}\n{2}\n" + LONG[:-1], b"x", b"\n", b"the rest", b"")
     found = [line async for line in _lines(cast(Any, content), 10)]
     assert found == [b"{}", b"", b"{1}", b"{2}", LONG]
+
+
+async def test_a_line_that_is_too_long_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A low: a node can make a very long event; it must end nothing, and fill no memory."""
+    monkeypatch.setattr(http, "MOST_OF_A_LINE", 5)
+    content = Content(b"12345\n123", b"456", b"789\n", b"123456\n{}\n", b"12", b"34", b"\n", b"")
+    found = [line async for line in _lines(cast(Any, content), 10)]
+    assert found == [b"12345", b"{}", b"1234"]
 
 
 async def test_silence_ends_it() -> None:
