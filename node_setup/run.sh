@@ -10,7 +10,8 @@
 #   run.sh --remove-unit    undo that (which drains the node)
 #
 # Exit codes: 0 ended by a signal; 1 failed; 2 wrong usage; 69 Docker or Nomad unsuitable; 73 an agent
-# runs already; 75 service or object store cannot be reached; 77 the service refuses this node;
+# runs already; 75 service or object store cannot be reached, or the clock is wrong; 77 the service
+# refuses this node;
 # 78 node.env is missing, wrong, or can be read by others.
 #
 # Reads from the environment:
@@ -138,8 +139,8 @@ last_words() {
         "As $RUN_AS: bash $HERE/get-started.sh" ;;
     73) die 73 "not connected: a node agent runs already with this folder." \
         "Stop it first: systemctl stop leruli-node, or Ctrl-C where it runs." ;;
-    75) die 75 "not connected: what the line above names cannot be reached." \
-        "Check $NODE_ENV and the network, then run this again." ;;
+    75) die 75 "not connected: the line above says why." \
+        "Check $NODE_ENV, the network and the clock, then run this again." ;;
     77) die 77 "not connected: this node is refused (the line above says why)." \
         "The compute secret may have been rotated: get the new one from an admin, put it into $NODE_ENV." ;;
     78) die 78 "not connected: settings are missing or wrong (the line above names them)." \

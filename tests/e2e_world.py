@@ -241,11 +241,15 @@ def forget_images(stack: StackOfTest) -> None:
 
 
 @contextmanager
-def another_node(stack: StackOfTest, name: str) -> Iterator[None]:
-    """A second node of the stack's group on this machine, in a folder beside the first one's."""
+def another_node(stack: StackOfTest, name: str, **settings: str) -> Iterator[None]:
+    """A second node of the stack's group on this machine, in a folder beside the first one's.
+
+    `settings` are those of its agent that differ from the first one's.
+    """
     told = Path(f"/proc/{stack.pid_of('node')}/environ").read_text().rstrip("\0").split("\0")
     environment = dict(variable.split("=", 1) for variable in told)
     environment |= {"LERULI_NODE_DIR": str(stack.data / name), "LERULI_NODE_NAME": name}
+    environment |= settings
     with (stack.data / "logs" / f"{name}.log").open("ab") as log:
         agent = subprocess.Popen(
             [BIN / "leruli-node", "run"], env=environment, stdout=log, stderr=log

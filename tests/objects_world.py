@@ -27,6 +27,7 @@ class S3Server:
     root: Path  #: where the objects are, as files
     kill: Callable[[], None]  #: end it as a crash of its machine would
     start: Callable[[], None]  #: start it again and wait until it answers
+    key: dict[str, str]  #: the variables with the key that it takes from its next start on
 
 
 def find_program(variable: str, name: str) -> str:
@@ -67,7 +68,7 @@ def running_objects(folder: Path) -> Iterator[S3Server]:
 
     try:
         start()
-        yield S3Server(f"http://127.0.0.1:{port}", access, secret, root, kill, start)
+        yield S3Server(f"http://127.0.0.1:{port}", access, secret, root, kill, start, key)
     finally:
         for process in running:
             process.terminate()

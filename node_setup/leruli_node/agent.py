@@ -27,6 +27,7 @@ from leruli_node.image_room import ImageRoom
 from leruli_node.image_store import ImageStore
 from leruli_node.images import Images
 from leruli_node.join import join
+from leruli_node.machine import Machine, this_machine
 from leruli_node.nomad_client import (
     NomadClient,
     link_driver,
@@ -45,6 +46,7 @@ from leruli_node.settings import Settings
 from leruli_node.stage_in import StageIn
 from leruli_node.stage_out import StageOut
 from leruli_node.state import AttemptId, AttemptStore, NodeFacts, read_node, write_node
+from leruli_node.store_watch import StoreWatch
 from leruli_node.sweep import sweep
 from leruli_node.upload import Uploader
 from leruli_node.watcher import Watcher
@@ -72,6 +74,15 @@ class Agent:
         self._signals = 0
         self._stop = threading.Event()
         self._facts = read_node(self.folders.node_file)
+        self._kept_id = self._facts.nodeid
+        self._machine = this_machine()
+        if self._machine.is_another_than(Machine(self._facts.machine, tuple(self._facts.cards))):
+            log.warning(
+                "this folder was made on another machine, which may still be the node %s: joining "
+                "as a new node",
+                self._kept_id,
+            )
+            self._facts = NodeFacts()
         self._api = ServiceApi(settings.base_url)
         self._engine = DockerEngine(settings.docker_socket)
         self._rootless: bool | None = None
@@ -81,6 +92,9 @@ class Agent:
             settings.s3_server, settings.s3_access, settings.s3_secret, settings.s3_region
         )
         self._image_store = ImageStore(objects, logs.hide)
+        self._watch = StoreWatch(
+            objects, f"code-{settings.group_token}", lambda: self._reporter.soon()
+        )
         self._image_room = ImageRoom(
             self._engine, self.folders.images_file, self._store.images, settings.image_free_mb
         )
@@ -105,6 +119,7 @@ class Agent:
             self._api,
             images,
             objects,
+            self._watch,
             self._access,
             settings.patience_seconds,
             settings.input_max_files,
@@ -155,10 +170,12 @@ class Agent:
                 disks,
             ),
             self._image_store,
+            self._watch,
             self._stage_out.drop,
             self._cancel,
             self._reload_nomad,
             self._expel,
+            settings.refused_seconds,
         )
         # Why the service gives this node no job any more, once it said so.
         self._expelled: str | None = None
@@ -198,11 +215,13 @@ class Agent:
         self._wait_for_docker()
         joined = join(self._settings, self._api, self._facts, self._tls.request(), self._draining)
         first = self._facts.nodeid is None
-        if not first and self._facts.nodeid != joined.nodeid:
-            self._forget_all(str(self._facts.nodeid))
+        if self._kept_id not in (None, joined.nodeid):
+            self._forget_all(str(self._kept_id))
         link_driver(self.folders, self._driver_program)
         port = write_config(self._settings, self.folders, self._tls, joined, self._facts.nomad_port)
-        self._facts = NodeFacts(joined.nodeid, joined.imageprefix, port)
+        self._facts = NodeFacts(
+            joined.nodeid, joined.imageprefix, port, self._machine.name, self._machine.cards
+        )
         write_node(self.folders.node_file, self._facts)
         self._know_node(self._facts)
         self._image_store.learn(joined.imagetokens)
@@ -212,12 +231,16 @@ class Agent:
             self._watcher.start()
         # What was given to another node meanwhile ends here before Nomad brings new jobs.
         self._reporter.period = joined.report_seconds
+        self._watch.look()
         self._reporter.first(self._draining)
         check_servers(joined.servers, self.folders)
         self._nomad = NomadClient(self._nomad_program, self.folders)
         self._nomad.start()
         self._reporter.start()
         threading.Thread(target=self._sweep_for_ever, name="sweep", daemon=True).start()
+        threading.Thread(
+            target=self._watch.run, args=(self._stop,), name="store", daemon=True
+        ).start()
 
     def _know_node(self, facts: NodeFacts) -> None:
         self._stage_in.image_prefix = facts.imageprefix
@@ -270,7 +293,7 @@ class Agent:
             )
 
     def _warn_of_missing_limits(self) -> None:
-        missing = self._engine.missing_limits()
+        missing = self._reporter.unenforced = self._engine.missing_limits()
         if missing:
             log.warning(
                 "this Docker does not enforce the limits of jobs on %s: a job can take more than "

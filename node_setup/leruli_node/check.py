@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 import time
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
 import httpx
 
-from leruli_node.errors import EXIT_REFUSED, EXIT_SETTINGS, EXIT_UNREACHABLE, AgentError, describe
-from leruli_node.object_store import NotThere, ObjectStore, StoreAway, Unstorable
+from leruli_node.errors import EXIT_SETTINGS, EXIT_UNREACHABLE, AgentError, describe
+from leruli_node.object_store import NotThere, ObjectStore, StoreAway, StoreRefused, Unstorable
 from leruli_node.settings import Settings
 
 # Seconds. S3 refuses what was signed by a clock that is 15 minutes off.
@@ -20,7 +22,7 @@ def check(settings: Settings) -> list[str]:
     """What was found, a sentence each.
 
     Raises AgentError with what is in the way: EXIT_UNREACHABLE when it may pass by itself,
-    EXIT_REFUSED when somebody has to put a setting right.
+    EXIT_SETTINGS when somebody has to put a setting right.
     """
     found = [_check_service(settings.base_url)]
     found += _check_store(settings)
@@ -32,6 +34,13 @@ def _check_service(base_url: str) -> str:
     try:
         answer = httpx.post(f"{base_url}/v22_1/node-join", json={}, timeout=15.0)
     except httpx.HTTPError as error:
+        if _is_untrusted(error):
+            raise AgentError(
+                f"the certificate of {base_url} is not trusted: {_why(error)}. If your "
+                "organisation has a certificate authority of its own, name its file in "
+                "SSL_CERT_FILE.",
+                EXIT_UNREACHABLE,
+            ) from None
         raise AgentError(
             f"the service at {base_url} cannot be reached ({describe(error)}). Check "
             "LERULI_BASEURL, and that this machine may connect to there.",
@@ -48,10 +57,26 @@ def _check_service(base_url: str) -> str:
         raise AgentError(
             f"this machine's clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} "
             "the service's; the object store would refuse it. Set it, and have it kept right.",
-            EXIT_REFUSED,
+            # After a power cut it is wrong until it was set over the network.
+            EXIT_UNREACHABLE,
         )
     odd = f"; this machine's clock is {offset:+.0f} s off" if abs(offset) >= _CLOCK_ODD else ""
     return f"the service answers at {base_url}{odd}"
+
+
+def _is_untrusted(error: BaseException) -> bool:
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
+
+
+def _why(error: BaseException) -> str:
+    found = (one for one in _causes(error) if isinstance(one, ssl.SSLCertVerificationError))
+    return next(found).verify_message
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _clock_offset(date: str | None) -> float:
@@ -73,10 +98,16 @@ def _check_store(settings: Settings) -> list[str]:
             return [good, "the group has no images yet: `leruli publish-code` makes them known"]
     except Unstorable:
         raise AgentError("LERULI_GROUP_TOKEN is not a group token.", EXIT_SETTINGS) from None
+    except StoreRefused as error:
+        raise AgentError(
+            f"the object store at {settings.s3_server} does not let this node in ({error.code}). "
+            "Check LERULI_S3_SERVER, LERULI_S3_ACCESS and LERULI_S3_SECRET.",
+            EXIT_UNREACHABLE,
+        ) from None
     except StoreAway as error:
         raise AgentError(
-            f"the object store at {settings.s3_server} does not let this node in ({error}). "
-            "Check LERULI_S3_SERVER, LERULI_S3_ACCESS and LERULI_S3_SECRET.",
+            f"the object store at {settings.s3_server} cannot be reached ({error}). "
+            "Check LERULI_S3_SERVER, and that this machine may connect to there.",
             EXIT_UNREACHABLE,
         ) from None
     return [good]

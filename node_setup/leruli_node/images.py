@@ -23,7 +23,7 @@ from leruli_node.image_loading import BrokenImage, ImageLoader
 from leruli_node.image_names import etag_name, image_name, is_name, object_name, published_versions
 from leruli_node.image_room import ImageRoom
 from leruli_node.image_store import ImageStore
-from leruli_node.object_store import NotThere, StoreAway, Unstorable
+from leruli_node.object_store import NotThere, StoreAway, StoreRefused, Unstorable
 from leruli_node.retry import Backoff, Stop
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ class Images:
         """Return when the published image is here, also under the name that Nomad runs.
 
         An attempt that asks is in the agent's notes: its image is not removed from then on.
-        Raises AttemptProblem (image_unknown, image_broken, node_trouble), Interrupted.
+        Raises Interrupted, StoreRefused, AttemptProblem (image_unknown, image_broken,
+        node_trouble).
         """
         if not is_name(code, version):
             raise AttemptProblem("image_unknown", f"{code}:{version} is not a name of an image")
@@ -88,6 +89,8 @@ class Images:
                 raise AttemptProblem(
                     "image_unknown", f"{code}:{version} is not a name of an image"
                 ) from None
+            except StoreRefused:
+                raise  # no patience helps
             except (StoreAway, DockerAway) as error:
                 what = "the group's store" if isinstance(error, StoreAway) else "Docker"
                 log.warning("waiting for %s to bring an image: %s", what, error)

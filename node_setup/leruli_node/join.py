@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from leruli_node import __version__
 from leruli_node.certificate import Certificate
-from leruli_node.errors import EXIT_REFUSED, AgentError
+from leruli_node.errors import EXIT_REFUSED, AgentError, Interrupted
 from leruli_node.retry import Stop
 from leruli_node.service_api import Refused, Rejected, ServiceApi, Stale, wait_for_service
 from leruli_node.settings import Settings
@@ -58,7 +59,7 @@ def join(
         "csr": request,
     }
     try:
-        answer = wait_for_service(api, body, stop)
+        answer = _ask(api, body, stop, 0.0 if earlier.nodeid is None else settings.refused_seconds)
         joined = _parse(answer)
         api.set_token(str(answer["nodetoken"]))
     except Refused as error:
@@ -75,6 +76,24 @@ def join(
         ) from None
     log.info("joined", extra={"node": joined.nodeid, "pool": joined.pool})
     return joined
+
+
+def _ask(api: ServiceApi, body: dict[str, Any], stop: Stop, certain_after: float) -> dict[str, Any]:
+    """node-join; a refusal is believed when it is said again `certain_after` seconds later.
+
+    It ends a node for good. A person who connects a new one is told at once.
+    """
+    believed_at = time.monotonic() + certain_after
+    while True:
+        try:
+            return wait_for_service(api, body, stop)
+        except Refused as error:
+            left = believed_at - time.monotonic()
+            if left <= 0:
+                raise
+            log.warning("the service refuses this node: %s; asking again", error)
+        if stop.wait(min(left, 30.0)):
+            raise Interrupted
 
 
 def _parse(answer: dict[str, Any]) -> Joined:

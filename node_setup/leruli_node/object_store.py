@@ -43,6 +43,14 @@ class StoreAway(Exception):
     """The store cannot be reached, or refuses for now; later it may not."""
 
 
+class StoreRefused(StoreAway):
+    """The store does not let this key, or this clock, do that; `code` is S3's word for it."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"it refuses this node ({code})")
+        self.code = code
+
+
 class NotThere(Exception):
     """There is no such object; `bucket` tells whether even the bucket is missing."""
 
@@ -162,6 +170,8 @@ def _translated() -> Iterator[None]:
             raise NotThere(error.code == "NoSuchBucket") from None
         if error.code in _UNSTORABLE:
             raise Unstorable(error.code) from None
+        if getattr(error.response, "status", None) in (401, 403):
+            raise StoreRefused(str(error.code)[:60]) from None
         raise StoreAway(describe(error)) from None
     except (
         InvalidResponseError,

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from leruli_node.image_store import ImageStore
 from leruli_node.retry import Backoff, Stop
 from leruli_node.service_api import Refused, ServiceApi, ServiceError
 from leruli_node.state import AttemptId, AttemptStore
+from leruli_node.store_watch import StoreWatch
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class Reporter:
 
     `drop` ends an attempt without its output, `cancel` one whose command does not run yet.
     `reload` has Nomad read its certificate. `expel` is called with a sentence when this node gets
-    no job any more; more than once.
+    no job any more; more than once. A refusal is believed `certain_after` seconds after the first.
     """
 
     def __init__(
@@ -58,24 +60,33 @@ class Reporter:
         tls: NodeTls,
         subject: Subject,
         images: ImageStore,
+        watch: StoreWatch,
         drop: Callable[[AttemptId], None],
         cancel: Callable[[AttemptId], None],
         reload: Callable[[], None],
         expel: Callable[[str], None],
+        certain_after: float,
     ) -> None:
         self._api = api
         self._tls = tls
         self._subject = subject
         self._image_store = images
+        self._watch = watch
         self._drop = drop
         self._cancel = cancel
         self._reload = reload
         self._expel = expel
+        self._certain_after = certain_after
         self._stop = threading.Event()
+        self._soon = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._told: str | None = None
         self.period = 15.0
         self.image_prefix = ""
+        # Limits that Docker does not enforce; None before it was asked.
+        self.unenforced: list[str] | None = None
+        # Since when the service has refused this node's token, by time.monotonic().
+        self._refused_since: float | None = None
 
     def first(self, stop: Stop) -> None:
         """Report before Nomad is started, so that what was given up ends before new jobs come.
@@ -88,9 +99,14 @@ class Reporter:
         """Go on reporting."""
         self._thread.start()
 
+    def soon(self) -> None:
+        """Report at once: there is something to say."""
+        self._soon.set()
+
     def stop(self) -> None:
         """Report no longer."""
         self._stop.set()
+        self._soon.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2.0)
 
@@ -99,8 +115,9 @@ class Reporter:
         try:
             reply = self._api.report(self._body())
         except Refused as error:
-            self._expel(str(error).rstrip("."))
+            self._be_refused(str(error).rstrip("."))
             return
+        self._refused_since = None
         self.period = max(0.1, float(reply.get("reportseconds", self.period)))
         self._image_store.learn(reply.get("imagetokens"))
         for one in reply.get("drop", []):
@@ -120,6 +137,15 @@ class Reporter:
         if standing in _ENDED and told_before:
             self._expel(reason)
 
+    def _be_refused(self, why: str) -> None:
+        """Believe it once it has been said again for some minutes: it ends this node for good."""
+        now = time.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+            log.warning("the service refuses this node: %s; asking again", why)
+        if now - self._refused_since >= self._certain_after:
+            self._expel(why)
+
     def renew(self) -> None:
         """Have the next certificate signed, and Nomad read it. Raises ServiceError."""
         certificate = Certificate.parse(self._api.certificate(self._tls.request()))
@@ -128,7 +154,11 @@ class Reporter:
         log.info("certificate renewed", extra={"validseconds": certificate.valid_seconds})
 
     def _run(self) -> None:
-        while not self._stop.wait(self.period):
+        while not self._stop.is_set():
+            self._soon.wait(self.period)
+            self._soon.clear()
+            if self._stop.is_set():
+                return
             steps: list[tuple[str, Callable[[], None]]] = [("report", self.report)]
             if self._tls.is_due():
                 steps.append(("certificate", self.renew))
@@ -154,6 +184,8 @@ class Reporter:
             "trouble": subject.disks.trouble(),
             "attempts": [{"jobid": one.job, "attempt": one.attempt} for one in held],
             "imagekeyid": self._image_store.key_id(),
+            "trouble": self._watch.trouble,
+            "unenforced": self.unenforced,
         }
 
     def _images(self) -> list[str]:

@@ -15,6 +15,9 @@ from leruli_node.state import AttemptId
 
 log = logging.getLogger(__name__)
 
+REQUEST_ID = "X-Request-ID"
+"""Stands in every answer of the service, beside a ``detail`` in each refusal."""
+
 
 class ServiceError(Exception):
     """Root of what a call can end as; the text is the service's own sentence."""
@@ -29,7 +32,7 @@ class Unreachable(ServiceError):
 
 
 class Refused(ServiceError):
-    """403: the secret or token is not good (any more)."""
+    """401 or 403 of the service itself: the secret or token is not good (any more)."""
 
 
 class Stale(ServiceError):
@@ -133,9 +136,13 @@ class ServiceApi:
         sentence = detail if isinstance(detail, str) else f"{path}: HTTP {code}"
         if code == 200 and isinstance(answer, dict):
             return answer
+        retry_after = _seconds(response.headers.get("Retry-After"))
+        # What a proxy or another program says at this address is no word of the service.
+        if REQUEST_ID not in response.headers or not isinstance(detail, str):
+            raise Unreachable(f"{path}: HTTP {code}, which is not the service's", retry_after)
         # A 404 is no word about an attempt: the address leads to something else.
         if code in (404, 408, 425, 429) or code >= 500 or code < 400:
-            raise Unreachable(sentence, _seconds(response.headers.get("Retry-After")))
+            raise Unreachable(sentence, retry_after)
         if code in (401, 403):
             raise Refused(sentence)
         if code == 409:

@@ -46,6 +46,7 @@ class Settings:
     grace_seconds: float
     drain_seconds: float
     patience_seconds: float
+    refused_seconds: float
     upload_patience_seconds: float
     upload_parallel: int
     input_max_files: int
@@ -99,6 +100,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         grace_seconds=reader.number("LERULI_NODE_GRACE_SECONDS", 30, 0),
         drain_seconds=reader.number("LERULI_NODE_DRAIN_SECONDS", 120, 0),
         patience_seconds=reader.number("LERULI_NODE_PATIENCE_SECONDS", 600, 1),
+        refused_seconds=reader.number("LERULI_NODE_REFUSED_SECONDS", 120, 0),
         upload_patience_seconds=reader.number("LERULI_NODE_UPLOAD_PATIENCE_SECONDS", 7 * 86400, 1),
         upload_parallel=reader.number("LERULI_NODE_UPLOAD_PARALLEL", 4, 1),
         input_max_files=reader.number("LERULI_NODE_INPUT_MAX_FILES", 200_000, 1),

@@ -12,7 +12,7 @@ from leruli_node.errors import AttemptProblem, Interrupted
 from leruli_node.folders import Folders, make_ballast
 from leruli_node.images import Images
 from leruli_node.main_script import write_control
-from leruli_node.object_store import NotThere, ObjectStore, StoreAway, Unstorable
+from leruli_node.object_store import NotThere, ObjectStore, StoreAway, StoreRefused, Unstorable
 from leruli_node.retry import AnyEvent, Backoff, Stop
 from leruli_node.rundir_access import RundirAccess
 from leruli_node.server import Answer
@@ -27,6 +27,7 @@ from leruli_node.state import (
     Lease,
     boot_id,
 )
+from leruli_node.store_watch import StoreWatch
 from leruli_node.unpack import BrokenInput, TooLarge, unpack
 from leruli_node.upload import INPUT
 
@@ -48,6 +49,7 @@ class StageIn:
         api: ServiceApi,
         images: Images,
         objects: ObjectStore,
+        watch: StoreWatch,
         access: RundirAccess,
         patience: float,
         max_files: int,
@@ -60,6 +62,7 @@ class StageIn:
         self._api = api
         self._images = images
         self._objects = objects
+        self._watch = watch
         self._access = access
         self._patience = patience
         self._max_files = max_files
@@ -114,6 +117,11 @@ class StageIn:
             return Answer(0)
         if state is not None and state.problem_outcome is not None:
             return Answer(FAILED, state.problem_message or "")
+        if (state is None or state.lease is None) and self._watch.trouble:
+            # Without leave to start it costs the job nothing.
+            if state is not None:
+                self._store.remove(attempt)
+            return Answer(DROPPED, self._watch.trouble)
         if state is None:
             # Kept before it is asked for: the service may grant it and the answer be lost with
             # the agent; the same startkey gets the same answer.
@@ -133,7 +141,7 @@ class StageIn:
             if lease is None:
                 self._store.remove(attempt)
                 return Answer(DROPPED, "the service has no use for this attempt")
-            self._images.ensure(self._prefix(stop), lease.code, lease.version, lease.image, stop)
+            self._bring_image(lease, stop)
             self._bring_input(attempt, lease, stop)
         except AttemptProblem as problem:
             self._note(attempt, problem)
@@ -176,6 +184,14 @@ class StageIn:
                 raise Interrupted
         return self.image_prefix
 
+    def _bring_image(self, lease: Lease, stop: Stop) -> None:
+        try:
+            self._images.ensure(self._prefix(stop), lease.code, lease.version, lease.image, stop)
+        except StoreRefused as error:
+            self._watch.look()
+            sentence = self._watch.trouble or f"the group's images may not be read ({error.code})"
+            raise AttemptProblem("node_trouble", sentence) from None
+
     def _bring_input(self, attempt: AttemptId, lease: Lease, stop: Stop) -> None:
         job = self._folders.job(attempt.key)
         backoff = Backoff(stop, self._patience)
@@ -199,6 +215,8 @@ class StageIn:
                 raise AttemptProblem("input_broken", str(error)) from None
             except BrokenInput as error:
                 raise AttemptProblem("input_broken", str(error)) from None
+            except StoreRefused as error:
+                raise self._refused(error) from None
             except StoreAway as error:
                 log.warning("bringing input waits for the store: %s", error)
                 if not backoff.pause():
@@ -206,6 +224,15 @@ class StageIn:
                         "node_trouble", "the node could not reach the group's store"
                     ) from None
         write_control(job / "control")
+
+    def _refused(self, error: StoreRefused) -> AttemptProblem:
+        """Whose fault it is that the store refuses the job's bucket: the key's, or the bucket's."""
+        self._watch.look()
+        if self._watch.trouble:
+            return AttemptProblem("node_trouble", self._watch.trouble)
+        return AttemptProblem(
+            "input_broken", f"the group's S3 key may not read the job's bucket ({error.code})"
+        )
 
     def _empty(self, job: Path) -> None:
         if not self._access.remove(job):

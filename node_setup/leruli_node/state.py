@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,9 @@ class NodeFacts:
     nodeid: str | None = None
     imageprefix: str | None = None
     nomad_port: int | None = None
+    # See leruli_node.machine; empty in what an earlier release wrote.
+    machine: str = ""
+    cards: Sequence[str] = ()
 
 
 def read_node(path: Path) -> NodeFacts:

@@ -140,7 +140,7 @@ def test_something_else_at_the_services_address(machine: Machine) -> None:
 def test_a_wrong_key_of_the_object_store(machine: Machine) -> None:
     done = run(machine, LERULI_S3_SECRET="wrong-wrong-wrong")
     assert done.returncode == 75
-    assert "does not let this node in (S3Error SignatureDoesNotMatch)" in done.stderr
+    assert "does not let this node in (SignatureDoesNotMatch)" in done.stderr
 
 
 @pytest.mark.usefixtures("settings")

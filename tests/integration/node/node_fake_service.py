@@ -45,6 +45,8 @@ class FakeService:
         self.cancelled: set[tuple[str, int]] = set()
         self.lose_answers: dict[str, int] = {}
         self.down = False
+        # What a proxy before the service says instead of it: a status and a page.
+        self.proxy: tuple[int, bytes] | None = None
         self.nodeid = str(uuid.uuid4())
         self.tokens: list[str] = []
         fake = self
@@ -55,6 +57,12 @@ class FakeService:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 name = self.path.removeprefix("/v22_1/")
+                if fake.proxy:
+                    self.send_response(fake.proxy[0])
+                    self.send_header("Content-Length", str(len(fake.proxy[1])))
+                    self.end_headers()
+                    self.wfile.write(fake.proxy[1])
+                    return
                 code, answer = fake.answer(name, body)
                 if code == 0:
                     self.close_connection = True
@@ -62,6 +70,7 @@ class FakeService:
                 data = json.dumps(answer).encode()
                 self.send_response(code)
                 self.send_header("Content-Length", str(len(data)))
+                self.send_header("X-Request-ID", "as-the-real-one-has-it")
                 self.end_headers()
                 self.wfile.write(data)
 

@@ -26,7 +26,7 @@ import docker
 import urllib3
 from minio import Minio
 from node_fake_service import FakeService
-from objects_world import find_program, running_objects
+from objects_world import S3Server, find_program, running_objects
 
 PACKAGE = Path(__file__).parents[3] / "node_setup"
 PLAIN_IMAGE = "leruli-test:1"
@@ -53,6 +53,19 @@ class Store:
     secret: str
     client: Minio
 
+    @classmethod
+    def of(cls, server: S3Server) -> Store:
+        """A running server, with the key that it has now."""
+        pool = urllib3.PoolManager(maxsize=16, retries=urllib3.Retry(total=3))
+        client = Minio(
+            server.url.removeprefix("http://"),
+            access_key=server.access,
+            secret_key=server.secret,
+            secure=False,
+            http_client=pool,
+        )
+        return cls(server.url, server.access, server.secret, client)
+
     def bucket(self) -> str:
         name = str(uuid.uuid4())
         self.client.make_bucket(name)
@@ -76,15 +89,7 @@ class Store:
 @contextmanager
 def running_store(folder: Path) -> Iterator[Store]:
     with running_objects(folder) as server:
-        pool = urllib3.PoolManager(maxsize=16, retries=urllib3.Retry(total=3))
-        client = Minio(
-            server.url.removeprefix("http://"),
-            access_key=server.access,
-            secret_key=server.secret,
-            secure=False,
-            http_client=pool,
-        )
-        yield Store(server.url, server.access, server.secret, client)
+        yield Store.of(server)
 
 
 def save_image(image: str, name: str) -> bytes:
@@ -190,6 +195,8 @@ class Rig:
             "LERULI_NODE_GRACE_SECONDS": "2",
             "LERULI_NODE_DRAIN_SECONDS": "10",
             "LERULI_NODE_LOG": "json",
+            # What the service refuses is not asked for minutes.
+            "LERULI_NODE_REFUSED_SECONDS": "0",
             **self.settings,
         }
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
+import uuid
+from pathlib import Path
 
-from node_rig import Rig, wait_for
+import pytest
+from node_fake_service import FakeService
+from node_rig import Rig, Store, wait_for
+from objects_world import running_objects
+
+from leruli_node.docker_engine import missing_limits
 
 
 def held(rig: Rig) -> list[dict[str, object]]:
@@ -26,6 +34,9 @@ def test_what_the_agent_reports(rig: Rig) -> None:
     body = [body for name, body in rig.service.calls if name == "node-report"][-1]
     assert body["images"] == ["plain:1"]
     assert 0 < body["diskfreemb"] <= body["disktotalmb"]
+    assert body["trouble"] is None
+    # D14: what this Docker does not enforce is seen by the group's admin.
+    assert body["unenforced"] == missing_limits(rig.docker.info())
     container.kill()
     assert rig.stage_out(job) == 0
     wait_for(lambda: not held(rig), what="a report without it")
@@ -118,3 +129,116 @@ def test_the_certificate_is_renewed_after_a_third_of_its_life(rig: Rig) -> None:
     assert (tls / "node-key.pem").stat().st_mode & 0o777 == 0o600
     for name, body in rig.service.calls:
         assert "PRIVATE" not in str(body), name
+
+
+def last_report(rig: Rig) -> dict[str, object]:
+    with rig.service.lock:
+        reports = [body for name, body in rig.service.calls if name == "node-report"]
+    return reports[-1] if reports else {}
+
+
+def test_a_node_whose_key_the_store_does_not_take_takes_no_jobs(
+    tmp_path: Path, plain_archive: bytes
+) -> None:
+    """D1: not at its start, nor when the key is changed at the store; it goes on by itself."""
+    with running_objects(tmp_path / "store") as server:
+        token = "lqg-" + uuid.uuid4().hex[:26]
+        store = Store.of(server)
+        store.client.make_bucket(f"code-{token}")
+        rig = Rig(tmp_path, store, FakeService(), token)
+        rig.publish("plain", "1", plain_archive)
+        job, later = rig.job("true"), rig.job("true")
+        right = server.key["LERULI_OBJECTS_SECRET"]
+        try:
+            rig.settings["LERULI_S3_SECRET"] = "x" * 40
+            rig.start()
+            sentence = (
+                "the group's object store does not take its S3 key (SignatureDoesNotMatch): check "
+                "LERULI_S3_ACCESS and LERULI_S3_SECRET in its node.env"
+            )
+            wait_for(lambda: last_report(rig), what="the first report")
+            assert last_report(rig)["trouble"] == sentence
+            assert rig.stage_in(job) == 3
+            assert rig.service.count("attempt-start") == 0
+            # The store's key becomes this node's.
+            server.kill()
+            server.key["LERULI_OBJECTS_SECRET"] = "x" * 40
+            server.start()
+            wait_for(lambda: last_report(rig)["trouble"] is None, what="it takes jobs")
+            assert rig.stage_in(job) == 0
+            # And is changed again, while the agent believes that all is well.
+            server.kill()
+            server.key["LERULI_OBJECTS_SECRET"] = right
+            server.start()
+            assert rig.stage_in(later) == 4
+            assert rig.stage_out(later) == 0
+            receipt = rig.receipt(later)
+            assert receipt["outcome"] == "node_trouble"
+            assert receipt["message"] == sentence
+            wait_for(lambda: last_report(rig)["trouble"] == sentence, what="a report of it")
+        finally:
+            rig.close()
+
+
+@pytest.mark.parametrize("page", [b"<html>maintenance</html>", b'{"detail": "blocked"}'])
+def test_what_a_proxy_refuses_is_not_the_services_word(rig: Rig, page: bytes) -> None:
+    """M2: a page of 403 before the service is waited out, with jobs running and without."""
+    rig.kill()
+    rig.service.report_seconds = 0.2
+    rig.start()
+    job = rig.job("true")
+    rig.service.proxy = (403, page)
+    staging = rig.stage("in", job)
+    wait_for(lambda: "not the service's" in rig.log, what="the page was seen")
+    time.sleep(1)
+    assert rig.process is not None
+    assert rig.process.poll() is None
+    assert staging.poll() is None
+    rig.service.proxy = None
+    assert staging.wait(60) == 0
+
+
+def test_a_refusal_is_believed_when_it_is_said_again(rig: Rig) -> None:
+    """M2: of the service itself, for as long as LERULI_NODE_REFUSED_SECONDS."""
+    rig.kill()
+    rig.service.report_seconds = 0.2
+    rig.settings["LERULI_NODE_REFUSED_SECONDS"] = "3"
+    before = rig.service.count("node-report")
+    rig.start()
+    wait_for(lambda: rig.service.count("node-report") > before, what="a report after the join")
+    with rig.service.lock:
+        tokens, rig.service.tokens = rig.service.tokens, []
+    wait_for(lambda: "the service refuses this node" in rig.log, what="a refusal")
+    with rig.service.lock:
+        rig.service.tokens = tokens
+    time.sleep(3.5)
+    assert rig.process is not None
+    assert rig.process.poll() is None
+    rig.service.tokens = []
+    assert rig.process.wait(30) == 77
+    assert "the node token is not valid" in rig.log.splitlines()[-1]
+
+
+def test_a_copy_of_a_machine_joins_as_a_new_node(rig: Rig) -> None:
+    """M10: with node.json, notes of attempts and Nomad's state of the machine it was made of."""
+    facts = rig.node_dir / "node.json"
+    original, job = json.loads(facts.read_bytes()), rig.job("true")
+    assert rig.stage_in(job) == 0
+    rig.kill()
+    facts.write_text(json.dumps(original | {"machine": "another-machine's", "cards": []}))
+    rig.service.nodeid = str(uuid.uuid4())
+    rig.start()
+    wait_for(
+        lambda: json.loads(facts.read_bytes())["nodeid"] == rig.service.nodeid, what="a new id"
+    )
+    joins = [body for name, body in rig.service.calls if name == "node-join"]
+    assert joins[-1]["nodeid"] is None
+    assert json.loads(facts.read_bytes())["machine"] == original["machine"]
+    wait_for(lambda: last_report(rig).get("attempts") == [], what="nothing of the original's")
+    # Started again, on the same machine: the same node.
+    rig.kill()
+    before = rig.service.count("node-join")
+    rig.start()
+    wait_for(lambda: rig.service.count("node-join") > before, what="it joins again")
+    joins = [body for name, body in rig.service.calls if name == "node-join"]
+    assert joins[-1]["nodeid"] == rig.service.nodeid

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,18 +18,20 @@ from leruli_node.stage_in import FAILED, StageIn
 from leruli_node.state import DECIDED, AttemptId, Decision
 
 
-def stage_in(bench: Bench, images: Any, objects: Any = None) -> StageIn:
+def stage_in(bench: Bench, images: Any, objects: Any = None, trouble: str | None = None) -> StageIn:
     class Api(FakeApi):
         def start(self, attempt: AttemptId, startkey: str) -> dict[str, Any]:
             return dataclasses.asdict(LEASE)
 
     api: Any = Api()
+    watch: Any = SimpleNamespace(trouble=trouble)
     made = StageIn(
         bench.folders,
         bench.store,
         api,
         images,
         objects,
+        watch,
         bench.access,
         1.0,
         10,
