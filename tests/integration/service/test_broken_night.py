@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import re
 from collections import Counter
@@ -135,7 +136,8 @@ async def play(settings: Settings, pool: Pool, group: GroupOfTest) -> tuple[Nigh
     night = Night(pool, nodes, min(nodes), Retries.of(settings))
     [cluster] = read_clusters(settings).values()
     nomad: Any = PlayedNomad(cluster)
-    async with lead(settings) as leadership:
+    async with lead(settings) as leadership, asyncio.TaskGroup() as duties:
+        watching = duties.create_task(leadership.watch())
         parents = Parents(pool, nomad, settings)
         feeder = Feeder(settings, pool, leadership, nomad, parents)
         reconciler = Reconciler(settings, pool, nomad, parents, nomad)
@@ -145,6 +147,7 @@ async def play(settings: Settings, pool: Pool, group: GroupOfTest) -> tuple[Nigh
             await feeder.feed_once()
             await night.place(nomad)
             await night.pass_time(await until_something_happens(pool, night))
+        watching.cancel()
     states = await pool.fetch("SELECT state::text FROM jobs")
     return night, Counter(row["state"] for row in states)
 
