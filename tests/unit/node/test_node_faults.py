@@ -106,6 +106,7 @@ def test_404_is_no_word_about_an_attempt() -> None:
         def do_POST(self) -> None:
             data = b'{"detail": "Not Found"}'
             self.send_response(int(self.path.rsplit("/", 1)[1] == "attempt-upload") * 5 + 404)
+            self.send_header("X-Request-ID", "as-the-real-one-has-it")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
