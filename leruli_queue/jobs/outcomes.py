@@ -34,7 +34,9 @@ PLATFORM_FAILURES = frozenset({Outcome.UPLOAD_FAILED, Outcome.NODE_TROUBLE})
 NOT_BEGUN = frozenset({Outcome.IMAGE_UNKNOWN, Outcome.IMAGE_BROKEN, Outcome.INPUT_BROKEN})
 """What one node says of image or input. A second node is asked before the job is failed for it."""
 
-OWN_ENDS = frozenset({Outcome.ENDED, Outcome.TIME_LIMIT, Outcome.OUT_OF_MEMORY})
+OWN_ENDS = frozenset(
+    {Outcome.ENDED, Outcome.TIME_LIMIT, Outcome.OUT_OF_MEMORY, Outcome.OUT_OF_DISK}
+)
 """The command ran, and how it ended is the job's own: its node works."""
 
 

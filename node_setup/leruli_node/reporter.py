@@ -181,10 +181,9 @@ class Reporter:
             "images": self._images(),
             "diskfreemb": disk.free // 2**20,
             "disktotalmb": disk.total // 2**20,
-            "trouble": subject.disks.trouble(),
+            "trouble": self._watch.trouble or subject.disks.trouble(),
             "attempts": [{"jobid": one.job, "attempt": one.attempt} for one in held],
             "imagekeyid": self._image_store.key_id(),
-            "trouble": self._watch.trouble,
             "unenforced": self.unenforced,
         }
 
