@@ -140,7 +140,7 @@ async def play(settings: Settings, pool: Pool, group: GroupOfTest) -> tuple[Nigh
         watching = duties.create_task(leadership.watch())
         parents = Parents(pool, nomad, settings)
         feeder = Feeder(settings, pool, leadership, nomad, parents)
-        reconciler = Reconciler(settings, pool, nomad, parents, nomad)
+        reconciler = Reconciler(settings, pool, nomad, nomad)
         while night.now < HOURS * 3600:
             await reconciler._review_nodes()
             await reconciler.give_back_misplaced()
