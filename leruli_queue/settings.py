@@ -62,6 +62,26 @@ class Settings(BaseSettings):
         ge=10_000,
         description="Size of a request's body above which it is refused (413).",
     )
+    max_held_bytes: int = Field(
+        100_000_000,
+        ge=1_000_000,
+        description="Bytes of bodies that one process holds at the same time; the one that has "
+        "been arriving longest is refused for more (503).",
+    )
+    max_connections: int = Field(
+        4000,
+        ge=10,
+        description="Connections of clients to one process; for more, the one whose request has "
+        "been awaited longest is closed. At most what the limit of open files leaves.",
+    )
+    header_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds that a connection may be open without the header of a request.",
+    )
+    body_timeout_s: float = Field(
+        60.0, gt=0, description="Seconds in which a request's body has to arrive (408)."
+    )
 
     trusted_proxies: Annotated[list[str], NoDecode] = Field(
         ["127.0.0.1"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 
 from leruli_queue.embedded import nomad_server
 from leruli_queue.embedded.folders import Folders
@@ -29,6 +30,21 @@ class NomadOfTest:
             "nomad_servers": f"127.0.0.1:{self.kept.ports.nomad_rpc}",
         }
         return Settings(**(settings.model_dump() | ours | changes))
+
+    def make_token(self, namespace: str = nomad_server.NAMESPACE) -> tuple[str, str]:
+        """Make a token as the service's for a namespace: its accessor and itself."""
+        rules = (files("leruli_queue.nomad") / "jobs" / "service.policy.hcl").read_text()
+        policy = f"service-{namespace}"
+        with nomad_server.client(self.folders, self.kept) as http:
+            body = {"Name": policy, "Rules": rules.replace('"leruli"', f'"{namespace}"')}
+            http.post(f"/v1/acl/policy/{policy}", json=body).raise_for_status()
+            body = {"Name": "test", "Type": "client", "Policies": [policy]}
+            made = http.post("/v1/acl/token", json=body).raise_for_status().json()
+        return made["AccessorID"], made["SecretID"]
+
+    def revoke_token(self, accessor: str) -> None:
+        with nomad_server.client(self.folders, self.kept) as http:
+            http.delete(f"/v1/acl/token/{accessor}").raise_for_status()
 
 
 @contextmanager

@@ -133,6 +133,7 @@ def running_queue(folder: Path) -> Iterator[QueueOfTest]:
     )
     try:
         queue.start()
+        queue.sql("INSERT INTO dispatchers VALUES ('default', 'infinity')")
         yield queue
     finally:
         queue.kill()

@@ -31,7 +31,7 @@ from leruli_queue.groups.users import create_user
 from leruli_queue.jobs.intake import NewJob, take_in
 from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.settings import Settings
-from leruli_queue.store.pool import Pool
+from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 
 
@@ -80,6 +80,11 @@ class GroupOfTest:
     admin_secret: str
     user_secret: str
     compute_secret: str
+
+
+async def pretend_a_dispatcher_is_active(connection: Connection) -> None:
+    """Have waiting jobs say what they do while a dispatcher is active; a real one takes over."""
+    await connection.execute("INSERT INTO dispatchers VALUES ($1, 'infinity')", DEFAULT)
 
 
 async def make_group(pool: Pool, name: str) -> GroupOfTest:
@@ -248,6 +253,7 @@ async def running_service(settings: Settings) -> AsyncIterator[httpx.AsyncClient
     """The service's application, called without a network in between."""
     app = create_app(settings)
     async with app.router.lifespan_context(app):
+        await app.state.opened.wait()
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             yield client

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
 
@@ -13,11 +12,10 @@ from leruli_queue.api.context import open_context
 from leruli_queue.api.errors import install_error_handlers
 from leruli_queue.api.metrics import Metrics
 from leruli_queue.api.middleware import BodyLimit, RequestLog
+from leruli_queue.api.opening import opening
 from leruli_queue.api.routes import VERSIONS, health, package, versioned_router
 from leruli_queue.logs import set_up_logs
 from leruli_queue.settings import Settings, load_settings
-from leruli_queue.store.migrate import migrate_when_possible
-from leruli_queue.store.pool import open_pool, wait_for_database
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -29,14 +27,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         longest_s=settings.refusal_delay_s, most_waiting=settings.max_delayed_refusals
     )
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await wait_for_database(settings)
-        async with open_pool(settings) as pool:
-            await migrate_when_possible(pool)
-            async with open_context(settings, pool, throttle, metrics) as context:
-                app.state.context = context
-                yield
+    def lifespan(app: FastAPI) -> AbstractAsyncContextManager[None]:
+        return opening(app, settings, lambda pool: open_context(settings, pool, throttle, metrics))
 
     app = FastAPI(
         title="Leruli Queue",
@@ -54,6 +46,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for prefix in VERSIONS:
         app.include_router(versioned_router(), prefix=prefix)
     install_error_handlers(app)
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        most=settings.max_body_bytes,
+        most_of_all=settings.max_held_bytes,
+        seconds=settings.body_timeout_s,
+    )
     app.add_middleware(RequestLog, metrics=metrics)
     return app

@@ -165,8 +165,21 @@ def _permits(connections: int) -> dict[LongCall, Permits]:
 
 
 def context_of(request: Request) -> Context:
-    """Return the parts that the request's service has."""
-    context: Context = request.app.state.context
+    """Return the parts that the request's service has.
+
+    Raises
+    ------
+    UserReportableError
+        503 while the service still waits for its database.
+    """
+    context: Context | None = getattr(request.app.state, "context", None)
+    if context is None:
+        raise UserReportableError(
+            "The service is starting and waits for its database. Nothing was taken or lost; try "
+            "again in a moment.",
+            status=503,
+            retry_after=_COME_AGAIN_S,
+        )
     return context
 
 

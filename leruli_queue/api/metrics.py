@@ -1,4 +1,4 @@
-"""What one process has answered, for Prometheus.
+"""What one process has answered, and whether jobs are dispatched, for Prometheus.
 
 Calls and statuses only: no group, user, job or address is a label, so that whoever may read the
 metrics learns nothing about them.
@@ -6,7 +6,9 @@ metrics learns nothing about them.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+import math
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from leruli_queue.access.roles import Call
@@ -45,6 +47,24 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self._registry,
         )
+
+        self._silence = Gauge(
+            "leruli_queue_dispatcher_silence_seconds",
+            "Seconds since the active dispatcher was heard, of the Nomad cluster where it is most; "
+            "NaN while it is not known.",
+            registry=self._registry,
+        )
+        self._nomad_away = Gauge(
+            "leruli_queue_nomad_away_seconds",
+            "Seconds for which no dispatcher can use Nomad, of the cluster where it is most; 0 "
+            "while all can be used, NaN while it is not known.",
+            registry=self._registry,
+        )
+
+    def note_dispatchers(self, silence_s: float | None, nomad_away_s: float | None) -> None:
+        """Set what the database says of the dispatchers; None where it says nothing."""
+        self._silence.set(math.nan if silence_s is None else silence_s)
+        self._nomad_away.set(math.nan if nomad_away_s is None else nomad_away_s)
 
     def count(self, call: str, status: int, seconds: float) -> None:
         """Count an answered request of a call that :func:`call_of` named."""

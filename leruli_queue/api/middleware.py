@@ -5,6 +5,7 @@ Plain ASGI, because Starlette's own middleware class costs a task a request.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from uuid import uuid4
@@ -74,12 +75,21 @@ def _is_accepted(request_id: str) -> bool:
 
 
 class BodyLimit:
-    """Refuses a body that is too large before it is in memory."""
+    """Refuses a body that is too large before it is in memory, and one that does not arrive.
 
-    def __init__(self, app: ASGIApp, *, most: int) -> None:
+    No secret has been seen when a body is read, so what all of them hold has a bound. A client's
+    body is there within a moment; for what is above the bound, the one goes that has been arriving
+    longest.
+    """
+
+    def __init__(self, app: ASGIApp, *, most: int, most_of_all: int, seconds: float) -> None:
         self._app = app
         self._most = most
-        self._message = f"The body is larger than {most} bytes; send fewer jobs in one post"
+        self._most_of_all = most_of_all
+        self._seconds = seconds
+        self._held = 0
+        # In the order in which they began.
+        self._arriving: dict[_Body, None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -87,15 +97,78 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "0")
-        received = int(declared) if declared.isdigit() and int(declared) > self._most else 0
+        body = _Body()
+        if declared.isdigit() and int(declared) > self._most:
+            body.declared_too_large = True
 
         async def receive_counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._most:
-                # Raised where the route reads its body; answered as any other refusal.
-                raise HTTPException(413, self._message)
+            if body.is_here:
+                return await receive()  # waits for the client to go: there is no time for that
+            message = await self._receive_in_time(receive, body)
+            self._hold(body, len(message.get("body", b"")))
+            if body.declared_too_large or body.held > self._most:
+                raise _refused(
+                    413, f"The body is larger than {self._most} bytes; send fewer jobs in one post"
+                )
+            if not message.get("more_body"):
+                body.is_here = True
+                self._arriving.pop(body, None)
             return message
 
-        await self._app(scope, receive_counted, send)
+        try:
+            await self._app(scope, receive_counted, send)
+        finally:
+            self._held -= body.held
+            self._arriving.pop(body, None)
+
+    async def _receive_in_time(self, receive: Receive, body: _Body) -> Message:
+        clock = asyncio.get_running_loop()
+        if body not in self._arriving:
+            self._arriving[body] = None
+            body.until = clock.time() + self._seconds
+        if not body.is_dropped:
+            try:
+                async with asyncio.timeout_at(body.until) as body.limit:
+                    return await receive()
+            except TimeoutError:
+                pass
+        if body.is_dropped:
+            raise _refused(
+                503,
+                "The service reads too many large bodies at once. Nothing was taken or lost; try "
+                "again in a moment",
+                {"Retry-After": "2"},
+            )
+        raise _refused(408, f"The body did not arrive within {self._seconds:g} seconds")
+
+    def _hold(self, body: _Body, count: int) -> None:
+        body.held += count
+        self._held += count
+        if self._held > self._most_of_all:
+            oldest = next(iter(self._arriving), body)
+            log.warning("the bodies of requests need too much memory; one is refused")
+            oldest.drop()
+
+
+class _Body:
+    """The body of a request, as far as it has arrived."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.is_here = self.is_dropped = self.declared_too_large = False
+        self.until = 0.0
+        self.limit: asyncio.Timeout | None = None
+
+    def drop(self) -> None:
+        """Have it refused where it is waited for."""
+        self.is_dropped = True
+        if self.limit is not None and not self.limit.expired():
+            self.limit.reschedule(asyncio.get_running_loop().time())
+
+
+def _refused(status: int, sentence: str, headers: dict[str, str] | None = None) -> HTTPException:
+    """Return what is raised where the route reads its body; answered as any other refusal.
+
+    The connection is closed, for the rest of the body would come on it.
+    """
+    return HTTPException(status, sentence, {"Connection": "close"} | (headers or {}))

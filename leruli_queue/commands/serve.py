@@ -7,6 +7,7 @@ import ipaddress
 import click
 import uvicorn
 
+from leruli_queue.api.connections import Connection, raise_file_limit
 from leruli_queue.errors import SetupError
 from leruli_queue.settings import Settings, load_settings
 
@@ -20,9 +21,11 @@ def command() -> None:
     """
     settings = load_settings()
     _refuse_plain_http(settings)
+    raise_file_limit()  # its workers' as well
     uvicorn.run(
         "leruli_queue.api.app:create_app",
         factory=True,
+        http=Connection,
         host=settings.listen_host,
         port=settings.listen_port,
         workers=settings.listen_workers,

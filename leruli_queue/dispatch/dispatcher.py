@@ -1,16 +1,18 @@
 """The dispatcher as a whole: waits to be the active one, then runs the duties side by side.
 
-Each Nomad cluster has duties of its own, so that one that is away does not hold up the others.
+Each Nomad cluster has a lock and duties of its own: one that is away, or that this process cannot
+use, does not hold up the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from typing import cast
 
 import structlog
 
+from leruli_queue.dispatch.access import NomadUnusableError, keep_access, until_usable
 from leruli_queue.dispatch.feeder import Feeder
 from leruli_queue.dispatch.fence import Fence
 from leruli_queue.dispatch.leadership import (
@@ -24,7 +26,7 @@ from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.stopper import Stopper
 from leruli_queue.dispatch.tracker import Tracker
 from leruli_queue.nomad.clusters import Cluster, read_clusters
-from leruli_queue.nomad.errors import NomadError
+from leruli_queue.nomad.errors import NomadError, NomadForbiddenError
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import DATABASE_AWAY, Pool
@@ -34,10 +36,17 @@ log = structlog.get_logger(__name__)
 
 _PATIENCE_S = (0.5, 1.0, 2.0, 5.0)
 _CANCEL_AGAIN_S = 0.5
+_LOST_S = 1.0
+# Refusals of what a duty asks for that go on for so long are not of a moment.
+_REFUSED_S = 10.0
+# From giving a cluster up to competing for it again: doubled each time, so that two dispatchers
+# which both cannot use it do not exchange it all the time. Begun anew after a long time of work.
+_GIVEN_UP_S, _GIVEN_UP_MOST_S = 5.0, 60.0
+_LONG_S = 120.0
 
 
 async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
-    """Be a dispatcher: stand by, be active, stand by again when the database was lost.
+    """Be a dispatcher: for each Nomad cluster stand by, be active, and stand by again.
 
     Raises
     ------
@@ -47,17 +56,16 @@ async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
     clusters = read_clusters(settings)
     for cluster in clusters.values():
         cluster.tls()  # better refused now than found out at each call
-    while True:
-        try:
-            async with lead(settings) as leadership:
-                await _be_active(settings, pool, clusters, leadership)
-        except* LeadershipLostError:
-            log.warning("the database connection broke; no longer the active dispatcher")
-        except* NoChangesTakenError:
-            log.warning("the database takes no changes; waiting until it does")
-        except* DATABASE_AWAY as errors:
-            log.warning("the database is away", why=_causes(errors))
-        await asyncio.sleep(1.0)
+        if not cluster.token:
+            log.warning(
+                "no token for Nomad is set: a Nomad with ACLs, as it should be, will refuse all "
+                "calls (LERULI_QUEUE_NOMAD_TOKEN)",
+                cluster=cluster.name,
+            )
+    async with asyncio.TaskGroup() as serving:
+        serving.create_task(_keep_on(lambda: _tell_what_is_missing(pool, clusters), "all"))
+        for cluster in clusters.values():
+            serving.create_task(_serve(settings, pool, cluster))
 
 
 async def end(work: asyncio.Task[None]) -> None:
@@ -71,26 +79,63 @@ async def end(work: asyncio.Task[None]) -> None:
         await asyncio.wait({work}, timeout=_CANCEL_AGAIN_S)
 
 
+async def _serve(settings: Settings, pool: Pool, cluster: Cluster) -> None:
+    """Be active for a cluster whenever nobody else is and its Nomad can be used from here."""
+    clock = asyncio.get_running_loop()
+    this = cast("asyncio.Task[None]", asyncio.current_task())
+    bound = {"cluster": cluster.name}
+    given_up = 0
+    while True:
+        since = clock.time()
+        pause_s = _LOST_S
+        gateway = NomadGateway(cluster)
+        try:
+            await until_usable(pool, gateway)
+            async with lead(settings, cluster.name) as leadership:
+                since = clock.time()
+                await _be_active(settings, pool, leadership, gateway)
+        except* NomadUnusableError as errors:
+            given_up = given_up + 1 if clock.time() - since < _LONG_S else 1
+            pause_s = min(_GIVEN_UP_S * 2 ** (given_up - 1), _GIVEN_UP_MOST_S)
+            log.error(
+                "this dispatcher cannot use Nomad; it leaves the cluster to others",
+                **bound,
+                why=_causes(errors),
+                again_after_s=pause_s,
+            )
+        except* LeadershipLostError:
+            log.warning("the database connection broke; no longer the active dispatcher", **bound)
+        except* NoChangesTakenError:
+            log.warning("the database takes no changes; waiting until it does", **bound)
+        except* DATABASE_AWAY as errors:
+            log.warning("the database is away", **bound, why=_causes(errors))
+        finally:
+            await gateway.close()
+        if this.cancelling():
+            raise asyncio.CancelledError  # as in _keep_on
+        await asyncio.sleep(pause_s)
+
+
 async def _be_active(
-    settings: Settings, pool: Pool, clusters: Mapping[str, Cluster], leadership: Leadership
+    settings: Settings, pool: Pool, leadership: Leadership, gateway: NomadGateway
 ) -> None:
+    async with asyncio.TaskGroup() as duties:
+        duties.create_task(leadership.watch())
+        duties.create_task(keep_access(leadership, gateway))
+        for duty in _duties(settings, pool, leadership, gateway):
+            duties.create_task(_keep_on(duty, gateway.cluster.name))
+
+
+async def _tell_what_is_missing(pool: Pool, clusters: Collection[str]) -> None:
     for row in await rows(queries.clusters_in_use(pool)):
         if row["cluster"] not in clusters:
             log.error(
-                "groups are in a Nomad cluster that is not set up here; their jobs wait",
+                "groups are in a Nomad cluster that is not set up here; their jobs wait for a "
+                "dispatcher that has it",
                 cluster=row["cluster"],
                 groups=row["groups"],
             )
-    gateways = [NomadGateway(cluster) for cluster in clusters.values()]
-    try:
-        async with asyncio.TaskGroup() as duties:
-            duties.create_task(leadership.watch())
-            for gateway in gateways:
-                for duty in _duties(settings, pool, leadership, gateway):
-                    duties.create_task(_keep_on(duty, gateway.cluster.name))
-    finally:
-        for gateway in gateways:
-            await gateway.close()
+    await asyncio.Event().wait()
 
 
 def _duties(
@@ -109,12 +154,17 @@ async def _keep_on(duty: Callable[[], Awaitable[None]], cluster: str) -> None:
     failures = 0
     clock = asyncio.get_running_loop()
     this = cast("asyncio.Task[None]", asyncio.current_task())
+    refused_since: float | None = None
     while True:
         since = clock.time()
+        refusal = ""
         try:
             await duty()
         except* LeadershipLostError:
             raise
+        except* NomadForbiddenError as errors:
+            refusal = _causes(errors)
+            log.warning("Nomad refuses it", **bound, why=refusal)
         except* NomadError as errors:
             log.warning("waiting for Nomad", **bound, why=_causes(errors))
         except* DATABASE_AWAY as errors:
@@ -126,8 +176,11 @@ async def _keep_on(duty: Callable[[], Awaitable[None]], cluster: str) -> None:
             # It met the failure, which is all that a task group raises then (before Python 3.13).
             # Nobody asks again: the others have ended, and wait for this one.
             raise asyncio.CancelledError
+        refused_since = (refused_since or since) if refusal else None
+        if refused_since and clock.time() - refused_since > _REFUSED_S:
+            raise NomadUnusableError(refusal)
         if clock.time() - since > _PATIENCE_S[-1]:
-            failures = 0
+            failures, refused_since = 0, None
         await asyncio.sleep(_PATIENCE_S[min(failures, len(_PATIENCE_S) - 1)])
         failures += 1
 

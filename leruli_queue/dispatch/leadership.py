@@ -1,9 +1,9 @@
-"""One dispatcher is active; others wait to take over.
+"""One dispatcher is active for a Nomad cluster; others wait to take over.
 
-The active one holds an advisory lock of PostgreSQL on a connection of its own. PostgreSQL frees
-the lock with the connection, so a dispatcher that dies is replaced as soon as its connection is
-gone. Jobs are claimed on this same connection: a dispatcher that lost it without noticing can
-claim nothing.
+The active one holds the cluster's advisory lock of PostgreSQL on a connection of its own.
+PostgreSQL frees the lock with the connection, so a dispatcher that dies is replaced as soon as its
+connection is gone. Jobs are claimed on this same connection: a dispatcher that lost it without
+noticing can claim nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from contextlib import asynccontextmanager
 import asyncpg
 import structlog
 
+from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.settings import Settings
-from leruli_queue.store.locks import DISPATCHER_LOCK
+from leruli_queue.store.locks import DISPATCHER_LOCK, DISPATCHER_LOCKS
 from leruli_queue.store.pool import Connection, connect
 from leruli_queue.store.queries import queries
 
@@ -35,7 +36,7 @@ class NoChangesTakenError(Exception):
 
 
 class Leadership:
-    """Being the active dispatcher, as long as its connection lives."""
+    """Being the active dispatcher of a cluster, as long as its connection lives."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -74,8 +75,8 @@ class Leadership:
 
 
 @asynccontextmanager
-async def lead(settings: Settings) -> AsyncIterator[Leadership]:
-    """Wait until this process is the active dispatcher, and be it inside of the block.
+async def lead(settings: Settings, cluster: str = DEFAULT) -> AsyncIterator[Leadership]:
+    """Wait until this process is the active dispatcher of a cluster, and be it inside of the block.
 
     Raises
     ------
@@ -86,15 +87,17 @@ async def lead(settings: Settings) -> AsyncIterator[Leadership]:
     try:
         waiting = False
         await _refuse_if_read_only(connection)
-        while not await queries.try_lock(connection, lock=DISPATCHER_LOCK):
+        while not await queries.try_lead(
+            connection, lock=DISPATCHER_LOCK, cluster_locks=DISPATCHER_LOCKS, cluster=cluster
+        ):
             if not waiting:
-                log.info("standing by: another dispatcher is active")
+                log.info("standing by: another dispatcher is active", cluster=cluster)
                 waiting = True
             await asyncio.sleep(_TRY_AGAIN_S)
         # The lock of a leader whose machine froze or vanished would outlive it by hours; it watches
         # every second, so a session that is idle for longer is nobody's.
         await queries.end_when_idle(connection, seconds=str(_IDLE_S))
-        log.info("this dispatcher is active")
+        log.info("this dispatcher is active", cluster=cluster)
         yield Leadership(connection)
     finally:
         # Not close(): on a connection that hangs it would wait for an answer.

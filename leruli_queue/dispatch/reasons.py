@@ -18,5 +18,5 @@ def waiting_reason(evaluation: dict[str, Any]) -> str | None:
         names = sorted({_DIMENSIONS.get(name.split()[0], name) for name in exhausted})
         return f"waiting for a node with enough free {' and '.join(names)}"
     if not metric.get("NodesEvaluated"):
-        return "waiting for a node: no machine of the group is connected"
+        return "waiting for a node: Nomad has no machine of the group as ready"
     return "waiting for a node that can take it"

@@ -44,7 +44,9 @@ async def stream_events(cluster: Cluster) -> AsyncGenerator[list[dict[str, Any]]
                 async with asyncio.timeout(_HELLO_S):
                     await anext(lines)
             except TimeoutError:
-                raise NomadAwayError("the event stream is silent: the token is refused") from None
+                # Nomad does not say so here when it refuses the token or lacks the namespace.
+                await http.check_access()
+                raise NomadAwayError("the event stream is silent") from None
             except StopAsyncIteration:
                 raise NomadAwayError("the event stream ended as it began") from None
             yield []

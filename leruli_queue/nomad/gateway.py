@@ -21,7 +21,13 @@ from nomad.api import exceptions
 
 import nomad
 from leruli_queue.nomad.clusters import Cluster
-from leruli_queue.nomad.errors import NomadAwayError, NomadError, NomadNotFoundError, refusal
+from leruli_queue.nomad.errors import (
+    NomadAwayError,
+    NomadError,
+    NomadNotFoundError,
+    refusal,
+    unreachable,
+)
 from leruli_queue.nomad.http import NomadHttp
 
 _T = TypeVar("_T")
@@ -71,6 +77,10 @@ class NomadGateway:
         """Let the threads end, and close the connections for dispatches."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self._http.close()
+
+    async def check_access(self) -> None:
+        """Do as :meth:`NomadHttp.check_access`."""
+        await self._http.check_access()
 
     # Jobs
 
@@ -239,7 +249,9 @@ class NomadGateway:
 def _translated(error: exceptions.BaseNomadException) -> NomadError:
     response = error.nomad_resp
     if not isinstance(response, requests.Response):
-        return NomadAwayError(f"Nomad cannot be reached: {type(response).__name__}")
+        return (
+            unreachable(response) if isinstance(response, Exception) else NomadAwayError(str(error))
+        )
     return refusal(response.status_code, response.text)
 
 

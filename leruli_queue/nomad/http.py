@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import orjson
@@ -21,7 +21,13 @@ from yarl import URL
 
 from leruli_queue.errors import SetupError
 from leruli_queue.nomad.clusters import Cluster
-from leruli_queue.nomad.errors import NomadAwayError, refusal
+from leruli_queue.nomad.errors import (
+    NomadAwayError,
+    NomadForbiddenError,
+    NomadNotFoundError,
+    refusal,
+    unreachable,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +73,44 @@ class NomadHttp:
             return orjson.loads(content)
         except orjson.JSONDecodeError:
             raise NomadAwayError("Nomad's answer is not JSON") from None
+
+    async def check_access(self) -> None:
+        """Return when the cluster answers and its token is good for the namespace.
+
+        Raises
+        ------
+        NomadForbiddenError
+            When there is no such namespace, or the token may not use it.
+        NomadAwayError
+            When Nomad cannot be reached or does not answer.
+        """
+        namespace = self._cluster.namespace
+        with _told():
+            async with asyncio.timeout(self._cluster.timeout_s):
+                path = f"/v1/namespace/{quote(namespace, safe='')}"
+                response = await self._request("GET", path, {})
+                async with response:
+                    content = await response.text(errors="replace")
+        if response.status == HTTPStatus.OK:
+            return
+        error = refusal(response.status, content)
+        if isinstance(error, NomadNotFoundError):
+            raise NomadForbiddenError(
+                f"Nomad has no namespace {namespace!r}: make it (`nomad namespace apply "
+                f"{namespace}`), or correct LERULI_QUEUE_NOMAD_NAMESPACE"
+            )
+        if not isinstance(error, NomadForbiddenError) or "token not found" in content:
+            raise error
+        if not self._cluster.token:
+            raise NomadForbiddenError(
+                "Nomad refuses calls without a token, and none is set (LERULI_QUEUE_NOMAD_TOKEN)"
+            )
+        raise NomadForbiddenError(
+            f"Nomad refuses the service's token in the namespace {namespace!r} "
+            f"({content.strip()}): "
+            "there is no such namespace, or the token's policy does not name it "
+            "(LERULI_QUEUE_NOMAD_NAMESPACE, nomad_jobs/service.policy.hcl)"
+        )
 
     @asynccontextmanager
     async def lines(
@@ -166,7 +210,7 @@ def _told() -> Iterator[None]:
     except TimeoutError:
         raise NomadAwayError("Nomad does not answer") from None
     except aiohttp.ClientError as error:
-        raise NomadAwayError(f"Nomad cannot be reached: {type(error).__name__}") from None
+        raise unreachable(error) from None
     except (SetupError, OSError) as error:
         # The certificates are being renewed, or are gone.
         raise NomadAwayError(str(error)) from None

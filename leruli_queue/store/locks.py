@@ -7,7 +7,10 @@ MIGRATION_LOCK = 0x4C51_0001
 """Held while the schema is migrated."""
 
 DISPATCHER_LOCK = 0x4C51_0002
-"""Held, for as long as its connection lives, by the one active dispatcher."""
+"""Held shared, for as long as its connection lives, by each active dispatcher.
+
+Earlier releases hold it exclusively: theirs is active alone.
+"""
 
 # The following are families of locks: PostgreSQL takes a second number beside them.
 SECRET_LOCKS = 0x4C51_0003
@@ -15,3 +18,6 @@ SECRET_LOCKS = 0x4C51_0003
 
 ADMINISTRATION_LOCKS = 0x4C51_0004
 """One a group: held by whoever changes its users or its compute secret."""
+
+DISPATCHER_LOCKS = 0x4C51_0005
+"""One a Nomad cluster: held, for as long as its connection lives, by its active dispatcher."""

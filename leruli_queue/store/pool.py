@@ -46,6 +46,8 @@ DATABASE_AWAY = (
     TimeoutError,
 )
 
+_CLOSE_S = 3.0
+
 # Asked for, because whoever runs the server may have chosen another default.
 _SESSION = {
     # Each statement sees what was committed before it, so that what waited for a revocation is
@@ -125,7 +127,12 @@ async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
     try:
         yield pool
     finally:
-        await pool.close()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await pool.close()
+        except TimeoutError:
+            # The database hangs, and closing waits for its answer.
+            pool.terminate()
 
 
 async def _leave_as_it_is(_connection: Connection) -> None:

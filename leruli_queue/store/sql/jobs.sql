@@ -56,6 +56,7 @@ WHERE group_id = :group_id AND bucket = ANY(:buckets::text[])
 -- owner_id null: any job of the group. The attempts one by one, which LIMIT 1 is for: for a plain join
 -- PostgreSQL would read all of them. "silent": it was started, and neither Nomad nor we hear its node.
 SELECT j.id, j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb, a.waiting_reason,
+       j.started_at IS NOT NULL AS started,
        coalesce(j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL
                 AND a.silent_since > coalesce(n.reported_at, '-infinity'), false) AS silent
 FROM jobs j

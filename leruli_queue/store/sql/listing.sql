@@ -30,7 +30,7 @@ LIMIT :limit;
 
 -- name: listed_jobs
 SELECT j.id, u.name AS user_name, j.name, j.code, j.version, j.cores, j.memory_mb, j.disk_mb, j.state,
-       j.reason, j.cancel_requested_at, a.waiting_reason,
+       j.reason, j.cancel_requested_at, a.waiting_reason, j.started_at IS NOT NULL AS started,
        -- As in job_statuses.
        coalesce(j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL
                 AND a.silent_since > coalesce(n.reported_at, '-infinity'), false) AS silent,

@@ -24,10 +24,18 @@ SELECT id, drained_at IS NOT NULL AS drained FROM nodes
 WHERE id = :node_id AND group_id = :group_id AND removed_at IS NULL;
 
 -- name: living_capacity
--- What sizes the usable nodes of a group that Nomad has as ready are of, and which of them are kept for a
--- job that has waited long.
-SELECT DISTINCT cores, memory_mb, reserved_for IS NOT NULL AS reserved
-FROM usable_nodes WHERE group_id = :group_id AND alive;
+-- What sizes the nodes of a group are of that were not shut down, and why those take no jobs that do not;
+-- which of the others are kept for a job that has waited long. The order of "why" is that of
+-- leruli_queue.nodes.standing.
+SELECT n.cores, n.memory_mb, n.reserved_for IS NOT NULL AS reserved,
+       CASE WHEN n.epoch <> g.compute_epoch THEN 'outdated'
+            WHEN n.cluster <> g.cluster THEN 'moved'
+            WHEN n.drained_at IS NOT NULL THEN 'drained'
+            WHEN NOT n.alive THEN 'troubled' END AS why,
+       count(*) AS nodes
+FROM nodes n JOIN groups g ON g.id = n.group_id
+WHERE n.group_id = :group_id AND n.removed_at IS NULL AND n.left_at IS NULL
+GROUP BY 1, 2, 3, 4;
 
 -- name: cluster_of_group$
 SELECT cluster FROM groups WHERE id = :group_id;

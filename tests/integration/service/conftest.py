@@ -15,7 +15,14 @@ import httpx
 import pytest
 from dispatch_world import Dispatching, dispatching
 from nomad_world import NomadOfTest, running_nomad
-from service_world import GroupOfTest, PostgresOfTest, make_group, make_node, running_service
+from service_world import (
+    GroupOfTest,
+    PostgresOfTest,
+    make_group,
+    make_node,
+    pretend_a_dispatcher_is_active,
+    running_service,
+)
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.embedded import postgres
@@ -104,6 +111,7 @@ def migrated(server_url: str) -> str:
         url = await _make_database(server_url, "template1")
         connection = await asyncpg.connect(url)
         await migrate(connection)
+        await pretend_a_dispatcher_is_active(connection)
         name = await connection.fetchval("SELECT current_database()")
         await connection.close()
         return str(name)

@@ -1,25 +1,46 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 from pydantic import SecretStr
-from service_world import PostgresOfTest, make_group, running_service, until_blocked
+from service_world import GroupOfTest, PostgresOfTest, make_group, running_service, until_blocked
 from structlog.testing import capture_logs
 
 from leruli_queue.errors import SetupError
 from leruli_queue.settings import Settings
 from leruli_queue.store import migrate as migrate_module
 from leruli_queue.store.migrate import Migration, known_migrations, migrate
-from leruli_queue.store.pool import connect, open_pool
+from leruli_queue.store.pool import Pool, connect, open_pool
 
 
 async def test_ready_while_the_database_is_there(service: httpx.AsyncClient) -> None:
     assert (await service.get("/livez")).status_code == 200
     assert (await service.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_the_metrics_tell_of_the_dispatcher(
+    service: httpx.AsyncClient, pool: Pool, group: GroupOfTest
+) -> None:
+    """D3: a queue that nobody dispatches could not be seen from outside."""
+
+    async def metric(name: str) -> float:
+        text = (await service.get("/metrics")).text
+        [value] = re.findall(rf"^leruli_queue_{name} (\S+)$", text, re.MULTILINE)
+        return float(value)
+
+    await pool.execute("UPDATE dispatchers SET seen_at = now() - interval '1 min'")
+    assert 60 <= await metric("dispatcher_silence_seconds") < 120
+    assert await metric("nomad_away_seconds") == 0
+    await pool.execute("UPDATE dispatchers SET nomad_away_since = now() - interval '5 min'")
+    assert 300 <= await metric("nomad_away_seconds") < 400
+    await pool.execute("DELETE FROM dispatchers")
+    assert math.isnan(await metric("dispatcher_silence_seconds"))
 
 
 async def test_without_the_database_requests_are_to_be_repeated(

@@ -72,6 +72,10 @@ async def test_a_dispatcher_that_is_ended_while_it_loses_its_connection_ends(
         async with asyncio.TaskGroup() as duties:
             duties.create_task(lose_when_cancelled())
 
+    async def use_nomad(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(dispatcher, "until_usable", use_nomad)
     monkeypatch.setattr(dispatcher, "_be_active", be_active)
     work = asyncio.create_task(dispatch_for_ever(settings, pool))
     await began.wait()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
+from nomad_world import NomadOfTest
+from process_world import running
 from pydantic import SecretStr
 from service_world import (
     GroupOfTest,
@@ -21,7 +19,7 @@ from service_world import (
     running_service,
 )
 
-from leruli_queue.settings import PREFIX, Settings
+from leruli_queue.settings import Settings
 from leruli_queue.store.migrate import migrate
 from leruli_queue.store.pool import connect, open_pool
 
@@ -86,19 +84,21 @@ async def test_a_schema_that_is_not_current_is_migrated_when_it_can_be(
 
 
 async def test_a_dispatcher_waits_and_competes_again(
-    own_postgres: PostgresOfTest, settings: Settings
+    own_postgres: PostgresOfTest, settings: Settings, nomad: NomadOfTest
 ) -> None:
     await migrated(settings)
     await own_postgres.alter(READ_ONLY)
-    async with asyncio.timeout(60), dispatching(settings) as lines:
-        for _ in range(2):
-            await until_said(lines, "the database takes no changes")
+    ours = nomad.settings(settings)
+    async with asyncio.timeout(60), running("dispatch", ours) as process:
+        for times in (1, 2):
+            await process.until_said("the database takes no changes", times=times)
             await until_locks(own_postgres, 0)
             await own_postgres.alter(WRITABLE)
-            await until_said(lines, "this dispatcher is active")
+            await process.until_said("this dispatcher is active", times=times)
             await until_locks(own_postgres, 1)
             # As when another server was promoted, and the address leads there now.
             await own_postgres.alter(READ_ONLY)
+        assert "Traceback" not in "".join(process.said)
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("group-create", "chemists")])
@@ -113,43 +113,13 @@ async def test_a_command_says_so_and_does_nothing(
     assert "Traceback" not in done.stderr
 
 
-@asynccontextmanager
-async def dispatching(settings: Settings) -> AsyncIterator[asyncio.StreamReader]:
-    """A dispatcher as a process of its own, by the lines of its log."""
-    names = ("ca_file", "ca_key_file", "cert_file", "key_file")
-    ours = {f"NOMAD_{name.upper()}": str(getattr(settings, f"nomad_{name}")) for name in names}
-    ours |= {
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-        "NOMAD_ADDRESS": settings.nomad_address,
-        "LOG_FORMAT": "json",
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "leruli_queue", "dispatch"),
-        env=os.environ | {f"{PREFIX}{name}": value for name, value in ours.items()},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    try:
-        yield process.stderr
-        assert process.returncode is None
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def until_said(lines: asyncio.StreamReader, sentence: str) -> None:
-    while line := (await lines.readline()).decode():
-        assert "Traceback" not in line
-        if sentence in line:
-            return
-    raise AssertionError("the dispatcher ended")
-
-
 async def until_locks(server: PostgresOfTest, count: int) -> None:
     """Wait until so many dispatchers hold the lock."""
     connection = await asyncpg.connect(server.url)
-    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    held = (
+        "SELECT count(*) FROM pg_locks "
+        "WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted"
+    )
     while await connection.fetchval(held) != count:  # noqa: ASYNC110 - another process
         await asyncio.sleep(0.05)
     await connection.close()

@@ -16,7 +16,9 @@ from service_world import (
     until_blocked,
 )
 
+from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
+from leruli_queue.store.locks import DISPATCHER_LOCK
 from leruli_queue.store.pool import Pool
 
 
@@ -183,3 +185,96 @@ async def test_a_waiting_job_says_how_many_of_its_user_go_first(
     assert await reason(last) == (
         "waiting for its turn: more than 1,000 jobs of the same user go first"
     )
+
+
+async def test_why_no_machine_takes_a_job(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    """D15: it was "no machine of the group is connected", whatever kept machines from jobs."""
+    [job_id] = await make_jobs(pool, group, 1)
+
+    async def reason() -> str:
+        answer = await ask(service, "task-status", group.user_secret, job_id)
+        listed = await service.post("/v22_1/task-list", json={"secret": group.user_secret})
+        [job] = listed.json()["jobs"]
+        sentence = str(answer.json()["reason"])
+        assert job["reason"] == sentence or job["reason"] is None
+        return sentence
+
+    node = await make_node(pool, group)
+    body = {"adminsecret": group.admin_secret, "node": str(node.id)}
+    drained = await service.post("/v22_1/group-node-drain", json=body)
+    assert drained.status_code in (200, 503), drained.text  # Nomad is not there
+    assert await reason() == (
+        "waiting for a node: the only machine of the group was taken out of service by an admin"
+    )
+    second = await make_node(pool, group, cores=8)
+    await pool.execute("UPDATE nodes SET alive = false WHERE id = $1", second.id)
+    assert await reason() == (
+        "waiting for a node: of 2 machines of the group 1 was taken out of service by an admin "
+        "and 1 is troubled (group-nodes says why)"
+    )
+    await pool.execute("UPDATE nodes SET alive = true WHERE id = $1", second.id)
+    assert await reason() == "waiting for its turn: it is the next of its user"
+    await pool.execute("UPDATE nodes SET left_at = now() WHERE id = $1", second.id)
+    async with pool.acquire() as connection:
+        await rotate_compute_secret(connection, group.id)
+    assert await reason() == (
+        "waiting for a node: the only machine of the group needs the new compute secret"
+    )
+    await pool.execute("UPDATE nodes SET left_at = NULL")
+    assert await reason() == (
+        "waiting for a node: all 2 machines of the group need the new compute secret"
+    )
+    await pool.execute("UPDATE nodes SET left_at = now()")
+    assert await reason() == "waiting for a node: no machine of the group is connected"
+
+
+async def test_why_no_machine_that_is_large_enough_takes_a_job(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    """D15: "the largest has 4 cores", while a larger one was drained."""
+    await make_node(pool, group)
+    large = await make_node(pool, group, cores=64, memory_mb=64000)
+    [job_id] = await make_jobs(pool, group, 1, cores=32)
+    await pool.execute("UPDATE nodes SET drained_at = now() WHERE id = $1", large.id)
+    answer = await ask(service, "task-status", group.user_secret, job_id)
+    assert answer.json()["reason"] == (
+        "waiting for a node with 32 cores and 4000 MB: the only machine that large was taken out "
+        "of service by an admin"
+    )
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_a_job_that_nobody_dispatches_says_so(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, claimed: bool
+) -> None:
+    """D3: with no dispatcher, or none that can use Nomad, it said to wait for its turn."""
+    await make_node(pool, group)
+    [job_id] = await make_jobs(pool, group, 1)
+    if claimed:
+        await claim(pool, group)
+
+    async def reason() -> str:
+        answer = await ask(service, "task-status", group.user_secret, job_id)
+        return str(answer.json()["reason"])
+
+    working = await reason()
+    await pool.execute("UPDATE dispatchers SET seen_at = '2026-11-30T08:15Z'")
+    gone = "not dispatched: the service's dispatcher has not been there"
+    assert (await reason()).startswith(f"{gone} since 2026-11-30 08:15 UTC; ")
+    await pool.execute("DELETE FROM dispatchers")
+    assert (await reason()).startswith(f"{gone}; ")
+    # Of an earlier release, which holds the one lock and notes nothing.
+    earlier = await pool.acquire()
+    await earlier.execute("SELECT pg_advisory_lock($1)", DISPATCHER_LOCK)
+    assert await reason() == working
+    await earlier.execute("SELECT pg_advisory_unlock($1)", DISPATCHER_LOCK)
+    await pool.release(earlier)
+    await pool.execute("INSERT INTO dispatchers VALUES ('default', now(), '2026-11-30T08:15Z')")
+    assert (await reason()).startswith(
+        "not dispatched: the service cannot use its cluster manager (Nomad) since "
+        "2026-11-30 08:15 UTC; "
+    )
+    await pool.execute("UPDATE dispatchers SET nomad_away_since = NULL")
+    assert await reason() == working

@@ -139,6 +139,6 @@ def test_why_an_attempt_waits() -> None:
     full = evaluation(NodesEvaluated=2, DimensionExhausted={"cpu": 1, "memory": 1})
     assert waiting_reason(full) == "waiting for a node with enough free cores and memory"
     assert waiting_reason(evaluation(NodesEvaluated=0)) == (
-        "waiting for a node: no machine of the group is connected"
+        "waiting for a node: Nomad has no machine of the group as ready"
     )
     assert waiting_reason({"FailedTGAllocs": None}) is None
