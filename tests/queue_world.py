@@ -133,7 +133,7 @@ def running_queue(folder: Path) -> Iterator[QueueOfTest]:
     )
     try:
         queue.start()
-        queue.sql("INSERT INTO dispatchers VALUES ('default', 'infinity')")
+        queue.sql("INSERT INTO dispatchers VALUES ('default', '2999-01-01Z')")
         yield queue
     finally:
         queue.kill()

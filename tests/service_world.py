@@ -84,7 +84,7 @@ class GroupOfTest:
 
 async def pretend_a_dispatcher_is_active(connection: Connection) -> None:
     """Have waiting jobs say what they do while a dispatcher is active; a real one takes over."""
-    await connection.execute("INSERT INTO dispatchers VALUES ($1, 'infinity')", DEFAULT)
+    await connection.execute("INSERT INTO dispatchers VALUES ($1, '2999-01-01Z')", DEFAULT)
 
 
 async def make_group(pool: Pool, name: str) -> GroupOfTest:

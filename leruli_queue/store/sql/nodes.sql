@@ -31,7 +31,8 @@ SELECT n.cores, n.memory_mb, n.reserved_for IS NOT NULL AS reserved,
        CASE WHEN n.epoch <> g.compute_epoch THEN 'outdated'
             WHEN n.cluster <> g.cluster THEN 'moved'
             WHEN n.drained_at IS NOT NULL THEN 'drained'
-            WHEN NOT n.alive THEN 'troubled' END AS why,
+            WHEN NOT n.alive OR n.agent_trouble IS NOT NULL OR n.held_at IS NOT NULL THEN 'troubled'
+       END AS why,
        count(*) AS nodes
 FROM nodes n JOIN groups g ON g.id = n.group_id
 WHERE n.group_id = :group_id AND n.removed_at IS NULL AND n.left_at IS NULL

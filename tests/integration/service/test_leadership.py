@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from dispatch_world import dispatching
-from service_world import GroupOfTest, make_jobs, state_of
+from service_world import GroupOfTest, make_jobs, state_of, stay_heard
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch import dispatcher, leadership
@@ -123,6 +123,7 @@ async def test_a_dispatcher_that_lost_its_lock_can_claim_nothing(
 async def test_the_whole_dispatcher_survives_the_loss_of_its_database_connections(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
+    await stay_heard(pool)
     work = asyncio.create_task(dispatch_for_ever(nomad_settings, pool))
     # The one connection of ours is not ended.
     async with open_pool(nomad_settings) as ours:

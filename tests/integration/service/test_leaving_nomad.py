@@ -13,7 +13,7 @@ import pytest
 from nomad_world import NomadOfTest
 from process_world import running
 from pydantic import SecretStr
-from service_world import GroupOfTest, make_jobs, state_of
+from service_world import GroupOfTest, make_jobs, state_of, stay_heard
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.nomad.errors import NomadAwayError, NomadForbiddenError
@@ -81,6 +81,7 @@ async def test_one_that_cannot_use_nomad_does_not_keep_others_from_it(
 async def hand_over(
     broken: Settings, healthy: Settings, sentence: str, pool: Pool, group: GroupOfTest
 ) -> None:
+    await stay_heard(pool)
     async with running("dispatch", broken) as first:
         await first.until_said("Nomad cannot be used")
         async with running("dispatch", healthy) as second:
@@ -96,6 +97,7 @@ async def test_an_active_one_whose_token_is_revoked_hands_over_and_does_not_come
     nomad_settings: Settings, nomad: NomadOfTest, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     """D3: and two of which neither can use Nomad do not exchange the lock."""
+    await stay_heard(pool)
     tokens = [nomad.make_token() for _ in range(2)]
     ours = [nomad_settings.model_copy(update={"nomad_token": SecretStr(t[1])}) for t in tokens]
     async with (

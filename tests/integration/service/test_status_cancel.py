@@ -209,12 +209,26 @@ async def test_why_no_machine_takes_a_job(
         "waiting for a node: the only machine of the group was taken out of service by an admin"
     )
     second = await make_node(pool, group, cores=8)
-    await pool.execute("UPDATE nodes SET alive = false WHERE id = $1", second.id)
-    assert await reason() == (
-        "waiting for a node: of 2 machines of the group 1 was taken out of service by an admin "
-        "and 1 is troubled (group-nodes says why)"
-    )
-    await pool.execute("UPDATE nodes SET alive = true WHERE id = $1", second.id)
+    for trouble, well in (
+        (
+            "UPDATE nodes SET alive = false WHERE id = $1",
+            "UPDATE nodes SET alive = true WHERE id = $1",
+        ),
+        (
+            "UPDATE nodes SET agent_trouble = 'its disk is full' WHERE id = $1",
+            "UPDATE nodes SET agent_trouble = NULL WHERE id = $1",
+        ),
+        (
+            "UPDATE nodes SET held_at = now() WHERE id = $1",
+            "UPDATE nodes SET held_at = NULL WHERE id = $1",
+        ),
+    ):
+        await pool.execute(trouble, second.id)
+        assert await reason() == (
+            "waiting for a node: of 2 machines of the group 1 was taken out of service by an admin "
+            "and 1 is troubled (group-nodes says why)"
+        )
+        await pool.execute(well, second.id)
     assert await reason() == "waiting for its turn: it is the next of its user"
     await pool.execute("UPDATE nodes SET left_at = now() WHERE id = $1", second.id)
     async with pool.acquire() as connection:
