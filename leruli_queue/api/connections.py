@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 _MOST_HEADER_BYTES = 64 * 1024
 # Files that the process holds beside its clients' connections and the database's.
 _OTHER_FILES = 100
+_FEWEST = 10
 
 _arriving: WeakKeyDictionary[ServerState, dict[Connection, None]] = WeakKeyDictionary()
 """Of each server the connections whose next request is not there yet, the longest first."""
@@ -48,9 +49,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         settings = load_settings()
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = min(
-            settings.max_connections, files - _OTHER_FILES - settings.database_pool_size
-        )
+        room = max(_FEWEST, files - _OTHER_FILES - settings.database_pool_size)
+        self._most = min(settings.max_connections, room)
         self._header_s, self._body_s = settings.header_timeout_s, settings.body_timeout_s
         self._arriving = _arriving.setdefault(server_state, {})
         self._limit: asyncio.TimerHandle | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from typing import cast
 
 import structlog
@@ -62,10 +63,22 @@ async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
                 "calls (LERULI_QUEUE_NOMAD_TOKEN)",
                 cluster=cluster.name,
             )
-    async with asyncio.TaskGroup() as serving:
-        serving.create_task(_keep_on(lambda: _tell_what_is_missing(pool, clusters), "all"))
-        for cluster in clusters.values():
-            serving.create_task(_serve(settings, pool, cluster))
+    tasks = [asyncio.create_task(_serve(settings, pool, one)) for one in clusters.values()]
+    tasks.append(
+        asyncio.create_task(_keep_on(lambda: _tell_what_is_missing(pool, clusters), "all"))
+    )
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        # Not a task group, which would cancel them once.
+        while pending := [task for task in tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
 
 
 async def end(work: asyncio.Task[None]) -> None:
@@ -80,9 +93,11 @@ async def end(work: asyncio.Task[None]) -> None:
 
 
 async def _serve(settings: Settings, pool: Pool, cluster: Cluster) -> None:
-    """Be active for a cluster whenever nobody else is and its Nomad can be used from here."""
+    """Be active for a cluster whenever nobody else is and its Nomad can be used from here.
+
+    A cancellation that meets a failure is lost, as :func:`end` says: cancel until it has ended.
+    """
     clock = asyncio.get_running_loop()
-    this = cast("asyncio.Task[None]", asyncio.current_task())
     bound = {"cluster": cluster.name}
     given_up = 0
     while True:
@@ -111,8 +126,6 @@ async def _serve(settings: Settings, pool: Pool, cluster: Cluster) -> None:
             log.warning("the database is away", **bound, why=_causes(errors))
         finally:
             await gateway.close()
-        if this.cancelling():
-            raise asyncio.CancelledError  # as in _keep_on
         await asyncio.sleep(pause_s)
 
 
