@@ -123,6 +123,6 @@ async def serving(
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         serve = ServeOfTest(made.process, made.said, client, port)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await serve.until_listening()
         yield serve

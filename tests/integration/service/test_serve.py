@@ -60,7 +60,7 @@ async def test_readyz_answers_at_once_whatever_the_database_does(
     own_postgres: PostgresOfTest, settings: Settings
 ) -> None:
     """D9: with a PostgreSQL that hung it did not answer for 17.9 s. HEAD was 405."""
-    async with serving(settings) as serve, asyncio.timeout(60):
+    async with serving(settings) as serve, asyncio.timeout(120):
         await serve.until_ready()
         assert (await serve.client.head("/livez")).status_code == 200
         assert (await serve.client.head("/readyz")).status_code == 200
@@ -80,7 +80,7 @@ async def test_it_ends_while_the_database_hangs(
     own_postgres: PostgresOfTest, settings: Settings
 ) -> None:
     """D6: with a request under way that waits for the database as well."""
-    async with serving(settings) as serve, asyncio.timeout(60):
+    async with serving(settings) as serve, asyncio.timeout(120):
         await serve.until_ready()
         with own_postgres.standing_still():
             call = asyncio.create_task(
@@ -122,7 +122,7 @@ async def test_a_database_that_refuses_it_later_ends_it(
     wrong = settings.model_copy(
         update={"database_url": SecretStr(url.replace("/postgres?", "/elsewhere?"))}
     )
-    async with serving(wrong) as serve, asyncio.timeout(60):
+    async with serving(wrong) as serve, asyncio.timeout(120):
         await asyncio.to_thread(own_postgres.start)
         assert await serve.process.wait() == 3
     assert "it has no database of this name" in "".join(serve.said)

@@ -66,7 +66,7 @@ async def test_a_thousand_idle_connections(
 ) -> None:
     """M13: with the usual limit of 1,024 files nobody else got a connection, for ever."""
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(120),
         serving(settings, open_files=(1024, 4096), header_timeout_s=8) as serve,
     ):
         await serve.until_ready()
@@ -82,7 +82,7 @@ async def test_for_a_connection_too_many_the_one_goes_that_was_awaited_longest(
 ) -> None:
     """M13: there was no most of connections."""
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(120),
         serving(settings, max_connections=50, header_timeout_s=600) as serve,
     ):
         await serve.until_ready()
@@ -98,7 +98,7 @@ async def test_bodies_that_never_end(settings: Settings, group: GroupOfTest) -> 
     """M13: each was held in memory for ever, and no secret had been seen."""
     begun = b"POST " + PATH + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n"
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(120),
         serving(settings, max_held_bytes=2_000_000, body_timeout_s=6) as serve,
     ):
         await serve.until_ready()
@@ -117,7 +117,7 @@ async def test_bodies_that_never_end(settings: Settings, group: GroupOfTest) -> 
 @pytest.mark.parametrize("path", [PATH, b"/nothing-here", b"/livez"])
 async def test_a_body_that_drips(settings: Settings, path: bytes) -> None:
     """M13: also one that nobody reads, behind an answer that was given at once."""
-    async with asyncio.timeout(40), serving(settings, body_timeout_s=1) as serve:
+    async with asyncio.timeout(100), serving(settings, body_timeout_s=1) as serve:
         begun = b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n["
         async with clients(serve, 1, begun) as [stream]:
             reading = asyncio.create_task(rest_of(stream))
@@ -129,7 +129,7 @@ async def test_a_body_that_drips(settings: Settings, path: bytes) -> None:
 
 async def test_a_header_that_never_ends(settings: Settings) -> None:
     """M13: it was gathered in memory as fast as it came."""
-    async with asyncio.timeout(40), serving(settings, header_timeout_s=600) as serve:
+    async with asyncio.timeout(100), serving(settings, header_timeout_s=600) as serve:
         begun = b"POST " + PATH + b" HTTP/1.1\r\n"
         async with clients(serve, 1, begun) as [stream]:
             with suppress(OSError):
@@ -144,7 +144,7 @@ async def test_an_answer_may_take_longer_than_a_request(
 ) -> None:
     """As a long poll's will: the limits are of what arrives."""
     async with (
-        asyncio.timeout(40),
+        asyncio.timeout(100),
         serving(settings, header_timeout_s=1, body_timeout_s=1) as serve,
     ):
         await serve.until_ready()
