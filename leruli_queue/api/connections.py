@@ -25,6 +25,8 @@ _MOST_HEADER_BYTES = 64 * 1024
 # Files that the process holds beside its clients' connections and the database's.
 _OTHER_FILES = 100
 _FEWEST = 10
+# Who reads a body answers that it did not arrive (middleware.py); this is for those nobody reads.
+_ANSWERED_WITHIN_S = 2.0
 
 _arriving: WeakKeyDictionary[ServerState, dict[Connection, None]] = WeakKeyDictionary()
 """Of each server the connections whose next request is not there yet, the longest first."""
@@ -51,7 +53,8 @@ class Connection(HttpToolsProtocol):
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         room = max(_FEWEST, files - _OTHER_FILES - settings.database_pool_size)
         self._most = min(settings.max_connections, room)
-        self._header_s, self._body_s = settings.header_timeout_s, settings.body_timeout_s
+        self._header_s = settings.header_timeout_s
+        self._body_s = settings.body_timeout_s + _ANSWERED_WITHIN_S
         self._arriving = _arriving.setdefault(server_state, {})
         self._limit: asyncio.TimerHandle | None = None
         # Bytes of a header that is not complete; None while none is waited for.

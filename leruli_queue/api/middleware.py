@@ -123,7 +123,7 @@ class BodyLimit:
 
     async def _receive_in_time(self, receive: Receive, body: _Body) -> Message:
         clock = asyncio.get_running_loop()
-        if body not in self._arriving:
+        if not body.until:
             self._arriving[body] = None
             body.until = clock.time() + self._seconds
         if not body.is_dropped:
@@ -144,9 +144,11 @@ class BodyLimit:
     def _hold(self, body: _Body, count: int) -> None:
         body.held += count
         self._held += count
-        if self._held > self._most_of_all:
-            oldest = next(iter(self._arriving), body)
+        while self._held > self._most_of_all and self._arriving:
+            oldest = next(iter(self._arriving))
             log.warning("the bodies of requests need too much memory; one is refused")
+            del self._arriving[oldest]
+            self._held -= oldest.held
             oldest.drop()
 
 
@@ -160,8 +162,8 @@ class _Body:
         self.limit: asyncio.Timeout | None = None
 
     def drop(self) -> None:
-        """Have it refused where it is waited for."""
-        self.is_dropped = True
+        """Have it refused where it is waited for; what it held is not counted any more."""
+        self.is_dropped, self.held = True, 0
         if self.limit is not None and not self.limit.expired():
             self.limit.reschedule(asyncio.get_running_loop().time())
 
