@@ -9,10 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+import uvicorn
+from click.testing import CliRunner
 from pydantic import SecretStr
 from service_world import PostgresOfTest, leruli_queue, running_service
 
 from leruli_queue.access.secrets import SecretType, make
+from leruli_queue.commands import serve
 from leruli_queue.errors import SetupError
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool, connect
@@ -128,3 +131,22 @@ async def test_a_secret_as_an_argument_is_not_echoed(server_url: str) -> None:
     assert made.stderr == (
         "leruli-queue: This cannot be the name of a group: it holds an API secret; take it out.\n"
     )
+
+
+@pytest.mark.parametrize("host", ["::", "10.0.0.1", "queue.example.org"])
+async def test_plain_http_to_other_machines_needs_a_setting(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, host: str
+) -> None:
+    """D18: `serve` took all secrets by plain http from other machines without a word."""
+    started: list[str] = []
+    monkeypatch.setattr(uvicorn, "run", lambda *_, host, **__: started.append(host))
+    for allowed in (False, True):
+        changed = settings.model_copy(update={"listen_host": host, "allow_plain_http": allowed})
+        monkeypatch.setattr(serve, "load_settings", lambda changed=changed: changed)
+        done = CliRunner().invoke(serve.command)
+        assert isinstance(done.exception, SetupError) is not allowed
+    assert started == [host]
+    changed = settings.model_copy(update={"listen_host": "127.0.0.1"})
+    monkeypatch.setattr(serve, "load_settings", lambda: changed)
+    assert CliRunner().invoke(serve.command).exception is None
+    assert started == [host, "127.0.0.1"]
