@@ -36,7 +36,8 @@ def hidden(hiding_key: bytes, *parts: str | int) -> str:
     Parameters
     ----------
     hiding_key
-        The hash of the group token: the service has it, other groups do not.
+        The hash of the group's first token: the service has it, other groups do not. It stays when
+        the token is rotated, or attempts in flight would name images that no node has.
     """
     text = json.dumps(parts).encode()
     return hmac.new(hiding_key, text, hashlib.sha256).hexdigest()[:24]

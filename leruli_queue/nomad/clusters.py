@@ -10,13 +10,22 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
+import structlog
+from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
 from leruli_queue.errors import SetupError
 from leruli_queue.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# A certificate that ends sooner is told of in the log, once a day.
+_SOON = timedelta(days=21)
+_told: dict[Path, datetime] = {}
 
 DEFAULT = "default"
 """The name of the cluster that the settings describe; groups are in it unless told otherwise."""
@@ -62,7 +71,22 @@ class Cluster:
                 f"({error.strerror or error}): {self.ca_file}, {self.cert_file}, {self.key_file}. "
                 "`leruli-queue tls-init` makes them."
             ) from error
+        _tell_of_the_end(self.name, self.cert_file)
         return context
+
+
+def _tell_of_the_end(cluster: str, path: Path) -> None:
+    now = datetime.now(UTC)
+    left = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc - now
+    if left < _SOON and now - _told.get(path, datetime.min.replace(tzinfo=UTC)) > timedelta(days=1):
+        _told[path] = now
+        log.warning(
+            "a certificate ends soon: run `leruli-queue tls-init` again, which renews those of the "
+            "service and of Nomad's servers",
+            cluster=cluster,
+            file=str(path),
+            days_left=round(left / timedelta(days=1), 1),
+        )
 
 
 class _Described(BaseModel):
