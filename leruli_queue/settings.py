@@ -221,6 +221,24 @@ class Settings(BaseSettings):
         15.0, gt=0, le=60, description="Seconds between two reports of a node to the service."
     )
 
+    node_unseen_s: float = Field(
+        86400.0,
+        ge=600,
+        description="Seconds after which a node that neither reported nor was heard by Nomad is "
+        "left out of what is compared and of what jobs are dispatched for, until it is back.",
+    )
+    group_nodes: int = Field(
+        5000,
+        ge=1,
+        description="Nodes that one group may have; those unseen for LERULI_QUEUE_NODE_UNSEEN_S do "
+        "not count. A machine that would be one more is answered with 503 and Retry-After.",
+    )
+    node_joins_a_minute: int = Field(
+        600,
+        ge=1,
+        description="Calls of node-join that one group may make in a minute, in each process of "
+        "`serve`; more are answered with 503 and Retry-After.",
+    )
     node_max_cores: int = Field(
         4096,
         ge=1,

@@ -159,8 +159,17 @@ class GroupReader(_Caller):
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return the machines of the group, by name."""
-        answer = self._connection.call("group-nodes", self._body())
-        return entries_of(self._connection, answer, "nodes")
+        nodes: list[dict[str, Any]] = []
+        after: Any = None
+        while True:
+            page = {} if after is None else {"after": after}
+            answer = self._connection.call("group-nodes", self._body(**page))
+            nodes += entries_of(self._connection, answer, "nodes")
+            # An older service gives all of them at once.
+            following = answer.get("next")
+            if following is None or following == after:
+                return nodes
+            after = following
 
     def usage(
         self, by: Sequence[str], since: str | None, until: str | None

@@ -18,6 +18,7 @@ from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.backlog import Backlog
 from leruli_queue.nodes.certificates import NodeSigner, load_authority
 from leruli_queue.nodes.join import Gate
+from leruli_queue.nodes.join_limits import JoinLimits
 from leruli_queue.nomad.clusters import Cluster, read_clusters
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
@@ -48,6 +49,7 @@ class Context:
     metrics: Metrics
     backlog: Backlog
     permits: Mapping[LongCall, Permits]
+    join_limits: JoinLimits
 
     @asynccontextmanager
     async def long_call(self, kind: LongCall, group_id: int) -> AsyncIterator[None]:
@@ -150,7 +152,10 @@ async def open_context(
     try:
         permits = _permits(settings.database_pool_size)
         backlog = Backlog(settings.max_waiting, settings.max_waiting_user)
-        yield Context(settings, pool, clusters, gates, throttle, metrics, backlog, permits)
+        joins = JoinLimits(
+            settings.group_nodes, settings.node_unseen_s, settings.node_joins_a_minute
+        )
+        yield Context(settings, pool, clusters, gates, throttle, metrics, backlog, permits, joins)
     finally:
         for gateway in gateways:
             await gateway.close()

@@ -29,6 +29,13 @@ class OfGroup(Body):
         return self
 
 
+class GroupNodes(OfGroup):
+    """Which nodes of a group to show."""
+
+    limit: Annotated[int, Field(ge=1, le=500), A_NUMBER] = 500
+    after: UUID | None = Field(None, description="The `next` of the page before.")
+
+
 class ShownNode(BaseModel):
     """A node, as people see it."""
 
@@ -46,7 +53,10 @@ class ShownNode(BaseModel):
     memorymb: int
     memoryfreemb: int
     jobs: int = Field(description="Jobs that it has leave to run.")
-    images: list[str] = Field(description="Images of the group on it, `code:version`.")
+    images: list[str] = Field(
+        description="Images of the group on it, `code:version`; the first 100."
+    )
+    imagecount: int = Field(description="How many images of the group are on it.")
     diskfreemb: int | None
     disktotalmb: int | None
     agentversion: str
@@ -69,6 +79,7 @@ class GroupNodesAnswer(BaseModel):
     """The nodes of a group, by name."""
 
     nodes: list[ShownNode]
+    next: UUID | None = Field(description="Ask for the next page after it; null: there is none.")
 
 
 class OneNode(WithAdminSecret):

@@ -127,7 +127,7 @@ class Feeder:
             one group meets does not stop the other groups: it is logged, and that group waits.
         """
         began = time.monotonic()
-        nodes = await usable_nodes(self._pool, self._cluster)
+        nodes = await usable_nodes(self._pool, self._cluster, self._settings.node_unseen_s)
         held = self._setbacks.held()
         claims = [
             *await self._left_over(nodes, held),

@@ -83,6 +83,7 @@ class Fence:
         self._agent_silence = timedelta(
             seconds=max(settings.node_silence_s, _REPORTS_MISSED * settings.node_report_s)
         )
+        self._unseen_s = settings.node_unseen_s
         self._pool = pool
         self._gateway = gateway
         # The nodes that did not answer Nomad at the last comparison.
@@ -105,7 +106,9 @@ class Fence:
         known = {
             row["id"]: row
             for row in await rows(
-                queries.nodes_of_cluster(self._pool, cluster=self._gateway.cluster.name)
+                queries.nodes_of_cluster(
+                    self._pool, cluster=self._gateway.cluster.name, unseen_s=self._unseen_s
+                )
             )
         }
         silent = self._silent_agents(known)

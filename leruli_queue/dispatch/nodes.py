@@ -83,10 +83,18 @@ class UsableNode:
     held: bool
 
 
-async def usable_nodes(pool: Pool, cluster: str) -> dict[int, GroupNodes]:
-    """Return the usable nodes of a cluster by group id; a group without any is not in it."""
+async def usable_nodes(
+    pool: Pool, cluster: str, unseen_s: float = 86_400.0
+) -> dict[int, GroupNodes]:
+    """Return the usable nodes of a cluster by group id; a group without any is not in it.
+
+    Parameters
+    ----------
+    unseen_s
+        Seconds after which a node that nobody has seen is passed over until it is back.
+    """
     by_group: dict[tuple[int, str, bytes], list[UsableNode]] = defaultdict(list)
-    async for row in queries.usable_nodes(pool, cluster=cluster):
+    async for row in queries.usable_nodes(pool, cluster=cluster, unseen_s=unseen_s):
         by_group[row["group_id"], row["token_key_id"], row["token_hash"]].append(
             UsableNode(
                 row["id"],

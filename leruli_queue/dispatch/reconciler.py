@@ -246,7 +246,7 @@ class Reconciler:
         Its group's nodes are not those any more that it was dispatched for, or none that lives is
         large enough for it.
         """
-        nodes = await usable_nodes(self._pool, self._cluster)
+        nodes = await usable_nodes(self._pool, self._cluster, self._settings.node_unseen_s)
         waiting = await rows(queries.attempts_without_a_place(self._pool, cluster=self._cluster))
         choices = await choose_nodes(self._pool, self._cluster, waiting, nodes)
         losses = []

@@ -13,6 +13,7 @@ from leruli_queue.access.authenticate import Group, Node, rotated_for_machines
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.errors import UserReportableError
 from leruli_queue.nodes.certificates import NodeSigner
+from leruli_queue.nodes.join_limits import JoinLimits
 from leruli_queue.nodes.pools import pool_name
 from leruli_queue.nodes.standing import Standing, standing_of
 from leruli_queue.store.pool import Connection, Lend, Pool
@@ -73,6 +74,7 @@ async def join_node(
     group: Group,
     machine: Machine,
     earlier_id: UUID | None,
+    limits: JoinLimits,
 ) -> Admission:
     """Make a machine a node of the group, or let an earlier one come back.
 
@@ -89,10 +91,12 @@ async def join_node(
     ------
     UserReportableError
         422 when the machine's signing request cannot be used; 403 when the group token was rotated
-        meanwhile; and what ``lend`` raises.
+        meanwhile; 503 when the group has too many nodes; and what ``lend`` raises.
     """
     async with lend() as connection:
         earlier = await queries.earlier_node(connection, node_id=earlier_id, group_id=group.id)
+        if earlier is None:
+            await limits.make_room(connection, group.id)
     node_id = uuid4() if earlier is None else earlier["id"]
     certificate = gate.signer.sign(machine.signing_request, node_id)
     pool = pool_name(group.key_id)
@@ -124,7 +128,7 @@ async def join_node(
             token_key_id=group.token_key_id,
         )
     if known is None:  # removed by an admin in between
-        return await join_node(lend, gate, group, machine, None)
+        return await join_node(lend, gate, group, machine, None, limits)
     log.info("node joined", node=str(node_id), name=machine.name, cores=machine.cores)
     return Admission(node_id, token.text, pool, introduction, certificate)
 

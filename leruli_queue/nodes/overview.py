@@ -25,7 +25,9 @@ class NodeOverview:
     memory_mb: int
     memory_used_mb: int
     jobs: int
+    # The first hundred of so many.
     images: Sequence[str]
+    image_count: int
     # Whether it finds them by the group token that is valid now.
     current_images: bool
     disk_free_mb: int | None
@@ -41,9 +43,19 @@ class NodeOverview:
     unenforced: Sequence[str] | None
 
 
-async def list_nodes(connection: Connection | Pool, group_id: int) -> list[NodeOverview]:
-    """Return the group's nodes by name, but for those that were removed."""
-    found = await rows(queries.nodes_of_group(connection, group_id=group_id))
+async def list_nodes(
+    connection: Connection | Pool, group_id: int, *, limit: int, after: UUID | None = None
+) -> list[NodeOverview]:
+    """Return a page of the group's nodes by name, but for those that were removed.
+
+    Parameters
+    ----------
+    after
+        The last node of the page before.
+    """
+    found = await rows(
+        queries.nodes_of_group(connection, group_id=group_id, limit=limit, after=after)
+    )
     return [_overview(row) for row in found]
 
 
@@ -57,6 +69,7 @@ def _overview(row: Any) -> NodeOverview:
         "memory_used_mb",
         "jobs",
         "images",
+        "image_count",
         "current_images",
         "disk_free_mb",
         "disk_total_mb",

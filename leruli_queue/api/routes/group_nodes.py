@@ -12,8 +12,8 @@ from leruli_queue.api.errors import cluster_explained
 from leruli_queue.api.node_schemas import (
     ChangedNode,
     DrainNode,
+    GroupNodes,
     GroupNodesAnswer,
-    OfGroup,
     OneNode,
     RemovedNode,
     ShownNode,
@@ -43,7 +43,7 @@ _ONE_NODE = problems(
 
 
 @router.post(f"/{Call.GROUP_NODES}")
-async def group_nodes(body: OfGroup, context: ContextDep) -> GroupNodesAnswer:
+async def group_nodes(body: GroupNodes, context: ContextDep) -> GroupNodesAnswer:
     """Show the nodes of the group, and why one gets no jobs."""
     async with context.reading() as connection:
         group_id = await authorise_reader_or_admin(
@@ -52,8 +52,11 @@ async def group_nodes(body: OfGroup, context: ContextDep) -> GroupNodesAnswer:
             group_token=body.grouptoken,
             admin_secret=body.adminsecret,
         )
-        nodes = await list_nodes(connection, group_id)
-    return GroupNodesAnswer(nodes=[_shown(node) for node in nodes])
+        nodes = await list_nodes(connection, group_id, limit=body.limit, after=body.after)
+    return GroupNodesAnswer(
+        nodes=[_shown(node) for node in nodes],
+        next=nodes[-1].id if len(nodes) == body.limit else None,
+    )
 
 
 @router.post(f"/{Call.GROUP_NODE_DRAIN}", responses=_ONE_NODE)
@@ -120,6 +123,7 @@ def _shown(node: NodeOverview) -> ShownNode:
         memoryfreemb=max(0, node.memory_mb - node.memory_used_mb),
         jobs=node.jobs,
         images=list(node.images),
+        imagecount=node.image_count,
         diskfreemb=node.disk_free_mb,
         disktotalmb=node.disk_total_mb,
         agentversion=node.agent_version,

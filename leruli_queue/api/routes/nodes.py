@@ -57,9 +57,12 @@ async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
             group_token=body.grouptoken,
             compute_secret=body.computesecret,
         )
+        context.join_limits.take(group.id)
         gate = context.gate(await queries.cluster_of_group(connection, group_id=group.id))
     with cluster_explained():
-        admission = await join_node(context.reading, gate, group, machine, body.nodeid)
+        admission = await join_node(
+            context.reading, gate, group, machine, body.nodeid, context.join_limits
+        )
     async with context.reading() as connection:
         tokens = await image_tokens(connection, group.id, body.grouptoken)
     cluster = context.clusters[gate.name]

@@ -56,20 +56,32 @@ FROM jobs j JOIN leaving l ON l.group_id = j.group_id AND l.id = j.node_id
 WHERE j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL;
 
 -- name: usable_nodes
--- The nodes of a cluster that may start jobs, by group; and which of them are held back.
+-- The nodes of a cluster that may start jobs, by group; and which of them are held back. Without those that
+-- neither Nomad hears nor we have heard for long.
 SELECT u.group_id, u.token_key_id, u.token_hash, u.id, u.cores, u.memory_mb, u.alive, u.reserved_for,
        n.held_at IS NOT NULL OR n.agent_trouble IS NOT NULL AS held
 FROM usable_nodes u JOIN nodes n ON n.id = u.id
 WHERE u.cluster = :cluster
+  AND (n.alive OR n.last_seen_at > now() - make_interval(secs => :unseen_s))
 ORDER BY u.group_id, u.id;
 
 -- name: nodes_of_cluster
--- Who may be a node of which pool, for the comparison with what Nomad has.
+-- Who may be a node of which pool, for the comparison with what Nomad has. Without those that were not seen for
+-- long and have no job: most nodes there ever were, where machines come and go.
 SELECT n.id, g.token_key_id, n.joined_at < now() - interval '1 minute' AS old,
        n.reported_at, greatest(n.joined_at, n.reported_at) AS told_at,
        EXISTS (SELECT 1 FROM usable_nodes u WHERE u.id = n.id) AS usable
 FROM nodes n JOIN groups g ON g.id = n.group_id
-WHERE n.cluster = :cluster AND n.removed_at IS NULL;
+WHERE n.cluster = :cluster AND n.removed_at IS NULL
+  AND (n.alive OR n.last_seen_at > now() - make_interval(secs => :unseen_s)
+       OR n.id IN (SELECT j.node_id FROM jobs j
+                   WHERE j.state IN ('submitted', 'running') AND j.node_id IS NOT NULL));
+
+-- name: count_seen_nodes$
+-- The nodes of a group that count towards how many it may have.
+SELECT count(*) FROM nodes
+WHERE group_id = :group_id AND removed_at IS NULL
+  AND (alive OR last_seen_at > now() - make_interval(secs => :unseen_s));
 
 -- name: note_nodes!
 -- How Nomad has the nodes: whether they can take jobs, and what is wrong if not. "anew" says that nobody
@@ -120,8 +132,9 @@ FROM nodes n JOIN groups g ON g.id = n.group_id
 WHERE n.id = :node_id;
 
 -- name: nodes_of_group
--- Everything that group-nodes shows; removed ones are history.
-SELECT n.id, n.name, n.cores, n.memory_mb, n.images, n.disk_free_mb, n.disk_total_mb,
+-- Everything that group-nodes shows, a page of it; removed ones are history.
+SELECT n.id, n.name, n.cores, n.memory_mb, n.images[1 : 100] AS images,
+       cardinality(n.images) AS image_count, n.disk_free_mb, n.disk_total_mb,
        n.agent_version, n.nomad_version, n.joined_at, n.last_seen_at, n.left_at, n.drained_at,
        n.removed_at, n.nomad_trouble, n.alive, n.agent_trouble,
        n.held_at, n.held_failures, n.held_reason, n.failed_probes, n.probe_at, n.unenforced,
@@ -140,7 +153,11 @@ LEFT JOIN (
     GROUP BY node_id
 ) r ON r.node_id = n.id
 WHERE n.group_id = :group_id AND n.removed_at IS NULL
-ORDER BY n.name, n.id;
+  AND (:after::uuid IS NULL
+       OR (n.name, n.id) > (SELECT b.name, b.id FROM nodes b
+                            WHERE b.id = :after::uuid AND b.group_id = :group_id))
+ORDER BY n.name, n.id
+LIMIT :limit;
 
 -- name: nodes_called
 -- The nodes of a group that an admin can mean by a name or an id.

@@ -6,10 +6,12 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
+import httpx
 import pytest
 from dispatch_world import Dispatching, Listing, children_of, dispatching, listed
 from service_world import (
     GroupOfTest,
+    call,
     join,
     make_group,
     make_jobs,
@@ -224,3 +226,91 @@ async def test_a_group_has_a_bounded_number_of_parents(
         assert len(await children_of(gateway, jobs[0])) == 1
     states = {(await state_of(pool, job_id))[0] for job_id in jobs}
     assert states == {"submitted"}
+
+
+async def test_a_node_that_nobody_has_seen_for_a_day_is_named_nowhere(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    """M5: a machine that went without node-leave stayed in each parent and in each comparison."""
+    gone = await make_node(pool, group)
+    busy = await make_node(pool, group)
+    await pool.execute(
+        "UPDATE nodes SET alive = false, last_seen_at = now() - interval '2 days' "
+        "WHERE id = ANY($1)",
+        [gone.id, busy.id],
+    )
+    # What it runs is not forgotten: its silence is noted at each look.
+    [running] = await make_jobs(pool, group, 1)
+    await pool.execute(
+        "UPDATE jobs SET state = 'running', node_id = $2 WHERE id = $1", running, busy.id
+    )
+    [job_id] = await make_jobs(pool, group, 1)
+    assert await dispatcher.feeder.feed_once() == 1
+    [child] = await children_of(dispatcher.gateway, job_id)
+    job = await dispatcher.gateway._call(
+        lambda: dispatcher.gateway._client.job.get_job(quote(child["ID"], safe=""))
+    )
+    [fence] = [c["RTarget"] for c in job["Constraints"] if c["LTarget"] == "${node.unique.id}"]
+    assert fence == str(node.id)
+    await dispatcher.fence.keep()
+    assert dispatcher.fence.unheard == {node.id, busy.id}
+    await pool.execute("UPDATE nodes SET last_seen_at = now() WHERE id = $1", gone.id)
+    await dispatcher.fence.keep()
+    assert dispatcher.fence.unheard == {node.id, busy.id, gone.id}
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"group_nodes": 2}, "The group has 2 nodes, and no more than 2"),
+        ({"node_joins_a_minute": 2}, "joined more than 2 times in a minute"),
+    ],
+)
+async def test_a_group_floods_nobody_with_nodes(
+    nomad_settings: Settings,
+    pool: Pool,
+    group: GroupOfTest,
+    other: GroupOfTest,
+    limits: dict[str, int],
+    why: str,
+) -> None:
+    """M5: node-join had no limit, and each row of it is for ever."""
+    async with running_service(nomad_settings.model_copy(update=limits)) as service:
+        first, _ = [await join(service, group) for _ in range(2)]
+        body = {"grouptoken": group.token, "computesecret": group.compute_secret}
+        machine = {"name": "machine", "cores": 4, "memorymb": 8000, "csr": signing_request()}
+        refused = await service.post("/v22_1/node-join", json=body | machine)
+        assert refused.status_code == 503
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert why in refused.json()["detail"]
+        assert await pool.fetchval("SELECT count(*) FROM nodes WHERE group_id = $1", group.id) == 2
+        await join(service, other)
+        if "group_nodes" in limits:
+            # One of the two comes back, and the other's place is free when it was gone for long.
+            await join(service, group, nodeid=first["nodeid"])
+            await pool.execute(
+                "UPDATE nodes SET last_seen_at = now() - interval '2 days' WHERE id <> $1",
+                UUID(first["nodeid"]),
+            )
+            await join(service, group)
+
+
+async def test_nodes_are_listed_page_by_page(
+    service: httpx.AsyncClient, pool: Pool, group: GroupOfTest
+) -> None:
+    """M5: group-nodes had no end, and up to a thousand images a node."""
+    made = [(await make_node(pool, group)).id for _ in range(5)]
+    images = [f"code:{number}" for number in range(150)]
+    await pool.execute("UPDATE nodes SET images = $1", images)
+    seen: list[str] = []
+    page: dict[str, Any] = {}
+    while not seen or page["next"]:
+        after = {"after": page["next"]} if seen else {}
+        page = await call(service, "group-nodes", grouptoken=group.token, limit=2, **after)
+        assert len(page["nodes"]) <= 2
+        seen += [node["nodeid"] for node in page["nodes"]]
+    assert seen == sorted(map(str, made))
+    whole = await call(service, "group-nodes", grouptoken=group.token)
+    assert [node["nodeid"] for node in whole["nodes"]] == seen
+    assert whole["next"] is None
+    assert (whole["nodes"][0]["images"], whole["nodes"][0]["imagecount"]) == (images[:100], 150)

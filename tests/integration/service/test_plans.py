@@ -94,7 +94,8 @@ STATEMENTS: dict[str, dict[str, Any]] = {
         "before_id": None,
         "limit": 100,
     },
-    "nodes_of_group": {"group_id": 1},
+    "nodes_of_group": {"group_id": 1, "limit": 500, "after": None},
+    "nodes_of_cluster": CLUSTER | {"unseen_s": 86400.0},
     "group_overview": {},
     # The feeder.
     "groups_with_backlog": CLUSTER,
