@@ -20,6 +20,7 @@ from service_world import (
     make_jobs,
     make_node_with_token,
     signing_request,
+    stay_heard,
 )
 
 from leruli_queue.access.authenticate import authenticate_node
@@ -97,6 +98,7 @@ async def right_ones(
     for number in range(40):
         node, _ = await make_node_with_token(pool, administered)
         await pool.execute("UPDATE nodes SET name = $1 WHERE id = $2", f"node {number}", node.id)
+    await stay_heard(pool)
     tokens = [await _join(served, group) for _ in range(2)]
     # bulk/task-cancel cancels all jobs of a user: those with attempts are somebody else's.
     async with pool.acquire() as connection:
