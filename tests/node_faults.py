@@ -11,6 +11,7 @@ from leruli_node import state as state_module
 from leruli_node.docker_engine import DockerAway, DockerRefused, Listed
 from leruli_node.errors import Interrupted
 from leruli_node.folders import Folders, make_folders
+from leruli_node.job_bucket import JobBucket
 from leruli_node.main_script import write_control
 from leruli_node.receipts import Receipts
 from leruli_node.retry import Stop
@@ -108,10 +109,11 @@ class FakeApi:
         self.stale_after = 10**9
         self.received: list[dict[str, Any]] = []
 
-    def may_upload(self, attempt: AttemptId) -> None:
+    def may_upload(self, attempt: AttemptId, timeout: float | None = None) -> float | None:
         self.asked += 1
         if self.asked > self.stale_after:
             raise Stale("it is not current")
+        return None
 
     def patiently(self, call: Any, backoff: Any, *args: Any) -> Any:
         return call(*args)
@@ -126,7 +128,7 @@ class FakeUploader:
         self.calls: list[Path | None] = []
 
     def upload(
-        self, bucket: str, rundir: Path | None, sentence: str | None, stop: Stop
+        self, bucket: JobBucket, rundir: Path | None, sentence: str | None, stop: Stop
     ) -> Uploaded:
         self.calls.append(rundir)
         if stop.wait(self.seconds) if self.seconds else stop.is_set():
@@ -147,12 +149,14 @@ class Bench:
         self.receipts = Receipts(self.folders.receipts, api, lambda _: None)
         engine: Any = self.engine
         uploader: Any = self.uploader
+        store: Any = None  # that uploader does not look into it
         self.stage_out = StageOut(
             self.folders,
             self.store,
             api,
             engine,
             self.access,
+            store,
             uploader,
             self.receipts,
             1.0,

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from leruli.errors import (
     AccessRefusedError,
@@ -155,6 +155,7 @@ class _Staged:
     case: Case
     folder: JobFolder
     bucket: str
+    lock: IO[bytes]
     job: str | None
 
 
@@ -163,8 +164,12 @@ def _stage(store: Store, service: Service, case: Case, advance: Callable[[int], 
     case.spec.check()
     with _PACKING:
         packed = pack(prepare(case.directory, case.spec.command), advance)
-    job = store.patience.through(lambda: upload(store, service, packed, advance), advance)
-    return _Staged(case, packed.prepared.folder, packed.bucket, job)
+    try:
+        job = store.patience.through(lambda: upload(store, service, packed, advance), advance)
+    except BaseException:
+        packed.lock.close()
+        raise
+    return _Staged(case, packed.prepared.folder, packed.bucket, packed.lock, job)
 
 
 def _post(
@@ -183,6 +188,7 @@ def _post(
         answers = service.submit_bulk(requests, progress)
     except LeruliError as error:
         for one in group:
+            one.lock.close()
             report.failed[one.case.directory] = str(error)
         return error if isinstance(error, (ServiceError, AccessRefusedError)) else None
     return _accept(group, answers, report, journal)
@@ -214,6 +220,8 @@ def _accept(
             report.failed[directory] = str(error)
             if isinstance(error, AccessRefusedError):
                 fatal = error
+        finally:
+            one.lock.close()
     return fatal
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leruli.content import has_content
 from leruli.errors import BucketMissingError, RefusedError, StorageAwayError, StorageError
 from leruli.interruption import StopSwitch
-from leruli.jobfolder import BUCKET_FILE, JOB_FILE, replacing
+from leruli.jobfolder import (
+    BUCKET_FILE,
+    HISTORY,
+    JOB_FILE,
+    JOURNAL_PREFIX,
+    PART_PREFIX,
+    replacing,
+)
 from leruli.submitting import ARCHIVE
 
 if TYPE_CHECKING:
@@ -18,7 +29,11 @@ if TYPE_CHECKING:
 
 # Names of the input, which the user has, and of the folder's own files, which must stay.
 _INPUT = frozenset({ARCHIVE, "run.sh"})
-_OWN = frozenset({JOB_FILE, BUCKET_FILE})
+_OWN = frozenset({JOB_FILE, BUCKET_FILE, HISTORY})
+
+# As Git does: what some file systems pass over in a name, and what Windows also calls .git.
+_PASSED_OVER = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+_GIT = frozenset({".git", "git~1"})
 
 _THREADS = 8
 
@@ -49,15 +64,24 @@ def fetch(
     """Download `items` into `directory`, replacing files of the same names.
 
     A file appears under its name when it is complete. Names that would end up outside the folder
-    are refused, one by one; the others are fetched all the same, also when the storage does not
-    give out one object. Raises StorageError when it does not answer at all.
+    are refused, one by one, as are those that Git or the client would take for their own; the
+    others are fetched all the same, also when the storage does not give out one object. Raises
+    StorageError when it does not answer at all.
     """
     fetched = Fetched()
     root = Path(directory).resolve()
     switch = StopSwitch(advance)
+    twins = _twins(items)
+    if twins and not _ignores_case(root):
+        twins = {}
 
     def fetch_one(item: StoredObject) -> str | None:
         try:
+            if item.name in twins:
+                raise RefusedError(
+                    f"This file system would take it for {twins[item.name]}. Fetch into a folder "
+                    "on another one to have both."
+                )
             path = _place(root, item.name)
             if not item.name.endswith("/"):
                 with replacing(str(path)) as part:
@@ -88,33 +112,74 @@ def fetch(
     return fetched
 
 
-def not_here(items: list[StoredObject], directory: str) -> list[str]:
-    """Return the names of those of `items` that a folder does not hold, by name and size.
+def not_here(
+    items: list[StoredObject],
+    directory: str,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[str]:
+    """Return the names of those of `items` that a folder does not hold, by name and content.
 
-    Nothing in the folder is changed, and no file is read.
+    Of a folder in `leruli.history` the one above, which has the other results, counts too. Nothing
+    is changed. `advance` is called, with 0, while files are read.
     """
-    root = Path(directory)
-    return [item.name for item in items if not _is_here(root, item)]
+    roots = [Path(directory)]
+    if roots[0].resolve().parent.name == HISTORY:
+        roots.append(roots[0].resolve().parents[1])
+    return [item.name for item in items if not any(_is_here(root, item, advance) for root in roots)]
 
 
-def _is_here(root: Path, item: StoredObject) -> bool:
+def _is_here(root: Path, item: StoredObject, advance: Callable[[int], None]) -> bool:
     try:
         path = root.joinpath(*_parts(item.name))
         if item.name.endswith("/"):
             return path.is_dir()
-        return path.is_file() and path.stat().st_size == item.size
+        return path.is_file() and has_content(path, item.etag, item.size, advance)
     except (RefusedError, OSError):
         return False
 
 
 def _parts(name: str) -> list[str]:
-    """Return the parts of an object's name as a path below the folder; raises RefusedError."""
+    """Return the parts of an object's name as a path below the folder; raises RefusedError.
+
+    A file system may take names for the same that differ in case.
+    """
     parts = name.rstrip("/").split("/")
     if name.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\0" in name:
         raise RefusedError("The name leads out of the folder.")
-    if name in _OWN:
+    alike = [_as_a_file_system_may_see_it(part) for part in parts]
+    if alike[0] in _OWN or alike[0].startswith((JOURNAL_PREFIX, PART_PREFIX)):
         raise RefusedError("It would replace a file that the client needs.")
+    if not _GIT.isdisjoint(alike):
+        raise RefusedError(
+            "Git would take commands from it. It is in the storage, to be looked at."
+        )
     return parts
+
+
+def _as_a_file_system_may_see_it(part: str) -> str:
+    seen = unicodedata.normalize("NFKC", _PASSED_OVER.sub("", part)).casefold()
+    return seen.partition(":")[0].rstrip(" .")
+
+
+def _twins(items: list[StoredObject]) -> dict[str, str]:
+    """Return the names that differ from an earlier one in case alone, and that one for each."""
+    first: dict[str, str] = {}
+    twins = {}
+    for item in items:
+        earlier = first.setdefault(item.name.casefold(), item.name)
+        if earlier != item.name:
+            twins[item.name] = earlier
+    return twins
+
+
+def _ignores_case(root: Path) -> bool:
+    """Whether the file system takes names for the same that differ in case."""
+    probe = root / f"{PART_PREFIX}case-{secrets.token_hex(6)}"
+    probe.touch()
+    try:
+        return probe.with_name(probe.name.upper()).exists()
+    finally:
+        probe.unlink()
 
 
 def _place(root: Path, name: str) -> Path:

@@ -2,12 +2,14 @@
 
 leruli.bucket is written before anything leaves the machine, leruli.job once the job is accepted.
 So a folder with the first and without the second was interrupted, and submitting it again goes on
-with the same bucket, for which the service answers the same job however often it is asked.
+with the same bucket, for which the service answers the same job however often it is asked. While a
+folder is submitted leruli.bucket is locked, so that two submissions do not become one job.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import secrets
@@ -15,8 +17,9 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from leruli.errors import AlreadySubmittedError, NotFoundError, RefusedError
+from leruli.errors import AlreadySubmittedError, LeruliError, NotFoundError, RefusedError
 
 JOB_FILE = "leruli.job"
 BUCKET_FILE = "leruli.bucket"
@@ -108,6 +111,34 @@ class JobFolder:
                 os.unlink(part)
         return name, False
 
+    def hold(self, bucket: str) -> IO[bytes]:
+        """Keep other submissions out of the folder until what is returned is closed.
+
+        The lock is on leruli.bucket, which `claim_bucket` wrote. Raises RefusedError when another
+        process has it, AlreadySubmittedError when that one has submitted the folder meanwhile. On a
+        file system without locks nothing is kept out.
+        """
+        path = self._path(BUCKET_FILE)
+        try:
+            file = _open_to_lock(path)
+        except OSError as error:
+            raise RefusedError(f"Cannot read {path}: {error.strerror}.") from error
+        try:
+            _lock(file)
+            self.check()
+            if self.bucket() != bucket:
+                raise BlockingIOError
+        except BlockingIOError:
+            file.close()
+            raise RefusedError(
+                "Another leruli is submitting this folder at the same time. Nothing was sent. See "
+                "with `leruli task-status` what that one submitted."
+            ) from None
+        except LeruliError:
+            file.close()
+            raise
+        return file
+
     def record_job(self, jobid: str) -> None:
         """Note the accepted job in the folder."""
         try:
@@ -184,6 +215,23 @@ class JobFolder:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise RefusedError(f"Cannot read {path}: {error}.") from error
+
+
+def _open_to_lock(path: str) -> IO[bytes]:
+    try:
+        return open(path, "r+b", buffering=0)  # over NFS a lock needs a file that can be written
+    except PermissionError:
+        return open(path, "rb", buffering=0)
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Raise BlockingIOError when another process has the lock."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # a file system without locks
 
 
 def _write(path: str, line: str) -> None:

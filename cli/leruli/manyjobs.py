@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from leruli.api import BULK_LIMIT, JobState
 from leruli.batch import STORAGE_FAILURES
-from leruli.errors import LeruliError, RefusedError, StorageAwayError, UnknownCallError
-from leruli.fetching import Fetched, fetch, not_here, select_results
+from leruli.errors import LeruliError, StorageAwayError, UnknownCallError
+from leruli.fetching import Fetched, fetch, select_results
 from leruli.jobfolder import JobFolder
-from leruli.purging import purge
+from leruli.purging import purge, why_keep
 from leruli.recovery import Find, recall
 from leruli.workers import work_through
 
@@ -23,9 +23,6 @@ _Result = TypeVar("_Result")
 
 #: Threads that fetch or purge.
 WORKERS = 8
-
-# Names that are told of results that were not fetched.
-_MOST_NAMES = 3
 
 #: Said of a folder without a job.
 NOT_SUBMITTED = "not submitted"
@@ -151,8 +148,8 @@ def purge_folders(
     """Purge the buckets of all jobs that are over.
 
     Not of one that completed and was not fetched, nor of any that was fetched only in part. It was
-    fetched if the journal says so, or if its folder holds all of its results. With `force` all
-    buckets are purged, whatever state their jobs are in.
+    fetched if the journal says so, or if its folder holds all of its results with the content that
+    they have in the storage. With `force` all buckets are purged, whatever state their jobs are in.
     """
     tally = Tally()
 
@@ -162,7 +159,8 @@ def purge_folders(
     def work(one: FolderJob, proceed: Callable[[int], None]) -> str | None:
         proceed(0)
         if not force and journal.record(one.directory).fetched_job != one.jobid:
-            why = _why_keep(store, one)
+            completed = one.state is not None and one.state.status == "completed"
+            why = why_keep(store, str(one.bucket), one.directory, completed, proceed)
             if why is not None:
                 return why
         purge(store, str(one.bucket))
@@ -179,29 +177,6 @@ def purge_folders(
         else:
             tally.done.append(one.directory)
     return tally
-
-
-def _why_keep(store: Store, one: FolderJob) -> str | None:
-    """Say in a few words why a bucket has to stay: it holds what nobody has fetched.
-
-    Returns None if it may go. Raises RefusedError if some of the results are in the folder and some
-    are not: whoever began to fetch them wants the rest too.
-    """
-    results = select_results(store, str(one.bucket))
-    absent = not_here(results, one.directory)
-    if not absent:
-        return None
-    if len(absent) == len(results):
-        completed = one.state is not None and one.state.status == "completed"
-        return "completed, but not fetched" if completed else None
-    names = ", ".join(absent[:_MOST_NAMES])
-    more = len(absent) - _MOST_NAMES
-    names += f" and {more} more" if more > 0 else ""
-    raise RefusedError(
-        "Its results were fetched only in part, so its bucket stays. The folder does not have "
-        f"{names} as the storage does. Fetch them with `leruli task-get`, or purge all the same "
-        "with --force."
-    )
 
 
 def _until_away(

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from typing import IO, TYPE_CHECKING, Union
 
 from leruli.errors import BucketMissingError, RefusedError, UnknownCallError
 from leruli.jobfolder import JobFolder
@@ -129,22 +129,24 @@ class Packed:
 
     prepared: Prepared
     bucket: str
+    lock: IO[bytes]  #: of the folder; to be closed when it has its job
     is_resumed: bool  #: the bucket is left from an interrupted submission
     archive: bytes | None  #: None if it is too big to hold in memory
 
 
 def pack(prepared: Prepared, advance: Callable[[int], None] = lambda _: None) -> Packed:
-    """Claim a bucket, and pack the folder if it is small: all that needs no storage.
+    """Claim and lock the folder, and pack it if it is small: all that needs no storage.
 
     `advance` is told the bytes of input as they go.
     """
     bucket, is_resumed = prepared.folder.claim_bucket()
+    lock = prepared.folder.hold(bucket)
     archive = None
     if prepared.inventory.total_bytes <= _SMALL:
         packed = io.BytesIO()
         write_archive(prepared.inventory, prepared.command, packed, advance)
         archive = packed.getvalue()
-    return Packed(prepared, bucket, is_resumed, archive)
+    return Packed(prepared, bucket, lock, is_resumed, archive)
 
 
 def upload(
@@ -227,8 +229,9 @@ def submit(
     """Upload a folder and submit it; returns the job id and the bucket."""
     packed = pack(prepared, advance)
     bucket, folder = packed.bucket, prepared.folder
-    jobid = upload(store, service, packed, advance, notice)
-    if jobid is None:
-        jobid = service.submit(spec.request(bucket, job_name(folder.directory)))
-    folder.record_job(jobid)
+    with packed.lock:
+        jobid = upload(store, service, packed, advance, notice)
+        if jobid is None:
+            jobid = service.submit(spec.request(bucket, job_name(folder.directory)))
+        folder.record_job(jobid)
     return jobid, bucket

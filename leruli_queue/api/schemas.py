@@ -151,8 +151,8 @@ class BulkAnswer(BaseModel):
     """The answer to one job of a bulk submit."""
 
     status: int = Field(
-        description="200 accepted, 403 secret, 409 another user's bucket, 412 no compute secret, "
-        "422 why."
+        description="200 accepted, 403 secret, 409 the bucket has another job, 412 no compute "
+        "secret, 422 why."
     )
     data: str = Field(description="The job id, or a sentence.")
 
@@ -328,7 +328,27 @@ class AttemptStartAnswer(BaseModel):
     memorymb: int
     timelimit: int
     diskmb: int = Field(description="Limit of disk in MB. Older agents know none.")
+    unmarkedoutput: bool = Field(
+        description="An earlier attempt may have uploaded objects that are not marked with it."
+    )
     image: str = Field(description="Name that the node's Docker has to know the image by.")
+
+
+class AttemptUpload(OneAttempt):
+    """A node asks for leave to upload, or renews it."""
+
+    marks: bool = Field(
+        False, description="Whether the agent marks each object with the attempt that wrote it."
+    )
+
+
+class AttemptUploadAnswer(BaseModel):
+    """Leave to upload."""
+
+    silenceseconds: float = Field(
+        description="A node that is silent for so long loses its attempts: write nothing when half "
+        "of it has passed since this was asked."
+    )
 
 
 class AttemptEnd(OneAttempt):

@@ -92,6 +92,9 @@ class Fence:
         self._looked_at: float | None = None
         # The newest report of any node, and since when one has followed another without a gap.
         self._newest_report = self._reported_since = datetime.min.replace(tzinfo=UTC)
+        # Since when reports of the cluster come, as far as is known: what a node could not tell
+        # before is not held against it. None where no node ever reported.
+        self.reports_come_since: datetime | None = None
 
     async def keep(self) -> None:
         """Compare all nodes of the cluster with the database, once."""
@@ -144,10 +147,13 @@ class Fence:
         if not reports:
             return set()
         newest = max(reports)
+        longest_gap = self._agent_silence / 2
         # After a gap the service was away, from all: the others' first reports are under way.
-        if newest - self._newest_report > self._agent_silence / 2:
+        if newest - self._newest_report > longest_gap:
             self._reported_since = newest
         self._newest_report = newest
+        [now, *_] = (row["now"] for row in known.values())
+        self.reports_come_since = now if now - newest > longest_gap else self._reported_since
         since = newest - self._agent_silence
         if self._reported_since > since:
             return set()

@@ -203,6 +203,7 @@ class Reconciler:
                 self._pool,
                 cluster=self._cluster,
                 receipt_grace_s=self._settings.receipt_grace_s,
+                reports_come_since=self._fence.reports_come_since,
                 start_grace_s=self._settings.start_grace_s,
                 node_silence_s=self._settings.node_silence_s,
                 after=after,

@@ -60,6 +60,8 @@ class Leave:
     time_limit_s: int
     # None: it asks for none.
     disk_mb: int | None
+    # Whether an earlier attempt may have uploaded objects that do not say which attempt wrote them.
+    unmarked_output: bool
     # The name under which Nomad runs the image.
     image: str
 
@@ -127,9 +129,12 @@ async def _why_no_start(connection: Connection | Pool, node: Node, attempt: Atte
     return f"The job is {row['state']}, not waiting to be started."
 
 
-async def allow_upload(connection: Connection | Pool, node: Node, attempt: AttemptId) -> None:
+async def allow_upload(
+    connection: Connection | Pool, node: Node, attempt: AttemptId, *, marks: bool = False
+) -> None:
     """Give a node leave to upload the output of an attempt, or renew it.
 
+    ``marks`` says whether its agent marks each object with the attempt.
     While it is renewed the attempt is not given up for a silent node: the output arrives.
 
     Raises
@@ -139,7 +144,7 @@ async def allow_upload(connection: Connection | Pool, node: Node, attempt: Attem
         uploaded already, and must not be overwritten.
     """
     allowed = await queries.allow_upload(
-        connection, node_id=node.id, job_id=attempt.job_id, number=attempt.number
+        connection, node_id=node.id, job_id=attempt.job_id, number=attempt.number, marks=marks
     )
     if allowed is None:
         raise StaleAttemptError("This attempt is not the current one; upload nothing.")

@@ -14,7 +14,7 @@ from leruli_queue.access.authenticate import User
 from leruli_queue.errors import UserReportableError
 from leruli_queue.store.locks import SECRET_LOCKS
 from leruli_queue.store.pool import Connection, Pool
-from leruli_queue.store.queries import queries
+from leruli_queue.store.queries import queries, rows
 
 CODE_PATTERN = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 """What Docker allows as a name without a registry."""
@@ -49,15 +49,23 @@ class NewJob:
 
 
 class BucketInUseError(UserReportableError):
-    """The bucket has the job of another user of the group, of which nothing is told."""
+    """The bucket has another job: of another user, of which nothing is told, or of one's own."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Another user of the group has submitted a job with this bucket, and a bucket has one "
-            "job. Nothing was taken; submit with a bucket of your own (for a folder, delete its "
-            "leruli.bucket first).",
-            status=409,
-        )
+    def __init__(self, own: UUID | None = None) -> None:
+        if own is None:
+            message = (
+                "Another user of the group has submitted a job with this bucket, and a bucket has "
+                "one job. Nothing was taken; submit with a bucket of your own (for a folder, "
+                "delete its leruli.bucket first)."
+            )
+        else:
+            message = (
+                f"This bucket has a job of yours already, {own}, with another image, name, number "
+                "of cores, memory or time limit, and a bucket has one job. Nothing was taken. For "
+                "another job submit with a new bucket (for a folder, delete its leruli.bucket and "
+                "leruli.job first); to repeat a submit, ask for the same."
+            )
+        super().__init__(message, status=409)
 
 
 def split_code_version(text: str) -> tuple[str, str]:
@@ -85,9 +93,9 @@ async def take_in(
 ) -> list[UUID | BucketInUseError | None]:
     """Store jobs and return their ids, in order.
 
-    One statement, so all or none, and committed by itself where no transaction is open. A bucket
-    that the same user submitted before, in this call or an earlier one, gives the id of the job
-    that has it: repeating a submit is safe. One that has another user's job gives the error that
+    One statement, so all or none, and committed by itself where no transaction is open. A job
+    that the same user submitted before with its bucket, in this call or an earlier one, gives the
+    id that it has: repeating a submit is safe. A bucket that has another job gives the error that
     refuses it; the other jobs are stored all the same.
 
     The secrets of the users are held as :func:`~leruli_queue.access.authenticate.authenticate_user`
@@ -128,9 +136,11 @@ async def _why_not(
     connection: Connection | Pool, refused: Sequence[tuple[User, NewJob]]
 ) -> list[BucketInUseError | None]:
     """Return what refuses each of these jobs; None where it is not the bucket."""
-    in_use = await queries.why_not_taken_in(
-        connection,
-        user_ids=[user.id for user, _ in refused],
-        buckets=[job.bucket for _, job in refused],
+    found = await rows(
+        queries.why_not_taken_in(
+            connection,
+            user_ids=[user.id for user, _ in refused],
+            buckets=[job.bucket for _, job in refused],
+        )
     )
-    return [BucketInUseError() if each else None for each in in_use]
+    return [BucketInUseError(row["own_id"]) if row["in_use"] else None for row in found]

@@ -136,8 +136,8 @@ class Agent:
             self._api,
             self._engine,
             self._access,
+            objects,
             Uploader(
-                objects,
                 settings.upload_parallel,
                 settings.upload_patience_seconds,
                 settings.output_max_mb * 2**20,
@@ -165,6 +165,7 @@ class Agent:
             Subject(
                 settings.node_dir,
                 self._store,
+                self._receipts.undelivered,
                 self._engine,
                 nomad_version(self._nomad_program),
                 disks,

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
-from urllib.parse import urlsplit
+from datetime import datetime
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 import certifi
 import urllib3
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3.connection import HTTPConnection
 
 from leruli_node.errors import describe
 
 CHUNK = 2**20
+# User metadata that tells which attempt wrote an object.
+MARK = "leruli-attempt"
+# The kernel gives up after so long what the store has not acknowledged: it must not arrive when the
+# network is mended and another node has the bucket.
+_UNACKNOWLEDGED_S = 15
 _PART = 16 * 2**20
 # A part is held in memory; a store takes at most 10,000 of them.
 _LARGEST_PART = 64 * 2**20
@@ -63,6 +72,24 @@ class Unstorable(Exception):
     """The store takes no object of this name or size."""
 
 
+class WriteGuard(Protocol):
+    """What says whether this node may write now."""
+
+    def wait(self) -> None:
+        """Return when a request that writes may be sent; raises Interrupted."""
+
+    def check(self) -> None:
+        """Raise when a request that is being sent has to break off."""
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """An object as a listing shows it."""
+
+    name: str
+    modified: datetime | None
+
+
 @dataclass(frozen=True)
 class Stream:
     """An object that is being read."""
@@ -93,12 +120,16 @@ class ObjectStore:
         """Without a `region` the store is asked for each bucket's, once a bucket: once a job."""
         parts = urlsplit(server)
         # No retries below: whoever calls has its own patience and can be interrupted.
-        self._http = urllib3.PoolManager(
+        self._http = _GuardedPool(
             timeout=urllib3.Timeout(connect=10.0, read=120.0),
             retries=urllib3.Retry(total=0, redirect=2),
             maxsize=connections,
             cert_reqs="CERT_REQUIRED",
             ca_certs=_ca_file(),
+            socket_options=[
+                *HTTPConnection.default_socket_options,
+                (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_S * 1000),
+            ],
         )
         self._client = Minio(
             parts.netloc,
@@ -135,19 +166,43 @@ class ObjectStore:
             found = self._client.list_objects(bucket, prefix=prefix or None, recursive=True)
             return [item.object_name for item in found if item.object_name]
 
-    def write(self, bucket: str, name: str, data: BinaryIO, size: int) -> None:
-        """Store `size` bytes; big objects in parts, so that little memory is used."""
+    def objects(self, bucket: str, prefix: str = "") -> Iterator[ListedObject]:
+        """All objects (that begin with `prefix`), page by page in bounded memory."""
+        with _translated():
+            for item in self._client.list_objects(bucket, prefix=prefix or None, recursive=True):
+                if item.object_name:
+                    yield ListedObject(item.object_name, item.last_modified)
+
+    def mark(self, bucket: str, name: str) -> str | None:
+        """The attempt that wrote an object, as it says itself; None if it does not."""
+        with _translated():
+            metadata = self._client.stat_object(bucket, name).metadata or {}
+        return metadata.get(f"x-amz-meta-{MARK}")
+
+    def write(
+        self, bucket: str, name: str, data: BinaryIO, size: int, mark: str, guard: WriteGuard
+    ) -> None:
+        """Store `size` bytes; big objects in parts, so that little memory is used.
+
+        Each request waits for the guard, and breaks off when that says so.
+        """
         if size > LARGEST:
             raise Unstorable("too large")
-        part = max(_PART, -(-size // (_MOST_PARTS * 2**20)) * 2**20)
-        with _translated():
+        with _translated(), self._http.guarded(guard):
+            # In this thread alone, which is the one that the guard is kept for.
             self._client.put_object(
-                bucket, name, data, size, part_size=part, num_parallel_uploads=1
+                bucket,
+                name,
+                data,
+                size,
+                metadata={MARK: mark},
+                part_size=part_bytes(size),
+                num_parallel_uploads=1,
             )
 
-    def remove(self, bucket: str, names: list[str]) -> None:
+    def remove(self, bucket: str, names: list[str], guard: WriteGuard) -> None:
         """Remove objects; those that are gone are no error."""
-        with _translated():
+        with _translated(), self._http.guarded(guard):
             for error in self._client.remove_objects(bucket, map(DeleteObject, names)):
                 if error.code not in _MISSING:
                     raise StoreAway(str(error.code))
@@ -155,6 +210,73 @@ class ObjectStore:
     def close(self) -> None:
         """Close the connections."""
         self._http.clear()
+
+
+def part_bytes(size: int) -> int:
+    """How large the parts are in which an object of so many bytes is sent.
+
+    The client has the same rule, to know what it fetched by its ETag (leruli/content.py).
+    """
+    return max(_PART, -(-size // (_MOST_PARTS * 2**20)) * 2**20)
+
+
+class _GuardedPool(urllib3.PoolManager):
+    """Sends no request that changes the store but under a guard."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._own = threading.local()
+
+    @contextmanager
+    def guarded(self, guard: WriteGuard) -> Iterator[None]:
+        """Allow this thread to write within the block, under the guard."""
+        self._own.guard = guard
+        try:
+            yield
+        finally:
+            del self._own.guard
+
+    def urlopen(  # type: ignore[override]
+        self, method: str, url: str, redirect: bool = True, **more: Any
+    ) -> urllib3.BaseHTTPResponse:
+        if method not in ("GET", "HEAD") and not _ends_own_upload(method, url):
+            guard: WriteGuard | None = getattr(self._own, "guard", None)
+            if guard is None:
+                raise RuntimeError("the agent writes to the store only under a lease")
+            guard.wait()
+            body = more.get("body")
+            if isinstance(body, bytes) and body:
+                more["body"] = _GuardedBody(body, guard)
+            elif isinstance(body, _GuardedBody):  # sent on, by a redirection
+                body.seek(0)
+        return super().urlopen(method, url, redirect=redirect, **more)
+
+
+def _ends_own_upload(method: str, url: str) -> bool:
+    # Of an upload in parts that appears nowhere; nobody else knows its id.
+    return method == "DELETE" and "uploadId" in parse_qs(urlsplit(url).query)
+
+
+class _GuardedBody:
+    """A request's body that is read piece by piece, as long as the guard lets it."""
+
+    def __init__(self, body: bytes, guard: WriteGuard) -> None:
+        self._body = memoryview(body)
+        self._guard = guard
+        self._at = 0
+
+    def read(self, size: int | None = None) -> bytes:
+        self._guard.check()
+        end = len(self._body) if size is None or size < 0 else self._at + size
+        piece = self._body[self._at : end]
+        self._at += len(piece)
+        return bytes(piece)
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int) -> None:
+        self._at = offset
 
 
 def _ca_file() -> str | None:

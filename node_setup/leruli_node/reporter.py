@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from leruli_node.store_watch import StoreWatch
 log = logging.getLogger(__name__)
 
 _MOST_IMAGES = 1000
+_MOST_HELD = 10_000
 # Standings with which this node gets no job any more, whatever it does.
 _ENDED = ("outdated", "removed")
 
@@ -41,6 +43,8 @@ class Subject:
 
     folder: Path
     store: AttemptStore
+    # The attempts whose receipts wait to be delivered.
+    undelivered: Callable[[], list[AttemptId]]
     engine: DockerEngine
     nomad_version: str
     disks: Disks
@@ -122,8 +126,10 @@ class Reporter:
         self._image_store.learn(reply.get("imagetokens"))
         for one in reply.get("drop", []):
             attempt = AttemptId.parse(str(one["jobid"]), str(one["attempt"]))
-            log.warning("given up by the service; ending it", extra={"attempt": attempt.key})
-            self._drop(attempt)
+            # Of one that is over here the receipt will be answered so too.
+            if self._subject.store.get(attempt) is not None:
+                log.warning("given up by the service; ending it", extra={"attempt": attempt.key})
+                self._drop(attempt)
         # Nomad waits until a job is brought in. An older service says nothing of it.
         for one in reply.get("cancel", []):
             attempt = AttemptId.parse(str(one["jobid"]), str(one["attempt"]))
@@ -174,7 +180,9 @@ class Reporter:
     def _body(self) -> dict[str, Any]:
         subject = self._subject
         disk = shutil.disk_usage(subject.folder)
-        held = [state.id for state in subject.store.all() if state.lease is not None]
+        held = {state.id for state in subject.store.all() if state.lease is not None}
+        # Over, but the service does not know it yet: without the receipt it would run again.
+        held.update(subject.undelivered())
         return {
             "agentversion": __version__,
             "nomadversion": subject.nomad_version,
@@ -182,7 +190,9 @@ class Reporter:
             "diskfreemb": disk.free // 2**20,
             "disktotalmb": disk.total // 2**20,
             "trouble": self._watch.trouble or subject.disks.trouble(),
-            "attempts": [{"jobid": one.job, "attempt": one.attempt} for one in held],
+            "attempts": [
+                {"jobid": one.job, "attempt": one.attempt} for one in islice(held, _MOST_HELD)
+            ],
             "imagekeyid": self._image_store.key_id(),
             "unenforced": self.unenforced,
         }

@@ -85,9 +85,15 @@ class ServiceApi:
         """attempt-start; the same startkey can be sent again and gets the same answer."""
         return self._post("attempt-start", self._about(attempt, startkey=startkey))
 
-    def may_upload(self, attempt: AttemptId) -> None:
-        """attempt-upload: returns when the attempt is still the current one."""
-        self._post("attempt-upload", self._about(attempt))
+    def may_upload(self, attempt: AttemptId, timeout: float | None = None) -> float | None:
+        """attempt-upload: returns when the attempt is still the current one.
+
+        Answers for how many seconds a node may be silent before its attempts are given up; None
+        where the service, an older one, does not say it.
+        """
+        answer = self._post("attempt-upload", self._about(attempt, marks=True), timeout)
+        silence = answer.get("silenceseconds")
+        return float(silence) if isinstance(silence, (int, float)) else None
 
     def end(self, receipt: dict[str, Any]) -> None:
         """attempt-end: hand in a receipt; repeatable."""
@@ -122,9 +128,12 @@ class ServiceApi:
     def _about(self, attempt: AttemptId, **more: Any) -> dict[str, Any]:
         return {**self._with_token(), "jobid": attempt.job, "attempt": attempt.attempt, **more}
 
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(
+        self, path: str, body: dict[str, Any], timeout: float | None = None
+    ) -> dict[str, Any]:
+        limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout)
         try:
-            response = self._client.post(path, json=body)
+            response = self._client.post(path, json=body, timeout=limit)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable(f"{path}: {describe(error)}") from None
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from leruli_node.errors import AttemptProblem, Interrupted
 from leruli_node.folders import Folders, make_ballast
 from leruli_node.images import Images
+from leruli_node.job_bucket import ANY_TIME, INPUT, JobBucket
 from leruli_node.main_script import write_control
 from leruli_node.object_store import NotThere, ObjectStore, StoreAway, StoreRefused, Unstorable
 from leruli_node.retry import AnyEvent, Backoff, Stop
@@ -29,7 +30,7 @@ from leruli_node.state import (
 )
 from leruli_node.store_watch import StoreWatch
 from leruli_node.unpack import BrokenInput, TooLarge, unpack
-from leruli_node.upload import INPUT
+from leruli_node.upload import NAMES_SHOWN, not_the_jobs
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +133,7 @@ class StageIn:
                 startkey=secrets.token_urlsafe(24),
                 phase=ASKING,
                 boot_id=boot_id(),
+                marks_objects=True,
             )
             self._store.create(state)
         try:
@@ -199,6 +201,7 @@ class StageIn:
         while True:
             self._empty(job)
             try:
+                self._look_at_bucket(attempt, lease)
                 with self._objects.read(lease.bucketid, INPUT) as stream:
                     unpack(stream.chunks(), job / "rundir", self._max_files, most, stop)
                 break
@@ -233,6 +236,18 @@ class StageIn:
         return AttemptProblem(
             "input_broken", f"the group's S3 key may not read the job's bucket ({error.code})"
         )
+
+    def _look_at_bucket(self, attempt: AttemptId, lease: Lease) -> None:
+        """Refuse a bucket with objects that the job did not write: they might get lost."""
+        follows_older = attempt.attempt > 1 and lease.unmarkedoutput is not False
+        until = ANY_TIME if follows_older else None
+        bucket = JobBucket(self._objects, lease.bucketid, attempt, unmarked_until=until)
+        foreign = bucket.foreign(NAMES_SHOWN + 1)
+        if foreign:
+            raise AttemptProblem("input_broken", not_the_jobs(foreign))
+        newest = bucket.newest() if follows_older else None
+        if newest is not None:
+            self._store.update(attempt, unmarked_until=newest.timestamp())
 
     def _empty(self, job: Path) -> None:
         if not self._access.remove(job):

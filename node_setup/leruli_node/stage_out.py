@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from leruli_node.control import read_hints
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused, container_facts
 from leruli_node.errors import Interrupted
 from leruli_node.folders import Folders
+from leruli_node.job_bucket import ANY_TIME, JobBucket
+from leruli_node.object_store import ObjectStore
 from leruli_node.outcome import ContainerFacts, decide
 from leruli_node.receipts import Receipts
 from leruli_node.retry import AnyEvent, Backoff, Stop
 from leruli_node.rundir_access import RundirAccess
 from leruli_node.server import Answer
-from leruli_node.service_api import Refused, Rejected, ServiceApi, ServiceError, Stale
+from leruli_node.service_api import Refused, Rejected, ServiceApi, Stale
 from leruli_node.state import (
     DECIDED,
     STAGED,
@@ -32,14 +35,13 @@ from leruli_node.state import (
     boot_id,
 )
 from leruli_node.upload import Uploaded, Uploader, UploadFailed
+from leruli_node.upload_lease import UploadLease
 
 log = logging.getLogger(__name__)
 
 # Docker may be restarting when a job has ended; after this its word is not waited for.
 DOCKER_PATIENCE = 600.0
 _FIRST_TRY = 10.0
-# The service gives up an attempt of a node that is silent for minutes; an upload can take hours.
-RENEWAL = 30.0
 _LONGEST_MESSAGE = 1000
 # The service has its own sentence for these; ours goes into joberr.txt only.
 _SAID_BY_THE_SERVICE = ("time_limit", "out_of_memory")
@@ -55,13 +57,14 @@ class StageOut:
         api: ServiceApi,
         engine: DockerEngine,
         access: RundirAccess,
+        objects: ObjectStore,
         uploader: Uploader,
         receipts: Receipts,
         grace: float,
         stop: threading.Event,
         abort_stage_in: Callable[[AttemptId], None],
         docker_patience: float = DOCKER_PATIENCE,
-        renewal: float = RENEWAL,
+        renewal: float | None = None,
         is_disk_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._folders = folders
@@ -69,6 +72,7 @@ class StageOut:
         self._api = api
         self._engine = engine
         self._access = access
+        self._objects = objects
         self._uploader = uploader
         self._receipts = receipts
         self._grace = grace
@@ -77,6 +81,8 @@ class StageOut:
         self._docker_patience = docker_patience
         self._is_disk_full = is_disk_full
         self._renewal = renewal
+        # Of the uploads that are under way, by the attempt's key.
+        self._leases: dict[str, UploadLease] = {}
         self.nodeid: str | None = None
 
     def __call__(self, attempt: AttemptId, alloc: str) -> Answer:
@@ -118,19 +124,11 @@ class StageOut:
                 return
             uploaded: Uploaded | None = None
             if state.lease is not None and _wants_upload(state, decision):
-                if not self._may_upload(attempt):
+                outcome = self._upload_with_lease(attempt, state, state.lease.bucketid, decision)
+                if outcome is None:
                     self.clean_up(attempt)
                     return
-                bucket = state.lease.bucketid
-                with self._renewed_leave(attempt) as withdrawn:
-                    stop = AnyEvent(self._stop, withdrawn)
-                    try:
-                        decision, uploaded = self._upload(attempt, state, bucket, decision, stop)
-                    except Interrupted:
-                        if not withdrawn.is_set():
-                            raise
-                        self.clean_up(attempt)
-                        return
+                decision, uploaded = outcome
             self._receipts.spool(attempt, _receipt(state, decision, uploaded))
             self.clean_up(attempt)
         log.info("ended", extra={**_facts(attempt), "outcome": decision.outcome})
@@ -147,11 +145,13 @@ class StageOut:
             self.clean_up(attempt)
 
     def drop(self, attempt: AttemptId) -> None:
-        """End an attempt that was given to another node: nothing of it is uploaded.
-
-        One whose output is being uploaded is left to the renewal of its leave, which is refused.
-        """
+        """End an attempt that was given to another node: nothing (more) of it is uploaded."""
         self._abort_stage_in(attempt)
+        lease = self._leases.get(attempt.key)
+        if lease is not None:
+            # Its thread, which is woken by this, holds the lock and cleans up.
+            lease.withdraw()
+            return
         with self._held_at_once(attempt) as state:
             if state is not None:
                 self.clean_up(attempt)
@@ -292,10 +292,35 @@ class StageOut:
             return []
         return [one.id for one in self._engine.list_own(self.nodeid, attempt.key)]
 
-    def _may_upload(self, attempt: AttemptId) -> bool:
+    def _upload_with_lease(
+        self, attempt: AttemptId, state: AttemptState, bucket: str, decision: Decision
+    ) -> tuple[Decision, Uploaded | None] | None:
+        """Upload while the service lets this node; None when it does not (any more)."""
+
+        def ask(timeout: float) -> float | None:
+            return self._api.may_upload(attempt, timeout)
+
+        lease = UploadLease(ask, self._stop, self._renewal)
+        stop = AnyEvent(self._stop, lease.withdrawn)
+        self._leases[attempt.key] = lease
+        try:
+            if not self._is_granted(attempt, lease, stop):
+                return None
+            until = _unmarked_until(state)
+            job_bucket = JobBucket(self._objects, bucket, attempt, lease, until)
+            with lease.renewed(_facts(attempt)):
+                return self._upload(attempt, state, job_bucket, decision, stop)
+        except Interrupted:
+            if not lease.withdrawn.is_set():
+                raise
+            return None
+        finally:
+            del self._leases[attempt.key]
+
+    def _is_granted(self, attempt: AttemptId, lease: UploadLease, stop: Stop) -> bool:
         while True:
             try:
-                self._api.patiently(self._api.may_upload, Backoff(self._stop), attempt)
+                self._api.patiently(lease.renew, Backoff(stop))
                 return True
             except Stale as error:
                 log.info("nothing is uploaded: %s", error, extra=_facts(attempt))
@@ -303,34 +328,16 @@ class StageOut:
             except (Refused, Rejected) as error:
                 # Attempts that run may end in spite of a rotated secret, so this is not final.
                 log.error("no leave to upload: %s", error, extra=_facts(attempt))
-                if self._stop.wait(30.0):
+                if stop.wait(30.0):
                     raise Interrupted from None
 
-    @contextmanager
-    def _renewed_leave(self, attempt: AttemptId) -> Iterator[threading.Event]:
-        """Ask again for leave from time to time; the event is set when it is withdrawn."""
-        withdrawn, done = threading.Event(), threading.Event()
-
-        def renew() -> None:
-            while not done.wait(self._renewal):
-                try:
-                    self._api.may_upload(attempt)
-                except Stale as error:
-                    log.info("the upload is stopped: %s", error, extra=_facts(attempt))
-                    withdrawn.set()
-                    return
-                except ServiceError as error:
-                    log.warning("the leave to upload is not renewed: %s", error)
-
-        # Not waited for: its call may hang when there is nothing more to renew.
-        threading.Thread(target=renew, name="renew", daemon=True).start()
-        try:
-            yield withdrawn
-        finally:
-            done.set()
-
     def _upload(
-        self, attempt: AttemptId, state: AttemptState, bucket: str, decision: Decision, stop: Stop
+        self,
+        attempt: AttemptId,
+        state: AttemptState,
+        bucket: JobBucket,
+        decision: Decision,
+        stop: Stop,
     ) -> tuple[Decision, Uploaded | None]:
         rundir = self._folders.job(attempt.key) / "rundir" if state.ran else None
         try:
@@ -351,6 +358,14 @@ def _wants_upload(state: AttemptState, decision: Decision) -> bool:
     # Without a container there is only an explanation to bring, and none where the job is going
     # to be tried again.
     return state.ran or decision.outcome not in ("node_trouble", "stopped")
+
+
+def _unmarked_until(state: AttemptState) -> datetime | None:
+    if not state.marks_objects:
+        return ANY_TIME
+    if state.unmarked_until is None:
+        return None
+    return datetime.fromtimestamp(state.unmarked_until, timezone.utc)
 
 
 def _as_failed_upload(decision: Decision, message: str) -> Decision:

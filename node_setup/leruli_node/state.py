@@ -67,6 +67,8 @@ class Lease:
     image: str = ""
     # None: no limit, from a service that knows none.
     diskmb: int | None = None
+    # Whether an earlier attempt may have uploaded unmarked objects; None if the service is older.
+    unmarkedoutput: bool | None = None
 
     @classmethod
     def parse(cls, answer: dict[str, Any]) -> Lease:
@@ -80,6 +82,7 @@ class Lease:
             timelimit=float(answer["timelimit"]),
             image=str(answer["image"]),
             diskmb=int(answer["diskmb"]) if answer.get("diskmb") else None,
+            unmarkedoutput=answer.get("unmarkedoutput"),
         )
 
 
@@ -124,6 +127,10 @@ class AttemptState:
     disk_full: bool = False
     peak_disk_mb: int | None = None
     ran: bool = False
+    # Whether the agent that began it marks objects; false in the state file of an older one.
+    marks_objects: bool = False
+    # Agents that mark no objects wrote for the job until then at the latest (time of the store).
+    unmarked_until: float | None = None
     decision: Decision | None = None
 
     @property

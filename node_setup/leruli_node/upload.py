@@ -8,26 +8,30 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from leruli_node.errors import Interrupted
-from leruli_node.object_store import LARGEST, NotThere, ObjectStore, StoreAway, Unstorable
+from leruli_node.job_bucket import INPUT, ForeignObjectError, JobBucket
+from leruli_node.object_store import LARGEST, NotThere, StoreAway, Unstorable
 from leruli_node.retry import AnyEvent, Backoff, Stop
+from leruli_node.upload_lease import LeaseTooOldError
 
 log = logging.getLogger(__name__)
 
-INPUT = "run.tgz"
+_Result = TypeVar("_Result")
+
 RESERVED = frozenset({INPUT, "run.sh"})
 LOGS = ("joblog.txt", "joberr.txt")
 _DEEPEST = 100
 _LONGEST_KEY = 1024
-_SHOWN = 5
+NAMES_SHOWN = 5
 # Of one file, and for good; anything else (a disk that fails, too many open files) is the node's.
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENXIO)
+_TAKEN = "files whose names have objects that are not of this job"
 # How long a disk that fails is asked again, in seconds: it does not come back like a store does.
 _DISK_PATIENCE = 3600.0
 # What S3's listings, which are XML, cannot carry.
@@ -142,31 +146,32 @@ def shown(name: str) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
 
 
 class Uploader:
     """Sends rundirs to buckets."""
 
-    def __init__(self, store: ObjectStore, parallel: int, patience: float, max_bytes: int) -> None:
+    def __init__(self, parallel: int, patience: float, max_bytes: int) -> None:
         """`patience` in seconds, `max_bytes` of one job's output."""
-        self._store = store
         self._parallel = parallel
         self._patience = patience
         self._max_bytes = max_bytes
 
     def upload(
-        self, bucket: str, rundir: Path | None, sentence: str | None, stop: Stop
+        self, bucket: JobBucket, rundir: Path | None, sentence: str | None, stop: Stop
     ) -> Uploaded:
-        """Make the bucket hold run.tgz and the files of `rundir`, nothing else.
+        """Bring the files of `rundir` into the bucket, in place of what earlier attempts brought.
 
+        Foreign objects stay as they are, and files of their names are skipped.
         joblog.txt and joberr.txt are there afterwards in any case when there is a rundir. The
         `sentence` (how it ended) and what was skipped stand at the end of joberr.txt. Without a
-        rundir there is only joberr.txt. Can be repeated.
+        rundir only joberr.txt is written, and not into a bucket with foreign objects. Can be
+        repeated.
 
-        Raises UploadFailed when the patience with store or disk is over or the bucket is gone,
-        Interrupted.
+        Raises UploadFailed when the patience with store or disk is over, the bucket is gone or not
+        the job's own; Interrupted.
         """
         backoff = Backoff(stop, min(self._patience, _DISK_PATIENCE))
         while True:
@@ -180,12 +185,12 @@ class Uploader:
                     ) from None
 
     def _upload(
-        self, bucket: str, rundir: Path | None, sentence: str | None, stop: Stop
+        self, bucket: JobBucket, rundir: Path | None, sentence: str | None, stop: Stop
     ) -> Uploaded:
         backoff = Backoff(stop, self._patience)
         if rundir is None:
             text = _lines([sentence] if sentence else [])
-            self._remove_others(bucket, {"joberr.txt"}, backoff)
+            self._refuse_foreign(bucket, backoff)
             size = self._send(bucket, "joberr.txt", io.BytesIO(text), len(text), backoff)
             return Uploaded(1, size, [])
         top = os.open(rundir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -200,9 +205,14 @@ class Uploader:
             too_much = self._too_much(sizes)
             for key, reason in sorted(too_much.items()):
                 skipped.add(reason, shown(key))
-            self._remove_others(bucket, (set(sizes) - set(too_much)) | set(LOGS), backoff)
-            tail = _lines(([sentence] if sentence else []) + skipped.sentences())
-            return self._send_all(bucket, top, too_much, tail, stop)
+            keep = (set(sizes) - set(too_much)) | set(LOGS)
+            unclear = self._while_away(lambda: bucket.make_room(keep), bucket, backoff)
+            for key in sorted(bucket.taken):
+                skipped.add(_TAKEN, shown(key))
+            notes = _of_unclear_origin(unclear)
+            tail = _lines(([sentence] if sentence else []) + skipped.sentences() + notes)
+            done = self._send_all(bucket, top, too_much, tail, stop)
+            return replace(done, notes=done.notes + notes)
         finally:
             os.close(top)
 
@@ -222,7 +232,7 @@ class Uploader:
         return reasons
 
     def _send_all(
-        self, bucket: str, top: int, too_much: dict[str, str], log_tail: bytes, stop: Stop
+        self, bucket: JobBucket, top: int, too_much: dict[str, str], log_tail: bytes, stop: Stop
     ) -> Uploaded:
         # Anew: what can be opened may have changed since the first walk.
         skipped = Skipped()
@@ -237,6 +247,9 @@ class Uploader:
                 return self._send(bucket, key, file, size, Backoff(either, self._patience))
             except Unstorable:
                 skipped.add("files that the store refuses", shown(key))
+                return -1
+            except ForeignObjectError:
+                skipped.add(_TAKEN, shown(key))
                 return -1
             except (UploadFailed, Interrupted, OSError) as error:
                 # The first failure is the one to tell; it ends the waiting of the others.
@@ -285,38 +298,62 @@ class Uploader:
             raise Interrupted
         return Uploaded(count, total, skipped.sentences())
 
-    def _send(self, bucket: str, key: str, file: BinaryIO, size: int, backoff: Backoff) -> int:
+    def _send(
+        self, bucket: JobBucket, key: str, file: BinaryIO, size: int, backoff: Backoff
+    ) -> int:
+        def send() -> int:
+            file.seek(0)
+            bucket.write(key, file, size)
+            return size
+
+        try:
+            return self._while_away(send, bucket, backoff)
+        except _DiskFault as error:
+            raise error.cause from None
+
+    def _refuse_foreign(self, bucket: JobBucket, backoff: Backoff) -> None:
+        foreign = self._while_away(lambda: bucket.foreign(NAMES_SHOWN + 1), bucket, backoff)
+        if foreign:
+            raise UploadFailed(not_the_jobs(foreign))
+
+    def _while_away(
+        self, call: Callable[[], _Result], bucket: JobBucket, backoff: Backoff
+    ) -> _Result:
+        """Repeat a call while the store is away or the lease too old."""
         while True:
             try:
-                file.seek(0)
-                self._store.write(bucket, key, file, size)
-                return size
-            except _DiskFault as error:
-                raise error.cause from None
+                return call()
             except NotThere:
                 raise UploadFailed("the job's bucket is not there any more") from None
+            except LeaseTooOldError:
+                continue  # and wait there until it is renewed
             except StoreAway as error:
                 log.warning("uploading waits for the store: %s", error)
                 if not backoff.pause():
                     raise UploadFailed("the output could not be uploaded in time") from None
+                bucket.doubt_lease()
 
-    def _remove_others(self, bucket: str, keep: set[str], backoff: Backoff) -> None:
-        """Remove the outputs of an earlier attempt.
 
-        Before the upload: some stores cannot hold both `a` and `a/b`.
-        """
-        while True:
-            try:
-                old = [n for n in self._store.names(bucket) if n not in keep and n != INPUT]
-                if old:
-                    self._store.remove(bucket, old)
-                return
-            except NotThere:
-                raise UploadFailed("the job's bucket is not there any more") from None
-            except StoreAway as error:
-                log.warning("uploading waits for the store: %s", error)
-                if not backoff.pause():
-                    raise UploadFailed("the output could not be uploaded in time") from None
+def not_the_jobs(foreign: list[str]) -> str:
+    """Say of a bucket that it holds these objects, of which the job wrote none."""
+    return (
+        f"its bucket holds objects that are not of this job: {_listed_names(foreign)}. Nothing in "
+        "the bucket was changed. Submit again with a new bucket that holds run.tgz alone"
+    )
+
+
+def _listed_names(names: list[str]) -> str:
+    more = ", and more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(shown(name) for name in names[:NAMES_SHOWN]) + more
+
+
+def _of_unclear_origin(names: list[str]) -> list[str]:
+    if not names:
+        return []
+    return [
+        "left in the bucket: objects that may be of an earlier attempt, by an older version of the "
+        f"node agent: {_listed_names(names)}"
+    ]
 
 
 class _DiskFault(Exception):

@@ -14,6 +14,7 @@ import pytest
 from e2e_world import BIN, StackOfTest, wait_for
 from hostile_node import HostileNode
 from hosts import Network
+from minio import Minio
 from pair import CORES, GATED, Batch, Pair, containers, held, phases
 
 _NOT_ITS_JOB = "There is no such attempt for this node."
@@ -305,6 +306,44 @@ def test_a_node_that_is_powered_off_with_twenty_jobs_on_it(
         after = Batch.submit(stack, folder / "after", 2, "true")
         after.wait_for("completed")
     assert {row["node"] for row in after.rows()} == {"south"}
+
+
+def test_a_network_that_is_cut_during_an_upload(
+    pair: Pair, stack: StackOfTest, folder: Path
+) -> None:
+    """H7: what its successor uploaded stays as it is, also when the network is mended."""
+    many = 'rm gate; for i in $(seq 4000); do echo "$NOMAD_META_attempt" >"f$i"; done'
+    with pair.drained(pair.north):
+        batch = Batch.submit(stack, folder, 1, GATED.replace("rm gate", many))
+        batch.wait_for("running")
+    [bucket] = [(case / "leruli.bucket").read_text().strip() for case in batch.cases]
+    batch.open(pair.south)
+    wait_for(lambda: len(etags(stack, bucket)) > 50, seconds=60, what="south uploads")
+    pair.south.host.cut_network()
+    try:
+        assert len(etags(stack, bucket)) < 4000
+        wait_until_given_up(batch, stack)
+        batch.end(pair.north, seconds=180)
+        before = etags(stack, bucket)
+    finally:
+        pair.south.host.mend_network()
+    wait_for(lambda: held(pair.south) == [], seconds=60, what="south has dropped it")
+    assert etags(stack, bucket) == before
+    batch.check_each_completed_once()
+    [results] = batch.fetch()
+    assert {results[f"f{number}"] for number in range(1, 4001)} == {"2\n"}
+    pair.south.wait_until_ready()
+
+
+def etags(stack: StackOfTest, bucket: str) -> dict[str, str]:
+    """What a bucket holds: names and checksums."""
+    store = Minio(
+        stack.user["LERULI_S3_SERVER"].removeprefix("http://"),
+        access_key=stack.user["LERULI_S3_ACCESS"],
+        secret_key=stack.user["LERULI_S3_SECRET"],
+        secure=False,
+    )
+    return {str(o.object_name): str(o.etag) for o in store.list_objects(bucket, recursive=True)}
 
 
 def test_a_network_that_is_cut_for_longer_than_the_silence(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from leruli import settings
@@ -12,10 +14,13 @@ from leruli.jobfolder import JobFolder
 from leruli.output import Output
 from leruli.progress import progress
 
+if TYPE_CHECKING:
+    from leruli.api import JobState
+
 
 @click.command("task-purge")
 @batch_option
-@click.option("--force", is_flag=True, help="Purge whatever state the job is in.")
+@click.option("--force", is_flag=True, help="Purge whatever state the job is in, fetched or not.")
 @click.option("--job", metavar="JOBID", help="Of this job; an admin may name any of the group.")
 @click.argument("jobid", required=False)
 @click.argument("bucket", required=False)
@@ -31,9 +36,10 @@ def command(
     """Delete a job's input and output from the object storage, for good.
 
     Of the current folder's job, of --job JOBID, or of JOBID with BUCKET. Refused while the job is
-    not over. What was downloaded stays. Nothing is asked. task-prune is the same command. With
-    --batch, the jobs of many folders; one that completed is passed over until it was fetched, and
-    one that was fetched only in part is told.
+    not over, and while the folder does not have its results with the content of the storage. What
+    was downloaded stays. Nothing is asked. task-prune is the same command. With --batch, the jobs
+    of many folders; one that completed is passed over until it was fetched, and one that was
+    fetched only in part is told.
     """
     refuse_with_batch(batch, job=job, jobid=jobid)
     if batch is not None:
@@ -43,17 +49,29 @@ def command(
     if job is not None and jobid is not None:
         raise click.UsageError("Give --job JOBID, or JOBID and BUCKET, not all of them.")
     storage_settings = settings.storage_settings()
+    state: JobState | None = None
     if job is not None:
-        bucket = _locate(out, job, force=force)
+        if not force:
+            state = _check(out, job)
+        bucket = _locate(out, job)
     else:
         bucket = bucket_here(bucket)
         if not force:
-            _check(out, jobid)
+            state = _check(out, jobid)
 
-    from leruli.purging import purge
+    from leruli.purging import NOT_FETCHED, purge, why_keep
     from leruli.storage import Store
 
-    removed = purge(Store(storage_settings), bucket)
+    store = Store(storage_settings)
+    # Of a job that is named, and is not this folder's, the results may be anywhere.
+    if state is not None and bucket == JobFolder(HERE).bucket():
+        why = why_keep(store, bucket, HERE, state.status == "completed")
+        if why == NOT_FETCHED:
+            raise RefusedError(
+                "The job is completed, and its results are not in this folder as the storage has "
+                "them. Fetch them with `leruli task-get`, or purge all the same with --force."
+            )
+    removed = purge(store, bucket)
     # The job can still be asked about; what leruli.bucket led to is no more.
     JobFolder(HERE).forget_bucket(bucket)
     out.result(
@@ -85,8 +103,8 @@ def _many(out: Output, batch: str, *, force: bool) -> int:
     return tell(out, "Purged", tally, {})
 
 
-def _check(out: Output, jobid: str | None) -> None:
-    """Raise unless the job, None for the current folder's, is over."""
+def _check(out: Output, jobid: str | None) -> JobState:
+    """Return the state of the job, None for the current folder's; raises unless it is over."""
     service_settings = settings.service_settings()
 
     from leruli.api import Service
@@ -97,13 +115,11 @@ def _check(out: Output, jobid: str | None) -> None:
             jobid = job_here(jobid, service)
         except NotFoundError as error:
             raise RefusedError(f"{error} To purge its bucket all the same use --force.") from None
-        check_purgeable(service, jobid)
+        return check_purgeable(service, jobid)
 
 
-def _locate(out: Output, jobid: str, *, force: bool) -> str:
+def _locate(out: Output, jobid: str) -> str:
     """Return the bucket of a job that may be purged, from the service."""
-    if not force:
-        _check(out, jobid)
     service_settings = settings.service_settings()
 
     from leruli.api import Service

@@ -13,6 +13,8 @@ from leruli_queue.api.schemas import (
     AttemptEnd,
     AttemptStart,
     AttemptStartAnswer,
+    AttemptUpload,
+    AttemptUploadAnswer,
     HeldAttempt,
     NodeCertificate,
     NodeCertificateAnswer,
@@ -147,17 +149,18 @@ async def attempt_start(body: AttemptStart, context: ContextDep) -> AttemptStart
         memorymb=leave.memory_mb,
         timelimit=leave.time_limit_s,
         diskmb=leave.disk_mb or context.settings.default_disk_mb,
+        unmarkedoutput=leave.unmarked_output,
         image=leave.image,
     )
 
 
 @router.post(f"/{Call.ATTEMPT_UPLOAD}", responses=_STALE)
-async def attempt_upload(body: OneAttempt, context: ContextDep) -> Nothing:
-    """Give leave to upload the output of an attempt."""
+async def attempt_upload(body: AttemptUpload, context: ContextDep) -> AttemptUploadAnswer:
+    """Give leave to upload the output of an attempt, or renew it."""
     async with context.reading() as connection:
         node = await authorise_node(connection, Call.ATTEMPT_UPLOAD, body.nodetoken)
-        await allow_upload(connection, node, _attempt(body))
-    return Nothing()
+        await allow_upload(connection, node, _attempt(body), marks=body.marks)
+    return AttemptUploadAnswer(silenceseconds=context.settings.node_silence_s)
 
 
 @router.post(f"/{Call.ATTEMPT_END}", responses=_STALE)

@@ -41,7 +41,7 @@ _CANNOT_RUN_YET = (
     "sets it with group-rotate-compute-secret."
 )
 _NOT_SUBMITTED = {
-    409: "The bucket has the job of another user of the group.",
+    409: "The bucket has the job of another user of the group, or another job of one's own.",
     412: _CANNOT_RUN_YET,
 }
 _UNKNOWN_JOB = {404: "No such job, or not one that you may see."}
@@ -49,7 +49,7 @@ _UNKNOWN_JOB = {404: "No such job, or not one that you may see."}
 
 @router.post(f"/{Call.TASK_SUBMIT}", responses=problems(_NOT_SUBMITTED))
 async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
-    """Submit one job and answer its id. One's own bucket again answers the same id."""
+    """Submit one job and answer its id. The same job in the same bucket answers the same id."""
     job = _within_limits(body.new_job(), context.settings)
     async with context.reading() as connection:
         user = _able_to_submit(await authorise_user(connection, Call.TASK_SUBMIT, body.secret))

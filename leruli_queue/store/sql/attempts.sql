@@ -23,8 +23,13 @@ WITH leave AS (
     FROM leave l
     WHERE a.job_id = l.id AND a.number = l.attempt
 )
-SELECT bucket, code, version, cores, memory_mb, time_limit_s, disk_mb, token_key_id, token_hash
-FROM leave;
+SELECT bucket, code, version, cores, memory_mb, time_limit_s, disk_mb, token_key_id,
+       token_hash,
+       -- Of an agent from before objects were marked.
+       EXISTS (SELECT 1 FROM attempts e
+               WHERE e.job_id = l.id AND e.number < l.attempt
+                 AND e.upload_at IS NOT NULL AND NOT e.marks_objects) AS unmarked_output
+FROM leave l;
 
 -- name: why_no_start^
 -- What start_attempt looked at, for the sentence of its refusal.
@@ -49,7 +54,9 @@ WITH current AS (
     FOR SHARE
 )
 UPDATE attempts a
-SET upload_at = now()
+SET upload_at = now(),
+    -- By all agents that had the leave: the node may be updated in the middle.
+    marks_objects = :marks AND (a.upload_at IS NULL OR a.marks_objects)
 FROM current c
 WHERE a.job_id = c.id AND a.number = c.attempt AND a.ended_at IS NULL
 RETURNING a.number;

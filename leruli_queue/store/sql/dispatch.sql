@@ -343,7 +343,10 @@ WITH heard AS MATERIALIZED (
     ) AS a
     WHERE j.state IN ('submitted', 'running') AND a.ended_at IS NULL AND a.cluster = :cluster
       AND j.id > :after
-      AND (a.allocation_dead_at < now() - make_interval(secs => :receipt_grace_s)
+      -- Time in which no node of the cluster could deliver a receipt does not count.
+      AND (greatest(a.allocation_dead_at, :reports_come_since::timestamptz)
+             < now() - make_interval(secs => :receipt_grace_s)
+             AND a.allocation_dead_at IS NOT NULL
            OR (j.started_at IS NULL
                AND (a.allocation_dead_at IS NOT NULL
                     OR a.placed_at < now() - make_interval(secs => :start_grace_s)))

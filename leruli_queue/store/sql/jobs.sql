@@ -1,5 +1,5 @@
 -- name: take_in$
--- See migrations/0011_own_buckets.sql: it holds the secrets with these key ids itself.
+-- See migrations/0014_other_parameters.sql: it holds the secrets with these key ids itself.
 SELECT take_in(
     :lock, :key_ids, :ids, :group_ids, :user_ids, :buckets, :names, :codes, :versions, :cores,
     :memory_mbs, :time_limits, :priorities
@@ -12,19 +12,20 @@ SELECT take_in_with_disk(
     :memory_mbs, :time_limits, :priorities, :disk_mbs
 );
 
--- name: why_not_taken_in$
--- Of jobs for which take_in gave no id, in order: whether their bucket has another user's job. Whoever
--- was revoked, or whose group was disabled, is not told.
-SELECT array_agg(other.bucket IS NOT NULL ORDER BY t.place)
+-- name: why_not_taken_in
+-- Of jobs for which take_in gave no id, in order: which job has their bucket, and whether that is another
+-- user's; of that one no id. Whoever was revoked, or whose group was disabled, is not told.
+SELECT other.bucket IS NOT NULL AS in_use, other.own_id
 FROM unnest(:user_ids::int[], :buckets::text[]) WITH ORDINALITY AS t (user_id, bucket, place)
 JOIN users u ON u.id = t.user_id
 JOIN groups g ON g.id = u.group_id
 LEFT JOIN LATERAL (
-    SELECT j.bucket FROM jobs j
-    WHERE j.group_id = u.group_id AND j.bucket = t.bucket AND j.user_id <> u.id
+    SELECT j.bucket, CASE WHEN j.user_id = u.id THEN j.id END AS own_id FROM jobs j
+    WHERE j.group_id = u.group_id AND j.bucket = t.bucket
       AND u.revoked_at IS NULL AND g.disabled_at IS NULL
     LIMIT 1
-) AS other ON true;
+) AS other ON true
+ORDER BY t.place;
 
 -- name: count_waiting$
 -- Jobs of a group that were received and not dispatched; counting ends where it does not matter.

@@ -69,7 +69,7 @@ ORDER BY u.group_id, u.id;
 -- Who may be a node of which pool, for the comparison with what Nomad has. Without those that were not seen for
 -- long and have no job: most nodes there ever were, where machines come and go.
 SELECT n.id, g.token_key_id, n.joined_at < now() - interval '1 minute' AS old,
-       n.reported_at, greatest(n.joined_at, n.reported_at) AS told_at,
+       n.reported_at, greatest(n.joined_at, n.reported_at) AS told_at, now() AS now,
        EXISTS (SELECT 1 FROM usable_nodes u WHERE u.id = n.id) AS usable
 FROM nodes n JOIN groups g ON g.id = n.group_id
 WHERE n.cluster = :cluster AND n.removed_at IS NULL

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 
 from batch_world import COUNT, begin, set_states, submitting, wait_for
+
+from leruli_node.object_store import part_bytes
 
 
 def test_states_of_a_batch(real, cases, queue, group, submitted):
@@ -182,6 +185,50 @@ def test_what_was_fetched_in_part_is_not_purged(real, cases, queue, group, submi
     done = real("task-purge", "--batch", "case-*", "--json")
     assert done.returncode == 0, done.stderr
     assert sorted(json.loads(done.stdout)["purged"]) == ["case-001", "case-002", "case-004"]
+
+
+def test_a_file_that_was_sent_along_is_not_taken_for_the_result_of_its_name(
+    real, cases, queue, group, submitted, store
+):
+    """H9: a job rewrote restart.bin in place, and fetching it failed: the size is no proof."""
+    folder = submitted[0]
+    bucket = (folder / "leruli.bucket").read_text().strip()
+    set_states(queue, group, "completed", [folder])
+    put_results(store, [folder])
+    store.put(bucket, "restart.bin", b"new state")
+    fetch_by_hand(folder)
+    (folder / "restart.bin").write_bytes(b"old state")
+
+    one = real("task-purge", cwd=folder)
+    many = real("task-purge", "--batch", "case-*")
+
+    assert (one.returncode, many.returncode) == (1, 1)
+    assert "does not have restart.bin as the storage does" in one.stderr
+    assert "does not have restart.bin as the storage does" in many.stderr
+    assert store.has_bucket(bucket)
+    assert real("task-get", cwd=folder).returncode == 0
+    assert real("task-purge", cwd=folder).returncode == 0
+    assert not store.has_bucket(bucket)
+    assert (folder / "restart.bin").read_bytes() == b"new state"
+
+
+def test_results_in_parts_are_known_again(real, cases, queue, group, submitted, store):
+    """H9: sent as a node agent sends them, by its own code."""
+    folder = submitted[0]
+    bucket = (folder / "leruli.bucket").read_text().strip()
+    set_states(queue, group, "completed", [folder])
+    content = bytes(range(256)) * (20 * 4096)
+    store._minio.put_object(
+        bucket, "big", io.BytesIO(content), len(content), part_size=part_bytes(len(content))
+    )
+    (folder / "big").write_bytes(content[:-1] + b"x")
+    refused = real("task-purge", cwd=folder)
+    assert refused.returncode == 1
+    assert "its results are not in this folder" in refused.stderr
+    assert store.has_bucket(bucket)
+    (folder / "big").write_bytes(content)
+    assert real("task-purge", cwd=folder).returncode == 0
+    assert not store.has_bucket(bucket)
 
 
 def test_failed_jobs_are_submitted_again_with_their_history(

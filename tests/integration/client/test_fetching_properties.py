@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 from fetch_properties import FOUND, OBJECTS, check_fetch, prepare
 from property_world import search, searching
 
@@ -17,7 +16,6 @@ from leruli.fetching import select_results
 
 
 @searching
-@pytest.mark.xfail(reason=".git and leruli.* are not refused yet")
 def test_what_a_real_store_holds_comes_whole_or_is_refused(store: Any, tmp_path: Path) -> None:
     def holds(objects: dict[str, bytes], found: dict[str, str]) -> None:
         bucket = str(uuid.uuid4())

@@ -54,6 +54,10 @@ def test_purge_removes_everything(leruli, water, service, job, store, verb):
     for number in range(12):
         store.put(bucket, f"out/{number}", b"x")
     store._minio._create_multipart_upload(bucket, "unfinished", {})
+    refused = leruli(verb, cwd=water)
+    assert refused.returncode == 1
+    assert "its results are not in this folder" in refused.stderr
+    assert leruli("task-get", cwd=water).returncode == 0
 
     done = leruli(verb, cwd=water)
 

@@ -13,6 +13,9 @@ import uuid
 from pathlib import Path
 
 import pytest
+from batch_world import begin, wait_for
+
+from leruli.jobfolder import JobFolder
 
 
 def archive(store, bucket):
@@ -141,6 +144,39 @@ def test_reserved_names_are_refused_before_anything_happens(leruli, water, servi
     assert not (water / "leruli.bucket").exists()
     assert set(s3.root.iterdir()) == buckets
     assert service.calls == []
+
+
+def test_two_submissions_of_one_folder_at_the_same_time(leruli, water, service, store):
+    """M6: the second was told the id of the first, whose run.sh it had written over."""
+    service.faults.extend([(503, {"Retry-After": "1"})] * 4)
+    first = begin(water, "task-submit", "--cores", "16", "psi4", "1.5", "psi4 input.dat")
+    try:
+        wait_for(lambda: "task-submit" in service.calls)
+        second = leruli("task-submit", "psi4", "1.3.2", "orca input.dat", cwd=water)
+    finally:
+        out, err = first.communicate(timeout=60)
+    assert first.returncode == 0, err
+    assert second.returncode == 1
+    assert "Another leruli is submitting this folder" in second.stderr
+    [(bucket, job)] = service.jobs.items()
+    assert (job["id"], job["cores"]) == (out.strip(), 16)
+    with archive(store, bucket) as tar:
+        assert b"psi4 input.dat" in tar.extractfile("./run.sh").read()
+    again = leruli("task-submit", "psi4", "1.3.2", "orca input.dat", cwd=water)
+    assert "already submitted" in again.stderr
+
+
+def test_a_batch_and_a_submission_of_one_of_its_folders(leruli, water, service):
+    """M6: the folder that another process submits is left to it, and the others go on."""
+    other = water.with_name("wine")
+    other.mkdir()
+    with JobFolder(str(water)).hold(JobFolder(str(water)).claim_bucket()[0]):
+        done = leruli("task-submit", "--batch", "w*", "psi4", "1.5", "psi4", "--json")
+    document = json.loads(done.stdout)
+    assert list(document["submitted"]) == ["wine"]
+    assert "Another leruli" in document["failed"]["water"]
+    done = leruli("task-submit", "--batch", "w*", "psi4", "1.5", "psi4", "--json")
+    assert list(json.loads(done.stdout)["submitted"]) == ["water"]
 
 
 def test_a_lost_answer_gives_one_job(leruli, water, service, lost_answer):

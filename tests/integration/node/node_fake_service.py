@@ -27,6 +27,7 @@ class FakeService:
         self.standing: tuple[str, str | None] = ("usable", None)
         # So long that a test that does not ask for reports sees the first one only.
         self.report_seconds = 3600.0
+        self.silence_seconds = 80.0
         self.prefix = f"leruli.test/{uuid.uuid4().hex[:10]}"
         self.compute_secret = "lqc-" + uuid.uuid4().hex
         self.nomad = {
@@ -41,6 +42,7 @@ class FakeService:
         self.startkeys: dict[tuple[str, int], str] = {}
         self.receipts: dict[tuple[str, int], dict[str, Any]] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.refused_ends: dict[tuple[str, int], int] = {}
         self.stale: set[tuple[str, int]] = set()
         self.cancelled: set[tuple[str, int]] = set()
         self.lose_answers: dict[str, int] = {}
@@ -143,8 +145,10 @@ class FakeService:
                 return 409, {"detail": "this attempt was started before", "drop": True}
             return 200, self.leases[key]
         if name == "attempt-upload":
-            return 200, {}
+            return 200, {"silenceseconds": self.silence_seconds}
         if name == "attempt-end":
+            if key in self.refused_ends:
+                return self.refused_ends[key], {"detail": "not like this"}
             self.receipts.setdefault(key, body)
             return 200, {}
         return 404, {"detail": "no such call"}

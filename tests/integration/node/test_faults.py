@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from node_rig import Rig, pack, wait_for
 
 
@@ -68,6 +69,51 @@ def test_receipt_is_held_while_the_service_is_down(rig: Rig) -> None:
     assert rig.receipt(job)["outcome"] == "ended"
     wait_for(lambda: not spooled.exists(), what="an empty spool")
     assert rig.is_clean(job)
+
+
+@pytest.mark.parametrize("status", [422, 500])
+def test_a_receipt_that_is_refused_keeps_no_other_back(rig: Rig, status: int) -> None:
+    """Low of H9's file: 422, say for a newer agent's outcome, or a service that fails at it."""
+    poisoned, other = rig.job("echo x"), rig.job("echo y")
+    rig.service.refused_ends[poisoned.key] = status
+    for job in (poisoned, other):
+        assert rig.stage_in(job) == 0
+        rig.run_container(job).wait(timeout=20)
+    assert rig.stage_out(poisoned) == 0
+    assert rig.stage_out(other) == 0
+    assert rig.receipt(other)["outcome"] == "ended"
+    assert poisoned.key not in rig.service.receipts
+    assert (rig.node_dir / "receipts" / f"{poisoned.id}.json").exists()
+    # And it is delivered once the service takes it.
+    rig.service.refused_ends.clear()
+    rig.kill()
+    rig.start()
+    assert rig.receipt(poisoned)["outcome"] == "ended"
+
+
+def test_an_attempt_is_held_until_its_receipt_is_delivered(rig: Rig) -> None:
+    """M3: the service would give it up, and run it again, though it is done."""
+    rig.kill()
+    rig.service.report_seconds = 0.2
+    rig.start()
+    job = rig.job("echo x")
+    assert rig.stage_in(job) == 0
+    rig.run_container(job).wait(timeout=20)
+    rig.service.refused_ends[job.key] = 503
+    assert rig.stage_out(job) == 0
+    assert rig.is_clean(job)
+    reported = rig.service.count("node-report")
+
+    def held() -> list[dict[str, object]]:
+        reports = [body for name, body in rig.service.calls if name == "node-report"]
+        assert len(reports) > reported
+        return list(reports[-1]["attempts"])
+
+    wait_for(lambda: rig.service.count("node-report") > reported + 2, what="reports")
+    assert held() == [{"jobid": job.job, "attempt": 1}]
+    rig.service.refused_ends.clear()
+    rig.receipt(job)
+    wait_for(lambda: held() == [], what="it is over")
 
 
 def test_agent_killed_in_the_middle_of_stage_out(rig: Rig) -> None:

@@ -404,3 +404,20 @@ async def test_a_start_whose_answer_was_lost_is_answered_although_it_is_being_ca
     assert await start_attempt(pool, node, attempt, KEY) == leave
     with pytest.raises(StaleAttemptError, match="cancelled"):
         await start_attempt(pool, node, attempt, "start-key-2")
+
+
+async def test_a_node_is_told_of_output_that_does_not_say_whose_it_is(
+    pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    """H8: only then a retry may take objects without a mark for those of an earlier attempt."""
+    told = []
+    # By an agent that marks, by none, by one that is updated in the middle.
+    for renewals in ([True, True], [], [False], [False, True]):
+        first = await submitted(pool, group)
+        assert not (await start_attempt(pool, node, first, KEY)).unmarked_output
+        for marks in renewals:
+            await allow_upload(pool, node, first, marks=marks)
+        await give_up(pool, [Loss(first, "lost", counts=False, later=False)], RETRIES)
+        second = await claimed_again(pool, group, first.job_id)
+        told.append((await start_attempt(pool, node, second, KEY)).unmarked_output)
+    assert told == [False, False, True, True]

@@ -132,7 +132,12 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "attempts_in_flight": CLUSTER,
     "attempts_without_a_place": CLUSTER,
     "overdue_attempts": CLUSTER
-    | {"receipt_grace_s": 60.0, "start_grace_s": 60.0, "node_silence_s": 60.0}
+    | {
+        "reports_come_since": None,
+        "receipt_grace_s": 60.0,
+        "start_grace_s": 60.0,
+        "node_silence_s": 60.0,
+    }
     | {"after": FIRST, "limit": 500},
     "note_unheard": CLUSTER | {"node_ids": [NODE]},
     "note_gone": ATTEMPTS,
@@ -150,7 +155,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     # What nodes ask for and tell.
     "start_attempt": ATTEMPT | {"node_id": NODE, "start_key": "key"},
     "why_no_start": {"job_id": IDS[0], "node_id": NODE},
-    "allow_upload": ATTEMPT | {"node_id": NODE},
+    "allow_upload": ATTEMPT | {"node_id": NODE, "marks": True},
     "attempt_for_receipt": ATTEMPT,
     "end_attempt": ATTEMPT
     | {

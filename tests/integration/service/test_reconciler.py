@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -265,3 +266,42 @@ async def test_what_is_overdue_is_given_up(
     )
     await dispatcher.reconciler.give_up_overdue()
     assert await state_of(pool, job_id) == ("received", f"{reason}; it will run again")
+
+
+async def reported(pool: Pool, node: Node, ago_s: float) -> None:
+    """The last report of a node came so many seconds ago."""
+    await pool.execute(
+        "UPDATE nodes SET reported_at = now() - make_interval(secs => $2) WHERE id = $1",
+        node.id,
+        ago_s,
+    )
+
+
+async def test_time_without_reports_does_not_count_against_a_receipt(
+    dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
+) -> None:
+    """M3: an outage of `serve` alone, longer than the grace, ran finished jobs again."""
+    [job_id] = await make_jobs(pool, group, 1)
+    await dispatcher.feeder.feed_once()
+    await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
+    await pool.execute("UPDATE attempts SET allocation_dead_at = now() - interval '2 hours'")
+
+    async def state() -> str:
+        await dispatcher.reconciler.give_up_overdue()
+        return str((await state_of(pool, job_id))[0])
+
+    # The service is away ...
+    await reported(pool, node, 3600)
+    await dispatcher.fence.keep()
+    assert await state() == "running"
+    # ... and back, and the receipt has the whole grace to come.
+    await reported(pool, node, 0)
+    await dispatcher.fence.keep()
+    assert await state() == "running"
+    for since_s, then in ((870, "running"), (930, "received")):
+        # As that of a dispatcher that has just begun.
+        dispatcher.fence._newest_report = datetime.min.replace(tzinfo=UTC)
+        for ago_s in range(since_s, -1, -30):
+            await reported(pool, node, ago_s)
+            await dispatcher.fence.keep()
+        assert await state() == then

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -118,6 +119,7 @@ async def right_ones(
         "leaving_node_tokens": tokens[1:],
         "job_ids": [str(job_id) for job_id in jobs],
         "buckets": [row["bucket"] for row in await pool.fetch("SELECT bucket FROM jobs")],
+        "new_buckets": [str(uuid4()) for _ in range(1000)],
         "attempted_job_ids": [str(job_id) for job_id in attempted],
         "start_keys": [START_KEY],
         "revocable_names": revocable,

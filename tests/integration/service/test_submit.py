@@ -97,6 +97,33 @@ async def test_anothers_bucket_is_refused_and_nothing_is_told_of_their_job(
     assert await pool.fetchval("SELECT count(*) FROM jobs") == 2
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"codeversion": "orca:1.3.2"},
+        {"codeversion": "psi4:1.3.3"},
+        {"cores": 16},
+        {"memorymb": 8000},
+        {"timelimit": 60},
+    ],
+)
+async def test_another_job_in_a_bucket_of_ones_own_is_refused(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, change: dict[str, Any]
+) -> None:
+    """M6: two submits in one folder were both told the id of the first one's job."""
+    body = job(group)
+    job_id = (await service.post("/v22_1/task-submit", json=body)).json()
+    answer = await service.post("/v22_1/task-submit", json=body | change)
+    assert answer.status_code == 409
+    assert f"has a job of yours already, {job_id}, with another image" in answer.text
+    bulk = [body | change, job(group), body, body | {"priority": 7}]
+    entries = (await service.post("/v22_1/bulk/task-submit", json=bulk)).json()
+    assert [entry["status"] for entry in entries] == [409, 200, 200, 200]
+    assert entries[2]["data"] == entries[3]["data"] == job_id
+    assert await pool.fetchval("SELECT count(*) FROM jobs") == 2
+
+
 async def test_of_two_users_with_one_bucket_at_the_same_time_one_has_the_job(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:

@@ -35,7 +35,7 @@ async def test_once_dispatched_an_attempt_changes_no_index(pool: Pool, group: Gr
             silents=[False],
         )
         await queries.note_running(connection, **seen, times=[datetime.now(UTC)])
-        await queries.allow_upload(connection, **attempt, node_id=node.id)
+        await queries.allow_upload(connection, **attempt, node_id=node.id, marks=True)
         await queries.end_attempt(
             connection,
             **attempt,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
-import pytest
 from fetch_properties import FOUND, NAMES, OBJECTS, check_fetch, prepare
 from hypothesis import strategies as st
 from property_world import search, searching
@@ -37,7 +36,6 @@ class AnyStore:
 
 
 @searching
-@pytest.mark.xfail(reason=".git and leruli.* are not refused yet")
 def test_whatever_a_bucket_holds_only_results_come_into_the_folder(tmp_path: Path) -> None:
     def holds(objects: dict[str, bytes], found: dict[str, str], odd: set[str]) -> None:
         with tempfile.TemporaryDirectory(dir=tmp_path) as top:

@@ -48,6 +48,49 @@ def test_one_object_that_is_missing_does_not_keep_the_others(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "z"]
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("LERULI.BUCKET", "the client needs"),
+        ("Leruli.Job", "the client needs"),
+        ("leruli.history/x/leruli.job", "the client needs"),
+        ("leruli.batch-0123", "the client needs"),
+        (".git/config", "Git would"),
+        ("src/.GIT/hooks/post-checkout", "Git would"),
+        (".g\u200cit/config", "Git would"),
+        (".git ./config", "Git would"),
+        (".git::$INDEX_ALLOCATION/config", "Git would"),
+        ("GIT~1/config", "Git would"),
+    ],
+)
+def test_names_that_another_program_would_take_for_its_own(
+    tmp_path: Path, name: str, why: str
+) -> None:
+    """Low of H9's file: a result must not become a command, nor change which bucket is purged."""
+    store = cast(Store, OddStore(StorageError("odd"), True))
+    fetched = fetch(store, "bucket", [StoredObject(name, 1, None), ITEMS[0]], str(tmp_path))
+    assert fetched.files == ["a"]
+    assert why in fetched.refused[name]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_ordinary_names_are_fetched(tmp_path: Path) -> None:
+    names = [".gitignore", ".envrc", "git", "sub/leruli.job", "leruli.log", "A", "a"]
+    store = cast(Store, OddStore(StorageError("odd"), True))
+    fetched = fetch(store, "bucket", [StoredObject(n, 1, None) for n in names], str(tmp_path))
+    assert (fetched.files, fetched.refused) == (names, {})
+
+
+def test_names_that_differ_in_case_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FAKE of a file system that ignores case, which this kernel may not have."""
+    monkeypatch.setattr("leruli.fetching._ignores_case", lambda _: True)
+    store = cast(Store, OddStore(StorageError("odd"), True))
+    items = [StoredObject(name, 1, None) for name in ("Energy", "energy", "z")]
+    fetched = fetch(store, "bucket", items, str(tmp_path))
+    assert fetched.files == ["Energy", "z"]
+    assert "take it for Energy" in fetched.refused["energy"]
+
+
 def test_a_store_that_is_away_ends_it(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="away"):
         run(tmp_path, BucketMissingError("away"))

@@ -5,6 +5,8 @@ import io
 import os
 import resource
 import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,32 +14,63 @@ import pytest
 
 from leruli_node.errors import Interrupted
 from leruli_node.image_names import etag_name, published_versions
-from leruli_node.object_store import LARGEST, NotThere, ObjectStore, StoreAway, Unstorable
+from leruli_node.job_bucket import JobBucket
+from leruli_node.object_store import (
+    LARGEST,
+    ListedObject,
+    NotThere,
+    ObjectStore,
+    StoreAway,
+    Unstorable,
+    WriteGuard,
+)
+from leruli_node.retry import Stop
+from leruli_node.state import AttemptId
 from leruli_node.upload import Skipped, Uploaded, Uploader, UploadFailed, shown, walk
+from leruli_node.upload_lease import UploadLease
+
+ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000002", 2)
+NOW = datetime.now(UTC)
 
 
 class MemoryStore(ObjectStore):
-    """Objects in memory, with faults on demand."""
+    """Objects in memory, with faults on demand. All but run.tgz are of the job's first attempt."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {"run.tgz": b"input"}
+        self.content: dict[str, bytes] = {"run.tgz": b"input"}
+        self.marks: dict[str, str | None] = {}
         self.fail: dict[str, list[Exception]] = {}
 
-    def write(self, bucket: str, name: str, data: BinaryIO, size: int) -> None:
+    def write(
+        self, bucket: str, name: str, data: BinaryIO, size: int, mark: str, guard: WriteGuard
+    ) -> None:
+        guard.wait()
         content = b""
         while len(content) < size:
             content += data.read(min(1000, size - len(content)))
         if self.fail.get(name):
             raise self.fail[name].pop(0)
         assert data.read(1) == b""
-        self.objects[name] = content
+        self.content[name] = content
+        self.marks[name] = mark
 
-    def names(self, bucket: str, prefix: str = "") -> list[str]:
-        return list(self.objects)
+    def objects(self, bucket: str, prefix: str = "") -> Iterator[ListedObject]:
+        return iter([ListedObject(n, NOW) for n in sorted(self.content) if n.startswith(prefix)])
 
-    def remove(self, bucket: str, names: list[str]) -> None:
+    def mark(self, bucket: str, name: str) -> str | None:
+        return self.marks.get(name, f"{ATTEMPT.job}x1")
+
+    def remove(self, bucket: str, names: list[str], guard: WriteGuard) -> None:
+        guard.wait()
         for name in names:
-            del self.objects[name]
+            del self.content[name]
+
+
+def job_bucket(store: ObjectStore, stop: Stop) -> JobBucket:
+    """The bucket of the second attempt, with a lease that is granted whenever it is asked for."""
+    lease = UploadLease(lambda _: None, stop)
+    lease.renew()
+    return JobBucket(store, "b", ATTEMPT, lease)
 
 
 def make(tmp_path: Path) -> Path:
@@ -56,14 +89,18 @@ def upload(
     patience: float = 5.0,
     max_bytes: int = 10**15,
 ) -> Uploaded:
-    return Uploader(store, 2, patience, max_bytes).upload("b", top, sentence, threading.Event())
+    stop = threading.Event()
+    lease = UploadLease(lambda _: None, stop)
+    bucket = JobBucket(store, "b", ATTEMPT, lease)
+    with lease.renewed({}):
+        return Uploader(2, patience, max_bytes).upload(bucket, top, sentence, stop)
 
 
 def test_all_but_the_reserved(tmp_path: Path) -> None:
     store = MemoryStore()
-    store.objects["left/over"] = b"of an earlier attempt"
+    store.content["left/over"] = b"of an earlier attempt"
     done = upload(store, make(tmp_path))
-    assert store.objects == {
+    assert store.content == {
         "run.tgz": b"input",
         "joblog.txt": b"log",
         "joberr.txt": b"error without line end",
@@ -77,7 +114,7 @@ def test_sentence_and_notes_stand_in_joberr(tmp_path: Path) -> None:
     (make(tmp_path) / "l").symlink_to("/etc/passwd")
     done = upload(store, tmp_path, "it ended badly")
     assert done.notes == ["not uploaded: 1 links: l"]
-    assert store.objects["joberr.txt"] == (
+    assert store.content["joberr.txt"] == (
         b"error without line end\nleruli: it ended badly\nleruli: not uploaded: 1 links: l\n"
     )
     # Nothing was changed on disk, so that it can be done again.
@@ -88,8 +125,8 @@ def test_tries_again(tmp_path: Path) -> None:
     store = MemoryStore()
     store.fail = {"d/x": [StoreAway("1")], "joberr.txt": [StoreAway("2")]}
     assert upload(store, make(tmp_path), "why").files == 3
-    assert store.objects["d/x"] == b"x" * 5000
-    assert store.objects["joberr.txt"] == b"error without line end\nleruli: why\n"
+    assert store.content["d/x"] == b"x" * 5000
+    assert store.content["joberr.txt"] == b"error without line end\nleruli: why\n"
 
 
 def test_patience_ends(tmp_path: Path) -> None:
@@ -118,15 +155,16 @@ def test_stop(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(Interrupted):
-        Uploader(MemoryStore(), 2, 5.0, 10**9).upload("b", make(tmp_path), None, stop)
+        Uploader(2, 5.0, 10**9).upload(job_bucket(MemoryStore(), stop), make(tmp_path), None, stop)
 
 
 def test_without_a_container(tmp_path: Path) -> None:
     store = MemoryStore()
-    store.objects["old"] = b""
+    store.content["old"] = b""
     upload(store, None, "image psi4:1.6 is not published")
-    assert store.objects == {
+    assert store.content == {
         "run.tgz": b"input",
+        "old": b"",
         "joberr.txt": b"leruli: image psi4:1.6 is not published\n",
     }
 
@@ -204,7 +242,7 @@ def test_a_disk_that_fails_is_asked_again(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "open", failing)
     store = MemoryStore()
     assert upload(store, make(tmp_path)).notes == []
-    assert store.objects["d/x"] == b"x" * 5000
+    assert store.content["d/x"] == b"x" * 5000
     faults += [errno.EIO] * 1000
     with pytest.raises(UploadFailed, match="disk"):
         upload(store, tmp_path, patience=0.2)
@@ -234,7 +272,7 @@ def test_names_that_a_listing_cannot_carry(tmp_path: Path) -> None:
     store = MemoryStore()
     (note,) = upload(store, tmp_path).notes
     assert note.startswith("not uploaded: 4 files with control characters in their names: a\\x01")
-    assert set(store.objects) == {"run.tgz", "joblog.txt", "joberr.txt", "d/x"}
+    assert set(store.content) == {"run.tgz", "joblog.txt", "joberr.txt", "d/x"}
 
 
 def test_too_much_output_keeps_the_small_files(tmp_path: Path) -> None:
@@ -243,12 +281,12 @@ def test_too_much_output_keeps_the_small_files(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"s")
     store = MemoryStore()
     done = upload(store, tmp_path, max_bytes=5000)
-    assert set(store.objects) == {"run.tgz", "joblog.txt", "joberr.txt", "small"}
+    assert set(store.content) == {"run.tgz", "joblog.txt", "joberr.txt", "small"}
     assert done.notes == [
         "not uploaded: 1 files beyond the 0 MB of output of a job: d/x",
         "not uploaded: 1 files of more than 625 GB: sparse",
     ]
-    assert b"sparse" in store.objects["joberr.txt"]
+    assert b"sparse" in store.content["joberr.txt"]
 
 
 def test_parts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,27 +295,31 @@ def test_parts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         store._client, "put_object", lambda *_, part_size, **__: sizes.append(part_size)
     )
+    guard = UploadLease(lambda _: None, threading.Event())
     for size in (0, 200 * 2**30, LARGEST):
-        store.write("b", "n", io.BytesIO(), size)
+        store.write("b", "n", io.BytesIO(), size, "m", guard)
     assert sizes == [16 * 2**20, 21 * 2**20, 64 * 2**20]
     with pytest.raises(Unstorable):
-        store.write("b", "n", io.BytesIO(), LARGEST + 1)
+        store.write("b", "n", io.BytesIO(), LARGEST + 1, "m", guard)
 
 
 def test_stop_is_heard_within_a_file(tmp_path: Path) -> None:
     stop = threading.Event()
 
     class Stopping(MemoryStore):
-        def write(self, bucket: str, name: str, data: BinaryIO, size: int) -> None:
+        def write(
+            self, bucket: str, name: str, data: BinaryIO, size: int, mark: str, guard: WriteGuard
+        ) -> None:
+            guard.wait()
             if name == "x":
                 stop.set()
-            super().write(bucket, name, data, size)
+            data.read(1)
 
     (tmp_path / "x").write_bytes(b"x" * 5000)
     store = Stopping()
     with pytest.raises(Interrupted):
-        Uploader(store, 1, 5.0, 10**9).upload("b", tmp_path, None, stop)
-    assert "x" not in store.objects
+        Uploader(1, 5.0, 10**9).upload(job_bucket(store, stop), tmp_path, None, stop)
+    assert "x" not in store.content
 
 
 def test_joined_reads_again(tmp_path: Path) -> None:
