@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
 from dataclasses import asdict, dataclass, field
@@ -38,9 +37,8 @@ class Kept:
     nomad_management_token: str = field(default_factory=lambda: str(uuid4()))
     nomad_service_token: str = ""
     # Without it anybody who reaches the port joins as a server, with no certificate or token.
-    nomad_gossip_key: str = field(
-        default_factory=lambda: base64.b64encode(secrets.token_bytes(32)).decode()
-    )
+    # Nomad takes it for base64, of 24 bytes.
+    nomad_gossip_key: str = field(default_factory=lambda: secrets.token_hex(16))
     admin_secret: str = ""
     user_secret: str = ""
     group_token: str = ""
