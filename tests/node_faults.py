@@ -19,6 +19,7 @@ from leruli_node.rundir_access import RundirAccess
 from leruli_node.service_api import Stale
 from leruli_node.stage_out import StageOut
 from leruli_node.state import STAGED, AttemptId, AttemptState, AttemptStore, Lease
+from leruli_node.trash import Trash
 from leruli_node.upload import Uploaded
 
 LEASE = Lease("bucket", "psi4", "1.5", 1, 4000, 100.0)
@@ -143,6 +144,8 @@ class Bench:
         self.folders: Folders = make_folders(tmp_path / "n")
         self.store = AttemptStore(self.folders.attempts)
         self.engine, self.access, self.api = FakeEngine(), FakeAccess(), FakeApi()
+        self.trash = Trash(self.folders.trash, self.access.take)
+        self.trash.start()
         self.uploader = FakeUploader()
         self.stop = threading.Event()
         api: Any = self.api
@@ -157,6 +160,7 @@ class Bench:
             engine,
             self.access,
             store,
+            self.trash,
             uploader,
             self.receipts,
             1.0,

@@ -15,6 +15,7 @@ from leruli_node.certificate import NodeTls
 from leruli_node.disk_use import DiskMeter, Disks, DiskUse
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
 from leruli_node.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, AgentError, Interrupted
+from leruli_node.fair_pool import FairPool
 from leruli_node.folders import (
     lock_root,
     make_ballast,
@@ -48,6 +49,8 @@ from leruli_node.stage_out import StageOut
 from leruli_node.state import AttemptId, AttemptStore, NodeFacts, read_node, write_node
 from leruli_node.store_watch import StoreWatch
 from leruli_node.sweep import sweep
+from leruli_node.trash import Trash
+from leruli_node.unpack import InputLimits
 from leruli_node.upload import Uploader
 from leruli_node.watcher import Watcher
 
@@ -87,6 +90,7 @@ class Agent:
         self._engine = DockerEngine(settings.docker_socket)
         self._rootless: bool | None = None
         self._access = RundirAccess(settings.docker_socket, self._is_rootless)
+        self._trash = Trash(self.folders.trash, self._access.take)
         self._store = AttemptStore(self.folders.attempts)
         objects = ObjectStore(
             settings.s3_server, settings.s3_access, settings.s3_secret, settings.s3_region
@@ -120,10 +124,10 @@ class Agent:
             images,
             objects,
             self._watch,
-            self._access,
+            self._trash,
             settings.patience_seconds,
-            settings.input_max_files,
-            settings.input_max_mb * 2**20,
+            InputLimits(settings.input_max_files, settings.input_max_mb * 2**20),
+            FairPool(settings.unpack_parallel),
             self._stop,
             self._draining,
         )
@@ -137,6 +141,7 @@ class Agent:
             self._engine,
             self._access,
             objects,
+            self._trash,
             Uploader(
                 settings.upload_parallel,
                 settings.upload_patience_seconds,
@@ -190,6 +195,7 @@ class Agent:
         log.info("leruli-node %s starts", __version__, extra={"pid": os.getpid()})
         processes.raise_file_limit()
         make_ballast(self.folders.root)
+        self._trash.start()
         try:
             self._start()
         except Interrupted:
@@ -325,12 +331,15 @@ class Agent:
                 return
 
     def _sweep(self, nodeid: str) -> None:
-        make_ballast(self.folders.root)
         try:
-            sweep(nodeid, self.folders, self._store, self._engine, self._access)
+            make_ballast(self.folders.root)
+            sweep(nodeid, self.folders, self._store, self._engine, self._trash)
             self._image_room.sweep()
-        except (DockerAway, DockerRefused, OSError) as error:
+        except (DockerAway, DockerRefused) as error:
             log.warning("left-overs stay for now: %s", type(error).__name__)
+        except Exception:
+            # Nothing that a job leaves may end the thread that removes left-overs.
+            log.exception("left-overs stay for now")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # Setting an event takes its lock, which the main thread, where this runs, may just hold.
@@ -364,6 +373,7 @@ class Agent:
             remove_allocations(self.folders.nomad_data)
         self._receipts.wait_empty(1.0 if self._hurry.is_set() else 5.0)
         self._receipts.stop()
+        self._trash.stop(1.0 if self._hurry.is_set() else 5.0)
         self._api.close()
         log.info("ended")
 

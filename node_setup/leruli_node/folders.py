@@ -15,6 +15,9 @@ from leruli_node.errors import EXIT_ALREADY_RUNNING, EXIT_SETTINGS, AgentError
 # sockaddr_un holds 108 bytes with the closing zero.
 LONGEST_SOCKET_PATH = 107
 
+# In the folder of job folders; no attempt has such a key.
+TRASH = ".trash"
+
 # Space that is given up when the disk is full, so that how attempts ended can still be noted.
 BALLAST = "ballast"
 _BALLAST_BYTES = 64 * 2**20
@@ -55,6 +58,11 @@ class Folders:
         """Where Nomad finds the task driver."""
         return self.root / "plugins"
 
+    @property
+    def trash(self) -> Path:
+        """Where job folders that are over wait to be removed; on the same disk as they are."""
+        return self.jobs / TRASH
+
     def job(self, attempt_key: str) -> Path:
         """The folder of one attempt: rundir/ and control/ in it are mounted in its container."""
         return self.jobs / attempt_key
@@ -84,6 +92,7 @@ def make_folders(root: Path) -> Folders:
             folders.attempts,
             folders.receipts,
             folders.jobs,
+            folders.trash,
             folders.logs,
             folders.tls,
             folders.downloads,
@@ -151,23 +160,25 @@ def make_ballast(root: Path) -> bool:
         os.close(descriptor)
 
 
-def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+def write_file(path: Path, data: bytes, mode: int = 0o600, sync: bool = True) -> None:
     """Replace a file in one step and make it durable: after a crash it is the old or the new.
+
+    With `sync` false that holds when the agent crashes, not when the machine does.
 
     On a full disk the ballast goes, which is in the same folder or the one above it.
     """
     try:
-        _write_file(path, data, mode)
+        _write_file(path, data, mode, sync)
     except OSError as error:
         if error.errno not in _FULL:
             raise
         for folder in (path.parent, path.parent.parent):
             with contextlib.suppress(OSError):
                 (folder / BALLAST).unlink()
-        _write_file(path, data, mode)
+        _write_file(path, data, mode, sync)
 
 
-def _write_file(path: Path, data: bytes, mode: int) -> None:
+def _write_file(path: Path, data: bytes, mode: int, sync: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
@@ -175,12 +186,14 @@ def _write_file(path: Path, data: bytes, mode: int) -> None:
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def remove_unfinished(folders: Folders) -> None:

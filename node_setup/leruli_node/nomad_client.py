@@ -19,6 +19,7 @@ from leruli_node import launch, processes
 from leruli_node.certificate import NodeTls
 from leruli_node.folders import Folders, write_file
 from leruli_node.join import Joined
+from leruli_node.remove_tree import remove_tree
 from leruli_node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -190,13 +191,13 @@ def remove_allocations(folder: Path) -> None:
     _unmount_below(folder)
     for part in ("alloc", "alloc_mounts"):
         for allocation in (folder / part).glob("*"):
-            shutil.rmtree(allocation, ignore_errors=True)
+            remove_tree(allocation)
 
 
 def _remove_nomad_data(folder: Path) -> None:
     _unmount_below(folder)
     for part in folder.iterdir():
-        shutil.rmtree(part, ignore_errors=True)
+        remove_tree(part)
 
 
 def _unmount_below(folder: Path) -> None:

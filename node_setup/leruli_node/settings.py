@@ -51,6 +51,7 @@ class Settings:
     upload_parallel: int
     input_max_files: int
     input_max_mb: int
+    unpack_parallel: int
     output_max_mb: int
     image_free_mb: int | None
     disk_free_mb: int | None
@@ -105,6 +106,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         upload_parallel=reader.number("LERULI_NODE_UPLOAD_PARALLEL", 4, 1),
         input_max_files=reader.number("LERULI_NODE_INPUT_MAX_FILES", 200_000, 1),
         input_max_mb=reader.number("LERULI_NODE_INPUT_MAX_MB", 51_200, 1),
+        unpack_parallel=reader.number("LERULI_NODE_UNPACK_PARALLEL", 16, 1),
         output_max_mb=reader.number("LERULI_NODE_OUTPUT_MAX_MB", 1_000_000, 1),
         disk_free_mb=reader.optional_number("LERULI_NODE_DISK_FREE_MB", 0),
         image_free_mb=reader.optional_number("LERULI_NODE_IMAGE_FREE_MB", 0),

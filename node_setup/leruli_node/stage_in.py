@@ -6,16 +6,17 @@ import contextlib
 import logging
 import secrets
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from leruli_node.errors import AttemptProblem, Interrupted
+from leruli_node.fair_pool import FairPool
 from leruli_node.folders import Folders, make_ballast
 from leruli_node.images import Images
 from leruli_node.job_bucket import ANY_TIME, INPUT, JobBucket
 from leruli_node.main_script import write_control
 from leruli_node.object_store import NotThere, ObjectStore, StoreAway, StoreRefused, Unstorable
 from leruli_node.retry import AnyEvent, Backoff, Stop
-from leruli_node.rundir_access import RundirAccess
 from leruli_node.server import Answer
 from leruli_node.service_api import Refused, Rejected, ServiceApi, Stale, Unreachable
 from leruli_node.state import (
@@ -29,7 +30,8 @@ from leruli_node.state import (
     boot_id,
 )
 from leruli_node.store_watch import StoreWatch
-from leruli_node.unpack import BrokenInput, TooLarge, unpack
+from leruli_node.trash import Trash
+from leruli_node.unpack import BrokenInput, InputLimits, TooLarge, unpack
 from leruli_node.upload import NAMES_SHOWN, not_the_jobs
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,9 @@ log = logging.getLogger(__name__)
 DROPPED = 3
 FAILED = 4
 SHUTTING_DOWN = 75
+
+# So often the agent may end in the middle of unpacking one input before that is called the reason.
+_MOST_DEATHS = 2
 
 
 class StageIn:
@@ -51,10 +56,10 @@ class StageIn:
         images: Images,
         objects: ObjectStore,
         watch: StoreWatch,
-        access: RundirAccess,
+        trash: Trash,
         patience: float,
-        max_files: int,
-        max_bytes: int,
+        limits: InputLimits,
+        unpacking: FairPool,
         stop: threading.Event,
         draining: threading.Event,
     ) -> None:
@@ -64,10 +69,11 @@ class StageIn:
         self._images = images
         self._objects = objects
         self._watch = watch
-        self._access = access
+        self._trash = trash
         self._patience = patience
-        self._max_files = max_files
-        self._max_bytes = max_bytes
+        self._limits = limits
+        self._unpacking = unpacking
+        self._run = f"{boot_id()} {secrets.token_hex(8)}"
         self._stop = stop
         self._draining = draining
         self._aborts: dict[str, threading.Event] = {}
@@ -197,13 +203,15 @@ class StageIn:
     def _bring_input(self, attempt: AttemptId, lease: Lease, stop: Stop) -> None:
         job = self._folders.job(attempt.key)
         backoff = Backoff(stop, self._patience)
-        most = min(self._max_bytes, (lease.diskmb or self._max_bytes) * 2**20)
+        most = min(self._limits.bytes, (lease.diskmb or self._limits.bytes) * 2**20)
+        limits = InputLimits(self._limits.files, most)
+        deaths = self._deaths(attempt)
         while True:
             self._empty(job)
             try:
                 self._look_at_bucket(attempt, lease)
-                with self._objects.read(lease.bucketid, INPUT) as stream:
-                    unpack(stream.chunks(), job / "rundir", self._max_files, most, stop)
+                with self._unpacks(attempt, deaths > 0, stop):
+                    self._unpack(lease.bucketid, job / "rundir", limits, stop)
                 break
             except NotThere as error:
                 what = "bucket" if error.bucket else "input (run.tgz)"
@@ -249,8 +257,47 @@ class StageIn:
         if newest is not None:
             self._store.update(attempt, unmarked_until=newest.timestamp())
 
+    def _unpack(self, bucket: str, rundir: Path, limits: InputLimits, stop: Stop) -> None:
+        with self._objects.read(bucket, INPUT) as stream:
+            unpack(stream.chunks(), rundir, limits, stop)
+
+    def _deaths(self, attempt: AttemptId) -> int:
+        """How often the agent was killed while it unpacked this input; a problem from twice on.
+
+        Another boot does not count: then the machine ended, and everything on it.
+        """
+        state = self._store.get(attempt)
+        if state is None:
+            return 0
+        deaths, run = state.unpacking_deaths, state.unpacking_run
+        if run not in (None, self._run) and run.split(" ")[0] == boot_id():
+            deaths += 1
+            log.warning("the agent ended while it unpacked an input", extra=_facts(attempt))
+        if run is not None:
+            self._store.update(attempt, unpacking_run=None, unpacking_deaths=deaths)
+        if deaths >= _MOST_DEATHS:
+            raise AttemptProblem(
+                "input_broken",
+                f"the node agent was killed {deaths} times while it unpacked the input (run.tgz), "
+                "the last time while it unpacked nothing else",
+            )
+        return deaths
+
+    @contextlib.contextmanager
+    def _unpacks(self, attempt: AttemptId, alone: bool, stop: Stop) -> Iterator[None]:
+        """Wait for a place to unpack in, and note that it is done.
+
+        An input that may be why the agent died is unpacked alone, so that no other is blamed.
+        """
+        with self._unpacking.reserved(self._unpacking.total if alone else 1, stop):
+            self._store.update(attempt, sync=False, unpacking_run=self._run)
+            try:
+                yield
+            finally:
+                self._store.update(attempt, sync=False, unpacking_run=None)
+
     def _empty(self, job: Path) -> None:
-        if not self._access.remove(job):
+        if not self._trash.put(job):
             raise AttemptProblem("node_trouble", "the node could not clear the job's folder")
         job.mkdir(mode=0o700)
 

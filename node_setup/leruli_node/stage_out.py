@@ -34,6 +34,7 @@ from leruli_node.state import (
     Decision,
     boot_id,
 )
+from leruli_node.trash import Trash
 from leruli_node.upload import Uploaded, Uploader, UploadFailed
 from leruli_node.upload_lease import UploadLease
 
@@ -58,6 +59,7 @@ class StageOut:
         engine: DockerEngine,
         access: RundirAccess,
         objects: ObjectStore,
+        trash: Trash,
         uploader: Uploader,
         receipts: Receipts,
         grace: float,
@@ -73,6 +75,7 @@ class StageOut:
         self._engine = engine
         self._access = access
         self._objects = objects
+        self._trash = trash
         self._uploader = uploader
         self._receipts = receipts
         self._grace = grace
@@ -182,15 +185,25 @@ class StageOut:
             lock.release()
 
     def clean_up(self, attempt: AttemptId) -> None:
-        """Remove container, folder and, last, the state. What cannot go now is swept later."""
+        """Remove container, folder and, last, the state. What cannot go now is swept later.
+
+        Raises nothing, and waits for no folder: the attempt is over, whatever it left.
+        """
         try:
             for container in self._containers(attempt):
                 self._engine.remove(container)
         except (DockerAway, DockerRefused) as error:
             log.warning("a container stays for now: %s", error, extra=_facts(attempt))
-        self._access.remove(self._folders.job(attempt.key))
-        if self._store.get(attempt) is not None:
-            self._store.remove(attempt)
+        except Exception:
+            log.exception("a container stays for now", extra=_facts(attempt))
+        self._trash.put(self._folders.job(attempt.key))
+        try:
+            if self._store.get(attempt) is not None:
+                self._store.remove(attempt)
+        except OSError as error:
+            # The next stage-out finds its receipt, or is refused leave to upload.
+            why = error.strerror
+            log.warning("an attempt's state stays for now: %s", why, extra=_facts(attempt))
 
     def _decide(self, attempt: AttemptId, state: AttemptState) -> AttemptState:
         container: ContainerFacts | None = None

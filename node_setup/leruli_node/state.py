@@ -131,6 +131,10 @@ class AttemptState:
     marks_objects: bool = False
     # Agents that mark no objects wrote for the job until then at the latest (time of the store).
     unmarked_until: float | None = None
+    # Which run of the agent unpacks the input just now: the kernel's boot id and one of our own.
+    unpacking_run: str | None = None
+    # How often a run of the agent ended in the middle of that.
+    unpacking_deaths: int = 0
     decision: Decision | None = None
 
     @property
@@ -209,11 +213,12 @@ class AttemptStore:
             self._states[state.id.key] = state
 
     def update(
-        self, attempt: AttemptId, durable: bool = True, **changes: Any
+        self, attempt: AttemptId, durable: bool = True, sync: bool = True, **changes: Any
     ) -> AttemptState | None:
         """Change fields of a known attempt and return its new state; None if it is not known.
 
-        With `durable` false the change is kept in memory until the next durable one.
+        With `durable` false the change is kept in memory until the next durable one; with `sync`
+        false it outlives the agent, but not always the machine.
         """
         with self._lock:
             state = self._states.get(attempt.key)
@@ -221,7 +226,7 @@ class AttemptStore:
                 return None
             state = replace(state, **changes)
             if durable:
-                write_file(self._path(attempt), state.to_bytes())
+                write_file(self._path(attempt), state.to_bytes(), sync=sync)
             self._states[attempt.key] = state
             return state
 

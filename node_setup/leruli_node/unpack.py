@@ -1,4 +1,7 @@
-"""Unpacking run.tgz, which anybody of the group may have written, into a job's own folder."""
+"""Unpacking run.tgz, which anybody of the group may have written, into a job's own folder.
+
+Memory is bounded by the constants here, whatever the archive holds (docs/node-agent.md, "Input").
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,27 @@ import os
 import shutil
 import stat
 import tarfile
-import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from leruli_node.errors import Interrupted
+from leruli_node.gunzip import GunzipError, GunzipReader
 from leruli_node.retry import Stop
 
-_COPY = 2**20
+_COPY = 2**18
+_READ = 2**16
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
-# Long names and pax headers, which tarfile reads whole into memory; in bytes.
-_MOST_HEADERS = 2**20
+# The headers of one entry (long names, pax), which tarfile reads whole into memory; in bytes.
+_MOST_HEADERS = 2**18
+# The same on the average of all entries that are allowed: they cost time even where they are
+# forgotten at once.
+_MEAN_HEADERS = 3 * tarfile.BLOCKSIZE
+# Folders in folders: each costs an inode and is walked when the job has ended.
+DEEPEST = 100
+# tarfile's words for the end of the archive; they are no part of its interface.
+_END = ("EmptyHeaderError", "EOFHeaderError")
+_LONG_HEADERS = "the input cannot be unpacked: its headers are too long"
 
 
 class BrokenInput(Exception):
@@ -30,33 +42,15 @@ class TooLarge(BrokenInput):
     """What is unpacked is more than was allowed."""
 
 
-class ChunkReader:
-    """A file-like object over an iterator of bytes."""
+@dataclass(frozen=True)
+class InputLimits:
+    """What one input may hold: files and folders together, and bytes."""
 
-    def __init__(self, chunks: Iterator[bytes], stop: Stop) -> None:
-        self._chunks = chunks
-        self._stop = stop
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes; fewer only at the end. Interrupted when to stop."""
-        parts, missing = [], size
-        while missing > 0:
-            if not self._rest:
-                if self._stop.is_set():
-                    raise Interrupted
-                self._rest = next(self._chunks, b"")
-                if not self._rest:
-                    break
-            part, self._rest = self._rest[:missing], self._rest[missing:]
-            parts.append(part)
-            missing -= len(part)
-        return b"".join(parts)
+    files: int
+    bytes: int
 
 
-def unpack(
-    chunks: Iterator[bytes], rundir: Path, max_files: int, max_bytes: int, stop: Stop
-) -> None:
+def unpack(chunks: Iterator[bytes], rundir: Path, limits: InputLimits, stop: Stop) -> None:
     """Unpack a gzip tar into the new folder `rundir`: regular files and folders only.
 
     Whatever the archive says, folders get mode 0777 and files 0666 (0777 where it has an x), so
@@ -68,30 +62,9 @@ def unpack(
     """
     rundir.mkdir()
     rundir.chmod(0o777)
-    count = total = 0
-    reader = cast(BinaryIO, ChunkReader(chunks, stop))
     try:
-        with tarfile.open(fileobj=reader, mode="r|gz", tarinfo=_bounded_entry()) as archive:
-            for member in archive:
-                parts = _checked_name(member.name)
-                count += 1
-                if count > max_files:
-                    raise BrokenInput(f"the input has more than {max_files} files")
-                if member.isdir():
-                    _make_folders(rundir, parts)
-                    continue
-                if member.type not in _REGULAR or member.issparse():
-                    raise BrokenInput(
-                        f"the input has {_kind(member)} ({_shown(member.name)}); "
-                        f"only files and folders can be sent"
-                    )
-                if not parts:
-                    raise BrokenInput("the input has a file without a name")
-                total += member.size
-                if total > max_bytes:
-                    raise TooLarge(f"the input has more than {max_bytes // 2**20} MB")
-                _write(archive, member, rundir, parts)
-    except (tarfile.TarError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        _Unpacking(chunks, rundir, limits, stop).run()
+    except (tarfile.TarError, GunzipError, EOFError, ValueError, RecursionError) as error:
         raise BrokenInput(f"the input cannot be unpacked: {error}") from None
     except OSError as error:
         # Names that are too long, or a file and a folder of one name, are the archive's fault.
@@ -104,14 +77,119 @@ def unpack(
         raise BrokenInput("the input has no run.sh")
 
 
-def _bounded_entry() -> type[tarfile.TarInfo]:
-    """A TarInfo for one archive that bounds what tarfile holds in memory of headers.
+class _Unpacking:
+    """One archive on its way into one folder."""
+
+    def __init__(
+        self, chunks: Iterator[bytes], rundir: Path, limits: InputLimits, stop: Stop
+    ) -> None:
+        self._reader = _BoundedReader(chunks, limits, stop)
+        self._rundir = rundir
+        self._limits = limits
+        self._files = self._bytes = 0
+
+    def run(self) -> None:
+        self._reader.allow(_MOST_HEADERS)
+        with tarfile.open(
+            fileobj=cast(BinaryIO, self._reader),
+            mode="r|",
+            bufsize=_READ,
+            tarinfo=_bounded_entry(self._limits.files),
+        ) as archive:
+            while True:
+                member = archive.next()
+                if member is None:
+                    return
+                self._take(archive, member)
+                # tarfile keeps all of them, with their headers.
+                archive.members.clear()  # type: ignore[attr-defined]
+                self._reader.allow(_MOST_HEADERS)
+
+    def _take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        parts = _checked_name(member.name)
+        if member.isdir():
+            before = self._files
+            self._make_folders(parts)
+            # One that was there counts as well: each entry costs time.
+            self._count(int(self._files == before))
+            return
+        self._count(1)
+        if member.type not in _REGULAR or member.issparse():
+            raise BrokenInput(
+                f"the input has {_kind(member)} ({_shown(member.name)}); "
+                f"only files and folders can be sent"
+            )
+        if not parts:
+            raise BrokenInput("the input has a file without a name")
+        self._bytes += member.size
+        if self._bytes > self._limits.bytes:
+            raise TooLarge(f"the input has more than {self._limits.bytes // 2**20} MB")
+        folder = self._make_folders(parts[:-1])
+        self._reader.allow(member.size)
+        _write(archive, member, folder / parts[-1])
+
+    def _count(self, files: int) -> None:
+        self._files += files
+        if self._files > self._limits.files:
+            raise BrokenInput(f"the input has more than {self._limits.files} files")
+
+    def _make_folders(self, parts: list[str]) -> Path:
+        folder = self._rundir
+        for part in parts:
+            folder = folder / part
+            # No link can be in the way: none is ever made here, and nobody else works here yet.
+            if not stat.S_ISDIR(_mode(folder)):
+                self._count(1)
+                folder.mkdir()
+                folder.chmod(0o777)
+        return folder
+
+
+class _BoundedReader(GunzipReader):
+    """The archive's bytes, as many as were allowed, from not too many compressed ones."""
+
+    def __init__(self, chunks: Iterator[bytes], limits: InputLimits, stop: Stop) -> None:
+        super().__init__(chunks, stop)
+        self._megabytes = limits.bytes // 2**20
+        # What cannot be compressed becomes a little larger.
+        self._most_compressed = (
+            limits.bytes + limits.bytes // 64 + limits.files * _MEAN_HEADERS + 2**20
+        )
+        self._allowed = 0
+
+    def allow(self, size: int) -> None:
+        """Allow to read `size` bytes more, and what tarfile reads ahead and fills blocks with."""
+        self._allowed = self.delivered + size + 2 * _READ
+
+    def read(self, size: int) -> bytes:
+        """As GunzipReader.read. Raises BrokenInput for more than was allowed."""
+        data = super().read(size)
+        if self.delivered > self._allowed:
+            raise BrokenInput(_LONG_HEADERS)
+        if self.compressed > self._most_compressed:
+            raise TooLarge(f"the input has more than {self._megabytes} MB")
+        return data
+
+
+def _bounded_entry(files: int) -> type[tarfile.TarInfo]:
+    """A TarInfo for one archive of so many files that bounds what tarfile reads of headers.
 
     Headers before a file are held until the file's own comes, global ones for ever.
     """
+    most = _MOST_HEADERS + files * _MEAN_HEADERS
 
     class Entry(tarfile.TarInfo):
-        held = lasting = 0
+        held = lasting = total = 0
+
+        @classmethod
+        def fromtarfile(cls, archive: tarfile.TarFile) -> Entry:
+            try:
+                return super().fromtarfile(archive)
+            except tarfile.HeaderError as error:
+                if type(error).__name__ in _END:
+                    raise
+                # tarfile itself takes this for the end, and what follows would be missing.
+                raise BrokenInput(f"the input cannot be unpacked: {error}") from None
 
         @classmethod
         def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Entry:
@@ -120,12 +198,14 @@ def _bounded_entry() -> type[tarfile.TarInfo]:
                 raise BrokenInput("the input cannot be unpacked: a size is negative")
             if entry.type in (*_REGULAR, tarfile.DIRTYPE):
                 cls.held = cls.lasting
-            else:
-                cls.held += entry.size
-                if entry.type == tarfile.XGLTYPE:
-                    cls.lasting += entry.size
-                if cls.held > _MOST_HEADERS:
-                    raise BrokenInput("the input cannot be unpacked: its headers are too long")
+                return entry
+            size = tarfile.BLOCKSIZE + entry.size
+            cls.held += size
+            cls.total += size
+            if entry.type == tarfile.XGLTYPE:
+                cls.lasting += size
+            if cls.held > _MOST_HEADERS or cls.total > most:
+                raise BrokenInput(_LONG_HEADERS)
             return entry
 
     return Entry
@@ -139,24 +219,12 @@ def _checked_name(name: str) -> list[str]:
         raise BrokenInput(f"the input has a name with '..': {_shown(name)}")
     if "\0" in name:
         raise BrokenInput("the input has a name with a zero byte")
+    if len(parts) > DEEPEST + 1:
+        raise BrokenInput(f"the input has more than {DEEPEST} folders in each other")
     return parts
 
 
-def _make_folders(rundir: Path, parts: list[str]) -> Path:
-    folder = rundir
-    for part in parts:
-        folder = folder / part
-        # No link can be in the way: none is ever made here, and nobody else works here yet.
-        if not stat.S_ISDIR(_mode(folder)):
-            folder.mkdir()
-            folder.chmod(0o777)
-    return folder
-
-
-def _write(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, rundir: Path, parts: list[str]
-) -> None:
-    path = _make_folders(rundir, parts[:-1]) / parts[-1]
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
     path.unlink(missing_ok=True)
     source = archive.extractfile(member)
     if source is None:  # pragma: no cover - only for members that are no files

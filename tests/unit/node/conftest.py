@@ -12,3 +12,4 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
     made.receipts.stop()
+    made.trash.stop(10)

@@ -58,7 +58,7 @@ def test_left_overs_of_a_broken_state_stay(bench: Bench) -> None:
         bench.folders.job(key).mkdir()
         bench.engine.states[key] = "running"
     engine: Any = bench.engine
-    assert sweep("node", bench.folders, bench.store, engine, bench.access) == 2
+    assert sweep("node", bench.folders, bench.store, engine, bench.trash) == 2
     assert list(bench.engine.states) == [state.id.key]
     assert bench.folders.job(state.id.key).exists()
 

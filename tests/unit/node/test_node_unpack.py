@@ -12,7 +12,7 @@ import pytest
 
 from leruli_node.errors import Interrupted
 from leruli_node.object_store import StoreAway
-from leruli_node.unpack import BrokenInput, unpack
+from leruli_node.unpack import BrokenInput, InputLimits, unpack
 
 STOP = threading.Event()
 
@@ -39,7 +39,7 @@ RUN = (member("run.sh"), b"true")
 
 def do(data: bytes, to: Path, files: int = 100, size: int = 10**6, step: int = 7) -> None:
     chunks: Iterator[bytes] = (data[i : i + step] for i in range(0, len(data), step))
-    unpack(chunks, to, files, size, STOP)
+    unpack(chunks, to, InputLimits(files, size), STOP)
 
 
 def test_a_folder(tmp_path: Path) -> None:
@@ -174,11 +174,11 @@ def test_a_lost_connection_is_not_broken_input(tmp_path: Path) -> None:
         raise StoreAway("gone")
 
     with pytest.raises(StoreAway):
-        unpack(chunks(), tmp_path / "r", 10, 10**6, STOP)
+        unpack(chunks(), tmp_path / "r", InputLimits(10, 10**6), STOP)
 
 
 def test_stop(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(Interrupted):
-        unpack(iter([pack(RUN)]), tmp_path / "r", 10, 10**6, stop)
+        unpack(iter([pack(RUN)]), tmp_path / "r", InputLimits(10, 10**6), stop)

@@ -13,9 +13,12 @@ import pytest
 from node_faults import LEASE, Bench, FakeApi, attempt_state
 
 from leruli_node import state as state_module
+from leruli_node.errors import Interrupted
+from leruli_node.fair_pool import FairPool
 from leruli_node.server import Answer
 from leruli_node.stage_in import FAILED, StageIn
-from leruli_node.state import DECIDED, AttemptId, Decision
+from leruli_node.state import DECIDED, AttemptId, AttemptStore, Decision
+from leruli_node.unpack import InputLimits
 
 
 def stage_in(bench: Bench, images: Any, objects: Any = None, trouble: str | None = None) -> StageIn:
@@ -32,10 +35,10 @@ def stage_in(bench: Bench, images: Any, objects: Any = None, trouble: str | None
         images,
         objects,
         watch,
-        bench.access,
+        bench.trash,
         1.0,
-        10,
-        10,
+        InputLimits(10, 10),
+        FairPool(2),
         bench.stop,
         threading.Event(),
     )
@@ -95,3 +98,63 @@ def test_no_new_attempt_without_ballast(bench: Bench, monkeypatch: pytest.Monkey
     state = bench.store.get(ATTEMPT)
     assert state is not None
     assert (state.problem_outcome, state.lease) == ("node_trouble", None)
+
+
+def test_an_input_in_which_the_agent_died_twice_is_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H1: an agent that the kernel killed in a stage-in does not die in it for ever."""
+    bench.store.create(attempt_state(phase="granted"))
+    places: list[int] = []
+    kept: list[bytes] = []
+    file = bench.folders.attempts / f"{ATTEMPT.id}.json"
+
+    class Killed(BaseException):
+        """The agent's end; what it writes to its notes afterwards is undone below."""
+
+    def die(staging: StageIn) -> None:
+        places.append(staging._unpacking._free)
+        kept.append(file.read_bytes())
+        raise Killed
+
+    for _ in range(2):
+        staging = stage_in(bench, NoImages())
+        monkeypatch.setattr(staging, "_unpack", lambda *_, staging=staging: die(staging))
+        with pytest.raises(Killed):
+            staging(ATTEMPT, "a")
+        file.write_bytes(kept.pop())
+        bench.store = AttemptStore(bench.folders.attempts)
+    # After the first time it was unpacked alone.
+    assert places == [1, 0]
+    answer = stage_in(bench, NoImages())(ATTEMPT, "a")
+    assert answer.code == FAILED
+    assert "killed 2 times while it unpacked the input" in answer.sentence
+    state = bench.store.get(ATTEMPT)
+    assert state is not None
+    assert state.problem_outcome == "input_broken"
+
+
+def test_an_agent_that_is_stopped_while_it_unpacks_has_not_died(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H1: a stop in order is not counted, and another boot of the machine is not."""
+    bench.store.create(attempt_state(phase="granted"))
+
+    def stopped(*_: object) -> None:
+        bench.stop.set()
+        raise Interrupted
+
+    for _ in range(3):
+        bench.stop.clear()
+        staging = stage_in(bench, NoImages())
+        monkeypatch.setattr(staging, "_unpack", stopped)
+        with pytest.raises(Interrupted):
+            staging(ATTEMPT, "a")
+    bench.store.update(ATTEMPT, unpacking_run="another-boot run")
+    bench.stop.clear()
+    staging = stage_in(bench, NoImages())
+    monkeypatch.setattr(staging, "_unpack", lambda *_: None)
+    assert staging(ATTEMPT, "a").code == 0
+    state = bench.store.get(ATTEMPT)
+    assert state is not None
+    assert (state.unpacking_run, state.unpacking_deaths) == (None, 0)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from node_faults import Bench, attempt_state
 
 from leruli_node import state as state_module
+from leruli_node import trash as trash_module
 from leruli_node.agent import Agent
+from leruli_node.receipts import Receipts
 from leruli_node.server import Answer
 from leruli_node.state import DECIDED, AttemptId, AttemptStore
+from leruli_node.sweep import sweep
 
 
 def test_output_is_brought_when_docker_is_away_for_long(bench: Bench) -> None:
@@ -129,3 +135,52 @@ def test_what_is_given_back_at_the_end(
     if state is not None:
         assert state.phase == DECIDED
     assert attempt.key not in bench.engine.states
+
+
+def test_clean_up_holds_nothing_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H2: whatever clean-up meets: receipt and answer to the driver go, the agent starts."""
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "exited"}
+
+    def odd(*_: object) -> None:
+        raise RecursionError("odd")
+
+    monkeypatch.setattr(bench.engine, "remove", odd)
+    monkeypatch.setattr("leruli_node.trash.remove_tree", odd)
+    assert bench.stage_out(attempt, "a") == Answer(0)
+    assert len(bench.api.received) == 1
+    assert not bench.folders.job(attempt.key).exists()
+    api: Any = bench.api
+    api.end = odd
+    bench.receipts.spool(attempt, {"outcome": "ended"})
+    again = Receipts(bench.folders.receipts, api, odd)
+    again.start()
+    again.stop()
+
+
+def test_what_cannot_be_removed_is_tried_again_with_each_sweep(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """H2: a left-over that resists is told and stays for the next sweep, and keeps no other."""
+    real, stuck = trash_module.remove_tree, [OSError(errno.EIO, "Input/output error")] * 2
+
+    def failing(top: Path) -> OSError | None:
+        return stuck.pop() if stuck and top.name.startswith("stuck") else real(top)
+
+    monkeypatch.setattr(trash_module, "remove_tree", failing)
+    for name in ("stuck", "x"):
+        (bench.folders.jobs / name).mkdir()
+    engine: Any = bench.engine
+    assert sweep("node", bench.folders, bench.store, engine, bench.trash) == 2
+    left = bench.folders.trash.iterdir
+    wait_until(lambda: [p.name.split(".")[0] for p in left()] == ["stuck"] and not stuck)
+    assert "Input/output error. It is tried again" in caplog.text
+    sweep("node", bench.folders, bench.store, engine, bench.trash)
+    wait_until(lambda: not list(left()))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -48,7 +48,7 @@ def test_the_time_limit_holds_on_a_full_disk(bench: Bench, monkeypatch: pytest.M
     attempt = bench.add(attempt_state(started_at=1.0, started_boottime=-200.0))
     bench.engine.states = {attempt.key: "running"}
 
-    def full(*_: object) -> None:
+    def full(*_: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(state_module, "write_file", full)

@@ -1,0 +1,53 @@
+"""What a job leaves to harm the agent: nothing of it holds up a receipt, an answer or a start."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+
+from node_rig import Rig, wait_for
+
+# As `for i in $(seq 1400); do mkdir d; cd d; done`, but quicker.
+DEEP = """p=$(printf 'd/%.0s' $(seq 700))
+for i in 1 2; do mkdir -p $p; cd $p; done
+echo deep >f; chmod 0 .
+"""
+
+
+def test_a_deep_tree_costs_no_slot(rig: Rig) -> None:
+    """H2: a job with 1,400 folders in folders; the driver is answered, the next agent starts."""
+    job = rig.job(DEEP)
+    assert rig.run(job)["outcome"] == "ended"
+    assert rig.is_clean(job)
+    trash = rig.node_dir / "jobs" / ".trash"
+    wait_for(lambda: not list(trash.iterdir()), 60, "an empty trash")
+    second = rig.job(DEEP)
+    assert rig.stage_in(second) == 0
+    rig.run_container(second).wait(timeout=60)
+    rig.kill()
+    (rig.node_dir / "receipts" / f"{second.id}.json").write_text(
+        f'{{"jobid": "{second.job}", "attempt": 1, "outcome": "ended", "exitcode": 0}}'
+    )
+    rig.start()
+    assert rig.receipt(second)["outcome"] == "ended"
+    wait_for(lambda: rig.is_clean(second), what="clean")
+    assert rig.run(rig.job("echo on"))["outcome"] == "ended"
+
+
+def test_an_input_of_folders_in_folders(rig: Rig) -> None:
+    """H2: 165 bytes of run.tgz with 1,900 folders in folders are refused, and cost no slot."""
+    name = b"a/" * 1900
+    raw = header(b"L", len(name)) + name + b"\0" * (-len(name) % 512) + header(b"5", 0)
+    job = rig.job(run_tgz=gzip.compress(raw + b"\0" * 1024))
+    assert rig.stage_in(job) != 0
+    assert rig.stage_out(job) == 0
+    receipt = rig.receipt(job)
+    assert receipt["outcome"] == "input_broken"
+    assert receipt["message"] == "the input has more than 100 folders in each other"
+    assert rig.is_clean(job)
+
+
+def header(kind: bytes, size: int) -> bytes:
+    made = tarfile.TarInfo("a")
+    made.type, made.size = kind, size
+    return made.tobuf(tarfile.GNU_FORMAT)
