@@ -146,6 +146,8 @@ class Agent:
                 settings.upload_parallel,
                 settings.upload_patience_seconds,
                 settings.output_max_mb * 2**20,
+                settings.output_max_files,
+                settings.upload_memory_mb * 2**20,
             ),
             self._receipts,
             settings.grace_seconds,

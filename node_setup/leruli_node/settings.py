@@ -53,6 +53,8 @@ class Settings:
     input_max_mb: int
     unpack_parallel: int
     output_max_mb: int
+    output_max_files: int
+    upload_memory_mb: int
     image_free_mb: int | None
     disk_free_mb: int | None
     log_format: str
@@ -109,6 +111,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         unpack_parallel=reader.number("LERULI_NODE_UNPACK_PARALLEL", 16, 1),
         output_max_mb=reader.number("LERULI_NODE_OUTPUT_MAX_MB", 1_000_000, 1),
         disk_free_mb=reader.optional_number("LERULI_NODE_DISK_FREE_MB", 0),
+        output_max_files=reader.number("LERULI_NODE_OUTPUT_MAX_FILES", 10_000, 1),
+        upload_memory_mb=reader.number("LERULI_NODE_UPLOAD_MEMORY_MB", 160, 64),
         image_free_mb=reader.optional_number("LERULI_NODE_IMAGE_FREE_MB", 0),
         log_format=log_format,
     )

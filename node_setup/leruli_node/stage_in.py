@@ -32,7 +32,8 @@ from leruli_node.state import (
 from leruli_node.store_watch import StoreWatch
 from leruli_node.trash import Trash
 from leruli_node.unpack import BrokenInput, InputLimits, TooLarge, unpack
-from leruli_node.upload import NAMES_SHOWN, not_the_jobs
+from leruli_node.upload import not_the_jobs
+from leruli_node.walk import NAMES_SHOWN
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +220,7 @@ class StageIn:
             except Unstorable:
                 raise AttemptProblem("input_broken", "the job's bucket has no valid name") from None
             except TooLarge as error:
-                if most < self._max_bytes:
+                if most < self._limits.bytes:
                     raise AttemptProblem(
                         "out_of_disk", f"its input alone needs more than {lease.diskmb} MB of disk"
                     ) from None

@@ -2,62 +2,51 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import io
 import logging
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from leruli_node.errors import Interrupted
+from leruli_node.fair_pool import FairPool
 from leruli_node.job_bucket import INPUT, ForeignObjectError, JobBucket
-from leruli_node.object_store import LARGEST, NotThere, StoreAway, Unstorable
+from leruli_node.object_store import LARGEST, NotThere, StoreAway, Unstorable, part_bytes
+from leruli_node.remainder import DiskFault, Remainder, free_name
 from leruli_node.retry import AnyEvent, Backoff, Stop
 from leruli_node.upload_lease import LeaseTooOldError
+from leruli_node.walk import NAMES_SHOWN, UNREADABLE, Entry, Skipped, shown, walk
+from leruli_node.walk import OPEN_FILE as _FILE
+from leruli_node.walk import OPEN_FOLDER as _FOLDER
 
 log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
-RESERVED = frozenset({INPUT, "run.sh"})
 LOGS = ("joblog.txt", "joberr.txt")
-_DEEPEST = 100
-_LONGEST_KEY = 1024
-NAMES_SHOWN = 5
-# Of one file, and for good; anything else (a disk that fails, too many open files) is the node's.
-_UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENXIO)
+_SCRIPT = "run.sh"
 _TAKEN = "files whose names have objects that are not of this job"
+_REFUSED = "files that the store refuses"
+# Of the names of all objects of an output together, in bytes for each file that is allowed.
+_MEAN_KEY = 100
+# The archive of the rest holds so many times what may be objects of their own; and what a store
+# takes in parts of an object whose size is not known before, in bytes.
+_REST_FACTOR = 100
+_LARGEST_REST = 150 * 2**30
+# A file above this takes long to send (bytes).
+_LARGE = 2**30
 # How long a disk that fails is asked again, in seconds: it does not come back like a store does.
 _DISK_PATIENCE = 3600.0
-# What S3's listings, which are XML, cannot carry.
-_CONTROL = frozenset(map(chr, (*range(32), 127, 0xFFFE, 0xFFFF)))
 
 
 class UploadFailed(Exception):
     """The output could not be stored; the text is a sentence for a person."""
-
-
-@dataclass
-class Skipped:
-    """What is not uploaded, by reason."""
-
-    by_reason: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, name: str) -> None:
-        """Note one name; `reason` is a phrase such as "links"."""
-        self.by_reason.setdefault(reason, []).append(name)
-
-    def sentences(self) -> list[str]:
-        """One sentence a reason, with the first few names."""
-        return [
-            f"not uploaded: {len(names)} {reason}: {_listed(names)}"
-            for reason, names in sorted(self.by_reason.items())
-        ]
 
 
 @dataclass(frozen=True)
@@ -69,95 +58,103 @@ class Uploaded:
     notes: list[str]
 
 
-def walk(top: int, skipped: Skipped) -> Iterator[tuple[str, int]]:
-    """The regular files under the folder that `top` is open on: key and an open descriptor.
+class _Sorter:
+    """Says of each entry of a walk whether it is an object of its own; the same each time."""
 
-    Nothing is followed: every name is opened relative to its folder, without links and without
-    waiting (a pipe would), and then looked at. The one who iterates closes the descriptor.
+    def __init__(self, most_files: int) -> None:
+        self._most = most_files
+        self._names = most_files * _MEAN_KEY
+        self._files = 0
 
-    Raises OSError for trouble that is not one file's own.
-    """
-    yield from _walk(top, "", 0, skipped)
+    def reason(self, entry: Entry) -> str | None:
+        """Why an entry belongs into the archive of the rest; None if it does not."""
+        if entry.key == _SCRIPT:
+            return None
+        unfit = entry.unfit()
+        if unfit or entry.key in LOGS:
+            return unfit
+        if entry.key == INPUT:
+            return "files with a reserved name"
+        if self.is_full:
+            return f"files after the first {self._most}"
+        self._files += 1
+        self._names -= len(entry.key.encode())
+        return None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many objects as may be."""
+        return self._files >= self._most or self._names < 0
 
 
-def _walk(folder: int, prefix: str, depth: int, skipped: Skipped) -> Iterator[tuple[str, int]]:
-    for name in sorted(os.listdir(folder)):
-        key = prefix + name
-        try:
-            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-        except OSError as error:
-            _skip_unreadable(error, key, skipped)
-            continue
-        if stat.S_ISLNK(mode):
-            skipped.add("links", shown(key))
-            continue
-        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-            skipped.add("pipes, sockets or devices", shown(key))
-            continue
-        reason = _unfit(key, depth)
-        if reason:
-            skipped.add(reason, shown(key))
-            continue
-        if not prefix and name in RESERVED:
-            if name == INPUT:
-                skipped.add("files with a reserved name", name)
-            continue
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            descriptor = os.open(name, flags, dir_fd=folder)
-        except OSError as error:
-            _skip_unreadable(error, key, skipped)
-            continue
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            try:
-                yield from _walk(descriptor, key + "/", depth + 1, skipped)
-            finally:
+@dataclass
+class _Survey:
+    """The output before it is sent: objects with their sizes in bytes, and what else is there."""
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    has_rest: bool = False
+    unreadable: Skipped = field(default_factory=Skipped)
+    skipped: Skipped = field(default_factory=Skipped)
+
+
+def _survey(top: int, most_files: int) -> _Survey:
+    found, sorter = _Survey(), _Sorter(most_files)
+    for key in LOGS:
+        with contextlib.suppress(FileNotFoundError):
+            facts = os.stat(key, dir_fd=top, follow_symlinks=False)
+            if stat.S_ISREG(facts.st_mode):
+                found.sizes[key] = facts.st_size
+    entries = walk(top, found.skipped)
+    for entry in entries:
+        if sorter.reason(entry) is not None:
+            found.has_rest = True
+            if sorter.is_full:
+                entries.close()  # type: ignore[attr-defined]
+                break
+        elif entry.key not in (*LOGS, _SCRIPT):
+            descriptor = entry.open(found.unreadable)
+            if descriptor is not None:
                 os.close(descriptor)
-        elif stat.S_ISREG(os.fstat(descriptor).st_mode):
-            yield key, descriptor
-        else:  # pragma: no cover - it changed between the two looks
-            os.close(descriptor)
+                found.sizes[entry.key] = entry.facts.st_size
+    return found
 
 
-def _skip_unreadable(error: OSError, key: str, skipped: Skipped) -> None:
-    if error.errno not in _UNREADABLE:
-        raise error
-    skipped.add("unreadable files", shown(key))
-
-
-def _unfit(key: str, depth: int) -> str | None:
+def _open(top: int, key: str) -> int:
+    """Open a regular file below `top`, following no link. Raises OSError."""
+    folder = os.dup(top)
     try:
-        encoded = key.encode("utf-8")
-    except UnicodeEncodeError:
-        return "files whose names are not UTF-8"
-    if not _CONTROL.isdisjoint(key):
-        return "files with control characters in their names"
-    if len(encoded) > _LONGEST_KEY:
-        return f"files with a path longer than {_LONGEST_KEY} bytes"
-    if depth > _DEEPEST:
-        return f"files in more than {_DEEPEST} folders"
-    return None
-
-
-def shown(name: str) -> str:
-    """A name as it can be told to a person: bytes that are not UTF-8 escaped, no line breaks."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)[:120]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more
+        *parents, name = key.split("/")
+        for part in parents:
+            below = os.open(part, _FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        return os.open(name, _FILE, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 class Uploader:
     """Sends rundirs to buckets."""
 
-    def __init__(self, parallel: int, patience: float, max_bytes: int) -> None:
-        """`patience` in seconds, `max_bytes` of one job's output."""
+    def __init__(
+        self,
+        parallel: int,
+        patience: float,
+        max_bytes: int,
+        max_files: int = 10_000,
+        memory_bytes: int = 160 * 2**20,
+    ) -> None:
+        """`patience` in seconds; `max_bytes` and `max_files` of one job's output.
+
+        `memory_bytes` is for what is being sent of all outputs together.
+        """
         self._parallel = parallel
         self._patience = patience
         self._max_bytes = max_bytes
+        self._max_files = max_files
+        # Apart, so that files that take hours do not hold up those that take seconds.
+        self._memory = FairPool(memory_bytes // 2)
+        self._memory_of_large = FairPool(memory_bytes - memory_bytes // 2)
 
     def upload(
         self, bucket: JobBucket, rundir: Path | None, sentence: str | None, stop: Stop
@@ -187,34 +184,45 @@ class Uploader:
     def _upload(
         self, bucket: JobBucket, rundir: Path | None, sentence: str | None, stop: Stop
     ) -> Uploaded:
-        backoff = Backoff(stop, self._patience)
         if rundir is None:
             text = _lines([sentence] if sentence else [])
-            self._refuse_foreign(bucket, backoff)
-            size = self._send(bucket, "joberr.txt", io.BytesIO(text), len(text), backoff)
+            self._refuse_foreign(bucket, Backoff(stop, self._patience))
+            size = self._send(bucket, "joberr.txt", io.BytesIO(text), len(text), stop)
             return Uploaded(1, size, [])
-        top = os.open(rundir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        top = os.open(rundir, _FOLDER)
         try:
-            skipped = Skipped()
-            sizes = {}
-            for key, descriptor in walk(top, skipped):
-                try:
-                    sizes[key] = os.fstat(descriptor).st_size
-                finally:
-                    os.close(descriptor)
-            too_much = self._too_much(sizes)
-            for key, reason in sorted(too_much.items()):
-                skipped.add(reason, shown(key))
-            keep = (set(sizes) - set(too_much)) | set(LOGS)
-            unclear = self._while_away(lambda: bucket.make_room(keep), bucket, backoff)
-            for key in sorted(bucket.taken):
-                skipped.add(_TAKEN, shown(key))
-            notes = _of_unclear_origin(unclear)
-            tail = _lines(([sentence] if sentence else []) + skipped.sentences() + notes)
-            done = self._send_all(bucket, top, too_much, tail, stop)
-            return replace(done, notes=done.notes + notes)
+            return self._bring(bucket, top, sentence, stop)
         finally:
             os.close(top)
+
+    def _bring(self, bucket: JobBucket, top: int, sentence: str | None, stop: Stop) -> Uploaded:
+        found = _survey(top, self._max_files)
+        too_much = self._too_much(found.sizes)
+        kept = {key: size for key, size in found.sizes.items() if key not in too_much}
+        left = self._max_bytes - sum(kept.values())
+        name = free_name(top)
+        keep = {*kept, *LOGS, name}
+        backoff = Backoff(stop, self._patience)
+        unclear = self._while_away(lambda: bucket.make_room(keep), bucket, backoff)
+        skipped = found.unreadable
+        for key, reason in too_much.items():
+            skipped.add(reason, shown(key))
+        kept.pop("joberr.txt", None)
+        count, total, refused = self._send_all(bucket, top, kept, skipped, stop)
+        notes = []
+        passed_over = found.skipped
+        if found.has_rest or refused:
+            rest = self._send_rest(bucket, top, name, refused, left, stop)
+            if rest is None:
+                skipped.add(_REFUSED, name)
+            else:
+                count, total = count + 1, total + rest.size
+                notes = rest.packed.sentences(f"in {name}")
+                passed_over = rest.skipped
+        notes += skipped.sentences() + passed_over.sentences() + _of_unclear_origin(unclear)
+        tail = _lines(([sentence] if sentence else []) + notes)
+        size = self._send_log(bucket, top, "joberr.txt" in found.sizes, tail, stop)
+        return Uploaded(count + (size is not None), total + (size or 0), notes)
 
     def _too_much(self, sizes: dict[str, int]) -> dict[str, str]:
         """What is too large to be sent, and why: small files go first, the logs before all."""
@@ -232,83 +240,125 @@ class Uploader:
         return reasons
 
     def _send_all(
-        self, bucket: JobBucket, top: int, too_much: dict[str, str], log_tail: bytes, stop: Stop
-    ) -> Uploaded:
-        # Anew: what can be opened may have changed since the first walk.
-        skipped = Skipped()
+        self, bucket: JobBucket, top: int, sizes: dict[str, int], skipped: Skipped, stop: Stop
+    ) -> tuple[int, int, dict[str, str]]:
+        """Send these files, and an empty joblog.txt where there is none.
+
+        Returns how many were sent, their bytes, and those that cannot be objects, with the reason.
+        """
         failed = threading.Event()
         failures: list[BaseException] = []
         either = AnyEvent(stop, failed)
-        done: set[str] = set()
-        count = total = 0
+        refused: dict[str, str] = {}
 
-        def send(key: str, file: BinaryIO, size: int) -> int:
+        def send(key: str) -> int | None:
+            if either.is_set():
+                return None
             try:
-                return self._send(bucket, key, file, size, Backoff(either, self._patience))
+                return self._send_file(bucket, top, key, b"", either)
             except Unstorable:
-                skipped.add("files that the store refuses", shown(key))
-                return -1
+                refused[key] = _REFUSED
             except ForeignObjectError:
-                skipped.add(_TAKEN, shown(key))
-                return -1
-            except (UploadFailed, Interrupted, OSError) as error:
+                refused[key] = _TAKEN
+            except OSError as error:
+                if error.errno in UNREADABLE:
+                    skipped.add("unreadable files", shown(key))
+                    return None
                 # The first failure is the one to tell; it ends the waiting of the others.
                 failures.append(error)
                 failed.set()
-                return -1
-            finally:
-                file.close()
-
-        with ThreadPoolExecutor(self._parallel, thread_name_prefix="upload") as pool:
-            running: set[Future[int]] = set()
-            try:
-                for key, descriptor in walk(top, skipped):
-                    file = os.fdopen(descriptor, "rb")
-                    if either.is_set():
-                        file.close()
-                        break
-                    if key in too_much:
-                        skipped.add(too_much[key], shown(key))
-                        file.close()
-                        continue
-                    size = os.fstat(descriptor).st_size
-                    tail = b""
-                    if key == "joberr.txt" and log_tail:
-                        tail = _on_new_line(file, size, log_tail)
-                    source = cast(BinaryIO, _Source(file, size, tail, either))
-                    done.add(key)
-                    running.add(pool.submit(send, key, source, size + len(tail)))
-                    # A bound on open files and on parts in memory.
-                    while len(running) >= 2 * self._parallel:
-                        finished, running = wait(running, return_when=FIRST_COMPLETED)
-                        for one in finished:
-                            count, total = _sum(count, total, one.result())
-            except OSError as error:
-                # Nobody is to wait for the store when the disk has failed.
+            except (UploadFailed, Interrupted) as error:
                 failures.append(error)
                 failed.set()
-            for key in () if either.is_set() else set(LOGS) - done:
-                text = log_tail if key == "joberr.txt" else b""
-                running.add(pool.submit(send, key, io.BytesIO(text), len(text)))
-            for one in running:
-                count, total = _sum(count, total, one.result())
+            return None
+
+        count = total = 0
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="upload") as pool:
+            for size in _some_at_a_time(pool, send, sizes, 2 * self._parallel):
+                if size is not None:
+                    count, total = count + 1, total + size
         if failures:
             raise failures[0]
+        if "joblog.txt" not in sizes:
+            with contextlib.suppress(Unstorable, ForeignObjectError):
+                self._send(bucket, "joblog.txt", io.BytesIO(), 0, stop)
+                count += 1
         if stop.is_set():
             raise Interrupted
-        return Uploaded(count, total, skipped.sentences())
+        return count, total, refused
 
-    def _send(
-        self, bucket: JobBucket, key: str, file: BinaryIO, size: int, backoff: Backoff
-    ) -> int:
+    def _send_file(self, bucket: JobBucket, top: int, key: str, tail: bytes, stop: Stop) -> int:
+        with os.fdopen(_open(top, key), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if tail:
+                tail = _on_new_line(file, size, tail)
+            source = cast(BinaryIO, _Source(file, size, tail, stop))
+            return self._send(bucket, key, source, size + len(tail), stop)
+
+    def _send_log(
+        self, bucket: JobBucket, top: int, is_file: bool, tail: bytes, stop: Stop
+    ) -> int | None:
+        """Send joberr.txt, last of all, for it says what became of the rest."""
+        try:
+            if is_file:
+                try:
+                    return self._send_file(bucket, top, "joberr.txt", tail, stop)
+                except OSError as error:
+                    if error.errno not in UNREADABLE:
+                        raise
+            return self._send(bucket, "joberr.txt", io.BytesIO(tail), len(tail), stop)
+        except (Unstorable, ForeignObjectError):
+            return None
+
+    def _send_rest(
+        self,
+        bucket: JobBucket,
+        top: int,
+        name: str,
+        refused: dict[str, str],
+        left: int,
+        stop: Stop,
+    ) -> Remainder | None:
+        """Send the archive of what are no objects of their own; None when that is refused."""
+
+        def send() -> Remainder:
+            sorter = _Sorter(self._max_files)
+            rest = Remainder(
+                top,
+                lambda entry: sorter.reason(entry) or refused.get(entry.key),
+                self._max_files * _REST_FACTOR,
+                min(left, _LARGEST_REST),
+                stop,
+            )
+            try:
+                with self._memory_of_large.reserved(3 * part_bytes(1), stop):
+                    bucket.write(name, cast(BinaryIO, rest), -1)
+            finally:
+                rest.close()
+            return rest
+
+        try:
+            return self._while_away(send, bucket, Backoff(stop, self._patience))
+        except (Unstorable, ForeignObjectError):
+            return None
+        except DiskFault as error:
+            raise error.cause from None
+
+    def _send(self, bucket: JobBucket, key: str, file: BinaryIO, size: int, stop: Stop) -> int:
+        part = part_bytes(size)
+        # While one part is still held the next one is read.
+        in_memory = size if size <= part else 2 * part
+        memory = self._memory_of_large if size > _LARGE else self._memory
+
         def send() -> int:
             file.seek(0)
-            bucket.write(key, file, size)
+            with memory.reserved(in_memory, stop):
+                bucket.write(key, file, size)
             return size
 
         try:
-            return self._while_away(send, bucket, backoff)
-        except _DiskFault as error:
+            return self._while_away(send, bucket, Backoff(stop, self._patience))
+        except DiskFault as error:
             raise error.cause from None
 
     def _refuse_foreign(self, bucket: JobBucket, backoff: Backoff) -> None:
@@ -356,14 +406,6 @@ def _of_unclear_origin(names: list[str]) -> list[str]:
     ]
 
 
-class _DiskFault(Exception):
-    """An OSError of the disk, that it is not taken for one of the network."""
-
-    def __init__(self, cause: OSError) -> None:
-        super().__init__(cause.strerror)
-        self.cause = cause
-
-
 class _Source:
     """A file followed by some bytes, read as one and from the start again, until told to stop."""
 
@@ -375,7 +417,7 @@ class _Source:
         self._at = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes. Raises Interrupted when to stop, _DiskFault."""
+        """Up to `size` bytes. Raises Interrupted when to stop, DiskFault."""
         if self._stop.is_set():
             raise Interrupted
         end = self._size + len(self._tail)
@@ -385,7 +427,7 @@ class _Source:
             try:
                 data = self._file.read(min(wanted, self._size - self._at))
             except OSError as error:
-                raise _DiskFault(error) from None
+                raise DiskFault(error) from None
         start = self._at + len(data) - self._size
         if start >= 0:
             data += self._tail[start : start + wanted - len(data)]
@@ -402,8 +444,22 @@ class _Source:
         self._file.close()
 
 
-def _sum(count: int, total: int, size: int) -> tuple[int, int]:
-    return (count, total) if size < 0 else (count + 1, total + size)
+def _some_at_a_time(
+    pool: ThreadPoolExecutor,
+    call: Callable[[str], _Result],
+    keys: Iterable[str],
+    most: int,
+) -> Iterator[_Result]:
+    """Call for each key; no more than `most` calls wait or run at a time."""
+    running: set[Future[_Result]] = set()
+    for key in keys:
+        running.add(pool.submit(call, key))
+        if len(running) >= most:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for one in finished:
+                yield one.result()
+    for one in running:
+        yield one.result()
 
 
 def _lines(sentences: list[str]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import tarfile
 
 from node_rig import Rig, wait_for
@@ -32,6 +33,27 @@ def test_a_deep_tree_costs_no_slot(rig: Rig) -> None:
     assert rig.receipt(second)["outcome"] == "ended"
     wait_for(lambda: rig.is_clean(second), what="clean")
     assert rig.run(rig.job("echo on"))["outcome"] == "ended"
+
+
+def test_more_files_than_may_be_objects(rig: Rig) -> None:
+    """H10: beyond LERULI_NODE_OUTPUT_MAX_FILES results are in one archive, which is said."""
+    rig.kill()
+    rig.settings["LERULI_NODE_OUTPUT_MAX_FILES"] = "20"
+    rig.start()
+    job = rig.job("mkdir d; cd d; for i in $(seq 100 149); do echo $i >f$i; done; ln -s f100 l")
+    receipt = rig.run(job)
+    assert receipt["outcome"] == "ended"
+    assert receipt["uploadedfiles"] == 23
+    assert len(rig.store.names(job.bucket)) == 24
+    data = rig.store.get(job.bucket, "leruli-more.tar.gz")
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert sorted(archive.getnames()) == [*(f"d/f{n}" for n in range(120, 150)), "d/l"]
+        content = archive.extractfile("d/f149")
+        assert content
+        assert content.read() == b"149\n"
+    said = "in leruli-more.tar.gz: 30 files after the first 20: d/f120, d/f121"
+    assert said in receipt["message"]
+    assert said.encode() in rig.store.get(job.bucket, "joberr.txt")
 
 
 def test_an_input_of_folders_in_folders(rig: Rig) -> None:

@@ -43,13 +43,14 @@ def test_links_pipes_and_odd_names(rig: Rig) -> None:
         "joblog.txt",
         "joberr.txt",
         "d/with space",
+        "leruli-more.tar.gz",
     }
     message = receipt["message"]
-    assert "4 links: d/s, etc, loop, p" in message
+    assert "in leruli-more.tar.gz: 4 links: etc, loop, p, d/s" in message
     assert "1 pipes, sockets or devices: pipe" in message
     assert "1 files whose names are not UTF-8: bad\\xff" in message
     assert "1 files with control characters in their names: new\\nline" in message
-    assert b"4 links: d/s, etc, loop, p" in rig.store.get(job.bucket, "joberr.txt")
+    assert b"4 links: etc, loop, p, d/s" in rig.store.get(job.bucket, "joberr.txt")
 
 
 def test_logs_replaced_by_links(rig: Rig) -> None:

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import resource
+import tarfile
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
+from leruli_node import upload as upload_module
 from leruli_node.errors import Interrupted
 from leruli_node.image_names import etag_name, published_versions
 from leruli_node.job_bucket import JobBucket
@@ -24,10 +27,12 @@ from leruli_node.object_store import (
     Unstorable,
     WriteGuard,
 )
+from leruli_node.remainder import NAME
 from leruli_node.retry import Stop
 from leruli_node.state import AttemptId
-from leruli_node.upload import Skipped, Uploaded, Uploader, UploadFailed, shown, walk
+from leruli_node.upload import Uploaded, Uploader, UploadFailed
 from leruli_node.upload_lease import UploadLease
+from leruli_node.walk import Skipped, shown, walk
 
 ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000002", 2)
 NOW = datetime.now(UTC)
@@ -46,6 +51,8 @@ class MemoryStore(ObjectStore):
     ) -> None:
         guard.wait()
         content = b""
+        while size < 0 and (piece := data.read(1000)):
+            content += piece
         while len(content) < size:
             content += data.read(min(1000, size - len(content)))
         if self.fail.get(name):
@@ -88,12 +95,13 @@ def upload(
     sentence: str | None = None,
     patience: float = 5.0,
     max_bytes: int = 10**15,
+    max_files: int = 10_000,
 ) -> Uploaded:
     stop = threading.Event()
     lease = UploadLease(lambda _: None, stop)
     bucket = JobBucket(store, "b", ATTEMPT, lease)
     with lease.renewed({}):
-        return Uploader(2, patience, max_bytes).upload(bucket, top, sentence, stop)
+        return Uploader(2, patience, max_bytes, max_files).upload(bucket, top, sentence, stop)
 
 
 def test_all_but_the_reserved(tmp_path: Path) -> None:
@@ -113,9 +121,10 @@ def test_sentence_and_notes_stand_in_joberr(tmp_path: Path) -> None:
     store = MemoryStore()
     (make(tmp_path) / "l").symlink_to("/etc/passwd")
     done = upload(store, tmp_path, "it ended badly")
-    assert done.notes == ["not uploaded: 1 links: l"]
+    assert done.notes == ["in leruli-more.tar.gz: 1 links: l"]
     assert store.content["joberr.txt"] == (
-        b"error without line end\nleruli: it ended badly\nleruli: not uploaded: 1 links: l\n"
+        b"error without line end\nleruli: it ended badly\n"
+        b"leruli: in leruli-more.tar.gz: 1 links: l\n"
     )
     # Nothing was changed on disk, so that it can be done again.
     assert (tmp_path / "joberr.txt").read_text() == "error without line end"
@@ -147,8 +156,9 @@ def test_one_file_that_the_store_refuses(tmp_path: Path) -> None:
     store = MemoryStore()
     store.fail = {"d/x": [Unstorable("KeyTooLongError")]}
     done = upload(store, make(tmp_path))
-    assert done.notes == ["not uploaded: 1 files that the store refuses: d/x"]
-    assert done.files == 2
+    assert done.notes == ["in leruli-more.tar.gz: 1 files that the store refuses: d/x"]
+    assert more(store) == {"d/x": b"x" * 5000}
+    assert done.files == 3
 
 
 def test_stop(tmp_path: Path) -> None:
@@ -170,20 +180,146 @@ def test_without_a_container(tmp_path: Path) -> None:
 
 
 def test_walk_is_bounded(tmp_path: Path) -> None:
+    """H2, H10: folders in folders are looked into only so deep, and too deep ones are told."""
     deep = os.open(tmp_path, os.O_RDONLY)
     for _ in range(300):
         os.mkdir("d", dir_fd=deep)
         below = os.open("d", os.O_RDONLY, dir_fd=deep)
         os.close(deep)
         deep = below
-    os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=deep))
+        os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=deep))
     os.close(deep)
     (tmp_path / ("n" * 200)).mkdir()
     skipped = Skipped()
     top = os.open(tmp_path, os.O_RDONLY)
-    assert list(walk(top, skipped)) == []
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    found = [entry.unfit() for entry in walk(top, skipped)]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     os.close(top)
-    assert list(skipped.by_reason) == ["files in more than 100 folders"]
+    assert found == [None] * 100 + ["files in more than 100 folders"] * 150
+    assert list(skipped.by_reason) == ["folders below 250 others, with all in them"]
+
+
+def more(store: MemoryStore) -> dict[str, bytes | str]:
+    """What is in the archive of the rest: content of files, targets of links."""
+    found: dict[str, bytes | str] = {}
+    with tarfile.open(fileobj=io.BytesIO(store.content[NAME])) as archive:
+        for member in archive:
+            assert (member.uid, member.gid, member.uname, member.gname) == (0, 0, "", "")
+            content = archive.extractfile(member) if member.isreg() else None
+            found[member.name] = content.read() if content else member.linkname
+    return found
+
+
+def test_what_is_no_object_is_in_one_archive(tmp_path: Path) -> None:
+    """H10: links, odd names, reserved names, long paths, and files beyond the number of objects."""
+    make(tmp_path)
+    odd = os.fsdecode(b"bad\xff")
+    (tmp_path / odd).write_bytes(b"odd")
+    (tmp_path / "run.tgz").write_bytes(b"mine")
+    (tmp_path / "z").symlink_to("/etc/passwd")
+    long = "/".join(["n" * 200] * 6)
+    (tmp_path / long).parent.mkdir(parents=True)
+    (tmp_path / long).write_bytes(b"long" * 300)
+    os.mkfifo(tmp_path / "pipe")
+    for number in range(9):
+        (tmp_path / f"f{number}").touch()
+    store = MemoryStore()
+    done = upload(store, tmp_path, max_files=7)
+    objects = {"run.tgz", "joblog.txt", "joberr.txt", NAME, *(f"f{n}" for n in range(7))}
+    assert set(store.content) == objects
+    assert store.content["run.tgz"] == b"input"
+    assert more(store) == {
+        odd: b"odd",
+        "run.tgz": b"mine",
+        "z": "/etc/passwd",
+        long: b"long" * 300,
+        "d/x": b"x" * 5000,
+        "f7": b"",
+        "f8": b"",
+    }
+    assert done.notes == [
+        f"in {NAME}: 3 files after the first 7: f7, f8, d/x",
+        f"in {NAME}: 1 files whose names are not UTF-8: bad\\xff",
+        f"in {NAME}: 1 files with a path longer than 1024 bytes: {long[:120]}",
+        f"in {NAME}: 1 files with a reserved name: run.tgz",
+        f"in {NAME}: 1 links: z",
+        "not uploaded: 1 pipes, sockets or devices: pipe",
+    ]
+    assert store.content["joberr.txt"].endswith(b"devices: pipe\n")
+    assert done.files == 10
+
+
+def test_the_archive_takes_no_name_of_a_result(tmp_path: Path) -> None:
+    """H10: a file of the archive's name, perhaps of the input, is a result like any other."""
+    (make(tmp_path) / NAME).write_bytes(b"mine")
+    (tmp_path / "l").symlink_to("x")
+    store = MemoryStore()
+    assert upload(store, tmp_path).notes == ["in leruli-more-2.tar.gz: 1 links: l"]
+    assert store.content[NAME] == b"mine"
+    assert "leruli-more-2.tar.gz" in store.content
+
+
+def test_the_archive_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H10: of very many names a bounded number is kept and looked at; how many are not is said."""
+    monkeypatch.setattr(upload_module, "_REST_FACTOR", 2)
+    for number in range(20):
+        (make(tmp_path) if number == 0 else tmp_path / f"g{number}").touch()
+    (tmp_path / "a").write_bytes(b"a" * 2**20)
+    store = MemoryStore()
+    done = upload(store, tmp_path, max_files=3)
+    assert len(more(store)) == 6
+    assert done.notes[1] == (
+        "not uploaded: 12 files after the first 3, for which there was no room: "
+        "g17, g18, g19, g2, g3 and 7 more"
+    )
+    monkeypatch.setattr("leruli_node.walk.MOST_LOOKS", 10)
+    (told,) = (note for note in upload(store, tmp_path, max_files=3).notes if "look" in note)
+    assert told.startswith("not uploaded: 1 or more names after the first 10")
+
+
+def test_the_archive_is_made_again_when_the_store_was_away(tmp_path: Path) -> None:
+    (make(tmp_path) / "l").symlink_to("x")
+    store = MemoryStore()
+    store.fail = {NAME: [StoreAway("1")]}
+    assert upload(store, tmp_path).files == 4
+    assert more(store) == {"l": "x"}
+
+
+def test_a_job_with_large_files_does_not_hold_up_another(tmp_path: Path) -> None:
+    """Memory for uploads is shared in the order of asking, and large files have their own part."""
+    began, stop = threading.Event(), threading.Event()
+
+    class Slow(MemoryStore):
+        def write(self, bucket: str, name: str, *more: Any) -> None:
+            if name == "large":
+                began.set()
+                assert stop.wait(30)
+                raise Unstorable("enough")
+            super().write(bucket, name, *more)
+
+    store = Slow()
+    uploader = Uploader(2, 5.0, 10**15, memory_bytes=64 * 2**20)
+    (tmp_path / "a").mkdir()
+    with (tmp_path / "a" / "large").open("wb") as file:
+        file.truncate(2 * 2**30)
+
+    def send_large() -> None:
+        with contextlib.suppress(Interrupted):
+            uploader.upload(job_bucket(store, stop), tmp_path / "a", None, stop)
+
+    large = threading.Thread(target=send_large)
+    large.start()
+    try:
+        assert began.wait(30)
+        (tmp_path / "b").mkdir()
+        go_on = threading.Event()
+        done = uploader.upload(job_bucket(store, go_on), make(tmp_path / "b"), None, go_on)
+        assert done.files == 3
+        assert large.is_alive()
+    finally:
+        stop.set()
+        large.join(30)
 
 
 def test_shown() -> None:
@@ -271,8 +407,11 @@ def test_names_that_a_listing_cannot_carry(tmp_path: Path) -> None:
         (make(tmp_path) if name == "a\x01" else tmp_path).joinpath(name).touch()
     store = MemoryStore()
     (note,) = upload(store, tmp_path).notes
-    assert note.startswith("not uploaded: 4 files with control characters in their names: a\\x01")
-    assert set(store.content) == {"run.tgz", "joblog.txt", "joberr.txt", "d/x"}
+    assert note.startswith(
+        "in leruli-more.tar.gz: 4 files with control characters in their names: a\\x01"
+    )
+    assert set(store.content) == {"run.tgz", "joblog.txt", "joberr.txt", "d/x", NAME}
+    assert set(more(store)) == {"a\x01", "b\n", "c\x7f", "d\uffff"}
 
 
 def test_too_much_output_keeps_the_small_files(tmp_path: Path) -> None:

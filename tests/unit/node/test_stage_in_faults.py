@@ -119,6 +119,7 @@ def test_an_input_in_which_the_agent_died_twice_is_given_up(
 
     for _ in range(2):
         staging = stage_in(bench, NoImages())
+        monkeypatch.setattr(staging, "_look_at_bucket", lambda *_: None)
         monkeypatch.setattr(staging, "_unpack", lambda *_, staging=staging: die(staging))
         with pytest.raises(Killed):
             staging(ATTEMPT, "a")
@@ -147,12 +148,14 @@ def test_an_agent_that_is_stopped_while_it_unpacks_has_not_died(
     for _ in range(3):
         bench.stop.clear()
         staging = stage_in(bench, NoImages())
+        monkeypatch.setattr(staging, "_look_at_bucket", lambda *_: None)
         monkeypatch.setattr(staging, "_unpack", stopped)
         with pytest.raises(Interrupted):
             staging(ATTEMPT, "a")
     bench.store.update(ATTEMPT, unpacking_run="another-boot run")
     bench.stop.clear()
     staging = stage_in(bench, NoImages())
+    monkeypatch.setattr(staging, "_look_at_bucket", lambda *_: None)
     monkeypatch.setattr(staging, "_unpack", lambda *_: None)
     assert staging(ATTEMPT, "a").code == 0
     state = bench.store.get(ATTEMPT)
