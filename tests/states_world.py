@@ -94,12 +94,15 @@ class World:
 
     async def look(self) -> Look:
         ids = [group.id for group in self.groups]
-        jobs = await self.pool.fetch("SELECT * FROM jobs WHERE group_id = ANY($1)", ids)
+        jobs = await self.pool.fetch("SELECT * FROM jobs WHERE group_id = ANY($1) ORDER BY id", ids)
         attempts = await self.pool.fetch(
-            "SELECT a.* FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.group_id = ANY($1)",
+            "SELECT a.* FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.group_id = ANY($1) "
+            "ORDER BY a.job_id, a.number",
             ids,
         )
-        nodes = await self.pool.fetch("SELECT * FROM nodes WHERE group_id = ANY($1)", ids)
+        nodes = await self.pool.fetch(
+            "SELECT * FROM nodes WHERE group_id = ANY($1) ORDER BY id", ids
+        )
         return Look(
             {row["id"]: dict(row) for row in jobs},
             {(row["job_id"], row["number"]): dict(row) for row in attempts},
