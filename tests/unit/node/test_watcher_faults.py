@@ -69,7 +69,7 @@ def test_a_full_disk_before_the_start_was_noted(
     attempt = bench.add(attempt_state())
     bench.engine.states = {attempt.key: "running"}
 
-    def full(*_: object) -> None:
+    def full(*_: object, **more: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(state_module, "write_file", full)
