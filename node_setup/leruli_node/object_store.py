@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import parse_qs, urlsplit
+from xml.etree.ElementTree import ParseError
 
 import certifi
 import urllib3
@@ -33,6 +34,9 @@ _LARGEST_PART = 64 * 2**20
 _MOST_PARTS = 10_000
 LARGEST = _MOST_PARTS * _LARGEST_PART
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "ResourceNotFound", "NotFound"})
+# How minio begins to say that an answer is not S3's: a proxy's page, for instance. Every other
+# ValueError of its is about a name.
+_NONSENSE = ("XML element", "time data", "invalid literal")
 # About the name or size of one object: sending it again cannot help.
 _UNSTORABLE = frozenset(
     {
@@ -301,7 +305,10 @@ def _translated() -> Iterator[None]:
         MinioException,
         urllib3.exceptions.HTTPError,
         OSError,
+        ParseError,
     ) as error:
         raise StoreAway(describe(error)) from None
-    except ValueError:
+    except ValueError as error:
+        if isinstance(error, UnicodeDecodeError) or str(error).startswith(_NONSENSE):
+            raise StoreAway("its answer is not S3's") from None
         raise Unstorable("the name is not allowed") from None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import urllib3
 
-from leruli_node.object_store import ObjectStore, StoreAway
+from leruli_node.object_store import ObjectStore, StoreAway, Unstorable
+from leruli_node.store_watch import StoreWatch
 
 
 def test_a_buckets_name_is_not_part_of_a_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +29,50 @@ def test_a_buckets_name_is_not_part_of_a_hosts(monkeypatch: pytest.MonkeyPatch) 
         store.etag("code-of-a-group", "plain-1.tgz")
     assert asked
     assert all(url.startswith(f"https://{host}/code-of-a-group/") for url in asked)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<html><br>We are mending it.</html>",
+        b"\xff\xfe",
+        b"<a><Contents><b/></Contents></a>",
+        b"<a><Contents><Key>k</Key><LastModified>now</LastModified></Contents></a>",
+    ],
+)
+def test_a_page_in_place_of_an_answer_is_a_store_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, page: bytes
+) -> None:
+    """M2: a proxy's page with status 200 ended the agent's start, or the job as input_broken.
+
+    The answer is made here: a FAKE of the network.
+    """
+
+    def urlopen(pool: object, *_: object, **more: object) -> urllib3.HTTPResponse:
+        return urllib3.HTTPResponse(page, status=200, preload_content=True)
+
+    monkeypatch.setattr(urllib3.PoolManager, "urlopen", urlopen)
+    store = ObjectStore("http://127.0.0.1:1", "access", "secret", "here")
+    with pytest.raises(StoreAway):
+        store.names("bucket")
+    with pytest.raises(Unstorable):
+        store.names("no/bucket")
+    watch = StoreWatch(store, lambda: "bucket", lambda: None)
+    watch.look()
+    assert watch.trouble is None
+
+
+def test_the_watch_of_the_store_outlives_a_surprise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D1: a node that once had trouble would never have taken jobs again."""
+    stop, looks = threading.Event(), []
+
+    class Odd:
+        def names(self, *_: object, **more: object) -> list[str]:
+            looks.append(1)
+            if len(looks) == 2:
+                stop.set()
+            raise KeyError("odd")
+
+    monkeypatch.setattr("leruli_node.store_watch._PERIOD", 0.0)
+    StoreWatch(Odd(), lambda: "bucket", lambda: None).run(stop)  # type: ignore[arg-type]
+    assert len(looks) == 2
