@@ -97,7 +97,9 @@ class Agent:
         )
         self._image_store = ImageStore(objects, logs.hide)
         self._watch = StoreWatch(
-            objects, f"code-{settings.group_token}", lambda: self._reporter.soon()
+            objects,
+            lambda: self._image_store.newest(f"code-{settings.group_token}"),
+            lambda: self._reporter.soon(),
         )
         self._image_room = ImageRoom(
             self._engine, self.folders.images_file, self._store.images, settings.image_free_mb
@@ -131,9 +133,7 @@ class Agent:
             self._stop,
             self._draining,
         )
-        self._receipts = Receipts(
-            self.folders.receipts, self._api, lambda attempt: self._stage_out.clean_up(attempt)
-        )
+        self._receipts = Receipts(self.folders.receipts, self._api, self._clean_up_again)
         self._stage_out = StageOut(
             self.folders,
             self._store,
@@ -257,6 +257,12 @@ class Agent:
         self._stage_out.nodeid = facts.nodeid
         self._watcher.nodeid = facts.nodeid
         self._reporter.image_prefix = facts.imageprefix or ""
+
+    def _clean_up_again(self, attempt: AttemptId) -> None:
+        # Without a state it was cleaned up, but for what the sweep takes. A Docker that hangs would
+        # hold up the start for a minute a receipt.
+        if self._store.get(attempt) is not None:
+            self._stage_out.clean_up(attempt)
 
     def _cancel(self, attempt: AttemptId) -> None:
         """What does not run yet ends now; of what runs, Nomad has been told."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
@@ -31,7 +31,8 @@ class ImageStore:
     """Looks for images in the buckets `code-<token>` of all tokens that may name one.
 
     The newest token comes first. The bucket that a caller names, that of the token in node.env, is
-    looked into last: an older service tells no tokens. Safe to use from several threads.
+    looked into only while the service, an older one, has told no tokens: once the images moved,
+    its name is free for anybody who knows a token that ended. Safe to use from several threads.
     """
 
     def __init__(self, store: _Store, hide: Callable[[str], None]) -> None:
@@ -59,6 +60,10 @@ class ImageStore:
             match = _TOKEN.match(self._tokens[0]) if self._tokens else None
         return match[1] if match else None
 
+    def newest(self, bucket: str) -> str:
+        """The bucket of the newest token; the caller's when the service has told none."""
+        return self._buckets(bucket)[0]
+
     def etag(self, bucket: str, name: str) -> str:
         """The ETag of an image. Raises NotThere when no bucket has it."""
         return self._first(bucket, lambda one: self._store.etag(one, name))
@@ -76,7 +81,7 @@ class ImageStore:
         """The names of all images (that begin with `prefix`). NotThere: there is no bucket."""
         found: set[str] = set()
         missing: list[NotThere] = []
-        buckets = list(self._buckets(bucket))
+        buckets = self._buckets(bucket)
         for one in buckets:
             try:
                 found.update(self._store.names(one, prefix))
@@ -96,12 +101,9 @@ class ImageStore:
         # No bucket at all is another finding than a bucket without the image.
         raise next((error for error in missing if not error.bucket), missing[0])
 
-    def _buckets(self, bucket: str) -> Iterator[str]:
+    def _buckets(self, bucket: str) -> list[str]:
         with self._lock:
-            known = [f"code-{token}" for token in self._tokens]
-        yield from known
-        if bucket not in known:
-            yield bucket
+            return [f"code-{token}" for token in self._tokens] or [bucket]
 
 
 def _texts(values: object) -> Iterable[str]:

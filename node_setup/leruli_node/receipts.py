@@ -84,6 +84,9 @@ class Receipts:
                 continue
             except (ValueError, KeyError, TypeError):
                 _put_aside(path)
+            except OSError as error:
+                # Neither the start of the agent nor its reports may end at one bad sector.
+                log.error("a receipt cannot be read: %s", error.strerror, extra={"file": path.name})
         return found
 
     def has(self, attempt: AttemptId) -> bool:
@@ -228,7 +231,7 @@ def _attempt_of(body: dict[str, Any]) -> AttemptId:
 def _put_aside(path: Path) -> None:
     # Written in one step, so this is a disk's fault.
     log.error("a receipt cannot be read", extra={"file": path.name})
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         path.rename(path.with_suffix(".broken"))
 
 

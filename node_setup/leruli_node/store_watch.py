@@ -27,7 +27,10 @@ class StoreWatch:
     `changed` is called when there is trouble, or none any more.
     """
 
-    def __init__(self, objects: ObjectStore, bucket: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, objects: ObjectStore, bucket: Callable[[], str], changed: Callable[[], None]
+    ) -> None:
+        """`bucket` names the bucket of images, which a rotation of the group token changes."""
         self._objects = objects
         self._bucket = bucket
         self._changed = changed
@@ -40,7 +43,7 @@ class StoreWatch:
         with self._looking:
             before = self.trouble
             try:
-                self._objects.names(self._bucket, prefix="no-such-image")
+                self._objects.names(self._bucket(), prefix="no-such-image")
             except StoreRefused as error:
                 self.trouble = trouble_of(error.code)
             except (NotThere, Unstorable):
@@ -59,7 +62,11 @@ class StoreWatch:
     def run(self, stop: threading.Event) -> None:
         """Look until `stop` is set."""
         while not stop.wait(_PERIOD_TROUBLED if self.trouble else _PERIOD):
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                # Without another look the node would never take jobs again.
+                log.exception("looking at the object store failed unexpectedly")
 
 
 def trouble_of(code: str) -> str:

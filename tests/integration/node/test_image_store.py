@@ -6,9 +6,11 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from minio import Minio
 from objects_world import running_objects
 
 from leruli_node import logs
@@ -17,16 +19,27 @@ from leruli_node.object_store import NotThere, ObjectStore
 from leruli_queue.access.secrets import SecretType, make
 
 
+@dataclass
+class World:
+    """A store as an agent sees it, and as who publishes images does."""
+
+    objects: ObjectStore
+    owner: Minio
+
+    def put(self, token: str, name: str, content: bytes) -> None:
+        if not self.owner.bucket_exists(f"code-{token}"):
+            self.owner.make_bucket(f"code-{token}")
+        self.owner.put_object(f"code-{token}", name, io.BytesIO(content), len(content))
+
+
 @pytest.fixture
-def objects(tmp_path: Path) -> Iterator[ObjectStore]:
+def world(tmp_path: Path) -> Iterator[World]:
     with running_objects(tmp_path) as server:
-        yield ObjectStore(server.url, server.access, server.secret)
-
-
-def put(objects: ObjectStore, token: str, name: str, content: bytes) -> None:
-    if not objects._client.bucket_exists(f"code-{token}"):
-        objects._client.make_bucket(f"code-{token}")
-    objects.write(f"code-{token}", name, io.BytesIO(content), len(content))
+        host = server.url.partition("//")[2]
+        yield World(
+            ObjectStore(server.url, server.access, server.secret),
+            Minio(host, access_key=server.access, secret_key=server.secret, secure=False),
+        )
 
 
 def read(store: ImageStore, token: str, name: str) -> bytes:
@@ -34,18 +47,18 @@ def read(store: ImageStore, token: str, name: str) -> bytes:
         return b"".join(stream.chunks())
 
 
-def test_images_are_found_in_the_newest_bucket_that_has_them(objects: ObjectStore) -> None:
+def test_images_are_found_in_the_newest_bucket_that_has_them(world: World) -> None:
     old, new = (make(SecretType.GROUP) for _ in range(2))
-    store = ImageStore(objects, logs.hide)
+    store = ImageStore(world.objects, logs.hide)
     with pytest.raises(NotThere) as missing:
         store.etag(f"code-{old.text}", "psi4-1.tgz")
     assert missing.value.bucket
-    put(objects, old.text, "psi4-1.tgz", b"old")
-    put(objects, old.text, "orca-5.tgz", b"orca")
+    world.put(old.text, "psi4-1.tgz", b"old")
+    world.put(old.text, "orca-5.tgz", b"orca")
     assert (store.key_id(), read(store, old.text, "psi4-1.tgz")) == (None, b"old")
     store.learn([new.text, old.text])
     assert (store.key_id(), read(store, old.text, "psi4-1.tgz")) == (new.key_id, b"old")
-    put(objects, new.text, "psi4-1.tgz", b"new")
+    world.put(new.text, "psi4-1.tgz", b"new")
     assert read(store, old.text, "psi4-1.tgz") == b"new"
     assert read(store, old.text, "orca-5.tgz") == b"orca"
     assert store.names(f"code-{old.text}", "psi4-") == ["psi4-1.tgz"]
@@ -55,9 +68,21 @@ def test_images_are_found_in_the_newest_bucket_that_has_them(objects: ObjectStor
     assert not missing.value.bucket
 
 
-def test_an_answer_that_is_none_of_ours_changes_nothing(objects: ObjectStore) -> None:
+def test_a_bucket_of_a_token_that_ended_is_nobodys(world: World) -> None:
+    """Issue 16, 2: a former member makes a bucket of the old token's name, which is free again."""
+    old, new = (make(SecretType.GROUP) for _ in range(2))
+    store = ImageStore(world.objects, logs.hide)
+    assert store.newest(f"code-{old.text}") == f"code-{old.text}"
+    store.learn([new.text])
+    assert store.newest(f"code-{old.text}") == f"code-{new.text}"
+    world.put(old.text, "psi4-1.tgz", b"of a former member")
+    with pytest.raises(NotThere):
+        store.etag(f"code-{old.text}", "psi4-1.tgz")
+
+
+def test_an_answer_that_is_none_of_ours_changes_nothing(world: World) -> None:
     token = make(SecretType.GROUP)
-    store = ImageStore(objects, logs.hide)
+    store = ImageStore(world.objects, logs.hide)
     store.learn([token.text])
     for nonsense in (None, [], "lqg", {"a": 1}, [1, None], ["../elsewhere"]):
         store.learn(nonsense)
@@ -65,13 +90,13 @@ def test_an_answer_that_is_none_of_ours_changes_nothing(objects: ObjectStore) ->
 
 
 def test_a_token_that_was_learnt_is_not_logged(
-    objects: ObjectStore, capsys: pytest.CaptureFixture[str]
+    world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = logging.getLogger().handlers[:]
     token = make(SecretType.GROUP).text
     try:
         logs.configure("text", ())
-        store = ImageStore(objects, logs.hide)
+        store = ImageStore(world.objects, logs.hide)
         store.learn([token])
         logging.getLogger("x").warning("it is %s", token)
     finally:
