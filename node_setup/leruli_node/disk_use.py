@@ -101,9 +101,13 @@ class DiskUse:
         latest = self._latest.setdefault(attempt_key, _Measured())
         if not latest.is_under_way and self._is_due(latest, limit) and self._free.acquire(False):
             latest.is_under_way = True
-            threading.Thread(
-                target=self._measure, args=(latest, attempt_key, container), daemon=True
-            ).start()
+            try:
+                threading.Thread(
+                    target=self._measure, args=(latest, attempt_key, container), daemon=True
+                ).start()
+            except RuntimeError:  # the machine has no room for another thread
+                latest.is_under_way = False
+                self._free.release()
         return latest.size
 
     def forget_all_but(self, keys: set[str]) -> None:

@@ -137,13 +137,15 @@ class Images:
             bringing = self._under_way.get(marker)
             if bringing is None:
                 self._raise_if_broken(marker)
-                bringing = self._under_way[marker] = _Bringing(marker)
+                bringing = _Bringing(marker)
                 threading.Thread(
                     target=self._bring,
                     args=(bringing, prefix, code, version),
                     name="image",
                     daemon=True,
                 ).start()
+                # Not before: of a thread that could not be started nobody may wait for the end.
+                self._under_way[marker] = bringing
             bringing.waiting += 1
         try:
             yield bringing

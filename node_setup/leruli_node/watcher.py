@@ -255,9 +255,13 @@ class Watcher:
             return
         log.warning(why, extra=_facts(attempt))
         self._finishing.add(attempt.key)
-        threading.Thread(
-            target=self._finish_until_done, args=(attempt,), name="abandoned", daemon=True
-        ).start()
+        try:
+            threading.Thread(
+                target=self._finish_until_done, args=(attempt,), name="abandoned", daemon=True
+            ).start()
+        except RuntimeError:  # the machine has no room for another thread
+            self._finishing.discard(attempt.key)
+            raise
 
     def _finish_until_done(self, attempt: AttemptId) -> None:
         try:

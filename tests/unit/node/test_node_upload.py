@@ -194,7 +194,7 @@ def test_walk_is_bounded(tmp_path: Path) -> None:
     top = os.open(tmp_path, os.O_RDONLY)
     before = len(list(Path("/proc/self/fd").iterdir()))
     found = [entry.unfit() for entry in walk(top, skipped)]
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # other tests may close theirs
     os.close(top)
     assert found == [None] * 100 + ["files in more than 100 folders"] * 150
     assert list(skipped.by_reason) == ["folders below 250 others, with all in them"]

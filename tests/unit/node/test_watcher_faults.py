@@ -128,3 +128,34 @@ def test_a_cancelled_attempt_that_nobody_ends_is_ended(bench: Bench, word: str |
     watching.cancel(attempt)
     watching.look()
     assert ended.wait(5)
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H6: while a job's fork bomb leaves no room for a thread nothing is taken for under way."""
+
+    def start(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    attempt = bench.add(attempt_state(problem_outcome="input_broken"))
+    ended: list[AttemptId] = []
+    watching = watcher(bench, ended.append, abandoned_ended=0.0)
+    engine: Any = bench.engine
+    use = DiskUse(
+        DiskMeter(engine, bench.access, bench.folders), Disks(bench.folders.root, lambda: Path("/"))
+    )
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", start)
+        for _ in range(3):
+            watching.look()
+            assert use.of(attempt.key, "container", 1) is None
+    measured: list[str] = []
+    monkeypatch.setattr(use, "_measure", lambda latest, key, _: measured.append(key))
+    use.of(attempt.key, "container", 1)
+    watching.look()
+    deadline = time.monotonic() + 20
+    while not (ended and measured):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert (ended, measured) == ([attempt], [attempt.key])
