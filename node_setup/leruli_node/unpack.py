@@ -166,9 +166,14 @@ class _BoundedReader(GunzipReader):
         data = super().read(size)
         if self.delivered > self._allowed:
             raise BrokenInput(_LONG_HEADERS)
+        return data
+
+    def _piece(self) -> bytes:
+        # Here, as a stream may go on for ever without giving a byte to `read`.
+        piece = super()._piece()
         if self.compressed > self._most_compressed:
             raise TooLarge(f"the input has more than {self._megabytes} MB")
-        return data
+        return piece
 
 
 def _bounded_entry(files: int) -> type[tarfile.TarInfo]:

@@ -12,7 +12,7 @@ import pytest
 
 from leruli_node.errors import Interrupted
 from leruli_node.object_store import StoreAway
-from leruli_node.unpack import BrokenInput, InputLimits, unpack
+from leruli_node.unpack import BrokenInput, InputLimits, TooLarge, unpack
 
 STOP = threading.Event()
 
@@ -182,3 +182,18 @@ def test_stop(tmp_path: Path) -> None:
     stop.set()
     with pytest.raises(Interrupted):
         unpack(iter([pack(RUN)]), tmp_path / "r", InputLimits(10, 10**6), stop)
+
+
+def test_a_stream_of_nothing_ends(tmp_path: Path) -> None:
+    """H1: empty members of gzip give no byte to count, and held a place to unpack in for hours."""
+    given = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal given
+        while True:
+            given += 2**20
+            yield gzip.compress(b"") * (2**20 // 20)
+
+    with pytest.raises(TooLarge):
+        unpack(chunks(), tmp_path / "r", InputLimits(10, 2**20), STOP)
+    assert given < 5 * 2**20
