@@ -74,6 +74,8 @@ def rotate(
     rotation.copied += _copy_all(store, older, rotation.token, notice)
     rotation.lagging = [] if finish else _wait_for_machines(admin, notice)
     if not rotation.lagging:
+        # An upload that began with the old token may have ended since.
+        rotation.copied += _copy_all(store, older, rotation.token, notice)
         for token in older:
             _remove(store, image_bucket(token))
         admin.images_moved(rotation.token)

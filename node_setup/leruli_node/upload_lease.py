@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from leruli_node.errors import Interrupted
 from leruli_node.retry import Stop
-from leruli_node.service_api import ServiceError, Stale
+from leruli_node.service_api import ServiceError, Stale, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -144,9 +144,13 @@ class UploadLease:
                     log.info("the upload is stopped: %s", error, extra=what)
                     self.withdraw()
                     return
-                except ServiceError as error:
+                except Unreachable as error:
                     log.warning("the upload's lease is not renewed: %s", error, extra=what)
-                    pause = min(1.0, self._period)
+                    pause = min(self._period, max(1.0, error.retry_after))
+                except ServiceError as error:
+                    # Another answer comes no sooner for being asked for each second.
+                    log.warning("the upload's lease is not renewed: %s", error, extra=what)
+                    pause = self._period
                 except Exception:
                     log.exception("renewing an upload's lease failed unexpectedly", extra=what)
                     pause = min(1.0, self._period)
