@@ -29,7 +29,6 @@ JOB_COLUMNS = (
     Column("version", "version"),
     Column("cores", "cores", is_number=True),
     Column("memory MB", "memorymb", is_number=True),
-    Column("disk MB", "diskmb", is_number=True),
     Column("state", "state"),
     Column("received", "receivedat", is_time=True),
     Column("running", "runningat", is_time=True),
@@ -37,6 +36,8 @@ JOB_COLUMNS = (
     Column("exit", "exitcode", is_number=True),
     Column("attempts", "attempts", is_number=True),
     Column("reason", "reason"),
+    # Last, so that scripts that cut columns by number go on.
+    Column("disk MB", "diskmb", is_number=True),
 )
 
 

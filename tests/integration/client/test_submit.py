@@ -261,7 +261,7 @@ def test_an_image_that_is_not_published_is_refused_before_anything_is_sent(
     done = leruli("task-submit", *batch, "orca", "5", "orca", cwd=water)
     assert "no orca at all; it has " in done.stderr
     assert not (water / "leruli.bucket").exists()
-    assert set(service.calls) == {"group-token"}
+    assert set(service.calls) == {"group-token", "group-image-tokens"}
 
 
 def test_wrong_keys_and_absent_storage(leruli, water, environment):
