@@ -68,3 +68,16 @@ def test_every_setting_is_documented_with_its_default() -> None:
         if isinstance(default, list):
             default = ",".join(default)
         assert shown == ("" if default is None else str(default)), name
+
+
+def test_every_enemy_of_the_security_page_is_played_by_a_test() -> None:
+    section = (DOCS / "security.md").read_text(encoding="utf-8").split("\n## ")[1]
+    named = set(re.findall(r"`(test_\w+)`", section))
+    tests = Path(__file__).parents[2]
+    there = {
+        name
+        for path in tests.rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)\(", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 30
+    assert named - there == set()
