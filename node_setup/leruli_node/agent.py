@@ -403,7 +403,10 @@ class Agent:
         """Nobody else tells the jobs to end; so they get what a drain would send them."""
         now = time.time()
         for state in self._store.all():
-            self._store.update(state.id, stopped_at=now)
+            try:
+                self._store.update(state.id, stopped_at=now)
+            except OSError:
+                self._store.update(state.id, durable=False, stopped_at=now)
         try:
             for container in self._engine.list_own(str(self._facts.nodeid)):
                 if container.state == "running":
@@ -441,12 +444,16 @@ class Agent:
         for state in self._store.all():
             key = state.id.key
             noted = state.decision is not None or state.started_at is not None
-            if key in running or (key not in ran and not noted):
-                self._stage_out.give_back(
-                    state.id, "the node was shut down before the job had ended"
-                )
-            else:
-                self._stage_out.settle(state.id)
+            try:
+                if key in running or (key not in ran and not noted):
+                    self._stage_out.give_back(
+                        state.id, "the node was shut down before the job had ended"
+                    )
+                else:
+                    self._stage_out.settle(state.id)
+            except Exception:
+                # A full disk, for instance. The others end in order all the same.
+                log.exception("left to the next agent", extra={"attempt": key})
         self._sweep(nodeid)
 
 

@@ -18,6 +18,8 @@ from leruli_node.state import AttemptId
 log = logging.getLogger(__name__)
 
 EX_USAGE = 64
+# Seconds until the next try when a connection cannot be taken.
+_PAUSE = 0.5
 
 
 class Answer(NamedTuple):
@@ -37,6 +39,7 @@ class StageServer:
         self._path = path
         self._handlers = {"in": stage_in, "out": stage_out}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._stopped = threading.Event()
 
     def start(self) -> None:
         """Listen. A socket file that is there is of an agent that is gone: the lock says so."""
@@ -51,20 +54,33 @@ class StageServer:
 
     def stop(self) -> None:
         """Listen no longer; the driver goes on asking until an agent is back."""
+        self._stopped.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._path.unlink(missing_ok=True)
 
     def _accept(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
+                self._accept_one()
+            except (OSError, RuntimeError) as error:
+                if self._stopped.is_set():
+                    return
+                # No room for another file or thread passes; without this loop no job would ever
+                # be brought in or out again.
+                log.error("a stage request cannot be taken: %s; again", error)
+                self._stopped.wait(_PAUSE)
+
+    def _accept_one(self) -> None:
+        connection, _ = self._listener.accept()
+        try:
             threading.Thread(
                 target=self._serve, args=(connection,), name="stage", daemon=True
             ).start()
+        except RuntimeError:
+            connection.close()  # the driver asks again
+            raise
 
     def _serve(self, connection: socket.socket) -> None:
         with connection:

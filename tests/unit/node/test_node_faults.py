@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -163,3 +164,44 @@ def test_an_error_of_the_handler_is_logged(
         assert task.recv(100) == b""
     server.stop()
     assert "the disk is full" in caplog.text
+
+
+def test_requests_are_taken_after_a_time_without_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H6: too many open files, or no room for a thread, ended the socket of the driver for good."""
+    import socket
+
+    server = StageServer(tmp_path / "s", lambda *_: Answer(0), lambda *_: Answer(0))
+    listener, faults = server._listener, [OSError(errno.EMFILE, "too many open files")]
+
+    class Full:
+        def accept(self) -> object:
+            if faults:
+                raise faults.pop()
+            return listener.accept()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(listener, name)
+
+    monkeypatch.setattr(server, "_listener", Full())
+    server.start()
+    real, starts = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+    def start(thread: threading.Thread) -> None:
+        if starts:
+            raise starts.pop()
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    answers = []
+    for _ in range(2):
+        with socket.socket(socket.AF_UNIX) as task:
+            task.settimeout(20)
+            task.connect(str(tmp_path / "s"))
+            with contextlib.suppress(ConnectionError):
+                task.sendall(f"out {ATTEMPT.job} 1 a\n".encode())
+            with contextlib.suppress(ConnectionError):
+                answers.append(task.recv(100))
+    server.stop()
+    assert answers[-1] == b"0\n"
