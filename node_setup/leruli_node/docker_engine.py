@@ -20,6 +20,8 @@ from leruli_node.outcome import ContainerFacts
 
 NODE_LABEL = "leruli.node"
 ATTEMPT_LABEL = "leruli.attempt"
+# Seconds that Docker may take to answer.
+_TIMEOUT = 60
 
 
 class DockerAway(Exception):
@@ -178,9 +180,9 @@ class DockerEngine:
             return frozenset()
         return frozenset(image.get("RepoTags") or [])
 
-    def image_names(self, prefix: str = "") -> dict[str, str]:
+    def image_names(self, prefix: str = "", timeout: int = _TIMEOUT) -> dict[str, str]:
         """All image names (that begin with `prefix`) with the image's id."""
-        images = self._call(lambda api: api.images())
+        images = self._call(lambda api: api.images(), timeout)
         return {
             name: image["Id"]
             for image in images
@@ -241,7 +243,7 @@ class DockerEngine:
 
         return bool(self._call(look))
 
-    def _call(self, call: Any, timeout: int = 60) -> Any:
+    def _call(self, call: Any, timeout: int = _TIMEOUT) -> Any:
         try:
             return call(self._client(timeout))
         except docker.errors.NotFound:

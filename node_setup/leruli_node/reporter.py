@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _MOST_IMAGES = 1000
 _MOST_HELD = 10_000
+# Seconds for Docker to list images: a report must not be late because Docker hangs.
+_DOCKER_TAKES = 10
 # Standings with which this node gets no job any more, whatever it does.
 _ENDED = ("outdated", "removed")
 
@@ -85,6 +87,9 @@ class Reporter:
         self._soon = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._told: str | None = None
+        # Of attempts that are being dropped.
+        self._dropping: set[AttemptId] = set()
+        self._known_images: list[str] = []
         self.period = 15.0
         self.image_prefix = ""
         # Limits that Docker does not enforce; None before it was asked.
@@ -124,12 +129,12 @@ class Reporter:
         self._refused_since = None
         self.period = max(0.1, float(reply.get("reportseconds", self.period)))
         self._image_store.learn(reply.get("imagetokens"))
-        for one in reply.get("drop", []):
-            attempt = AttemptId.parse(str(one["jobid"]), str(one["attempt"]))
-            # Of one that is over here the receipt will be answered so too.
-            if self._subject.store.get(attempt) is not None:
-                log.warning("given up by the service; ending it", extra={"attempt": attempt.key})
-                self._drop(attempt)
+        self._drop_all(
+            [
+                AttemptId.parse(str(one["jobid"]), str(one["attempt"]))
+                for one in reply.get("drop", [])
+            ]
+        )
         # Nomad waits until a job is brought in. An older service says nothing of it.
         for one in reply.get("cancel", []):
             attempt = AttemptId.parse(str(one["jobid"]), str(one["attempt"]))
@@ -142,6 +147,33 @@ class Reporter:
         # Told twice: one reply may be from between two changes of an admin's.
         if standing in _ENDED and told_before:
             self._expel(reason)
+
+    def _drop_all(self, given_up: list[AttemptId]) -> None:
+        # Of one that is over here the receipt will be answered so too.
+        known = [one for one in given_up if self._subject.store.get(one) is not None]
+        new = [one for one in known if one not in self._dropping]
+        if not new:
+            return
+        self._dropping.update(new)
+        if not self._thread.is_alive():
+            self._drop_each(new)
+            return
+        # To remove many containers takes minutes: a node that is silent for so long loses the rest.
+        thread = threading.Thread(target=self._drop_each, args=(new,), name="drop", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no room for another thread now; the next reply says it again
+            self._dropping.difference_update(new)
+
+    def _drop_each(self, attempts: list[AttemptId]) -> None:
+        for attempt in attempts:
+            log.warning("given up by the service; ending it", extra={"attempt": attempt.key})
+            try:
+                self._drop(attempt)
+            except Exception:
+                log.exception("it is not ended yet", extra={"attempt": attempt.key})
+            finally:
+                self._dropping.discard(attempt)
 
     def _be_refused(self, why: str) -> None:
         """Believe it once it has been said again for some minutes: it ends this node for good."""
@@ -202,10 +234,11 @@ class Reporter:
             return []
         prefix = f"{self.image_prefix}/"
         try:
-            names = self._subject.engine.image_names(prefix)
+            names = self._subject.engine.image_names(prefix, _DOCKER_TAKES)
         except (DockerAway, DockerRefused):
-            return []
-        return sorted(name[len(prefix) :] for name in names)[:_MOST_IMAGES]
+            return self._known_images
+        self._known_images = sorted(name[len(prefix) :] for name in names)[:_MOST_IMAGES]
+        return self._known_images
 
 
 def nomad_version(program: Path) -> str:

@@ -103,7 +103,8 @@ class StageServer:
                 return
             # The task may be gone (Nomad stopped it); what was done for it stays valid.
             with contextlib.suppress(OSError):
-                connection.sendall(f"{answer.code} {answer.sentence}".strip().encode() + b"\n")
+                line = " ".join(f"{answer.code} {answer.sentence}".split())
+                connection.sendall(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def _answer(self, line: str) -> Answer:
         words = line.split(" ")

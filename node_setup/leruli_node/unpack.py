@@ -65,7 +65,8 @@ def unpack(chunks: Iterator[bytes], rundir: Path, limits: InputLimits, stop: Sto
     try:
         _Unpacking(chunks, rundir, limits, stop).run()
     except (tarfile.TarError, GunzipError, EOFError, ValueError, RecursionError) as error:
-        raise BrokenInput(f"the input cannot be unpacked: {error}") from None
+        # It may quote what stands in the archive, whole.
+        raise BrokenInput(f"the input cannot be unpacked: {_shown(str(error))}") from None
     except OSError as error:
         # Names that are too long, or a file and a folder of one name, are the archive's fault.
         faults = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)
