@@ -106,6 +106,7 @@ async def revoke_user(
 
     When it returns (and the transaction is committed) nothing is under way any more that was begun
     under the secret, in any copy of the service. The caller holds the administration of the group.
+    A group token that was prepared is forgotten with an admin, who may know it.
 
     Raises
     ------
@@ -132,6 +133,8 @@ async def revoke_user(
         )
     await queries.seize_secret(connection, lock=SECRET_LOCKS, key_id=row["key_id"])
     revoked_at: datetime = await queries.revoke_user(connection, user_id=row["id"])
+    if row["role"] == Role.ADMIN:
+        await queries.drop_prepared_token(connection, group_id=group_id)
     await note_action(connection, group_id, Action.USER_REVOKED, actor_id=by, subject=row["name"])
     return Revoked(row["name"], revoked_at)
 

@@ -19,6 +19,9 @@ SELECT true FROM groups WHERE id = :group_id FOR NO KEY UPDATE;
 INSERT INTO group_tokens (key_id, group_id, token_hash, sealed_under_last)
 VALUES (:key_id, :group_id, :token_hash, :sealed_under_last);
 
+-- name: drop_prepared_token!
+DELETE FROM group_tokens WHERE group_id = :group_id AND valid_from IS NULL;
+
 -- name: end_token!
 -- The time of the clock, not of the transaction's start: it waited for nodes that were joining.
 UPDATE group_tokens SET ended_at = clock_timestamp(), sealed_under_next = :sealed_under_next

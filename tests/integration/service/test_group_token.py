@@ -156,6 +156,27 @@ async def test_a_prepared_token_is_not_valid_before_it_is_and_each_step_can_be_r
     assert [entry["action"] for entry in entries].count("group-token-rotated") == 1
 
 
+async def test_a_former_admin_does_not_know_the_token_of_a_later_rotation(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
+    """A token that an admin had prepared became valid after that admin was revoked."""
+    leaver = await call(
+        service, "group-create-user", adminsecret=group.admin_secret, name="eve", admin=True
+    )
+    known = await call(service, "group-rotate-token", adminsecret=leaver, prepare=True)
+    await call(service, "group-revoke-user", adminsecret=group.admin_secret, name="eve")
+    late = await service.post(
+        "/v22_1/group-rotate-token",
+        json={"adminsecret": group.admin_secret, "newtoken": known},
+    )
+    assert late.status_code == 409
+    prepared = await rotate(service, group, prepare=True)
+    assert prepared != known
+    assert await rotate(service, group) == prepared
+    refused = await service.post("/v22_1/group-activity", json={"grouptoken": known})
+    assert refused.status_code == 403
+
+
 async def test_older_tokens_are_told_until_the_images_have_moved(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
