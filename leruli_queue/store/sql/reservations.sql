@@ -20,7 +20,8 @@ RETURNING n.id AS node_id;
 -- name: reserve_nodes
 -- One node for each group of which none is kept: for the job that has waited longest for a place,
 -- longer than patience, while one that asks for less began after it. The node is the one of the living,
--- of those large enough, that lacks least; one with nothing on it would have taken the job already.
+-- of those large enough, that lacks least; one with nothing on it would have taken the job already. A node
+-- that failed the job comes last: the job avoids it.
 WITH starving AS (
     SELECT j.id, j.group_id, j.cores, coalesce(j.nomad_memory_mb, j.memory_mb) AS memory_mb,
            j.waiting_since
@@ -51,6 +52,8 @@ WITH starving AS (
     JOIN nodes m ON m.id = n.id AND m.held_at IS NULL AND m.agent_trouble IS NULL
     JOIN in_use u ON u.node_id = n.id
     ORDER BY s.group_id, s.waiting_since, s.id,
+             EXISTS (SELECT 1 FROM attempts f
+                     WHERE f.job_id = s.id AND f.failed_on_node AND f.node_id = n.id),
              greatest((u.cores + s.cores - n.cores)::float8 / s.cores,
                       (u.memory_mb + s.memory_mb - n.memory_mb)::float8 / s.memory_mb),
              n.id

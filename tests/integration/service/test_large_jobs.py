@@ -201,6 +201,26 @@ async def test_one_node_at_a_time_and_for_who_waited_longest(mixed: Mixed) -> No
     assert await mixed.kept() == {mixed.large.id: second}
 
 
+async def test_no_node_is_kept_for_a_job_that_avoids_it(mixed: Mixed) -> None:
+    """H5: the node that failed it was emptied for a job that goes to others only."""
+    other = await make_node(mixed.pool, mixed.group, cores=64, memory_mb=256_000)
+    # It lacks more than the node that failed the job.
+    for cores, node in ((48, other), (32, mixed.large)):
+        [running] = await mixed.submitted(1, cores=cores, memory_mb=128_000)
+        await mixed.began(running, node)
+    [avoiding] = await mixed.submitted(1, **LARGE)
+    await mixed.pool.execute(
+        "INSERT INTO attempts (job_id, number, node_set, node_id, failed_on_node)"
+        " VALUES ($1, 0, 'set', $2, true)",
+        avoiding,
+        mixed.large.id,
+    )
+    await mixed.waited(avoiding, PATIENCE_S + 1)
+    [passing] = await mixed.submitted(1, **SMALL)
+    await mixed.began(passing, mixed.large)
+    assert await mixed.kept() == {other.id: avoiding}
+
+
 async def test_patience_goes_on_when_nodes_join(mixed: Mixed) -> None:
     second = await starving(mixed)
     since = await mixed.pool.fetchval("SELECT waiting_since FROM jobs WHERE id = $1", second)
