@@ -132,11 +132,14 @@ class Parents:
                 limit=leave + self._settings.dispatch_concurrency + 1,
             )
         )
-        # Whoever holds one may wait for the group's lock, which is held here.
-        free = [row["id"] for row in oldest if not self._lock(row["id"]).locked()]
-        for parent_id in free[:leave]:
-            await self._drop(parent_id)
-        log.info("parents used longest ago left for new ones", group=group_id, parents=leave)
+        left = 0
+        for row in oldest:
+            # Whoever holds one may wait for the group's lock, which is held here. Looked at just
+            # before it is taken: others had their turn while the one before left.
+            if left < leave and not self._lock(row["id"]).locked():
+                await self._drop(row["id"])
+                left += 1
+        log.info("parents used longest ago left for new ones", group=group_id, parents=left)
 
     async def _drop(self, parent_id: str) -> None:
         async with self._lock(parent_id):
