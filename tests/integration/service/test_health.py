@@ -4,14 +4,24 @@ import asyncio
 import math
 import re
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import httpx
 import pytest
 from pydantic import SecretStr
-from service_world import GroupOfTest, PostgresOfTest, make_group, running_service, until_blocked
+from service_world import (
+    GroupOfTest,
+    PostgresOfTest,
+    call,
+    make_group,
+    running_service,
+    until_blocked,
+)
 from structlog.testing import capture_logs
 
+from leruli_queue.access import sealing
+from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.errors import SetupError
 from leruli_queue.settings import Settings
 from leruli_queue.store import migrate as migrate_module
@@ -135,6 +145,96 @@ async def test_a_migration_behind_a_backup_holds_up_no_request(
     assert (holder["application"], holder["state"]) == ("pg_dump", "idle in transaction")
     for connection in (migrating, dumping):
         await connection.close()
+
+
+async def test_what_an_earlier_release_left_goes_on(
+    empty_database_url: str, settings: Settings
+) -> None:
+    """Rows as the release before migration 14 wrote them: secrets, nodes and attempts go on."""
+    token, admin, user, compute, node = (
+        make(kind)
+        for kind in (
+            SecretType.GROUP,
+            SecretType.API,
+            SecretType.API,
+            SecretType.COMPUTE,
+            SecretType.NODE,
+        )
+    )
+    old = [migration for migration in known_migrations() if migration.number < 14]
+    node_id, waiting, running = UUID(int=1), UUID(int=2), UUID(int=3)
+    connection = await asyncpg.connect(empty_database_url)
+    await migrate(connection, old)
+    await connection.execute(
+        "INSERT INTO groups (name, token_key_id, token_hash, compute_key_id, compute_hash,"
+        " compute_epoch) VALUES ('chemists', $1, $2, $3, $4, 1)",
+        token.key_id,
+        token.hash,
+        compute.key_id,
+        compute.hash,
+    )
+    for name, role, secret in (("admin", "admin", admin), ("ada", "user", user)):
+        await connection.execute(
+            "INSERT INTO users (group_id, name, role, key_id, secret_hash, group_token_sealed)"
+            " VALUES (1, $1, $2, $3, $4, $5)",
+            name,
+            role,
+            secret.key_id,
+            secret.hash,
+            sealing.seal_under(secret, token.text),
+        )
+    await connection.execute(
+        "INSERT INTO nodes (id, group_id, name, key_id, token_hash, epoch, cores, memory_mb,"
+        " agent_version) VALUES ($1, 1, 'node', $2, $3, 1, 4, 8000, '1')",
+        node_id,
+        node.key_id,
+        node.hash,
+    )
+    for job_id, started in ((waiting, False), (running, True)):
+        await connection.execute(
+            "INSERT INTO jobs (id, group_id, user_id, bucket, name, code, version, cores,"
+            " memory_mb, time_limit_s, state, attempt, started_at, node_id)"
+            " SELECT $1, 1, 2, 'bucket-' || $1::uuid, 'default', 'psi4', '1.5', 1,"
+            " 4000, 60, 'submitted', 1, CASE WHEN $3 THEN now() END,"
+            " CASE WHEN $3 THEN $2::uuid END",
+            job_id,
+            node_id,
+            started,
+        )
+        await connection.execute(
+            "INSERT INTO attempts (job_id, number, node_set, nomad_job_id, started_at, node_id)"
+            " SELECT id, 1, 'set', 'child-' || id, started_at, node_id FROM jobs WHERE id = $1",
+            job_id,
+        )
+    await migrate(connection)
+    await connection.close()
+    upgraded = settings.model_copy(update={"database_url": SecretStr(empty_database_url)})
+    async with running_service(upgraded) as service:
+        for secret in (user, admin):
+            assert await call(service, "group-token", secret=secret.text) == token.text
+        again = await call(
+            service,
+            "task-submit",
+            secret=user.text,
+            bucketid=f"bucket-{waiting}",
+            codeversion="psi4:1.5",
+            cores=1,
+            memorymb=4000,
+            timelimit=60,
+        )
+        assert again == str(waiting)
+        starting = {"nodetoken": node.text, "jobid": str(waiting), "attempt": 1}
+        await call(service, "attempt-start", **starting, startkey="start-key-2")
+        for job_id in (waiting, running):
+            ending = {"nodetoken": node.text, "jobid": str(job_id), "attempt": 1}
+            await call(service, "attempt-upload", **ending)
+            await call(service, "attempt-end", **ending, outcome="ended", exitcode=0)
+            status = await call(service, "task-status", secret=user.text, jobid=str(job_id))
+            assert status["status"] == "completed"
+        new = await call(service, "group-rotate-token", adminsecret=admin.text)
+        assert await call(service, "group-token", secret=user.text) == new
+        nodes = await call(service, "group-nodes", grouptoken=new)
+        assert [each["knowsimages"] for each in nodes["nodes"]] == [False]
 
 
 async def test_a_changed_or_unknown_history_is_refused(empty_database_url: str) -> None:
