@@ -29,7 +29,6 @@ from leruli_queue.jobs.states import FINAL, JobState
 from leruli_queue.nodes.pools import image_in_nomad
 from leruli_queue.nodes.quarantine import (
     CONTRADICTED,
-    Quarantine,
     note_doubt,
     note_failure,
     note_success,
@@ -198,7 +197,7 @@ async def end_attempt(
             return None
         if verdict.state is JobState.FAILED and receipt.outcome in NOT_BEGUN:
             verdict = await _second_opinion(
-                connection, node, attempt, receipt, verdict, retries.quarantine
+                connection, node, attempt, receipt, verdict, row, retries
             )
         elif verdict.counts_as_lost:
             verdict = await _lost(connection, node, attempt, receipt, verdict, row, retries)
@@ -221,12 +220,14 @@ async def _second_opinion(
     attempt: AttemptId,
     receipt: Receipt,
     verdict: Verdict,
-    rule: Quarantine,
+    job: Mapping[str, Any],
+    retries: Retries,
 ) -> Verdict:
-    """Send a job that one node could not begin to another one, once; at once, and uncounted.
+    """Send a job that one node could not begin to another one; at once, and uncounted.
 
     What a node says of an image or an input is final when a second node says the same, or two said
-    something alike, or there is nobody else to ask.
+    something alike, or there is nobody else to ask. Where the job came back to the same node it
+    waits, and is counted: it would come back at once, for ever.
     """
     row = await queries.other_opinions(
         connection,
@@ -236,13 +237,29 @@ async def _second_opinion(
         outcomes=[outcome.value for outcome in NOT_BEGUN],
     )
     same = [said for said in row["said"] if said.endswith(f" {receipt.outcome.value}")]
-    final = bool(same) or len(row["said"]) > 1 or not row["others"]
+    final = (
+        bool(same)
+        or len(row["said"]) > 1
+        or not row["others"]
+        or (row["again"] and job["lost_attempts"] + 1 >= retries.max_attempts)
+    )
     await queries.doubt_node(connection, job_id=attempt.job_id, node_id=None if final else node.id)
     if final:
         return verdict
     await queries.mark_failed_attempt(connection, job_id=attempt.job_id, number=attempt.number)
-    await note_doubt(connection, node.id, attempt.job_id, attempt.number, str(verdict.reason), rule)
-    return Verdict(JobState.RECEIVED, f"{verdict.reason}; a second machine is asked")
+    await note_doubt(
+        connection,
+        node.id,
+        attempt.job_id,
+        attempt.number,
+        str(verdict.reason),
+        retries.quarantine,
+    )
+    return Verdict(
+        JobState.RECEIVED,
+        f"{verdict.reason}; a second machine is asked",
+        counts_as_lost=row["again"],
+    )
 
 
 async def _lost(

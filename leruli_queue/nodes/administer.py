@@ -74,6 +74,8 @@ async def remove_node(
     machine can join again, with both of the group's secrets, as a new node. The caller has a
     transaction.
     """
+    # The jobs before the node, as a receipt locks them.
+    await rows(queries.lock_attempts_on_node(connection, group_id=group_id, node_id=node.id))
     await queries.remove_node(connection, node_id=node.id)
     running = await rows(queries.attempts_on_node(connection, group_id=group_id, node_id=node.id))
     losses = [

@@ -144,3 +144,9 @@ async def review(pool: Pool, rule: Quarantine) -> None:
             node=str(row["id"]),
             name=row["name"],
         )
+    for row in await rows(queries.release_long_probed_nodes(pool, long_s=rule.most_pause_s)):
+        log.info(
+            "node is held back no longer: its probe has run for long",
+            node=str(row["id"]),
+            name=row["name"],
+        )

@@ -180,3 +180,11 @@ SELECT j.id AS job_id, j.attempt AS number
 FROM jobs j
 WHERE j.group_id = :group_id AND j.node_id = :node_id AND j.started_at IS NOT NULL
   AND j.state IN ('submitted', 'running');
+
+-- name: lock_attempts_on_node
+-- In the order of their ids, as lock_to_cancel does it.
+SELECT id FROM jobs
+WHERE group_id = :group_id AND node_id = :node_id AND started_at IS NOT NULL
+  AND state IN ('submitted', 'running')
+ORDER BY id
+FOR UPDATE;

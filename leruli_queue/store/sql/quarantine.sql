@@ -85,12 +85,30 @@ WHERE n.held_at IS NOT NULL AND n.failed_probes = 0
   AND (SELECT count(*) FROM node_failures f WHERE f.node_id = n.id AND f.counts) < :most
 RETURNING n.id, n.name;
 
+-- name: release_long_probed_nodes
+-- What a node is held back for shows when an attempt begins: a probe that runs for long needs not end.
+WITH released AS (
+    UPDATE nodes n
+    SET held_at = NULL, held_failures = 0, held_reason = NULL, probe_at = NULL, failed_probes = 0
+    FROM jobs p
+    WHERE n.held_at IS NOT NULL AND n.alive AND p.id = n.probe_job AND p.attempt = n.probe_attempt
+      AND p.state = 'running' AND p.node_id = n.id AND p.started_at > n.held_at
+      AND p.running_at < now() - make_interval(secs => :long_s)
+    RETURNING n.id, n.name, p.started_at
+), forgotten AS (
+    DELETE FROM node_failures f USING released r WHERE f.node_id = r.id AND f.at < r.started_at
+)
+SELECT id, name FROM released;
+
 -- name: other_opinions^
--- What is known of a job that one node could not begin: which other nodes said so, and whether there is a
--- further one that could be asked.
+-- What is known of a job that one node could not begin: which other nodes said so, whether this one did
+-- before, and whether there is a further one that could be asked.
 SELECT ARRAY(SELECT DISTINCT a.node_id || ' ' || a.outcome FROM attempts a
              WHERE a.job_id = j.id AND a.number < :number AND a.node_id <> :node_id
                AND a.outcome = ANY(:outcomes::text[])) AS said,
+       EXISTS (SELECT 1 FROM attempts a
+               WHERE a.job_id = j.id AND a.number < :number AND a.node_id = :node_id
+                 AND a.outcome = ANY(:outcomes::text[])) AS again,
        EXISTS (
            SELECT 1 FROM usable_nodes u JOIN nodes n ON n.id = u.id
            WHERE u.group_id = j.group_id AND u.alive AND u.id <> :node_id
@@ -132,9 +150,9 @@ WHERE n.cluster = :cluster AND n.held_at IS NOT NULL AND n.probe_at <= now() AND
                     AND p.state IN ('submitted', 'running'));
 
 -- name: claim_probe^
--- The job that probes a node: of each user's first twenty one that fits. Best one that no node failed and
--- of a user whose jobs are not what the node is held back for; then the shortest. It is claimed as
--- claim_jobs does it.
+-- The job that probes a node: of each user's first twenty, and twenty smallest, one that fits. Best one that
+-- no node failed and of a user whose jobs are not what the node is held back for; then the shortest. It is
+-- claimed as claim_jobs does it.
 WITH node AS (
     SELECT id, group_id, cores, memory_mb, probe_at FROM nodes
     WHERE id = :node_id AND held_at IS NOT NULL
@@ -148,9 +166,14 @@ WITH node AS (
               SELECT w.id
               FROM node n JOIN users u ON u.group_id = n.group_id
               CROSS JOIN LATERAL (
-                  SELECT * FROM jobs j
-                  WHERE j.user_id = u.id AND j.state = 'received'
-                  ORDER BY j.priority DESC, j.id LIMIT 20
+                  (SELECT * FROM jobs j
+                   WHERE j.user_id = u.id AND j.state = 'received'
+                   ORDER BY j.priority DESC, j.id LIMIT 20)
+                  UNION ALL
+                  -- Else large jobs that wait for another node would keep this one from its probe.
+                  (SELECT * FROM jobs j
+                   WHERE j.user_id = u.id AND j.state = 'received'
+                   ORDER BY j.cores, j.memory_mb, j.priority DESC, j.id LIMIT 20)
               ) AS w
               WHERE w.cores <= n.cores AND w.memory_mb <= n.memory_mb
                 AND (w.not_before IS NULL OR w.not_before <= now())

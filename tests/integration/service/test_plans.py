@@ -178,10 +178,12 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "platform_works": {"job_id": IDS[0]},
     "nodes_to_probe": CLUSTER,
     "claim_probe": CLUSTER | {"node_id": NODE, "node_set": "set", "pause_s": 60.0},
+    "release_long_probed_nodes": {"long_s": 3600.0},
     "avoided_nodes": CLUSTER | ATTEMPTS | {"most": 4},
     "set_node_sets": ATTEMPTS | {"node_sets": each("set")},
     "attempts_to_end": ATTEMPTS | {"node_id": NODE},
     "attempts_on_node": {"group_id": 1, "node_id": NODE},
+    "lock_attempts_on_node": {"group_id": 1, "node_id": NODE},
     "node_leaves": {"node_id": NODE},
 }
 # Rows and index entries that a statement may read: one about a job; any other, of which none needs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from service_world import (
     make_node,
     make_node_with_token,
     state_of,
+    until_blocked,
 )
 
 from leruli_queue.access.authenticate import Node
@@ -29,6 +31,7 @@ from leruli_queue.jobs.attempts import (
 )
 from leruli_queue.jobs.outcomes import Outcome, Receipt
 from leruli_queue.jobs.retries import Retries
+from leruli_queue.nodes.administer import NamedNode, remove_node
 from leruli_queue.nodes.quarantine import Quarantine, review
 from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.store.pool import Pool
@@ -219,6 +222,38 @@ async def test_a_probe_that_comes_to_its_own_end_brings_the_node_back(
     assert await held(pool) == []
 
 
+async def test_large_jobs_of_another_node_do_not_keep_a_node_from_its_probe(
+    pool: Pool, group: GroupOfTest
+) -> None:
+    """H5: the first twenty of the only user were too large for the node: it was never probed."""
+    node = await make_node(pool, group)
+    for job_id in await fail_three(pool, group, node):
+        await pool.execute("UPDATE jobs SET state = 'cancelled' WHERE id = $1", job_id)
+    await make_jobs(pool, group, 25, cores=64)
+    [small] = await make_jobs(pool, group, 1)
+    assert [row["job_id"] for row in await probe(pool, node)] == [small]
+
+
+async def test_a_probe_that_runs_for_long_brings_the_node_back(
+    pool: Pool, group: GroupOfTest
+) -> None:
+    """H5: where all jobs take days, a node would be given one at a time for days."""
+    node = await make_node(pool, group)
+    await fail_three(pool, group, node)
+    [row] = await probe(pool, node)
+    await start_attempt(pool, node, AttemptId(row["job_id"], row["number"]), "start-key-1")
+    for running_s, expected in ((RULE.most_pause_s - 20, [node.id]), (RULE.most_pause_s + 20, [])):
+        await pool.execute(
+            "UPDATE jobs SET state = 'running', running_at = now() - make_interval(secs => $2)"
+            " WHERE id = $1",
+            row["job_id"],
+            running_s,
+        )
+        await review(pool, RULE)
+        assert await held(pool) == expected
+    assert not await pool.fetchval("SELECT count(*) FROM node_failures")
+
+
 async def test_what_began_before_the_trouble_does_not_bring_a_node_back(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
@@ -283,6 +318,37 @@ async def test_two_nodes_that_say_the_same_are_believed(
     await run(pool, pair[0], job_id, UNKNOWN)
     assert await run(pool, pair[1], job_id, UNKNOWN) == ("failed", UNKNOWN.message)
     assert await pool.fetchval("SELECT count(*) FROM node_failures") == 0
+
+
+async def test_a_job_that_comes_back_to_its_doubted_node_does_not_do_so_for_ever(
+    pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
+) -> None:
+    """H5: it was dispatched again at once, uncounted, as long as the second node had no room."""
+    [job_id] = await make_jobs(pool, group, 1)
+    for _ in range(RETRIES.max_attempts):
+        assert (await run(pool, pair[0], job_id, UNKNOWN))[0] == "received"
+    assert await run(pool, pair[0], job_id, UNKNOWN) == ("failed", UNKNOWN.message)
+
+
+async def test_a_node_is_removed_while_its_jobs_receipt_counts_against_it(
+    pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
+) -> None:
+    """H5: a removal locked the node and then its jobs, a receipt the other way round: deadlock."""
+    [job_id] = await make_jobs(pool, group, 1)
+    await begin(pool, pair[0], job_id)
+    node = NamedNode(pair[0].id, "node", DEFAULT)
+    async with pool.acquire() as receiving, pool.acquire() as removing:
+
+        async def remove() -> int:
+            async with removing.transaction():
+                return await remove_node(removing, group.id, node, RETRIES)
+
+        async with receiving.transaction():
+            await queries.attempt_for_receipt(receiving, job_id=job_id, number=1)
+            removal = asyncio.create_task(remove())
+            await until_blocked(pool, 1)
+            await queries.lock_node(receiving, node_id=node.id, job_id=job_id, number=1)
+        assert await removal == 1
 
 
 @pytest.mark.parametrize("other", [None, {"cores": 1}, {"alive": False}])
