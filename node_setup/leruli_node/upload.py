@@ -201,7 +201,7 @@ class Uploader:
         kept = {key: size for key, size in found.sizes.items() if key not in too_much}
         left = self._max_bytes - sum(kept.values())
         name = free_name(top)
-        keep = {*kept, *LOGS, name}
+        keep = {*kept, *LOGS, *([name] if found.has_rest else [])}
         backoff = Backoff(stop, self._patience)
         unclear = self._while_away(lambda: bucket.make_room(keep), bucket, backoff)
         skipped = found.unreadable
