@@ -83,7 +83,11 @@ class CreateUser(WithAdminSecret):
 class RevokeUser(WithAdminSecret):
     """A user whose secret is to end, by name or by key id."""
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [given("name"), given("keyid")]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [given("name", but_not=("keyid",)), given("keyid", but_not=("name",))]
+        }
+    )
 
     name: Label | None = None
     keyid: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{10}$")] | None = Field(
