@@ -40,7 +40,7 @@ class QueueOfTest:
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the service and wait until it answers."""
+        """Start the service and wait until it is ready."""
         command = [str(Path(sys.executable).parent / "leruli-queue")]
         if self.preparation:
             serving = "from leruli_queue.commands import main; main()"
@@ -53,7 +53,7 @@ class QueueOfTest:
                 stderr=log,
             )
         deadline = time.monotonic() + 60
-        while not answers(f"{self.url}/livez"):
+        while not answers(f"{self.url}/readyz"):
             alive = self._process.poll() is None and time.monotonic() < deadline
             assert alive, f"the service does not start: {self.log.read_text()[-2000:]}"
             time.sleep(0.05)
