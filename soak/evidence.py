@@ -25,6 +25,8 @@ from soak.witness import Containers
 
 _THREADS = 4
 _PAGE = 1000
+# Where the agent moves what it is going to remove.
+_TRASH = "jobs/.trash"
 
 _JOBS = """
 SELECT j.id::text, bucket, u.name AS user_name, state::text, reason, exit_code, attempt,
@@ -187,9 +189,15 @@ def containers_left(stack: SoakStack) -> list[str]:
 
 
 def left_on_node(stack: SoakStack) -> list[str]:
-    """Return what the node keeps of attempts: notes, receipts, folders."""
-    folders = (stack.folders.node / name for name in ("attempts", "receipts", "jobs"))
-    return [f"{path.parent.name}/{path.name}" for folder in folders for path in folder.iterdir()]
+    """Return what the node keeps of attempts: notes, receipts, folders, and what it is removing."""
+    folders = (stack.folders.node / name for name in ("attempts", "receipts", "jobs", _TRASH))
+    return [
+        f"{path.parent.name}/{path.name}"
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if path != stack.folders.node / _TRASH
+    ]
 
 
 async def _ids_of(stack: SoakStack, users: Sequence[str]) -> set[str]:

@@ -13,7 +13,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.xfail(reason="H2: not mended yet")
 def test_honest_jobs_end_once_beside_enemies(tmp_path: Path) -> None:
     """H1, H2, H3, H4, H5, H8, H10, M11 and M13 at once, beside 30 honest jobs that run."""
     size = ("--seed", "20261201", "--jobs", "500", "--drain", "30")

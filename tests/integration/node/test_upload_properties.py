@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import tarfile
 import tempfile
 import threading
 import uuid
@@ -170,6 +171,23 @@ def upload(bucket: Bucket, rundir: Path) -> Uploaded:
     return Uploader(2, 20.0, 10**9).upload(target, rundir, SENTENCE, stop)
 
 
+def more_of(uploaded: dict[str, bytes], files: dict[str, bytes]) -> list[str]:
+    """The name of the archive of what cannot be an object, where there is one."""
+    return [key for key in uploaded if key.startswith("leruli-more") and key not in files]
+
+
+def unpacked(archive: bytes) -> dict[str, bytes]:
+    """The regular files of an archive; links are kept as links there."""
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(archive), errors="surrogateescape") as tar:
+        for member in tar:
+            assert member.isreg() or member.issym()
+            file = tar.extractfile(member) if member.isreg() else None
+            if file is not None:
+                found[member.name] = file.read()
+    return found
+
+
 def check(files: dict[str, bytes], before: Held, after: Held, done: Uploaded) -> None:
     mine = ATTEMPT.key
     for key, (content, mark) in before.items():
@@ -182,6 +200,9 @@ def check(files: dict[str, bytes], before: Held, after: Held, done: Uploaded) ->
             assert after[key][1] == mine, f"{key} of an earlier attempt is still there"
     uploaded = {key: content for key, (content, mark) in after.items() if mark == mine}
     assert done.files == len(uploaded)
+    [packed] = [unpacked(uploaded.pop(key)) for key in more_of(uploaded, files)] or [{}]
+    for key, content in packed.items():
+        assert files[key] == content, f"{key} in the archive is not what the job wrote"
     for key, content in uploaded.items():
         assert OUTSIDE not in content
         whole = files.get(key, b"" if key in LOGS else None)
@@ -191,7 +212,9 @@ def check(files: dict[str, bytes], before: Held, after: Held, done: Uploaded) ->
             assert SENTENCE.encode() in content
         else:
             assert content == whole, f"{key} is not what the job wrote"
-    missing = [key for key in files if key not in uploaded and key != "run.sh"]
+    missing = [
+        key for key in files if key not in uploaded and key not in packed and key != "run.sh"
+    ]
     told = sum(int(number) for note in done.notes for number in re.findall(r": (\d+) ", note))
     assert len(missing) <= told, f"{missing} are neither uploaded nor told of in {done.notes}"
     for key in LOGS:
