@@ -183,9 +183,9 @@ def test_nodes_are_listed_drained_and_removed(admin, real, queue, group):
     queue.sql(
         """
         INSERT INTO nodes (id, group_id, name, key_id, token_hash, epoch, cores, memory_mb,
-                           agent_version)
+                           agent_version, alive)
         SELECT gen_random_uuid(), g.id, 'carbon', 'key of carbon', '', g.compute_epoch, 16, 64000,
-               '26.11'
+               '26.11', true
         FROM groups g WHERE g.id = $1
         """,
         group.id,

@@ -36,7 +36,7 @@ from leruli_queue.store.pool import Pool
 
 SECONDS = os.environ.get("LERULI_TEST_SCHEMA_SECONDS")
 if SECONDS is None:  # /latest has the same routes: left out, the others are called twice as often
-    EXTENT = ["--max-time=60", "--seed=2026", "--exclude-path-regex=^/latest/"]
+    EXTENT = ["--max-time=90", "--seed=2026", "--exclude-path-regex=^/latest/"]
 else:  # Schemathesis chooses a seed, and prints it
     EXTENT = [f"--max-time={SECONDS}"]
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
@@ -142,7 +142,7 @@ async def _join(served: httpx.AsyncClient, group: GroupOfTest) -> str:
     return str(answer.raise_for_status().json()["nodetoken"])
 
 
-@pytest.mark.timeout(int(SECONDS or 60) + 240)
+@pytest.mark.timeout(int(SECONDS or 90) + 240)
 async def test_every_answer_is_one_that_the_schema_describes(
     served: httpx.AsyncClient, pool: Pool, group: GroupOfTest, tmp_path: Path
 ) -> None:
