@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import time
 
 import pytest
@@ -72,6 +74,8 @@ def test_a_retry_takes_away_what_the_attempt_before_it_wrote_and_nothing_else(ri
     assert note in left.pop("joberr.txt")
     assert note.decode() in receipt["message"]
     assert left.pop("run.tgz")
+    with tarfile.open(fileobj=io.BytesIO(left.pop("leruli-more.tar.gz"))) as rest:
+        assert rest.getnames() == ["thesis.pdf"]
     assert left == {"same": b"2\n", "a/b": b"2\n", "joblog.txt": b"", **FOREIGN}
     mark = rig.store.client.stat_object(second.bucket, "same").metadata[MARK]
     assert mark == second.name
