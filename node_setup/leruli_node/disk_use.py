@@ -34,6 +34,8 @@ _AT_ONCE = 2
 _FULL = 128 * 2**20
 MOST_FREE_MB = 5_120
 _PART_FREE = 20
+# It takes jobs again when this part more is free.
+_PART_MORE = 4
 
 
 class DiskMeter:
@@ -145,7 +147,8 @@ class Disks:
     """The file systems that jobs write to: the agent's and Docker's, which may be one.
 
     `least_free_mb` is the free space below which the node takes no jobs; None for a twentieth of
-    the disk, at most MOST_FREE_MB.
+    the disk, at most MOST_FREE_MB. It takes them again once a quarter more is free: at each change
+    the service takes back what waits for the group's nodes.
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class Disks:
         self._folder = folder
         self._images_folder = images_folder
         self._least_free_mb = least_free_mb
+        self._is_low = False
 
     def used(self) -> int:
         """Bytes that are used on all of them."""
@@ -176,11 +180,14 @@ class Disks:
             least = self._least_free_mb
             if least is None:
                 least = min(MOST_FREE_MB, total // _PART_FREE)
-            if free < least:
+            again = least + least // _PART_MORE
+            if free < (again if self._is_low else least):
+                self._is_low = True
                 return (
-                    f"its disk has {free} MB free; it takes new jobs from {least} MB on "
-                    "(LERULI_NODE_DISK_FREE_MB)"
+                    f"its disk has {free} MB free; it takes new jobs from {again} MB on "
+                    "(LERULI_NODE_DISK_FREE_MB and a quarter)"
                 )
+        self._is_low = False
         return None
 
     def _all(self) -> list[os.statvfs_result]:

@@ -103,7 +103,7 @@ def test_a_node_whose_disk_is_low_says_so(rig: Rig) -> None:
         return reports[-1].get("trouble") if reports else None
 
     wait_for(told, what="a report of the disk")
-    assert "it takes new jobs from 1000000000 MB on" in str(told())
+    assert "it takes new jobs from 1250000000 MB on" in str(told())
     container.wait(timeout=30)
     assert rig.stage_out(job) == 0
     assert rig.receipt(job)["outcome"] == "ended"
