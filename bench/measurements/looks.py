@@ -27,14 +27,14 @@ _CALLS = 5
 _CLUSTER = {"cluster": DEFAULT}
 _LOOKS: tuple[tuple[str, dict[str, Any], float], ...] = (
     ("in_flight_by_shape", _CLUSTER, 4.0),
-    ("undispatched_attempts", _CLUSTER | {"limit": 200}, 4.0),
+    ("undispatched_attempts", _CLUSTER | {"limit": 200, "held_groups": []}, 4.0),
     ("reserve_nodes", _CLUSTER | {"patience_s": 600.0}, 0.5),
     ("attempts_without_a_place", _CLUSTER, 0.5),
     (
         "overdue_attempts",
         _CLUSTER
         | {"receipt_grace_s": 900.0, "start_grace_s": 900.0, "node_silence_s": 80.0}
-        | {"after": UUID(int=0), "limit": 500},
+        | {"reports_come_since": None, "after": UUID(int=0), "limit": 500},
         0.5,
     ),
 )
