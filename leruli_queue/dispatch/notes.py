@@ -15,7 +15,8 @@ async def note_observations(pool: Pool, observations: Iterable[Observation]) -> 
     by_attempt = {
         seen.attempt: seen for seen in sorted(observations, key=lambda seen: seen.create_index)
     }
-    newest = list(by_attempt.values())
+    # The rows are locked in the order in which cancelling and giving up lock them.
+    newest = sorted(by_attempt.values(), key=lambda seen: seen.attempt.job_id)
     if not newest:
         return
     await queries.note_allocations(
