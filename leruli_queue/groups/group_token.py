@@ -9,6 +9,7 @@ tokens whose buckets have to be looked into. docs/security.md has the whole of i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from leruli_queue.access import sealing
@@ -21,7 +22,13 @@ from leruli_queue.store.queries import queries, rows
 
 
 async def group_token(connection: Connection | Pool, user: User) -> str:
-    """Return the group token that is valid now, and leave it sealed for the user's next call."""
+    """Return the group token that is valid now, and leave it sealed for the user's next call.
+
+    Raises
+    ------
+    UserReportableError
+        503 when it was rotated since the user was authenticated.
+    """
     earlier = _token(user.sealed_group_token())
     valid_key_id = await queries.valid_token_key_id(connection, group_id=user.group_id)
     if earlier.key_id == valid_key_id:
@@ -105,11 +112,13 @@ async def image_tokens(connection: Connection | Pool, group_id: int, valid: str)
     Parameters
     ----------
     valid
-        The valid token; each older one is sealed under the one after it.
+        The valid token, or one that was a moment ago; each older one is sealed under the one after
+        it.
     """
     tokens = await rows(queries.tokens_of_group(connection, group_id=group_id))
     found = [_token(valid)]
-    for row in reversed([row for row in tokens if row["ended_at"] is not None]):
+    older = takewhile(lambda row: row["key_id"] != found[0].key_id, tokens)
+    for row in reversed([*older]):
         if row["sealed_under_next"] is None:
             break
         found.append(_token(sealing.unseal(row["sealed_under_next"], found[-1])))
@@ -180,6 +189,12 @@ def _follow(tokens: Sequence[Any], earlier: Secret) -> Secret:
     [place] = [number for number, row in enumerate(begun) if row["key_id"] == earlier.key_id]
     found = earlier
     for row in begun[place + 1 :]:
+        if row["sealed_under_last"] is None:
+            raise UserReportableError(
+                "The group token was rotated this moment. Nothing was changed; try again.",
+                status=503,
+                retry_after=1,
+            )
         found = _token(sealing.unseal(row["sealed_under_last"], found))
     return found
 

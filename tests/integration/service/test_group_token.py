@@ -6,6 +6,7 @@ import asyncio
 
 import asyncpg
 import httpx
+import pytest
 from cryptography.fernet import InvalidToken
 from service_world import (
     GroupOfTest,
@@ -20,7 +21,9 @@ from service_world import (
 from leruli_queue.access import sealing
 from leruli_queue.access.authenticate import authenticate_user
 from leruli_queue.access.secrets import Secret, parse
-from leruli_queue.groups.group_token import rotate_group_token
+from leruli_queue.errors import UserReportableError
+from leruli_queue.groups.group_token import group_token, rotate_group_token
+from leruli_queue.groups.group_token import image_tokens as image_tokens_of
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
@@ -175,6 +178,18 @@ async def test_a_former_admin_does_not_know_the_token_of_a_later_rotation(
     assert await rotate(service, group) == prepared
     refused = await service.post("/v22_1/group-activity", json={"grouptoken": known})
     assert refused.status_code == 403
+
+
+async def test_a_call_that_meets_a_rotation_is_told_to_come_again(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    """What was read before a rotation does not fit what is read after it: an internal error."""
+    user = await authenticate_user(pool, group.user_secret)
+    before = await image_tokens_of(pool, group.id, group.token)
+    await rotate(service, group)
+    assert await image_tokens_of(pool, group.id, group.token) == before
+    with pytest.raises(UserReportableError, match="rotated this moment"):
+        await group_token(pool, user)
 
 
 async def test_older_tokens_are_told_until_the_images_have_moved(
