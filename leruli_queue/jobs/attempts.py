@@ -247,14 +247,8 @@ async def _second_opinion(
     if final:
         return verdict
     await queries.mark_failed_attempt(connection, job_id=attempt.job_id, number=attempt.number)
-    await note_doubt(
-        connection,
-        node.id,
-        attempt.job_id,
-        attempt.number,
-        str(verdict.reason),
-        retries.quarantine,
-    )
+    why, rule = str(verdict.reason), retries.quarantine
+    await note_doubt(connection, node.id, attempt.job_id, attempt.number, why, rule)
     return Verdict(
         JobState.RECEIVED,
         f"{verdict.reason}; a second machine is asked",

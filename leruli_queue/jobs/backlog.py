@@ -69,9 +69,10 @@ class Backlog:
         # From here on without a pause: of posts that come together, one sees what the other takes.
         for group_id, user_id in jobs:
             _refuse_if_full("The group has", self._of_groups[group_id].waiting, self._most)
-            if self._of_groups[group_id].waiting >= self._most_of_user:
-                waiting = self._of_users[user_id].waiting
-                _refuse_if_full("One user has", waiting, self._most_of_user)
+            user = self._of_users.get(user_id)
+            # Not counted where the group came to the bound while another one was counted.
+            if user is not None and self._of_groups[group_id].waiting >= self._most_of_user:
+                _refuse_if_full("One user has", user.waiting, self._most_of_user)
         for (group_id, user_id), count in jobs.items():
             self._of_groups[group_id].waiting += count
             if user_id in self._of_users:
