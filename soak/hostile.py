@@ -28,12 +28,12 @@ from soak.stack import SoakStack, User
 MEMBERS = ("mallory", "trudy")
 """Hostile users of the honest group."""
 
-_SLOT_SECONDS = """
+_IN_FLIGHT_SECONDS = """
 SELECT u.name = ANY($1) AS hostile,
-       coalesce(sum(extract(epoch FROM least(a.ended_at, $2) - a.started_at)), 0)::float AS seconds
+       coalesce(sum(extract(epoch FROM least(a.ended_at, $2) - a.claimed_at)), 0)::float AS seconds
 FROM attempts a JOIN jobs j ON j.id = a.job_id JOIN users u ON u.id = j.user_id
-WHERE a.started_at < $2 AND a.ended_at IS NOT NULL
-  AND (SELECT name FROM nodes n WHERE n.id = a.node_id) <> $3
+WHERE a.claimed_at < $2 AND a.ended_at IS NOT NULL
+  AND (SELECT name FROM nodes n WHERE n.id = a.node_id) IS DISTINCT FROM $3
 GROUP BY 1
 """
 _OPEN = """
@@ -89,16 +89,18 @@ class Hostile:
         """Return what is known of them when all has settled."""
         self.memory = self.watch.stop()
         names = self.users
-        slots = asyncio.run(self.stack.fetch(_SLOT_SECONDS, names, self.drained_at, NODE_NAME))
-        seconds = {row["hostile"]: row["seconds"] for row in slots}
+        in_flight = asyncio.run(
+            self.stack.fetch(_IN_FLIGHT_SECONDS, names, self.drained_at, NODE_NAME)
+        )
+        seconds = {row["hostile"]: row["seconds"] for row in in_flight}
         open_rows = asyncio.run(self.stack.fetch(_OPEN, names))
         [broken] = asyncio.run(self.stack.fetch(_BROKEN_ATTEMPTS, NODE_NAME))
         return HostileEvidence(
             canaries_before=self.before,
             canaries_after=self.canaries.read(),
             memory=self.memory,
-            honest_slot_s=seconds.get(False, 0.0),
-            hostile_slot_s=seconds.get(True, 0.0),
+            honest_in_flight_s=seconds.get(False, 0.0),
+            hostile_in_flight_s=seconds.get(True, 0.0),
             honest_users=honest_users,
             # Those of the other group have no slot to be in.
             hostile_users=len(MEMBERS),

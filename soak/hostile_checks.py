@@ -11,7 +11,7 @@ from soak.memory import Peak
 # MB above what the agent used at rest; MB in all of service and dispatcher.
 AGENT_ABOVE_REST_MB = 200.0
 SERVICE_MB = {"service": 512.0, "dispatcher": 512.0}
-# How much more than its share of the slots' time the enemies may have had.
+# How much more than their share of what is in flight the enemies may have had.
 TOLERANCE = 0.15
 # Nodes that fail everything cost no more attempts than this.
 MOST_BROKEN_ATTEMPTS = 40
@@ -25,9 +25,10 @@ class HostileEvidence:
     canaries_before: dict[str, str]
     canaries_after: dict[str, str]
     memory: dict[str, Peak]
-    # Seconds of the node's slots that jobs had while honest ones waited.
-    honest_slot_s: float
-    hostile_slot_s: float
+    # Seconds that jobs were in flight, from claim to receipt, while honest ones waited. Turns go by
+    # what a user has in flight: who has long jobs has more of the slots' time by that.
+    honest_in_flight_s: float
+    hostile_in_flight_s: float
     honest_users: int
     hostile_users: int
     # Hostile jobs that are not over, and why.
@@ -57,12 +58,12 @@ def memory_is_bounded(evidence: HostileEvidence) -> Iterator[str]:
 
 
 def enemies_had_their_share(evidence: HostileEvidence) -> Iterator[str]:
-    """Users take turns: while honest jobs wait, the enemies hold their share of the slots."""
-    both = evidence.honest_slot_s + evidence.hostile_slot_s
-    share = evidence.hostile_slot_s / both if both else 0.0
+    """Users take turns: while honest jobs wait, the enemies have their share in flight."""
+    both = evidence.honest_in_flight_s + evidence.hostile_in_flight_s
+    share = evidence.hostile_in_flight_s / both if both else 0.0
     fair = evidence.hostile_users / (evidence.honest_users + evidence.hostile_users)
     if share > fair + TOLERANCE:
-        yield f"the enemies had {share:.0%} of the slots' time, and their share is {fair:.0%}"
+        yield f"the enemies had {share:.0%} of what was in flight, and their share is {fair:.0%}"
 
 
 def hostile_jobs_ended(evidence: HostileEvidence) -> Iterator[str]:

@@ -26,8 +26,8 @@ def _evidence() -> HostileEvidence:
             "service": Peak(90.0, 200.0),
             "dispatcher": Peak(70.0, 90.0),
         },
-        honest_slot_s=600.0,
-        hostile_slot_s=300.0,
+        honest_in_flight_s=600.0,
+        hostile_in_flight_s=300.0,
         honest_users=4,
         hostile_users=2,
         broken_node_attempts=7,
@@ -66,8 +66,8 @@ def _dispatcher_grows(evidence: HostileEvidence) -> None:
     evidence.memory["dispatcher"] = Peak(90.0, 600.0)
 
 
-def _hold_slots(evidence: HostileEvidence) -> None:
-    evidence.hostile_slot_s = 600.0
+def _hold_turns(evidence: HostileEvidence) -> None:
+    evidence.hostile_in_flight_s = 600.0
 
 
 def _keep_a_job(evidence: HostileEvidence) -> None:
@@ -88,7 +88,7 @@ def _fail_on_and_on(evidence: HostileEvidence) -> None:
         (_agent_grows, "node used 261 MB, more than 260 MB"),
         (_service_grows, "service used 513 MB, more than 512 MB"),
         (_dispatcher_grows, "dispatcher used 600 MB, more than 512 MB"),
-        (_hold_slots, "the enemies had 50% of the slots' time, and their share is 33%"),
+        (_hold_turns, "the enemies had 50% of what was in flight, and their share is 33%"),
         (_keep_a_job, "the hostile job 1 (a deep tree (H2)) is running: None"),
         (_fail_on_and_on, "the node that fails everything had 59 attempts"),
     ],
