@@ -6,35 +6,30 @@ import contextlib
 import io
 import logging
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from leruli_node.errors import Interrupted
 from leruli_node.fair_pool import FairPool
-from leruli_node.job_bucket import INPUT, ForeignObjectError, JobBucket
+from leruli_node.job_bucket import ForeignObjectError, JobBucket
 from leruli_node.object_store import LARGEST, NotThere, StoreAway, Unstorable, part_bytes
+from leruli_node.output_file import OutputFile, open_below
 from leruli_node.remainder import DiskFault, Remainder, free_name
 from leruli_node.retry import AnyEvent, Backoff, Stop
+from leruli_node.survey import LOGS, Sorter, survey
 from leruli_node.upload_lease import LeaseTooOldError
-from leruli_node.walk import NAMES_SHOWN, UNREADABLE, Entry, Skipped, shown, walk
-from leruli_node.walk import OPEN_FILE as _FILE
-from leruli_node.walk import OPEN_FOLDER as _FOLDER
+from leruli_node.walk import NAMES_SHOWN, OPEN_FOLDER, UNREADABLE, Skipped, shown
 
 log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
-LOGS = ("joblog.txt", "joberr.txt")
-_SCRIPT = "run.sh"
 _TAKEN = "files whose names have objects that are not of this job"
 _REFUSED = "files that the store refuses"
-# Of the names of all objects of an output together, in bytes for each file that is allowed.
-_MEAN_KEY = 100
 # The archive of the rest holds so many times what may be objects of their own; and what a store
 # takes in parts of an object whose size is not known before, in bytes.
 _REST_FACTOR = 100
@@ -56,81 +51,6 @@ class Uploaded:
     files: int
     bytes: int
     notes: list[str]
-
-
-class _Sorter:
-    """Says of each entry of a walk whether it is an object of its own; the same each time."""
-
-    def __init__(self, most_files: int) -> None:
-        self._most = most_files
-        self._names = most_files * _MEAN_KEY
-        self._files = 0
-
-    def reason(self, entry: Entry) -> str | None:
-        """Why an entry belongs into the archive of the rest; None if it does not."""
-        if entry.key == _SCRIPT:
-            return None
-        unfit = entry.unfit()
-        if unfit or entry.key in LOGS:
-            return unfit
-        if entry.key == INPUT:
-            return "files with a reserved name"
-        if self.is_full:
-            return f"files after the first {self._most}"
-        self._files += 1
-        self._names -= len(entry.key.encode())
-        return None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are as many objects as may be."""
-        return self._files >= self._most or self._names < 0
-
-
-@dataclass
-class _Survey:
-    """The output before it is sent: objects with their sizes in bytes, and what else is there."""
-
-    sizes: dict[str, int] = field(default_factory=dict)
-    has_rest: bool = False
-    unreadable: Skipped = field(default_factory=Skipped)
-    skipped: Skipped = field(default_factory=Skipped)
-
-
-def _survey(top: int, most_files: int) -> _Survey:
-    found, sorter = _Survey(), _Sorter(most_files)
-    for key in LOGS:
-        with contextlib.suppress(FileNotFoundError):
-            facts = os.stat(key, dir_fd=top, follow_symlinks=False)
-            if stat.S_ISREG(facts.st_mode):
-                found.sizes[key] = facts.st_size
-    entries = walk(top, found.skipped)
-    for entry in entries:
-        if sorter.reason(entry) is not None:
-            found.has_rest = True
-            if sorter.is_full:
-                entries.close()  # type: ignore[attr-defined]
-                break
-        elif entry.key not in (*LOGS, _SCRIPT):
-            descriptor = entry.open(found.unreadable)
-            if descriptor is not None:
-                os.close(descriptor)
-                found.sizes[entry.key] = entry.facts.st_size
-    return found
-
-
-def _open(top: int, key: str) -> int:
-    """Open a regular file below `top`, following no link. Raises OSError."""
-    folder = os.dup(top)
-    try:
-        *parents, name = key.split("/")
-        for part in parents:
-            below = os.open(part, _FOLDER, dir_fd=folder)
-            os.close(folder)
-            folder = below
-        return os.open(name, _FILE, dir_fd=folder)
-    finally:
-        os.close(folder)
 
 
 class Uploader:
@@ -189,14 +109,14 @@ class Uploader:
             self._refuse_foreign(bucket, Backoff(stop, self._patience))
             size = self._send(bucket, "joberr.txt", io.BytesIO(text), len(text), stop)
             return Uploaded(1, size, [])
-        top = os.open(rundir, _FOLDER)
+        top = os.open(rundir, OPEN_FOLDER)
         try:
             return self._bring(bucket, top, sentence, stop)
         finally:
             os.close(top)
 
     def _bring(self, bucket: JobBucket, top: int, sentence: str | None, stop: Stop) -> Uploaded:
-        found = _survey(top, self._max_files)
+        found = survey(top, self._max_files)
         too_much = self._too_much(found.sizes)
         kept = {key: size for key, size in found.sizes.items() if key not in too_much}
         left = self._max_bytes - sum(kept.values())
@@ -288,11 +208,11 @@ class Uploader:
         return count, total, refused
 
     def _send_file(self, bucket: JobBucket, top: int, key: str, tail: bytes, stop: Stop) -> int:
-        with os.fdopen(_open(top, key), "rb") as file:
+        with os.fdopen(open_below(top, key), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if tail:
                 tail = _on_new_line(file, size, tail)
-            source = cast(BinaryIO, _Source(file, size, tail, stop))
+            source = cast(BinaryIO, OutputFile(file, size, tail, stop))
             return self._send(bucket, key, source, size + len(tail), stop)
 
     def _send_log(
@@ -322,7 +242,7 @@ class Uploader:
         """Send the archive of what are no objects of their own; None when that is refused."""
 
         def send() -> Remainder:
-            sorter = _Sorter(self._max_files)
+            sorter = Sorter(self._max_files)
             rest = Remainder(
                 top,
                 lambda entry: sorter.reason(entry) or refused.get(entry.key),
@@ -404,44 +324,6 @@ def _of_unclear_origin(names: list[str]) -> list[str]:
         "left in the bucket: objects that may be of an earlier attempt, by an older version of the "
         f"node agent: {_listed_names(names)}"
     ]
-
-
-class _Source:
-    """A file followed by some bytes, read as one and from the start again, until told to stop."""
-
-    def __init__(self, file: BinaryIO, size: int, tail: bytes, stop: Stop) -> None:
-        self._file = file
-        self._size = size
-        self._tail = tail
-        self._stop = stop
-        self._at = 0
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes. Raises Interrupted when to stop, DiskFault."""
-        if self._stop.is_set():
-            raise Interrupted
-        end = self._size + len(self._tail)
-        wanted = end - self._at if size is None or size < 0 else min(size, end - self._at)
-        data = b""
-        if self._at < self._size:
-            try:
-                data = self._file.read(min(wanted, self._size - self._at))
-            except OSError as error:
-                raise DiskFault(error) from None
-        start = self._at + len(data) - self._size
-        if start >= 0:
-            data += self._tail[start : start + wanted - len(data)]
-        self._at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Only to an offset from the start."""
-        self._at = self._file.seek(offset)
-        return self._at
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def _some_at_a_time(

@@ -462,9 +462,9 @@ def test_stop_is_heard_within_a_file(tmp_path: Path) -> None:
 
 
 def test_joined_reads_again(tmp_path: Path) -> None:
-    from leruli_node.upload import _Source
+    from leruli_node.output_file import OutputFile
 
-    joined = _Source(io.BytesIO(b"abc"), 3, b"de", threading.Event())
+    joined = OutputFile(io.BytesIO(b"abc"), 3, b"de", threading.Event())
     for size in (1, 2, 3, 4, 5, 9):
         joined.seek(0)
         parts = []
