@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    StrictBool,
     StringConstraints,
     field_validator,
 )
@@ -337,7 +338,7 @@ class AttemptStartAnswer(BaseModel):
 class AttemptUpload(OneAttempt):
     """A node asks for leave to upload, or renews it."""
 
-    marks: bool = Field(
+    marks: StrictBool = Field(
         False, description="Whether the agent marks each object with the attempt that wrote it."
     )
 

@@ -20,19 +20,20 @@ router = APIRouter(tags=["health"])
 _DISPATCHERS_S = 1.0
 
 
-@router.get(f"/{Call.LIVEZ}")
+# The route of GET is the first one made: a refusal of another method names it.
 @router.head(f"/{Call.LIVEZ}", include_in_schema=False)
+@router.get(f"/{Call.LIVEZ}")
 async def livez() -> Health:
     """Answer as long as the process runs its event loop; a failure means: restart it."""
     return Health(status="alive")
 
 
+@router.head(f"/{Call.READYZ}", include_in_schema=False, response_model=Health)
 @router.get(
     f"/{Call.READYZ}",
     response_model=Health,
     responses={503: {"model": Health, "description": "Not ready: the status says why."}},
 )
-@router.head(f"/{Call.READYZ}", include_in_schema=False, response_model=Health)
 async def readyz(request: Request) -> Health | JSONResponse:
     """Answer 200 while requests can be served; otherwise a balancer should use another copy.
 

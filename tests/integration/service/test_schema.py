@@ -66,6 +66,7 @@ async def served(nomad_settings: Settings, tmp_path: Path) -> AsyncIterator[http
         # What an operator sets is not in the schema, which is the same for every service.
         "MAX_CORES": str(2**31 - 1),
         "MAX_MEMORY_MB": str(2**31 - 1),
+        "MAX_DISK_MB": str(2**31 - 1),
         "MAX_TIME_LIMIT_S": str(2**31 - 1),
         "MAX_BULK_SECRETS": "1000",
     }
