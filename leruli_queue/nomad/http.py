@@ -108,8 +108,9 @@ class NomadHttp:
         raise NomadForbiddenError(
             f"Nomad refuses the service's token in the namespace {namespace!r} "
             f"({content.strip()}): "
-            "there is no such namespace, or the token's policy does not name it "
-            "(LERULI_QUEUE_NOMAD_NAMESPACE, nomad_jobs/service.policy.hcl)"
+            "Nomad does not know the token, its policy does not name the namespace, or there is no "
+            "such namespace (LERULI_QUEUE_NOMAD_TOKEN, LERULI_QUEUE_NOMAD_NAMESPACE, "
+            "nomad_jobs/service.policy.hcl)"
         )
 
     @asynccontextmanager

@@ -244,7 +244,8 @@ async def test_what_waits_for_a_node_that_died_is_taken_back_and_told(mixed: Mix
     await mixed.active.reconciler.give_back_misplaced()
     assert (await state_of(mixed.pool, second))[0] == "received"
     assert await mixed.reason(second) == (
-        "waiting for a node with 64 cores and 64000 MB; the largest has 4 cores and 8000 MB"
+        "waiting for a node with 64 cores and 64000 MB: the only machine that large is troubled "
+        "(group-nodes says why)"
     )
     assert (await state_of(mixed.pool, small))[0] == "submitted"
     # Not again until a larger one is there.
