@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
+from log_world import captured_log
 from pydantic import SecretStr
 from service_world import (
     GroupOfTest,
@@ -18,7 +19,6 @@ from service_world import (
     running_service,
     until_blocked,
 )
-from structlog.testing import capture_logs
 
 from leruli_queue.access import sealing
 from leruli_queue.access.secrets import SecretType, make
@@ -121,6 +121,7 @@ async def test_a_migration_behind_a_backup_holds_up_no_request(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """M14: everything waited behind an ALTER TABLE, which waited for as long as pg_dump took."""
+    logged = captured_log(monkeypatch, migrate_module)
     monkeypatch.setattr(migrate_module, "_LOCK_PATIENCE_S", 0.3)
     monkeypatch.setattr(migrate_module, "_PAUSES_S", (0.5,))
     migrating, dumping = [await asyncpg.connect(empty_database_url) for _ in range(2)]
@@ -131,17 +132,17 @@ async def test_a_migration_behind_a_backup_holds_up_no_request(
     async with open_pool(Settings(database_url=empty_database_url)) as pool:
         async with dumping.transaction():
             await dumping.execute("LOCK jobs IN ACCESS SHARE MODE")
-            with capture_logs() as logged:
-                migration = asyncio.create_task(migrate(migrating, wanted))
-                await until_blocked(pool, 1)
-                # As a submit, which is behind it.
-                await pool.fetch("SELECT FROM jobs", timeout=5)
-                while not logged:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
+            migration = asyncio.create_task(migrate(migrating, wanted))
+            await until_blocked(pool, 1)
+            # As a submit, which is behind it.
+            await pool.fetch("SELECT FROM jobs", timeout=5)
+            while not any("blocked_by" in line for line in logged):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
             assert not migration.done()
         assert await migration == ["9999_alter"]
-    assert logged[0]["migration"] == "9999_alter"
-    [holder] = logged[0]["blocked_by"]
+    told = next(line for line in logged if "blocked_by" in line)
+    assert told["migration"] == "9999_alter"
+    [holder] = told["blocked_by"]
     assert (holder["application"], holder["state"]) == ("pg_dump", "idle in transaction")
     for connection in (migrating, dumping):
         await connection.close()

@@ -165,7 +165,7 @@ async def jobs_read(pool: Pool, group: GroupOfTest) -> int:
     arguments = {
         "group_id": group.id, "cluster": DEFAULT, "node_set": "set", "full_cores": [],
         "full_memories": [], "limit": 10, "at_most": 10, "free_cores": 0, "free_memory_mb": 0,
-        "most_sizes": 100,
+        "most_sizes": 100, "memory_steps": [],
     }  # fmt: skip
     values = [arguments[name] for name in queries.driver_adapter.var_sorted["claim_jobs"]]
     async with pool.acquire() as connection:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
+from log_world import captured_log
 
 from leruli_queue.nodes.tls_folder import TlsFolder
+from leruli_queue.nomad import clusters
 from leruli_queue.nomad.clusters import DEFAULT, read_clusters
 from leruli_queue.settings import Settings
 
 
 @pytest.mark.parametrize(("days", "times"), [(1, 1), (20, 1), (22, 0), (365, 0)])
 def test_a_certificate_that_ends_soon_is_told_of_once(
-    tmp_path: Path, days: int, times: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, times: int
 ) -> None:
     """D18: of a certificate with a day left there was no line anywhere."""
     folder = TlsFolder(tmp_path)
@@ -25,9 +26,9 @@ def test_a_certificate_that_ends_soon_is_told_of_once(
         nomad_cert_file=folder.broker,
         nomad_key_file=folder.broker_key,
     )
-    with capture_logs() as lines:
-        for _ in range(3):
-            read_clusters(settings)[DEFAULT].tls()
+    lines = captured_log(monkeypatch, clusters)
+    for _ in range(3):
+        read_clusters(settings)[DEFAULT].tls()
     told = [line for line in lines if "ends soon" in line["event"]]
     assert len(told) == times
     assert all(line["days_left"] == pytest.approx(days, abs=0.2) for line in told)
