@@ -240,16 +240,13 @@ class Agent:
             self._watcher.start()
         # What was given to another node meanwhile ends here before Nomad brings new jobs.
         self._reporter.period = joined.report_seconds
-        self._watch.look()
+        self._watch.start(self._stop)
         self._reporter.first(self._draining)
         check_servers(joined.servers, self.folders)
         self._nomad = NomadClient(self._nomad_program, self.folders)
         self._nomad.start()
         self._reporter.start()
         threading.Thread(target=self._sweep_for_ever, name="sweep", daemon=True).start()
-        threading.Thread(
-            target=self._watch.run, args=(self._stop,), name="store", daemon=True
-        ).start()
 
     def _know_node(self, facts: NodeFacts) -> None:
         self._stage_in.image_prefix = facts.imageprefix

@@ -15,6 +15,8 @@ from leruli_node.object_store import NotThere, ObjectStore, StoreAway, StoreRefu
 
 log = logging.getLogger(__name__)
 
+# Seconds that the agent's start waits for the first look: a store that hangs must not hold it up.
+_FIRST_LOOK = 5.0
 # Seconds between two looks.
 _PERIOD = 60.0
 _PERIOD_TROUBLED = 10.0
@@ -35,6 +37,7 @@ class StoreWatch:
         self._bucket = bucket
         self._changed = changed
         self._looking = threading.Lock()
+        self._looked = threading.Event()
         #: Why the node takes no jobs, in a sentence; None: the store takes the key, or is away.
         self.trouble: str | None = None
 
@@ -59,14 +62,21 @@ class StoreWatch:
                 log.info("the object store takes the S3 key of this node")
             self._changed()
 
+    def start(self, stop: threading.Event) -> None:
+        """Look in a thread until `stop` is set, and wait a moment for the first look."""
+        threading.Thread(target=self.run, args=(stop,), name="store", daemon=True).start()
+        self._looked.wait(_FIRST_LOOK)
+
     def run(self, stop: threading.Event) -> None:
         """Look until `stop` is set."""
-        while not stop.wait(_PERIOD_TROUBLED if self.trouble else _PERIOD):
+        while not stop.is_set():
             try:
                 self.look()
             except Exception:
                 # Without another look the node would never take jobs again.
                 log.exception("looking at the object store failed unexpectedly")
+            self._looked.set()
+            stop.wait(_PERIOD_TROUBLED if self.trouble else _PERIOD)
 
 
 def trouble_of(code: str) -> str:

@@ -76,3 +76,29 @@ def test_the_watch_of_the_store_outlives_a_surprise(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("leruli_node.store_watch._PERIOD", 0.0)
     StoreWatch(Odd(), lambda: "bucket", lambda: None).run(stop)  # type: ignore[arg-type]
     assert len(looks) == 2
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D1: the agent started Nomad only when the first look at the store had timed out.
+
+    The store is a FAKE; tests/e2e/test_canaries.py stops a real one.
+    """
+    stop, asked = threading.Event(), threading.Event()
+
+    class Hanging:
+        def names(self, *_: object, **more: object) -> list[str]:
+            asked.set()
+            stop.wait(30)
+            return []
+
+    monkeypatch.setattr("leruli_node.store_watch._FIRST_LOOK", 0.1)
+    watch = StoreWatch(Hanging(), lambda: "bucket", lambda: None)  # type: ignore[arg-type]
+    starting = threading.Thread(target=watch.start, args=(stop,))
+    starting.start()
+    try:
+        assert asked.wait(10)
+        starting.join(10)
+        assert not starting.is_alive()
+        assert watch.trouble is None
+    finally:
+        stop.set()
