@@ -217,17 +217,18 @@ class Feeder:
             probed = group.only(row["id"]) if group else None
             if probed is None or row["group_id"] in held:
                 continue
-            async with self._leadership.connection() as connection:
-                found = await queries.claim_probe(
-                    connection,
-                    node_id=row["id"],
-                    cluster=self._cluster,
-                    node_set=probed.digest,
-                    pause_s=self._settings.node_probe_s,
-                )
-            if found:
-                log.info("node is probed", node=str(row["id"]), job=str(found["job_id"]))
-                claims.append(_claim(found, probed, repeated=False))
+            with self._setbacks.apart(row["group_id"], "probing"):
+                async with self._leadership.connection() as connection:
+                    found = await queries.claim_probe(
+                        connection,
+                        node_id=row["id"],
+                        cluster=self._cluster,
+                        node_set=probed.digest,
+                        pause_s=self._settings.node_probe_s,
+                    )
+                if found:
+                    log.info("node is probed", node=str(row["id"]), job=str(found["job_id"]))
+                    claims.append(_claim(found, probed, repeated=False))
         return claims
 
     async def _take_back(self, group_id: int, stale: Iterable[AttemptId]) -> None:
