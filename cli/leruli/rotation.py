@@ -127,7 +127,7 @@ def _is_same(image: StoredObject, there: StoredObject) -> bool:
 def _verify(copied: list[StoredObject], there: dict[str, StoredObject]) -> None:
     for image in copied:
         found = there.get(image.name)
-        # Another size: somebody publishes it anew just now, which its time tells.
+        # Another size: somebody publishes it again just now, which its time tells.
         if found is None or not _is_there(image, found):
             raise StorageError(
                 f"The copy of the image {image.name} is not what was copied. Nothing was deleted. "

@@ -15,7 +15,7 @@ _POLL = 0.5
 
 
 class FairPool:
-    """A number of units; whoever asked first gets first, so that nobody waits for ever."""
+    """A number of units; who asked first gets first, so that nobody waits for ever."""
 
     def __init__(self, total: int) -> None:
         self.total = total
