@@ -7,12 +7,13 @@ import json
 import socket
 import threading
 from pathlib import Path
-from types import TracebackType
+
+from passing_listener import PassingListener
 
 _DOCKER = "/var/run/docker.sock"
 
 
-class SlowDocker:
+class SlowDocker(PassingListener):
     """Passes connections on to Docker; new ones wait while it is held."""
 
     def __init__(self, path: Path) -> None:
@@ -24,22 +25,7 @@ class SlowDocker:
         self.refused = 0
         self._open = threading.Event()
         self._open.set()
-        self._listener = socket.socket(socket.AF_UNIX)
-
-    def __enter__(self) -> SlowDocker:
-        self._listener.bind(str(self.path))
-        self._listener.listen(64)
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
-        self._listener.close()
+        super().__init__(socket.socket(socket.AF_UNIX), str(path))
 
     def hold(self) -> None:
         """Keep new connections waiting."""
@@ -49,15 +35,7 @@ class SlowDocker:
         """Pass on what waits, and all that comes."""
         self._open.set()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
         self.waiting += 1
         self._open.wait()
         self.waiting -= 1

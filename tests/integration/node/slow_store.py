@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from types import TracebackType
 from urllib.parse import urlsplit
+
+from passing_listener import PassingListener
 
 # Of an answer, in bytes: its head and the first of the object come at once.
 _AT_ONCE = 20_000
 
 
-class SlowStore:
+class SlowStore(PassingListener):
     """Passes connections on; a GET of an object whose name holds `word` stands still."""
 
     def __init__(self, url: str, word: str) -> None:
@@ -21,40 +22,17 @@ class SlowStore:
         self._go_on = threading.Event()
         # Answers that stand still.
         self.held = 0
-        self._listener = socket.socket()
+        super().__init__(socket.socket(), ("127.0.0.1", 0))
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def __enter__(self) -> SlowStore:
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(64)
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
-        self._listener.close()
-
     def release(self) -> None:
         """Let everything come."""
         self._go_on.set()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
         slow = threading.Event()
         with client, socket.socket() as store, contextlib.suppress(OSError):
             store.connect(self._store)
