@@ -43,12 +43,13 @@ async def stream_events(cluster: Cluster) -> AsyncGenerator[list[dict[str, Any]]
             try:
                 async with asyncio.timeout(_HELLO_S):
                     await anext(lines)
-            except TimeoutError:
-                # Nomad does not say so here when it refuses the token or lacks the namespace.
+            except (TimeoutError, StopAsyncIteration) as error:
+                # When Nomad refuses the token or lacks the namespace, the stream does not say so.
+                # It stays silent, or now and then it ends at once.
                 await http.check_access()
-                raise NomadAwayError("the event stream is silent") from None
-            except StopAsyncIteration:
-                raise NomadAwayError("the event stream ended as it began") from None
+                ended = isinstance(error, StopAsyncIteration)
+                did = "ended as it began" if ended else "is silent"
+                raise NomadAwayError(f"the event stream {did}") from None
             yield []
             async for line in lines:
                 # The answer to an index in the future begins with an empty line.
