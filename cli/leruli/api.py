@@ -8,7 +8,7 @@ from typing import Any
 
 from leruli.connection import Connection, Notice
 from leruli.errors import LeruliError
-from leruli.paging import Page, pages
+from leruli.paging import Page, entries_of, pages
 from leruli.redaction import remember
 from leruli.settings import ServiceSettings
 
@@ -137,6 +137,19 @@ class Service:
                 raise self._connection.nonsense()
             found += [self._found_entry(entry) for entry in answer]
         return found
+
+    def resolve(self, reference: str, limit: int) -> tuple[list[dict[str, Any]], bool]:
+        """Return up to `limit` of one's own jobs that a reference names, and whether more do.
+
+        A reference is a job id, at least four of its last digits, or the name of a job. Each job
+        has jobid, name, state and receivedat (ISO 8601). Raises UnknownCallError.
+        """
+        body = {"secret": self._secret, "reference": reference, "limit": limit}
+        answer = self._connection.call("task-resolve", body)
+        jobs = entries_of(self._connection, answer, "jobs")
+        if not all(isinstance(job.get("jobid"), str) for job in jobs):
+            raise self._connection.nonsense()
+        return jobs, bool(answer.get("more"))
 
     def cancel_waiting(self, user: str | None = None) -> Iterator[int]:
         """Cancel all jobs that wait in the queue, one's own or, as an admin, a user's.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 _AGO = re.compile(r"(\d{1,6})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -34,3 +35,21 @@ def moment_utc(text: str) -> str:
     except OverflowError:
         raise ValueError(f"{text} is too far away") from None
     return moment.isoformat(timespec="microseconds")
+
+
+def age(moment: Any) -> str:
+    """Return how long ago a moment of the service was, such as "3 min"; "" if it is none."""
+    try:
+        then = parse_moment(moment)
+    except (AttributeError, ValueError):
+        return ""
+    return duration((datetime.now(timezone.utc) - then).total_seconds())
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them, in one unit: 50 s, 3 min, 2 h, 5 d."""
+    whole = max(0, int(seconds))
+    for unit, size, most in (("s", 1, 60), ("min", 60, 60), ("h", 3600, 48)):
+        if whole < size * most:
+            return f"{whole // size} {unit}"
+    return f"{whole // 86400} d"

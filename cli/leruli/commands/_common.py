@@ -12,6 +12,7 @@ import click
 from leruli.errors import LeruliError, NotFoundError, RefusedError
 from leruli.jobfolder import JobFolder
 from leruli.output import Output
+from leruli.references import resolve
 
 if TYPE_CHECKING:
     from leruli.api import Service
@@ -66,13 +67,15 @@ def verb(*, interrupted: str) -> Callable[[Callable[..., int | None]], Callable[
 
 
 def job_here(jobid: str | None, service: Service) -> str:
-    """Return the job id that was given, or the one of the current folder.
+    """Return the id of the job that was named (see `leruli.references`), or the current folder's.
 
     The queue is asked for it when a submission was interrupted and the folder has a bucket only.
-    Raises NotFoundError.
+    Raises NotFoundError, and RefusedError when the name fits several jobs.
     """
+    if jobid:
+        return resolve(service, jobid)
     folder = JobFolder(HERE)
-    found = jobid or folder.job()
+    found = folder.job()
     if found is not None:
         return found
     bucket = folder.bucket()

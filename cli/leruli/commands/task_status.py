@@ -29,6 +29,7 @@ _COLUMNS = (
 def command(out: Output, batch: str | None, states: tuple[str, ...], jobid: str | None) -> int:
     """Print the state of a job: of JOBID, or of the current folder's.
 
+    JOBID may also be the last digits of a job id (four or more), the name of a job, or its folder.
     received, submitted, running, completed, failed or cancelled, with the reason where there is
     one. The exit code is 0 whenever the state could be read, whatever it is. With --batch, the
     states of the jobs of many folders, and how many there are of each.

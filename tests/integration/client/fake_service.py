@@ -24,6 +24,9 @@ Fault = tuple[int, dict[str, str]]
 #: The job is taken, and then the connection breaks before the answer.
 LOST_ANSWER: Fault = (0, {})
 
+#: What this fake, as an older service, does not have.
+_NEWER_CALLS = ("group-image-tokens", "task-resolve", "task-detail", "task-check")
+
 
 @dataclass
 class FakeService:
@@ -57,7 +60,7 @@ class FakeService:
                 return code, data if code == 200 else {"detail": data}
             if path == "group-token":
                 return 200, GROUP_TOKEN
-            if path == "group-image-tokens":  # as a service that is older than rotations
+            if path in _NEWER_CALLS:
                 return 404, {"detail": "Not Found"}
             if path == "bulk/task-find":
                 return 200, [self._find(bucket) for bucket in body["bucketids"]]

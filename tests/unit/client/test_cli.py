@@ -10,6 +10,7 @@ import leruli
 from leruli.cli import run
 
 CLI = Path(__file__).parents[3] / "cli"
+JOB = "01a23272-60c0-7000-8000-0123456789ab"
 SECRET = "lqa-abcdefghij-abcdefghijklmnopqrstuvwxyz-2345672"
 
 
@@ -71,13 +72,13 @@ def test_a_defect_is_told_in_a_sentence_and_with_a_traceback_on_demand(
         raise RuntimeError("defect about a-secret-of-ours")
 
     monkeypatch.setattr("leruli.api.Service.status", broken)
-    assert run(["task-status", "some-job"]) == 1
+    assert run(["task-status", JOB]) == 1
     shown = capsys.readouterr()
     assert "LERULI_DEBUG=1" in shown.err
     assert "Traceback" not in shown.err
 
     monkeypatch.setenv("LERULI_DEBUG", "1")
-    assert run(["task-status", "some-job"]) == 1
+    assert run(["task-status", JOB]) == 1
     both = shown.err + capsys.readouterr().err
     assert "Traceback" in both
     assert "a-secret-of-ours" not in both
@@ -92,7 +93,7 @@ def test_ctrl_c(capsys, monkeypatch, tmp_path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("leruli.api.Service.status", interrupted)
-    assert run(["task-status", "some-job"]) == 130
+    assert run(["task-status", JOB]) == 130
     assert capsys.readouterr().err == "Error: Interrupted. Nothing was changed.\n"
 
 

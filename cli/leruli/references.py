@@ -1,0 +1,98 @@
+"""Which job a person means: a job id, its last digits, the job's name, or its folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from leruli.errors import NotFoundError, RefusedError, UnknownCallError
+from leruli.jobfolder import JobFolder
+
+if TYPE_CHECKING:
+    from leruli.api import Service
+
+#: Digits of a short id: the last ones of a job id, as the first ones are a time.
+SHORT_ID = 8
+
+_FULL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+# Jobs that an error names when a reference fits several.
+_MOST_CANDIDATES = 10
+
+
+def short_id(jobid: str) -> str:
+    """Return the id that tables on a terminal show."""
+    return jobid[-SHORT_ID:]
+
+
+def resolve(service: Service, text: str) -> str:
+    """Return the id of the job that `text` names.
+
+    `text` is a full id, a folder with a job, at least four of the last digits of an id, or the name
+    of a job. A folder goes before a name. Raises NotFoundError when nothing fits, RefusedError when
+    several jobs do.
+    """
+    if _FULL_ID.fullmatch(text):
+        return text.lower()
+    if _is_folder(text):
+        folder = JobFolder(text)
+        found = folder.job()
+        bucket = folder.bucket() if found is None else None
+        if bucket is not None:  # its submission was interrupted
+            [found] = service.find_jobs([bucket])
+        if found is not None:
+            return found
+    return _ask(service, text)
+
+
+def _ask(service: Service, text: str) -> str:
+    try:
+        jobs, has_more = service.resolve(text, _MOST_CANDIDATES)
+    except UnknownCallError:
+        return _as_full_id(service, text)
+    if not jobs:
+        raise NotFoundError(
+            f"{text!r} is no job of yours: neither its id, nor at least four of the last digits "
+            f"of its id, nor its name.{_about_folder(text)} `leruli task-list` shows your jobs."
+        )
+    if len(jobs) == 1 and not has_more:
+        return str(jobs[0]["jobid"])
+    raise RefusedError(_ambiguous(text, jobs, has_more=has_more))
+
+
+def _as_full_id(service: Service, text: str) -> str:
+    """Take `text` for an id, whatever its form: older services may have other ids."""
+    try:
+        service.status(text)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"{text!r} is not the full id of a job.{_about_folder(text)} This queue is older than "
+            "the client and finds no job by a short id or by its name: give the full id, or the "
+            "job's folder."
+        ) from error
+    return text
+
+
+def _about_folder(text: str) -> str:
+    return " The folder of that name has no job." if _is_folder(text) else ""
+
+
+def _is_folder(text: str) -> bool:
+    return os.path.isdir(text)  # noqa: PTH112  # pathlib raises for text that is no path
+
+
+def _ambiguous(text: str, jobs: list[dict[str, Any]], *, has_more: bool) -> str:
+    from leruli.moments import age
+
+    lines = [
+        f"    {job['jobid']}  {job.get('state', '')}, received {age(job.get('receivedat'))} ago, "
+        f"{job.get('name', '')}"
+        for job in jobs
+    ]
+    if has_more:
+        lines.append("    and more")
+    return (
+        f"{text!r} fits several of your jobs. Nothing was done. Give the full id of the one that "
+        "you mean:\n" + "\n".join(lines)
+    )
