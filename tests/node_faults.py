@@ -11,6 +11,7 @@ from leruli_node import state as state_module
 from leruli_node.docker_engine import DockerAway, DockerRefused, Listed
 from leruli_node.errors import Interrupted
 from leruli_node.folders import Folders, make_folders
+from leruli_node.input_list import InputList
 from leruli_node.job_bucket import JobBucket
 from leruli_node.main_script import write_control
 from leruli_node.receipts import Receipts
@@ -129,7 +130,12 @@ class FakeUploader:
         self.calls: list[Path | None] = []
 
     def upload(
-        self, bucket: JobBucket, rundir: Path | None, sentence: str | None, stop: Stop
+        self,
+        bucket: JobBucket,
+        rundir: Path | None,
+        sentence: str | None,
+        stop: Stop,
+        inputs: InputList,
     ) -> Uploaded:
         self.calls.append(rundir)
         if stop.wait(self.seconds) if self.seconds else stop.is_set():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from leruli_node.errors import Interrupted
 from leruli_node.retry import Stop
-from leruli_node.walk import Entry, Skipped, shown, walk
+from leruli_node.walk import Entry, Skipped, shown
 
 NAME = "leruli-more.tar.gz"
 _OTHER_NAME = "leruli-more-{}.tar.gz"
@@ -41,14 +41,15 @@ def free_name(top: int) -> str:
 class Remainder:
     """The archive as a file-like object, to be read once; `packed` and `skipped` tell what became.
 
-    `reason` says of an entry why it belongs in it, None if it does not. Links are kept as links,
-    owners are not kept. At most `most_entries` of together `most_bytes` are packed, in the order
+    `entries` gives what there is, noting in the `Skipped` what it passes over; `reason` says of an
+    entry why it belongs in the archive, None if it does not. Links are kept as links, owners are
+    not kept. At most `most_entries` of together `most_bytes` are packed, in the order
     of the walk.
     """
 
     def __init__(
         self,
-        top: int,
+        entries: Callable[[Skipped], Iterator[Entry]],
         reason: Callable[[Entry], str | None],
         most_entries: int,
         most_bytes: int,
@@ -61,7 +62,7 @@ class Remainder:
         self._bytes = most_bytes
         self._beyond = f"files beyond the {most_bytes // 2**20} MB that were left of a job's output"
         self._stop = stop
-        self._pieces = self._compressed(self._tar(top, reason))
+        self._pieces = self._compressed(self._tar(entries(self.skipped), reason))
         self._rest = b""
 
     def read(self, size: int = -1) -> bytes:
@@ -94,8 +95,10 @@ class Remainder:
                 yield data
         yield gzip.flush()
 
-    def _tar(self, top: int, reason: Callable[[Entry], str | None]) -> Iterator[bytes]:
-        for entry in walk(top, self.skipped):
+    def _tar(
+        self, entries: Iterator[Entry], reason: Callable[[Entry], str | None]
+    ) -> Iterator[bytes]:
+        for entry in entries:
             if self._stop.is_set():
                 raise Interrupted
             why = reason(entry)

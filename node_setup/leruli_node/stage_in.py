@@ -13,6 +13,7 @@ from leruli_node.errors import AttemptProblem, Interrupted
 from leruli_node.fair_pool import FairPool
 from leruli_node.folders import Folders, make_ballast
 from leruli_node.images import Images
+from leruli_node.input_list import INPUT_LIST, writing
 from leruli_node.job_bucket import ANY_TIME, INPUT, JobBucket
 from leruli_node.main_script import write_control
 from leruli_node.object_store import NotThere, ObjectStore, StoreAway, StoreRefused, Unstorable
@@ -212,7 +213,7 @@ class StageIn:
             try:
                 self._look_at_bucket(attempt, lease)
                 with self._unpacks(attempt, deaths > 0, stop):
-                    self._unpack(lease.bucketid, job / "rundir", limits, stop)
+                    self._unpack(lease.bucketid, job, limits, stop)
                 break
             except NotThere as error:
                 what = "bucket" if error.bucket else "input (run.tgz)"
@@ -258,9 +259,9 @@ class StageIn:
         if newest is not None:
             self._store.update(attempt, unmarked_until=newest.timestamp())
 
-    def _unpack(self, bucket: str, rundir: Path, limits: InputLimits, stop: Stop) -> None:
-        with self._objects.read(bucket, INPUT) as stream:
-            unpack(stream.chunks(), rundir, limits, stop)
+    def _unpack(self, bucket: str, job: Path, limits: InputLimits, stop: Stop) -> None:
+        with self._objects.read(bucket, INPUT) as stream, writing(job / INPUT_LIST) as files:
+            unpack(stream.chunks(), job / "rundir", limits, stop, files)
 
     def _deaths(self, attempt: AttemptId) -> int:
         """How often the agent was killed while it unpacked this input; a problem from twice on.

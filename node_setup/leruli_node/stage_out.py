@@ -17,6 +17,7 @@ from leruli_node.control import read_hints
 from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused, container_facts
 from leruli_node.errors import Interrupted
 from leruli_node.folders import Folders
+from leruli_node.input_list import INPUT_LIST, InputList
 from leruli_node.job_bucket import ANY_TIME, JobBucket
 from leruli_node.object_store import ObjectStore
 from leruli_node.outcome import ContainerFacts, decide
@@ -352,9 +353,11 @@ class StageOut:
         decision: Decision,
         stop: Stop,
     ) -> tuple[Decision, Uploaded | None]:
-        rundir = self._folders.job(attempt.key) / "rundir" if state.ran else None
+        job = self._folders.job(attempt.key)
+        rundir = job / "rundir" if state.ran else None
+        inputs = InputList.read(job / INPUT_LIST)
         try:
-            uploaded = self._uploader.upload(bucket, rundir, decision.message, stop)
+            uploaded = self._uploader.upload(bucket, rundir, decision.message, stop, inputs)
             return decision, uploaded
         except UploadFailed as error:
             message = str(error)

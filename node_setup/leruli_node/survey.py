@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from leruli_node.input_list import InputList
 from leruli_node.job_bucket import INPUT
+from leruli_node.retry import Stop
 from leruli_node.walk import Entry, Skipped, walk
 
 LOGS = ("joblog.txt", "joberr.txt")
@@ -55,10 +58,25 @@ class Survey:
     skipped: Skipped = field(default_factory=Skipped)
 
 
-def survey(top: int, most_files: int) -> Survey:
-    """Look at the folder that `top` is open on; at most `most_files` become objects.
+def output(top: int, skipped: Skipped, inputs: InputList, stop: Stop) -> Iterator[Entry]:
+    """As `walk`, without the files of the input that the job left unchanged; the same each time.
 
-    Raises OSError for trouble that is not one file's own.
+    Raises OSError for trouble that is not one file's own, Interrupted.
+    """
+    entries = walk(top, skipped)
+    try:
+        for entry in entries:
+            # The logs are uploaded in any case.
+            if entry.key in LOGS or not inputs.has_unchanged(entry, stop):
+                yield entry
+    finally:
+        entries.close()  # type: ignore[attr-defined]
+
+
+def survey(top: int, most_files: int, output_of: Callable[[Skipped], Iterator[Entry]]) -> Survey:
+    """Look at the output of the folder `top` is open on; at most `most_files` become objects.
+
+    `output_of` is `output` for that folder. Raises what that raises.
     """
     found, sorter = Survey(), Sorter(most_files)
     for key in LOGS:
@@ -66,7 +84,7 @@ def survey(top: int, most_files: int) -> Survey:
             facts = os.stat(key, dir_fd=top, follow_symlinks=False)
             if stat.S_ISREG(facts.st_mode):
                 found.sizes[key] = facts.st_size
-    entries = walk(top, found.skipped)
+    entries = output_of(found.skipped)
     for entry in entries:
         if sorter.reason(entry) is not None:
             found.has_rest = True

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
-import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from leruli_node.gunzip import GunzipError, GunzipReader
+from leruli_node.input_list import InputListWriter
 from leruli_node.retry import Stop
 
 _COPY = 2**18
@@ -50,8 +51,16 @@ class InputLimits:
     bytes: int
 
 
-def unpack(chunks: Iterator[bytes], rundir: Path, limits: InputLimits, stop: Stop) -> None:
+def unpack(
+    chunks: Iterator[bytes],
+    rundir: Path,
+    limits: InputLimits,
+    stop: Stop,
+    files: InputListWriter | None = None,
+) -> None:
     """Unpack a gzip tar into the new folder `rundir`: regular files and folders only.
+
+    Each file is noted in the list `files`.
 
     Whatever the archive says, folders get mode 0777 and files 0666 (0777 where it has an x), so
     that any user in the container can work with them. A later entry replaces an earlier one of
@@ -63,7 +72,7 @@ def unpack(chunks: Iterator[bytes], rundir: Path, limits: InputLimits, stop: Sto
     rundir.mkdir()
     rundir.chmod(0o777)
     try:
-        _Unpacking(chunks, rundir, limits, stop).run()
+        _Unpacking(chunks, rundir, limits, stop, files).run()
     except (tarfile.TarError, GunzipError, EOFError, ValueError, RecursionError) as error:
         # It may quote what stands in the archive, whole.
         raise BrokenInput(f"the input cannot be unpacked: {_shown(str(error))}") from None
@@ -82,11 +91,17 @@ class _Unpacking:
     """One archive on its way into one folder."""
 
     def __init__(
-        self, chunks: Iterator[bytes], rundir: Path, limits: InputLimits, stop: Stop
+        self,
+        chunks: Iterator[bytes],
+        rundir: Path,
+        limits: InputLimits,
+        stop: Stop,
+        noted: InputListWriter | None,
     ) -> None:
         self._reader = _BoundedReader(chunks, limits, stop)
         self._rundir = rundir
         self._limits = limits
+        self._noted = noted
         self._files = self._bytes = 0
 
     def run(self) -> None:
@@ -127,7 +142,9 @@ class _Unpacking:
             raise TooLarge(f"the input has more than {self._limits.bytes // 2**20} MB")
         folder = self._make_folders(parts[:-1])
         self._reader.allow(member.size)
-        _write(archive, member, folder / parts[-1])
+        facts, digest = _write(archive, member, folder / parts[-1])
+        if self._noted is not None:
+            self._noted.add("/".join(parts), facts, digest)
 
     def _count(self, files: int) -> None:
         self._files += files
@@ -230,14 +247,20 @@ def _checked_name(name: str) -> list[str]:
     return parts
 
 
-def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+def _write(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path
+) -> tuple[os.stat_result, bytes]:
+    """Write a file; what it became, and the SHA-256 of its content."""
     path.unlink(missing_ok=True)
     source = archive.extractfile(member)
     if source is None:  # pragma: no cover - only for members that are no files
         raise BrokenInput("the input cannot be unpacked")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        shutil.copyfileobj(source, file, _COPY)
+        digest = hashlib.sha256()
+        while data := source.read(_COPY):
+            digest.update(data)
+            file.write(data)
         if file.tell() != member.size:
             raise BrokenInput("the input cannot be unpacked: it ends too early")
         file.flush()
@@ -245,6 +268,7 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Non
         # A time that the file system cannot hold: the present one does.
         with contextlib.suppress(OverflowError, ValueError, OSError):
             os.utime(file.fileno(), (member.mtime, member.mtime))
+        return os.fstat(file.fileno()), digest.digest()
 
 
 def _mode(path: Path) -> int:

@@ -10,19 +10,21 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from leruli_node.errors import Interrupted
 from leruli_node.fair_pool import FairPool
+from leruli_node.input_list import InputList
 from leruli_node.job_bucket import ForeignObjectError, JobBucket
 from leruli_node.object_store import LARGEST, NotThere, StoreAway, Unstorable, part_bytes
 from leruli_node.output_file import OutputFile, open_below
 from leruli_node.remainder import DiskFault, Remainder, free_name
 from leruli_node.retry import AnyEvent, Backoff, Stop
-from leruli_node.survey import LOGS, Sorter, survey
+from leruli_node.survey import LOGS, Sorter, output, survey
 from leruli_node.upload_lease import LeaseTooOldError
-from leruli_node.walk import NAMES_SHOWN, OPEN_FOLDER, UNREADABLE, Skipped, shown
+from leruli_node.walk import NAMES_SHOWN, OPEN_FOLDER, UNREADABLE, Entry, Skipped, shown
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +79,16 @@ class Uploader:
         self._memory_of_large = FairPool(memory_bytes - memory_bytes // 2)
 
     def upload(
-        self, bucket: JobBucket, rundir: Path | None, sentence: str | None, stop: Stop
+        self,
+        bucket: JobBucket,
+        rundir: Path | None,
+        sentence: str | None,
+        stop: Stop,
+        inputs: InputList | None = None,
     ) -> Uploaded:
         """Bring the files of `rundir` into the bucket, in place of what earlier attempts brought.
 
+        Files of the `inputs` that the job left unchanged are not brought.
         Foreign objects stay as they are, and files of their names are skipped.
         joblog.txt and joberr.txt are there afterwards in any case when there is a rundir. The
         `sentence` (how it ended) and what was skipped stand at the end of joberr.txt. Without a
@@ -93,7 +101,7 @@ class Uploader:
         backoff = Backoff(stop, min(self._patience, _DISK_PATIENCE))
         while True:
             try:
-                return self._upload(bucket, rundir, sentence, stop)
+                return self._upload(bucket, rundir, sentence, stop, inputs or InputList())
             except OSError as error:
                 log.warning("the output cannot be read: %s", error.strerror)
                 if not backoff.pause():
@@ -102,7 +110,12 @@ class Uploader:
                     ) from None
 
     def _upload(
-        self, bucket: JobBucket, rundir: Path | None, sentence: str | None, stop: Stop
+        self,
+        bucket: JobBucket,
+        rundir: Path | None,
+        sentence: str | None,
+        stop: Stop,
+        inputs: InputList,
     ) -> Uploaded:
         if rundir is None:
             text = _lines([sentence] if sentence else [])
@@ -111,12 +124,15 @@ class Uploader:
             return Uploaded(1, size, [])
         top = os.open(rundir, OPEN_FOLDER)
         try:
-            return self._bring(bucket, top, sentence, stop)
+            return self._bring(bucket, top, sentence, stop, inputs)
         finally:
             os.close(top)
 
-    def _bring(self, bucket: JobBucket, top: int, sentence: str | None, stop: Stop) -> Uploaded:
-        found = survey(top, self._max_files)
+    def _bring(
+        self, bucket: JobBucket, top: int, sentence: str | None, stop: Stop, inputs: InputList
+    ) -> Uploaded:
+        entries = partial(output, top, inputs=inputs, stop=stop)
+        found = survey(top, self._max_files, entries)
         too_much = self._too_much(found.sizes)
         kept = {key: size for key, size in found.sizes.items() if key not in too_much}
         left = self._max_bytes - sum(kept.values())
@@ -132,7 +148,7 @@ class Uploader:
         notes = []
         passed_over = found.skipped
         if found.has_rest or refused:
-            rest = self._send_rest(bucket, top, name, refused, left, stop)
+            rest = self._send_rest(bucket, entries, name, refused, left, stop)
             if rest is None:
                 skipped.add(_REFUSED, name)
             else:
@@ -233,7 +249,7 @@ class Uploader:
     def _send_rest(
         self,
         bucket: JobBucket,
-        top: int,
+        entries: Callable[[Skipped], Iterator[Entry]],
         name: str,
         refused: dict[str, str],
         left: int,
@@ -244,7 +260,7 @@ class Uploader:
         def send() -> Remainder:
             sorter = Sorter(self._max_files)
             rest = Remainder(
-                top,
+                entries,
                 lambda entry: sorter.reason(entry) or refused.get(entry.key),
                 self._max_files * _REST_FACTOR,
                 min(left, _LARGEST_REST),

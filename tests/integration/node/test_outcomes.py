@@ -21,7 +21,6 @@ def test_success(rig: Rig) -> None:
     assert receipt["message"] is None
     assert rig.store.names(job.bucket) == {
         "run.tgz",
-        "in/x.txt",
         "out.txt",
         "joblog.txt",
         "joberr.txt",
@@ -30,8 +29,8 @@ def test_success(rig: Rig) -> None:
     assert rig.store.get(job.bucket, "out.txt") == b"42"
     assert rig.store.get(job.bucket, "joblog.txt") == b"hello\n"
     assert rig.store.get(job.bucket, "joberr.txt") == b"oops\n"
-    assert receipt["uploadedfiles"] == 5
-    assert receipt["uploadedbytes"] == 2 + 2 + 6 + 5 + 2
+    assert receipt["uploadedfiles"] == 4
+    assert receipt["uploadedbytes"] == 2 + 6 + 5 + 2
     assert 0 < receipt["wallseconds"] < 20
     assert rig.is_clean(job)
 
