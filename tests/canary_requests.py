@@ -22,6 +22,8 @@ _LARGE = 10_000
 _RIGHT = {
     "jobid": str(uuid4()),
     "attempt": 1,
+    "reference": "nothing",
+    "jobs": [{"codeversion": "leruli-test:1"}],
     "bucketid": str(uuid4()),
     "codeversion": "leruli-test:1",
     "startkey": uuid4().hex,
@@ -109,6 +111,10 @@ def wrong_requests(
             value = next(ours)
             for wrong in ([value], {value: value}, {"x": [value]}, f"\ud800{value}", f"{value}\0"):
                 yield _post(path, call, authorised | {name: wrong})
+        if call is Call.TASK_CHECK:
+            for name in _RIGHT:
+                wrong_job = {"codeversion": "leruli-test:1", name: next(ours)}
+                yield _post(path, call, authorised | {"jobs": [wrong_job]})
         yield from _wrong_as_a_whole(path, authorised, values, most_bytes)
     for value in secrets.values():
         yield from _elsewhere(value)

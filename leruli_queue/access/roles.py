@@ -21,11 +21,14 @@ class Call(StrEnum):
     NODE_PACKAGE = "nomadrun.tar"
     OPENAPI = "openapi.json"
 
+    TASK_CHECK = "task-check"
     TASK_SUBMIT = "task-submit"
     BULK_TASK_SUBMIT = "bulk/task-submit"
     TASK_STATUS = "task-status"
     TASK_CANCEL = "task-cancel"
     TASK_BUCKET = "task-bucket"
+    TASK_DETAIL = "task-detail"
+    TASK_RESOLVE = "task-resolve"
     TASK_LIST = "task-list"
     BULK_TASK_STATUS = "bulk/task-status"
     BULK_TASK_CANCEL = "bulk/task-cancel"
@@ -115,11 +118,14 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.METRICS: _PUBLIC,
         Call.NODE_PACKAGE: _PUBLIC,
         Call.OPENAPI: _PUBLIC,
+        Call.TASK_CHECK: Rule(("secret",), dict.fromkeys(_USERS, Whose.NOBODYS)),
         Call.TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.TAKES_IN),
         Call.BULK_TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.TAKES_IN),
         Call.TASK_STATUS: Rule(("secret",), _USERS),
         Call.TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
         Call.TASK_BUCKET: Rule(("secret",), _USERS, Effect.WRITES),
+        Call.TASK_DETAIL: Rule(("secret",), _USERS),
+        Call.TASK_RESOLVE: Rule(("secret",), _USERS_OWN),
         Call.TASK_LIST: Rule(("secret",), _USERS_OWN),
         Call.BULK_TASK_STATUS: Rule(("secret",), _USERS),
         Call.BULK_TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),

@@ -33,7 +33,7 @@ class LongCall(Enum):
     """Calls that hold a connection for long; each kind has a part of the pool."""
 
     USAGE = "group-usage"
-    ACTIVITY = "group-activity"
+    ACTIVITY = "group-activity, task-resolve"
     CANCEL = "bulk/task-cancel"
 
 

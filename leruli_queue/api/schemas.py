@@ -91,10 +91,9 @@ class WithAdminSecret(Body):
     adminsecret: SecretText = Field(description="API secret of an admin.")
 
 
-class TaskSubmit(WithSecret):
-    """A job, as the client asks for it."""
+class WantedJob(Body):
+    """A job, as the client describes it before there is a bucket."""
 
-    bucketid: Bucket = Field(description="Bucket with run.tgz, made before this call.")
     name: Label = Field("default", description="Free text for people.")
     codeversion: Annotated[str, _Kept] = Field(
         max_length=200,
@@ -119,11 +118,11 @@ class TaskSubmit(WithSecret):
         split_code_version(value)
         return value
 
-    def new_job(self) -> NewJob:
+    def new_job(self, bucket: str) -> NewJob:
         """Return what intake takes."""
         code, version = split_code_version(self.codeversion)
         return NewJob(
-            self.bucketid,
+            bucket,
             self.name,
             code,
             version,
@@ -135,17 +134,26 @@ class TaskSubmit(WithSecret):
         )
 
 
-class _DescribedAsTaskSubmit:
+class TaskSubmit(WantedJob, WithSecret):
+    """A job, as the client asks for it."""
+
+    bucketid: Bucket = Field(description="Bucket with run.tgz, made before this call.")
+
+
+class _DescribedAs:
     """Has the schema describe what is parsed job by job, so that one does not stop the others."""
 
-    @classmethod
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
     def __get_pydantic_json_schema__(
-        cls, _schema: CoreSchema, handler: GetJsonSchemaHandler
+        self, _schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return handler(TaskSubmit.__pydantic_core_schema__)
+        return handler(self._model.__pydantic_core_schema__)
 
 
-UnparsedTaskSubmit = Annotated[dict[str, Any], _DescribedAsTaskSubmit]
+UnparsedTaskSubmit = Annotated[dict[str, Any], _DescribedAs(TaskSubmit)]
+UnparsedWantedJob = Annotated[dict[str, Any], _DescribedAs(WantedJob)]
 
 
 class BulkAnswer(BaseModel):

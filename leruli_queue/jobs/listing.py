@@ -73,7 +73,7 @@ async def group_page(
     """Return a page of the jobs of everybody in a group."""
     arguments = wanted.arguments() | {"group_id": group_id, "limit": limit}
     found = await rows(queries.page_of_group(connection, **arguments))
-    return await _listed(connection, group_id, [row["id"] for row in found])
+    return await listed(connection, group_id, [row["id"] for row in found])
 
 
 async def users_page(
@@ -86,12 +86,13 @@ async def users_page(
     """Return a page of the jobs of some users of a group."""
     arguments = wanted.arguments() | {"user_ids": list(user_ids), "limit": limit}
     found = await rows(queries.page_of_users(connection, **arguments))
-    return await _listed(connection, group_id, [row["id"] for row in found])
+    return await listed(connection, group_id, [row["id"] for row in found])
 
 
-async def _listed(
+async def listed(
     connection: Connection | Pool, group_id: int, job_ids: list[UUID]
 ) -> list[ListedJob]:
+    """Return jobs of a group by their ids, newest first."""
     found = await rows(queries.listed_jobs(connection, ids=job_ids))
     capacity = None
     if asks_for_capacity(found):

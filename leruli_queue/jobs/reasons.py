@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,6 +56,8 @@ class Capacity:
     unusable: tuple[Unusable, ...] = ()
     # The sentence for jobs that are not dispatched, whatever they ask for.
     not_dispatched: str | None = None
+    # The name of one node of each size.
+    names: Mapping[Size, str] = field(default_factory=dict)
 
     def one_is_large_enough(self, cores: int, memory_mb: int) -> bool:
         """Tell whether a job could run on any of them, kept for another or not."""
@@ -72,7 +74,17 @@ class Capacity:
             )
         return self._why_none_fits(cores, memory_mb)
 
-    def _why_none_fits(self, cores: int, memory_mb: int) -> str:
+    def warnings(self, cores: int, memory_mb: int) -> list[str]:
+        """Return sentences about a job that is not submitted yet; empty if a node can hold it."""
+        if self.one_is_large_enough(cores, memory_mb):
+            return []
+        would_be = self._why_none_fits(cores, memory_mb, names=self.names)
+        return [f"No machine of the group can hold it now: it would be {would_be}"]
+
+    def _why_none_fits(
+        self, cores: int, memory_mb: int, *, names: Mapping[Size, str] | None = None
+    ) -> str:
+        """Say why every node is too small or unusable; the largest ones by name, where given."""
         every = [*self.sizes, *self.kept]
         if not every:
             if not self.unusable:
@@ -89,10 +101,12 @@ class Capacity:
         most_cores, most_memory = max(every), max(every, key=lambda size: (size[1], size[0]))
         wanted = f"waiting for a node with {_size(cores, memory_mb)}"
         if most_cores == most_memory:
-            return f"{wanted}; the largest has {_size(*most_cores)}"
+            return f"{wanted}; the largest{_called(most_cores, names)} has {_size(*most_cores)}"
+        has = " has" if names else ""
         return (
-            f"{wanted}; the one with most cores has {_size(*most_cores)}, "
-            f"the one with most memory {_size(*most_memory)}"
+            f"{wanted}; the one with most cores{_called(most_cores, names)} has "
+            f"{_size(*most_cores)}, the one with most memory{_called(most_memory, names)}{has} "
+            f"{_size(*most_memory)}"
         )
 
 
@@ -101,16 +115,23 @@ async def living_capacity(connection: Connection | Pool, group_id: int) -> Capac
     found = await rows(queries.living_capacity(connection, group_id=group_id))
     sizes: dict[bool, list[Size]] = {False: [], True: []}
     unusable = []
+    names: dict[Size, str] = {}
     for row in found:
         if row["why"] is None:
-            sizes[row["reserved"]].append((row["cores"], row["memory_mb"]))
+            size = row["cores"], row["memory_mb"]
+            sizes[row["reserved"]].append(size)
+            names[size] = row["name"]
         else:
             unusable.append(Unusable(row["why"], row["cores"], row["memory_mb"], row["nodes"]))
     dispatching = await queries.dispatching_of_group(
         connection, group_id=group_id, silence_s=_DISPATCHER_SILENT_S, lock=DISPATCHER_LOCK
     )
     return Capacity(
-        tuple(sizes[False]), tuple(sizes[True]), tuple(unusable), _why_not_dispatched(dispatching)
+        tuple(sizes[False]),
+        tuple(sizes[True]),
+        tuple(unusable),
+        _why_not_dispatched(dispatching),
+        names,
     )
 
 
@@ -211,6 +232,10 @@ def turn_reason(ahead: int, *, most: int) -> str:
     else:
         return "waiting for its turn: it is the next of its user"
     return f"waiting for its turn: {many} first"
+
+
+def _called(size: Size, names: Mapping[Size, str] | None) -> str:
+    return f", {names[size]}," if names else ""
 
 
 def _size(cores: int, memory_mb: int) -> str:

@@ -58,10 +58,17 @@ async def job_status(connection: Connection | Pool, user: User, job_id: UUID) ->
     """
     status = known(await job_statuses(connection, user, [job_id]), job_id)
     if status.state is JobState.RECEIVED and status.reason is None:
-        # Not for many at once: they would be counted a thousand times.
-        ahead = await queries.count_ahead(connection, job_id=job_id, most=_MOST_AHEAD + 1)
-        return replace(status, reason=turn_reason(ahead, most=_MOST_AHEAD))
+        return replace(status, reason=await why_its_turn(connection, job_id))
     return status
+
+
+async def why_its_turn(connection: Connection | Pool, job_id: UUID) -> str:
+    """Return the sentence for a job that only waits for its turn.
+
+    Not for many jobs at once: of each, up to a thousand others are counted.
+    """
+    ahead = await queries.count_ahead(connection, job_id=job_id, most=_MOST_AHEAD + 1)
+    return turn_reason(ahead, most=_MOST_AHEAD)
 
 
 async def job_statuses(

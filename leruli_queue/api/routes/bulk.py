@@ -1,4 +1,4 @@
-"""Many jobs at once: where they are, cancel them, list one's own."""
+"""Many jobs at once: where they are, cancel them, find and list one's own."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from leruli_queue.api.bulk_schemas import (
 )
 from leruli_queue.api.context import ContextDep, LongCall
 from leruli_queue.api.group_schemas import ActivityAnswer, ActivityJob
+from leruli_queue.api.job_schemas import ResolveAnswer, ResolvedJob, TaskResolve
 from leruli_queue.api.schemas import StatusAnswer, problems
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.bucket import jobs_of_buckets
 from leruli_queue.jobs.cancel import cancel_jobs, cancel_named, cancel_own
 from leruli_queue.jobs.listing import Filter, users_page
+from leruli_queue.jobs.resolve import resolve
 from leruli_queue.jobs.states import JobState
 from leruli_queue.jobs.status import Status, UnknownJobError, job_statuses, parse_job_id
 from leruli_queue.settings import Settings
@@ -94,6 +96,20 @@ async def bulk_task_find(body: BulkFind, context: ContextDep) -> list[FoundEntry
         else FoundEntry(status=404, data=_NOT_SUBMITTED)
         for bucket in body.bucketids
     ]
+
+
+@router.post(f"/{Call.TASK_RESOLVE}")
+async def task_resolve(body: TaskResolve, context: ContextDep) -> ResolveAnswer:
+    """Answer which of the user's own jobs a part of an id, or a name, can mean."""
+    async with context.reading() as connection:
+        asking = await authenticate_user(connection, body.secret)
+    async with (
+        context.long_call(LongCall.ACTIVITY, asking.group_id),
+        context.reading() as connection,
+    ):
+        user = await authorise_user(connection, Call.TASK_RESOLVE, body.secret)
+        jobs, more = await resolve(connection, user, body.reference, body.limit)
+    return ResolveAnswer(jobs=[ResolvedJob.of(job) for job in jobs], more=more)
 
 
 @router.post(f"/{Call.TASK_LIST}")

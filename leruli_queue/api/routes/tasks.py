@@ -1,10 +1,10 @@
-"""Submit jobs, ask where they and their files are, cancel them."""
+"""Check and submit jobs, ask where they and their files are, cancel them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -15,6 +15,8 @@ from leruli_queue.access.authorise import authorise_user
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import AddressDep, ContextDep
 from leruli_queue.api.errors import sentence_of
+from leruli_queue.api.job_schemas import CheckedJob, CheckEntry, DetailAnswer, TaskCheck
+from leruli_queue.api.limits import CANNOT_RUN_YET, able_to_submit, within_limits
 from leruli_queue.api.schemas import (
     BucketAnswer,
     BulkAnswer,
@@ -24,35 +26,56 @@ from leruli_queue.api.schemas import (
     TaskBucket,
     TaskSubmit,
     UnparsedTaskSubmit,
+    WantedJob,
     problems,
 )
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.bucket import job_bucket
 from leruli_queue.jobs.cancel import cancel_job
+from leruli_queue.jobs.detail import job_detail
 from leruli_queue.jobs.intake import BucketInUseError, NewJob, take_in
+from leruli_queue.jobs.reasons import living_capacity
 from leruli_queue.jobs.status import Status, job_status, parse_job_id
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Connection
 
 router = APIRouter(tags=["tasks"], responses=problems())
 
-_CANNOT_RUN_YET = (
-    "The group has no compute secret yet, so no machine could run this job. An admin of the group "
-    "sets it with group-rotate-compute-secret."
-)
 _NOT_SUBMITTED = {
     409: "The bucket has the job of another user of the group, or another job of one's own.",
-    412: _CANNOT_RUN_YET,
+    412: CANNOT_RUN_YET,
 }
+# So long as there is no bucket.
+_NO_BUCKET = ""
 _UNKNOWN_JOB = {404: "No such job, or not one that you may see."}
+
+
+@router.post(f"/{Call.TASK_CHECK}", responses=problems({412: CANNOT_RUN_YET}))
+async def task_check(body: TaskCheck, context: ContextDep) -> list[CheckEntry]:
+    """Say of each job whether a submission would refuse it, and what no machine can hold now.
+
+    Nothing is stored. A client asks this before it uploads anything.
+    """
+    checked = [_checked(job, context.settings) for job in body.jobs]
+    async with context.reading() as connection:
+        user = await authorise_user(connection, Call.TASK_CHECK, body.secret)
+        capacity = await living_capacity(connection, able_to_submit(user).group_id)
+    return [
+        CheckEntry(status=400, data=job)
+        if isinstance(job, str)
+        else CheckEntry(
+            status=200, data=CheckedJob(warnings=capacity.warnings(job.cores, job.memory_mb))
+        )
+        for job in checked
+    ]
 
 
 @router.post(f"/{Call.TASK_SUBMIT}", responses=problems(_NOT_SUBMITTED))
 async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
     """Submit one job and answer its id. The same job in the same bucket answers the same id."""
-    job = _within_limits(body.new_job(), context.settings)
+    job = within_limits(body.new_job(body.bucketid), context.settings)
     async with context.reading() as connection:
-        user = _able_to_submit(await authorise_user(connection, Call.TASK_SUBMIT, body.secret))
+        user = able_to_submit(await authorise_user(connection, Call.TASK_SUBMIT, body.secret))
         await context.backlog.make_room(connection, {(user.group_id, user.id): 1})
         match (await take_in(connection, [(user, job)]))[0]:
             case None:
@@ -80,7 +103,10 @@ async def bulk_task_submit(
     for position, body in enumerate(bodies):
         try:
             parsed = TaskSubmit.model_validate(body)
-            asked[position] = parsed.secret, _within_limits(parsed.new_job(), settings)
+            asked[position] = (
+                parsed.secret,
+                within_limits(parsed.new_job(parsed.bucketid), settings),
+            )
         except ValidationError as error:
             answers[position] = BulkAnswer(status=422, data=sentence_of(error.errors()))
         except UserReportableError as error:
@@ -152,6 +178,25 @@ async def task_bucket(body: TaskBucket, context: ContextDep) -> BucketAnswer:
         return BucketAnswer(bucketid=await job_bucket(connection, user, job_id, body.purpose))
 
 
+@router.post(f"/{Call.TASK_DETAIL}", responses=problems(_UNKNOWN_JOB))
+async def task_detail(body: OneJob, context: ContextDep) -> DetailAnswer:
+    """Answer all that is known of a job, attempt by attempt; not its bucket."""
+    async with context.reading() as connection:
+        user = await authorise_user(connection, Call.TASK_DETAIL, body.secret)
+        detail = await job_detail(connection, user, parse_job_id(body.jobid))
+    return DetailAnswer.of_detail(detail)
+
+
+def _checked(body: Mapping[str, Any], settings: Settings) -> NewJob | str:
+    """Return a job that a submission would take, or the sentence that refuses it."""
+    try:
+        return within_limits(WantedJob.model_validate(body).new_job(_NO_BUCKET), settings)
+    except ValidationError as error:
+        return sentence_of(error.errors())
+    except UserReportableError as error:
+        return error.message
+
+
 async def _submitters(
     connection: Connection, secrets: Iterable[str]
 ) -> dict[str, User | UserReportableError]:
@@ -160,7 +205,7 @@ async def _submitters(
     for secret in secrets:
         try:
             user = await authorise_user(connection, Call.BULK_TASK_SUBMIT, secret)
-            users[secret] = _able_to_submit(user)
+            users[secret] = able_to_submit(user)
         except UserReportableError as error:
             users[secret] = error
     return users
@@ -187,23 +232,3 @@ def _refusal(error: UserReportableError) -> BulkAnswer:
 
 def _answer(status: Status) -> StatusAnswer:
     return StatusAnswer(status=status.state, reason=status.reason)
-
-
-def _able_to_submit(user: User) -> User:
-    if not user.group_has_compute_secret:
-        raise UserReportableError(_CANNOT_RUN_YET, status=412)
-    return user
-
-
-def _within_limits(job: NewJob, settings: Settings) -> NewJob:
-    for name, asked, most in (
-        ("cores", job.cores, settings.max_cores),
-        ("memorymb", job.memory_mb, settings.max_memory_mb),
-        ("timelimit", job.time_limit_s, settings.max_time_limit_s),
-        ("diskmb", job.disk_mb or 0, settings.max_disk_mb),
-    ):
-        if asked > most:
-            raise UserReportableError(
-                f"Parameter {name}: {asked} is more than this service takes ({most}).", status=422
-            )
-    return job

@@ -47,6 +47,32 @@ FROM (
 SELECT bucket, user_id FROM jobs
 WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_id = :owner_id);
 
+-- name: limits_of_job^
+-- What is told of one job beside what lists tell. owner_id null: any job of the group.
+SELECT time_limit_s, priority, cancel_requested_at FROM jobs
+WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_id = :owner_id);
+
+-- name: attempts_of_job
+-- The last attempts of a job, the newest first. One that has no receipt and is not the current one was given
+-- up, taken back or cancelled.
+SELECT a.number, n.name AS node,
+       CASE WHEN a.ended_at IS NOT NULL THEN 'ended'
+            WHEN a.number <> j.attempt OR j.state NOT IN ('submitted', 'running') THEN 'stopped'
+            WHEN a.stop_requested_at IS NOT NULL THEN 'stopping'
+            WHEN a.running_at IS NOT NULL THEN 'running'
+            WHEN a.started_at IS NOT NULL THEN 'started'
+            ELSE 'waiting' END AS state,
+       a.outcome, a.message, a.started_at,
+       coalesce(a.ended_at, CASE WHEN a.number <> j.attempt OR j.state NOT IN ('submitted', 'running')
+                                 THEN a.stop_requested_at END) AS ended_at,
+       a.exit_code, a.peak_memory_mb, a.cpu_s
+FROM jobs j
+JOIN attempts a ON a.job_id = j.id
+LEFT JOIN nodes n ON n.id = a.node_id
+WHERE j.id = :job_id
+ORDER BY a.number DESC
+LIMIT :limit;
+
 -- name: jobs_of_buckets
 -- owner_id null: any job of the group.
 SELECT id, bucket FROM jobs

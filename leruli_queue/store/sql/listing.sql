@@ -28,6 +28,23 @@ CROSS JOIN LATERAL (
 ORDER BY found.id DESC
 LIMIT :limit;
 
+-- name: look_through^
+-- Which of the next jobs of a user in a state end in `tail` (null: none does) or are called `name`, the newest
+-- first; how many were looked at, and the last of them. A bounded number: neither is in an index.
+WITH looked AS MATERIALIZED (
+    SELECT id, name FROM jobs
+    WHERE user_id = :user_id AND state = :state::job_state AND id < :before_id
+    ORDER BY id DESC
+    LIMIT :limit
+)
+SELECT array_agg(id ORDER BY id DESC)
+           FILTER (WHERE name = :name OR id::text LIKE '%' || :tail::text) AS found,
+       count(*) AS count, (SELECT id FROM looked ORDER BY id LIMIT 1) AS last
+FROM looked;
+
+-- name: found_jobs
+SELECT id, name, state, received_at FROM jobs WHERE id = ANY(:ids::uuid[]) ORDER BY id DESC;
+
 -- name: listed_jobs
 SELECT j.id, u.name AS user_name, j.name, j.code, j.version, j.cores, j.memory_mb, j.disk_mb, j.state,
        j.reason, j.cancel_requested_at, a.waiting_reason, j.started_at IS NOT NULL AS started,

@@ -33,7 +33,7 @@ SELECT n.cores, n.memory_mb, n.reserved_for IS NOT NULL AS reserved,
             WHEN n.drained_at IS NOT NULL THEN 'drained'
             WHEN NOT n.alive OR n.agent_trouble IS NOT NULL OR n.held_at IS NOT NULL THEN 'troubled'
        END AS why,
-       count(*) AS nodes
+       count(*) AS nodes, min(n.name) AS name
 FROM nodes n JOIN groups g ON g.id = n.group_id
 WHERE n.group_id = :group_id AND n.removed_at IS NULL AND n.left_at IS NULL
 GROUP BY 1, 2, 3, 4;

@@ -60,6 +60,17 @@ def each(value: object) -> list[object]:
 STATEMENTS: dict[str, dict[str, Any]] = {
     # What users ask for.
     "job_bucket": OWN | {"job_id": IDS[0]},
+    "limits_of_job": OWN | {"job_id": IDS[0]},
+    "attempts_of_job": {"job_id": IDS[0], "limit": 100},
+    "found_jobs": {"ids": IDS[:20]},
+    "look_through": {
+        "user_id": 1,
+        "state": "received",
+        "before_id": LAST,
+        "tail": "abcd",
+        "name": "abcd",
+        "limit": 4000,
+    },
     "why_not_taken_in": {
         "user_ids": [1] * 1000,
         "buckets": [f"bucket-{number}" for number in range(1000)],

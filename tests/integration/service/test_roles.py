@@ -103,11 +103,14 @@ def fields_beside_the_secret(call: Call, world: World) -> dict[str, Any]:
     attempt = job | {"attempt": world.attempt.number}
     submit = {"bucketid": str(uuid4()), "codeversion": "psi4:1.5"}
     return {
+        Call.TASK_CHECK: {"jobs": [submit]},
         Call.TASK_SUBMIT: submit,
         Call.BULK_TASK_SUBMIT: submit,
         Call.TASK_STATUS: job,
         Call.TASK_CANCEL: job,
         Call.TASK_BUCKET: job,
+        Call.TASK_DETAIL: job,
+        Call.TASK_RESOLVE: {"reference": "default"},
         Call.BULK_TASK_STATUS: {"jobids": [job["jobid"]]},
         Call.BULK_TASK_CANCEL: {"jobids": [job["jobid"]]},
         Call.BULK_TASK_FIND: {"bucketids": [world.bucket]},
@@ -143,6 +146,7 @@ def expected_status(call: Call, person: Person) -> int:
         Call.TASK_STATUS,
         Call.TASK_CANCEL,
         Call.TASK_BUCKET,
+        Call.TASK_DETAIL,
         Call.BULK_TASK_STATUS,
         Call.BULK_TASK_CANCEL,
         Call.BULK_TASK_FIND,

@@ -19,7 +19,7 @@ GOOD = {
 
 
 def test_the_published_clients_body_is_taken() -> None:
-    job = TaskSubmit.model_validate(GOOD).new_job()
+    job = TaskSubmit.model_validate(GOOD).new_job("bucket")
     assert (job.code, job.version, job.cores) == ("psi4", "1.3.2", 1)
 
 
