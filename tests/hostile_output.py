@@ -36,7 +36,13 @@ class Nowhere(ObjectStore):
         self.objects_written = 0
 
     def write(
-        self, bucket: str, name: str, data: BinaryIO, size: int, mark: str, guard: WriteGuard
+        self,
+        bucket: str,
+        name: str,
+        data: BinaryIO,
+        size: int,
+        metadata: dict[str, str],
+        guard: WriteGuard,
     ) -> None:
         while data.read(2**20):
             pass

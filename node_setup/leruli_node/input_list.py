@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Name of the list in an attempt's folder.
 INPUT_LIST = "inputs"
-# Hash of the name, size in bytes, permission bits, SHA-256 of the content.
-_RECORD = struct.Struct("<16sQI32s4x")
+# Hash of the name, size in bytes, permission bits here and in run.tgz, SHA-256 of the content.
+_RECORD = struct.Struct("<16sQHH32s4x")
 _NAME_BYTES = 16
 # The last record: no name, and the number of records before it where others have the size.
 _END = bytes(_NAME_BYTES)
@@ -43,22 +43,26 @@ class InputListWriter:
         self._file = path.open("wb")
         self._count = 0
 
-    def add(self, name: str, facts: os.stat_result, digest: bytes) -> None:
-        """Note a file under its name below the rundir; a later one replaces it. Raises OSError."""
-        self._write(_hashed(name), facts.st_size, facts.st_mode, digest)
+    def add(self, name: str, facts: os.stat_result, mode: int, digest: bytes) -> None:
+        """Note a file under its name below the rundir; a later one replaces it. Raises OSError.
+
+        `mode` is what the archive says.
+        """
+        self._write(_hashed(name), facts.st_size, facts.st_mode, mode, digest)
         self._count += 1
 
     def finish(self) -> None:
         """Mark the list as whole; without this it is not used. Raises OSError."""
-        self._write(_END, self._count, 0, b"")
+        self._write(_END, self._count, 0, 0, b"")
         self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _write(self, name: bytes, size: int, mode: int, digest: bytes) -> None:
-        self._file.write(_RECORD.pack(name, size, stat.S_IMODE(mode), digest))
+    def _write(self, name: bytes, size: int, mode: int, packed_mode: int, digest: bytes) -> None:
+        modes = stat.S_IMODE(mode), stat.S_IMODE(packed_mode)
+        self._file.write(_RECORD.pack(name, size, *modes, digest))
 
 
 @contextmanager
@@ -112,15 +116,15 @@ class InputList:
         """
         if entry.is_link or not self._verdicts:
             return False
-        number = self._table[self._slot(_hashed(entry.key))] - 1
-        if number < 0:
+        number = self._number(entry.key)
+        if number is None:
             return False
         if not self._verdicts[number]:
             self._verdicts[number] = 1 + self._is_as_noted(number, entry, stop)
         return self._verdicts[number] == 1 + True
 
     def _is_as_noted(self, number: int, entry: Entry, stop: Stop) -> bool:
-        _, size, mode, digest = _RECORD.unpack_from(self._records, number * _RECORD.size)
+        _, size, mode, _, digest = self._record(number)
         if (size, mode) != (entry.facts.st_size, stat.S_IMODE(entry.facts.st_mode)):
             return False
         try:
@@ -133,6 +137,26 @@ class InputList:
             return bool(_digest(descriptor, stop) == digest)
         finally:
             os.close(descriptor)
+
+    def original_mode(self, name: str, facts: os.stat_result) -> int:
+        """The permission bits of a file of the output.
+
+        A file of the input that still has the bits that unpacking gave it has those of the archive.
+        """
+        bits = stat.S_IMODE(facts.st_mode)
+        number = self._number(name)
+        if number is not None:
+            _, _, mode, packed_mode, _ = self._record(number)
+            if bits == mode:
+                return int(packed_mode)
+        return bits
+
+    def _number(self, name: str) -> int | None:
+        number = self._table[self._slot(_hashed(name))] - 1
+        return None if number < 0 else number
+
+    def _record(self, number: int) -> tuple[bytes, int, int, int, bytes]:
+        return _RECORD.unpack_from(self._records, number * _RECORD.size)
 
     def _name(self, number: int) -> bytes:
         start = number * _RECORD.size

@@ -14,7 +14,7 @@ from enum import Enum
 from itertools import islice
 from typing import BinaryIO
 
-from leruli_node.object_store import ListedObject, NotThere, ObjectStore
+from leruli_node.object_store import MARK, FileFacts, ListedObject, NotThere, ObjectStore
 from leruli_node.state import AttemptId
 from leruli_node.upload_lease import UploadLease
 
@@ -107,12 +107,16 @@ class JobBucket:
             del unclear[_PAGE:]
         return unclear
 
-    def write(self, name: str, data: BinaryIO, size: int) -> None:
-        """Store an object. Raises ForeignObjectError and what the store raises."""
+    def write(self, name: str, data: BinaryIO, size: int, origin: FileFacts | None = None) -> None:
+        """Store an object, with the facts of the file that it is of.
+
+        Raises ForeignObjectError and what the store raises.
+        """
         if name in self.taken:
             raise ForeignObjectError
         lease = self._required_lease
-        self._store.write(self._name, name, data, size, self._attempt.key, lease)
+        metadata = {MARK: self._attempt.key, **(origin.metadata() if origin else {})}
+        self._store.write(self._name, name, data, size, metadata, lease)
 
     def doubt_lease(self) -> None:
         """The store was away, so this node may have been too: ask for leave before going on."""

@@ -25,6 +25,9 @@ from leruli_node.errors import describe
 CHUNK = 2**20
 # User metadata that tells which attempt wrote an object.
 MARK = "leruli-attempt"
+# And what the file was; the client gives it to the file that it fetches.
+_MODE = "leruli-mode"
+_MTIME = "leruli-mtime"
 # The kernel gives up after so long what the store has not acknowledged: it must not arrive when the
 # network is mended and another node has the bucket.
 _UNACKNOWLEDGED_S = 15
@@ -92,6 +95,18 @@ class ListedObject:
 
     name: str
     modified: datetime | None
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What S3 does not keep of a file: permission bits, and its time in nanoseconds since 1970."""
+
+    mode: int
+    mtime_ns: int
+
+    def metadata(self) -> dict[str, str]:
+        """As user metadata of its object."""
+        return {_MODE: f"{self.mode & 0o777:o}", _MTIME: str(self.mtime_ns)}
 
 
 @dataclass(frozen=True)
@@ -184,7 +199,13 @@ class ObjectStore:
         return metadata.get(f"x-amz-meta-{MARK}")
 
     def write(
-        self, bucket: str, name: str, data: BinaryIO, size: int, mark: str, guard: WriteGuard
+        self,
+        bucket: str,
+        name: str,
+        data: BinaryIO,
+        size: int,
+        metadata: dict[str, str],
+        guard: WriteGuard,
     ) -> None:
         """Store `size` bytes; big objects in parts, so that little memory is used.
 
@@ -199,7 +220,7 @@ class ObjectStore:
                 name,
                 data,
                 size,
-                metadata={MARK: mark},
+                metadata=dict(metadata),
                 part_size=part_bytes(size),
                 num_parallel_uploads=1,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from leruli_node.input_list import InputList
@@ -48,6 +48,29 @@ class Sorter:
         return self._files >= self._most or self._names < 0
 
 
+@dataclass(frozen=True)
+class Output:
+    """What a job left: its folder, which `top` is open on, and what its input was."""
+
+    top: int
+    inputs: InputList
+    stop: Stop
+
+    def entries(self, skipped: Skipped) -> Iterator[Entry]:
+        """As `walk`, without the files of the input that are unchanged; the same each time.
+
+        Raises OSError for trouble that is not one file's own, Interrupted.
+        """
+        entries = walk(self.top, skipped)
+        try:
+            for entry in entries:
+                # The logs are uploaded in any case.
+                if entry.key in LOGS or not self.inputs.has_unchanged(entry, self.stop):
+                    yield entry
+        finally:
+            entries.close()  # type: ignore[attr-defined]
+
+
 @dataclass
 class Survey:
     """The output before it is sent: objects with their sizes in bytes, and what else is there."""
@@ -58,33 +81,15 @@ class Survey:
     skipped: Skipped = field(default_factory=Skipped)
 
 
-def output(top: int, skipped: Skipped, inputs: InputList, stop: Stop) -> Iterator[Entry]:
-    """As `walk`, without the files of the input that the job left unchanged; the same each time.
-
-    Raises OSError for trouble that is not one file's own, Interrupted.
-    """
-    entries = walk(top, skipped)
-    try:
-        for entry in entries:
-            # The logs are uploaded in any case.
-            if entry.key in LOGS or not inputs.has_unchanged(entry, stop):
-                yield entry
-    finally:
-        entries.close()  # type: ignore[attr-defined]
-
-
-def survey(top: int, most_files: int, output_of: Callable[[Skipped], Iterator[Entry]]) -> Survey:
-    """Look at the output of the folder `top` is open on; at most `most_files` become objects.
-
-    `output_of` is `output` for that folder. Raises what that raises.
-    """
+def survey(output: Output, most_files: int) -> Survey:
+    """Look at an output; at most `most_files` become objects. Raises what `entries` raises."""
     found, sorter = Survey(), Sorter(most_files)
     for key in LOGS:
         with contextlib.suppress(FileNotFoundError):
-            facts = os.stat(key, dir_fd=top, follow_symlinks=False)
+            facts = os.stat(key, dir_fd=output.top, follow_symlinks=False)
             if stat.S_ISREG(facts.st_mode):
                 found.sizes[key] = facts.st_size
-    entries = output_of(found.skipped)
+    entries = output.entries(found.skipped)
     for entry in entries:
         if sorter.reason(entry) is not None:
             found.has_rest = True

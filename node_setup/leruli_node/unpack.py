@@ -144,7 +144,7 @@ class _Unpacking:
         self._reader.allow(member.size)
         facts, digest = _write(archive, member, folder / parts[-1])
         if self._noted is not None:
-            self._noted.add("/".join(parts), facts, digest)
+            self._noted.add("/".join(parts), facts, member.mode, digest)
 
     def _count(self, files: int) -> None:
         self._files += files

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
@@ -18,13 +17,13 @@ from leruli_node.errors import Interrupted
 from leruli_node.fair_pool import FairPool
 from leruli_node.input_list import InputList
 from leruli_node.job_bucket import ForeignObjectError, JobBucket
-from leruli_node.object_store import LARGEST, NotThere, StoreAway, Unstorable, part_bytes
+from leruli_node.object_store import LARGEST, FileFacts, NotThere, StoreAway, Unstorable, part_bytes
 from leruli_node.output_file import OutputFile, open_below
 from leruli_node.remainder import DiskFault, Remainder, free_name
 from leruli_node.retry import AnyEvent, Backoff, Stop
-from leruli_node.survey import LOGS, Sorter, output, survey
+from leruli_node.survey import LOGS, Output, Sorter, survey
 from leruli_node.upload_lease import LeaseTooOldError
-from leruli_node.walk import NAMES_SHOWN, OPEN_FOLDER, UNREADABLE, Entry, Skipped, shown
+from leruli_node.walk import NAMES_SHOWN, OPEN_FOLDER, UNREADABLE, Skipped, shown
 
 log = logging.getLogger(__name__)
 
@@ -124,19 +123,18 @@ class Uploader:
             return Uploaded(1, size, [])
         top = os.open(rundir, OPEN_FOLDER)
         try:
-            return self._bring(bucket, top, sentence, stop, inputs)
+            return self._bring(bucket, Output(top, inputs, stop), sentence, stop)
         finally:
             os.close(top)
 
     def _bring(
-        self, bucket: JobBucket, top: int, sentence: str | None, stop: Stop, inputs: InputList
+        self, bucket: JobBucket, output: Output, sentence: str | None, stop: Stop
     ) -> Uploaded:
-        entries = partial(output, top, inputs=inputs, stop=stop)
-        found = survey(top, self._max_files, entries)
+        found = survey(output, self._max_files)
         too_much = self._too_much(found.sizes)
         kept = {key: size for key, size in found.sizes.items() if key not in too_much}
         left = self._max_bytes - sum(kept.values())
-        name = free_name(top)
+        name = free_name(output.top)
         keep = {*kept, *LOGS, *([name] if found.has_rest else [])}
         backoff = Backoff(stop, self._patience)
         unclear = self._while_away(lambda: bucket.make_room(keep), bucket, backoff)
@@ -144,11 +142,11 @@ class Uploader:
         for key, reason in too_much.items():
             skipped.add(reason, shown(key))
         kept.pop("joberr.txt", None)
-        count, total, refused = self._send_all(bucket, top, kept, skipped, stop)
+        count, total, refused = self._send_all(bucket, output, kept, skipped, stop)
         notes = []
         passed_over = found.skipped
         if found.has_rest or refused:
-            rest = self._send_rest(bucket, entries, name, refused, left, stop)
+            rest = self._send_rest(bucket, output, name, refused, left, stop)
             if rest is None:
                 skipped.add(_REFUSED, name)
             else:
@@ -157,7 +155,7 @@ class Uploader:
                 passed_over = rest.skipped
         notes += skipped.sentences() + passed_over.sentences() + _of_unclear_origin(unclear)
         tail = _lines(([sentence] if sentence else []) + notes)
-        size = self._send_log(bucket, top, "joberr.txt" in found.sizes, tail, stop)
+        size = self._send_log(bucket, output, "joberr.txt" in found.sizes, tail, stop)
         return Uploaded(count + (size is not None), total + (size or 0), notes)
 
     def _too_much(self, sizes: dict[str, int]) -> dict[str, str]:
@@ -176,7 +174,7 @@ class Uploader:
         return reasons
 
     def _send_all(
-        self, bucket: JobBucket, top: int, sizes: dict[str, int], skipped: Skipped, stop: Stop
+        self, bucket: JobBucket, output: Output, sizes: dict[str, int], skipped: Skipped, stop: Stop
     ) -> tuple[int, int, dict[str, str]]:
         """Send these files, and an empty joblog.txt where there is none.
 
@@ -191,7 +189,7 @@ class Uploader:
             if either.is_set():
                 return None
             try:
-                return self._send_file(bucket, top, key, b"", either)
+                return self._send_file(bucket, output, key, b"", either)
             except Unstorable:
                 refused[key] = _REFUSED
             except ForeignObjectError:
@@ -223,22 +221,26 @@ class Uploader:
             raise Interrupted
         return count, total, refused
 
-    def _send_file(self, bucket: JobBucket, top: int, key: str, tail: bytes, stop: Stop) -> int:
-        with os.fdopen(open_below(top, key), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+    def _send_file(
+        self, bucket: JobBucket, output: Output, key: str, tail: bytes, stop: Stop
+    ) -> int:
+        with os.fdopen(open_below(output.top, key), "rb") as file:
+            facts = os.fstat(file.fileno())
+            size = facts.st_size
             if tail:
                 tail = _on_new_line(file, size, tail)
             source = cast(BinaryIO, OutputFile(file, size, tail, stop))
-            return self._send(bucket, key, source, size + len(tail), stop)
+            origin = FileFacts(output.inputs.original_mode(key, facts), facts.st_mtime_ns)
+            return self._send(bucket, key, source, size + len(tail), stop, origin)
 
     def _send_log(
-        self, bucket: JobBucket, top: int, is_file: bool, tail: bytes, stop: Stop
+        self, bucket: JobBucket, output: Output, is_file: bool, tail: bytes, stop: Stop
     ) -> int | None:
         """Send joberr.txt, last of all, for it says what became of the rest."""
         try:
             if is_file:
                 try:
-                    return self._send_file(bucket, top, "joberr.txt", tail, stop)
+                    return self._send_file(bucket, output, "joberr.txt", tail, stop)
                 except OSError as error:
                     if error.errno not in UNREADABLE:
                         raise
@@ -249,7 +251,7 @@ class Uploader:
     def _send_rest(
         self,
         bucket: JobBucket,
-        entries: Callable[[Skipped], Iterator[Entry]],
+        output: Output,
         name: str,
         refused: dict[str, str],
         left: int,
@@ -260,7 +262,7 @@ class Uploader:
         def send() -> Remainder:
             sorter = Sorter(self._max_files)
             rest = Remainder(
-                entries,
+                output.entries,
                 lambda entry: sorter.reason(entry) or refused.get(entry.key),
                 self._max_files * _REST_FACTOR,
                 min(left, _LARGEST_REST),
@@ -280,7 +282,15 @@ class Uploader:
         except DiskFault as error:
             raise error.cause from None
 
-    def _send(self, bucket: JobBucket, key: str, file: BinaryIO, size: int, stop: Stop) -> int:
+    def _send(
+        self,
+        bucket: JobBucket,
+        key: str,
+        file: BinaryIO,
+        size: int,
+        stop: Stop,
+        origin: FileFacts | None = None,
+    ) -> int:
         part = part_bytes(size)
         # While one part is still held the next one is read.
         in_memory = size if size <= part else 2 * part
@@ -289,7 +299,7 @@ class Uploader:
         def send() -> int:
             file.seek(0)
             with memory.reserved(in_memory, stop):
-                bucket.write(key, file, size)
+                bucket.write(key, file, size, origin)
             return size
 
         try:

@@ -75,7 +75,7 @@ def test_a_list_of_an_unfinished_input_is_not_used(tmp_path: Path) -> None:
         unpack(iter([b"no archive"]), tmp_path / "r", InputLimits(9, 999), STOP, noted)
     (tmp_path / "r" / "a").write_bytes(b"1")
     noted = InputListWriter(tmp_path / INPUT_LIST)
-    noted.add("a", (tmp_path / "r" / "a").stat(), hashlib.sha256(b"1").digest())
+    noted.add("a", (tmp_path / "r" / "a").stat(), 0o644, hashlib.sha256(b"1").digest())
     noted.close()
     assert unchanged(tmp_path / "r", InputList.read(tmp_path / INPUT_LIST)) == set()
 
@@ -102,7 +102,7 @@ facts = os.stat("/")
 def write():
     with writing(path) as noted:
         for number in range(200_000):
-            noted.add("a-name-that-is-not-short-%d" % number, facts, b"x" * 32)
+            noted.add("a-name-that-is-not-short-%d" % number, facts, 0o644, b"x" * 32)
 
 def read():
     InputList.read(path)

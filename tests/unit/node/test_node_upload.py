@@ -20,6 +20,7 @@ from leruli_node.image_names import etag_name, published_versions
 from leruli_node.job_bucket import JobBucket
 from leruli_node.object_store import (
     LARGEST,
+    MARK,
     ListedObject,
     NotThere,
     ObjectStore,
@@ -47,7 +48,13 @@ class MemoryStore(ObjectStore):
         self.fail: dict[str, list[Exception]] = {}
 
     def write(
-        self, bucket: str, name: str, data: BinaryIO, size: int, mark: str, guard: WriteGuard
+        self,
+        bucket: str,
+        name: str,
+        data: BinaryIO,
+        size: int,
+        metadata: dict[str, str],
+        guard: WriteGuard,
     ) -> None:
         guard.wait()
         content = b""
@@ -59,7 +66,7 @@ class MemoryStore(ObjectStore):
             raise self.fail[name].pop(0)
         assert data.read(1) == b""
         self.content[name] = content
-        self.marks[name] = mark
+        self.marks[name] = metadata[MARK]
 
     def objects(self, bucket: str, prefix: str = "") -> Iterator[ListedObject]:
         return iter([ListedObject(n, NOW) for n in sorted(self.content) if n.startswith(prefix)])
@@ -436,10 +443,10 @@ def test_parts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     guard = UploadLease(lambda _: None, threading.Event())
     for size in (0, 200 * 2**30, LARGEST):
-        store.write("b", "n", io.BytesIO(), size, "m", guard)
+        store.write("b", "n", io.BytesIO(), size, {}, guard)
     assert sizes == [16 * 2**20, 21 * 2**20, 64 * 2**20]
     with pytest.raises(Unstorable):
-        store.write("b", "n", io.BytesIO(), LARGEST + 1, "m", guard)
+        store.write("b", "n", io.BytesIO(), LARGEST + 1, {}, guard)
 
 
 def test_stop_is_heard_within_a_file(tmp_path: Path) -> None:
@@ -447,7 +454,13 @@ def test_stop_is_heard_within_a_file(tmp_path: Path) -> None:
 
     class Stopping(MemoryStore):
         def write(
-            self, bucket: str, name: str, data: BinaryIO, size: int, mark: str, guard: WriteGuard
+            self,
+            bucket: str,
+            name: str,
+            data: BinaryIO,
+            size: int,
+            metadata: dict[str, str],
+            guard: WriteGuard,
         ) -> None:
             guard.wait()
             if name == "x":
