@@ -183,7 +183,7 @@ class Bench:
         job = self.folders.job(state.id.key)
         job.mkdir()
         (job / "rundir").mkdir()
-        write_control(job / "control")
+        write_control(job / "control", state.id, state.lease or LEASE)
         return state.id
 
     def finish(self, attempt: AttemptId) -> dict[str, Any]:

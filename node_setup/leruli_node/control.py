@@ -11,16 +11,22 @@ from pathlib import Path
 _LONGEST = 4096
 _MINUTES = re.compile(r"(\d{1,9})m(\d{1,9}(?:\.\d{1,9})?)s")
 
+_BYTES = re.compile(r"\d{1,18}\n?\Z", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Hints:
-    """What main.sh says. `cpu_seconds` covers run.sh and all that it waited for."""
+    """What main.sh says. `cpu_seconds` covers run.sh and all that it waited for.
+
+    `peak_memory_mb` is the peak of the container's cgroup when run.sh had ended.
+    """
 
     started: bool = False
     refused: bool = False
     terminated: bool = False
     exit_code: int | None = None
     cpu_seconds: float | None = None
+    peak_memory_mb: int | None = None
 
 
 def read_hints(control: Path) -> Hints:
@@ -31,12 +37,14 @@ def read_hints(control: Path) -> Hints:
         return Hints()
     try:
         code = _read(folder, "exitcode")
+        peak = _read(folder, "peakbytes")
         return Hints(
             started=_exists(folder, "started"),
             refused=_exists(folder, "refused"),
             terminated=_exists(folder, "terminated"),
             exit_code=int(code) if code is not None and re.match(r"\d{1,3}\n?\Z", code) else None,
             cpu_seconds=parse_times(_read(folder, "times") or ""),
+            peak_memory_mb=-(-int(peak) // 2**20) if peak and _BYTES.match(peak) else None,
         )
     finally:
         os.close(folder)

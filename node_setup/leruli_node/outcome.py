@@ -95,6 +95,7 @@ def decide(
         message=message,
         wallseconds=wall,
         cpuseconds=_cpu_seconds(state, hints, wall),
+        peakmemorymb=_peak_memory_mb(state, hints),
     )
 
 
@@ -155,5 +156,14 @@ def _cpu_seconds(state: AttemptState, hints: Hints, wall: float | None) -> float
     sampled, noted = state.cpu_seconds, hints.cpu_seconds
     possible = wall is not None and state.lease is not None and noted is not None
     if possible and noted is not None and wall is not None and noted <= wall * 1024 + 1:
-        return max(noted, sampled or 0.0)
+        sampled = max(noted, sampled or 0.0)
+    return None if sampled is None else round(sampled, 2)
+
+
+def _peak_memory_mb(state: AttemptState, hints: Hints) -> int | None:
+    # As with CPU time: a short job ends before a sample, and main.sh's note is only believed where
+    # it is possible, in the job's limit.
+    sampled, noted = state.peak_memory_mb, hints.peak_memory_mb
+    if state.lease is not None and noted is not None and 0 < noted <= state.lease.memorymb:
+        return max(noted, sampled or 0)
     return sampled

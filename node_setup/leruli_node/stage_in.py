@@ -236,7 +236,7 @@ class StageIn:
                     raise AttemptProblem(
                         "node_trouble", "the node could not reach the group's store"
                     ) from None
-        write_control(job / "control")
+        write_control(job / "control", attempt, lease)
 
     def _refused(self, error: StoreRefused) -> AttemptProblem:
         """Whose fault it is that the store refuses the job's bucket: the key's, or the bucket's."""

@@ -385,13 +385,7 @@ def _unmarked_until(state: AttemptState) -> datetime | None:
 
 
 def _as_failed_upload(decision: Decision, message: str) -> Decision:
-    return Decision(
-        "upload_failed",
-        exitcode=decision.exitcode,
-        message=message,
-        wallseconds=decision.wallseconds,
-        cpuseconds=decision.cpuseconds,
-    )
+    return replace(decision, outcome="upload_failed", message=message)
 
 
 def _receipt(state: AttemptState, decision: Decision, uploaded: Uploaded | None) -> dict[str, Any]:
@@ -404,7 +398,7 @@ def _receipt(state: AttemptState, decision: Decision, uploaded: Uploaded | None)
         "message": message[:_LONGEST_MESSAGE] or None,
         "wallseconds": decision.wallseconds,
         "cpuseconds": decision.cpuseconds,
-        "peakmemorymb": state.peak_memory_mb,
+        "peakmemorymb": decision.peakmemorymb or state.peak_memory_mb,
         "uploadedbytes": uploaded.bytes if uploaded is not None else None,
         "uploadedfiles": uploaded.files if uploaded is not None else None,
     }

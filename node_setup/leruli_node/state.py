@@ -95,6 +95,8 @@ class Decision:
     message: str | None = None
     wallseconds: float | None = None
     cpuseconds: float | None = None
+    # None also in a decision of an older agent, which has the state's.
+    peakmemorymb: int | None = None
 
 
 @dataclass(frozen=True)

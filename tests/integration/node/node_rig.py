@@ -214,7 +214,7 @@ class Rig:
                 cwd="/",
             )
         if wait:
-            wait_for(lambda: self.answers() or self.process.poll() is not None, what="agent")
+            wait_for(lambda: self.answers() or self.process.poll() is not None, 60, "agent")
 
     def answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

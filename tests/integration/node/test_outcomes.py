@@ -51,6 +51,25 @@ def test_cpu_time_and_peak_memory(rig: Rig) -> None:
     assert 30 <= receipt["peakmemorymb"] <= 256
 
 
+def test_use_of_a_job_that_no_agent_saw_run(rig: Rig) -> None:
+    """As of one that is over in half a second: there is no sample of it."""
+    job = rig.job("x=$(head -c 60000000 /dev/zero | tr '\\0' x); echo ${#x}")
+    assert rig.stage_in(job) == 0
+    rig.kill()
+    rig.run_container(job).wait(timeout=60)
+    rig.start()
+    assert rig.stage_out(job) == 0
+    receipt = rig.receipt(job)
+    assert 57 <= receipt["peakmemorymb"] <= 256
+    assert receipt["cpuseconds"] == round(receipt["cpuseconds"], 2) > 0
+
+
+def test_a_job_knows_who_it_is_and_what_it_may_use(rig: Rig) -> None:
+    job = rig.job('echo "$LERULI_JOBID $LERULI_CORES $LERULI_MEMORYMB"', memorymb=123)
+    assert rig.run(job)["outcome"] == "ended"
+    assert rig.store.get(job.bucket, "joblog.txt") == f"{job.job} 1 123\n".encode()
+
+
 def test_empty_output(rig: Rig) -> None:
     job = rig.job("true")
     assert rig.run(job)["uploadedfiles"] == 2

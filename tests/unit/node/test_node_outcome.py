@@ -161,6 +161,17 @@ def test_memory_of_the_machine_is_not_the_jobs() -> None:
     assert decide(roomy, ran(137, oom_killed=True), Hints(), "boot").outcome == "out_of_memory"
 
 
+def test_a_peak_of_memory_that_cannot_be_is_not_believed() -> None:
+    sampled = dataclasses.replace(STATE, peak_memory_mb=100)
+    assert STATE.lease is not None
+    most = STATE.lease.memorymb
+    assert decide(sampled, ran(0), Hints(peak_memory_mb=most), "boot").peakmemorymb == most
+    assert decide(sampled, ran(0), Hints(peak_memory_mb=99), "boot").peakmemorymb == 100
+    assert decide(sampled, ran(0), Hints(peak_memory_mb=most + 1), "boot").peakmemorymb == 100
+    assert decide(STATE, ran(0), Hints(peak_memory_mb=7), "boot").peakmemorymb == 7
+    assert decide(STATE, ran(0), Hints(), "boot").peakmemorymb is None
+
+
 def test_cpu_seconds_that_cannot_be_are_not_believed() -> None:
     sampled = dataclasses.replace(STATE, cpu_seconds=4.0)
     assert decide(sampled, ran(0), Hints(cpu_seconds=9.0), "boot").cpuseconds == 9.0
@@ -187,6 +198,9 @@ def test_hints_follow_nothing_and_read_little(tmp_path: Path) -> None:
     (control / "times").write_text("0m0.01s 0m0.00s\n1m2.50s 0m0.25s\n")
     assert read_hints(control).exit_code == 3
     assert read_hints(control).cpu_seconds == 62.75
+    for text, peak in (("2097153\n", 3), ("-1", None), ("1" * 19, None), ("x", None), ("٣", None)):
+        (control / "peakbytes").write_text(text)
+        assert read_hints(control).peak_memory_mb == peak
     (control / "exitcode").write_text("3; rm -rf /")
     assert read_hints(control).exit_code is None
     assert read_hints(tmp_path / "none") == Hints()

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from leruli_node.main_script import MAIN_SCRIPT, write_control
+from leruli_node.main_script import write_control
+from leruli_node.state import AttemptId, Lease
 
+ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000001", 1)
+LEASE = Lease("bucket", "psi4", "1.5", 3, 4000, 100.0)
 DRIVER = Path(sys.executable).with_name("leruli-driver")
 SHELLS = [s for s in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(s[0])]
 TOOLS = ("sh", "mkdir", "rm", "sleep", "setsid", "cat")
@@ -33,10 +36,10 @@ def prepare(tmp_path: Path, script: str) -> list[Path]:
     rundir, control = tmp_path / "rundir", tmp_path / "control"
     rundir.mkdir()
     (rundir / "run.sh").write_text(script)
-    write_control(control)
+    write_control(control, ATTEMPT, LEASE)
     main = control / "main.sh"
     # Outside of a container its paths are others, and a signal to all processes is not meant.
-    text = MAIN_SCRIPT.replace("/leruli", str(control)).replace("/rundir", str(rundir))
+    text = main.read_text().replace("/leruli", str(control)).replace("/rundir", str(rundir))
     main.write_text(text.replace("kill -s TERM -- -1", 'kill -s TERM "$job"'))
     return [rundir, control, main]
 
@@ -52,6 +55,14 @@ def test_runs_once(tmp_path: Path, shell: list[str]) -> None:
     assert not (control / "terminated").exists()
     assert subprocess.run([*shell, str(main)], check=False).returncode == 122
     assert (control / "refused").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])
+def test_tells_the_job_who_it_is(tmp_path: Path, shell: list[str]) -> None:
+    told = 'echo "$LERULI_JOBID $LERULI_CORES $LERULI_MEMORYMB"'
+    rundir, _, main = prepare(tmp_path, told)
+    assert subprocess.run([*shell, str(main)], check=False).returncode == 0
+    assert (rundir / "joblog.txt").read_text() == f"{ATTEMPT.job} 3 4000\n"
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])
