@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
@@ -19,11 +19,14 @@ from leruli.errors import (
     AccessRefusedError,
     AlreadySubmittedError,
     LeruliError,
+    RefusedError,
     ServiceError,
     StorageError,
 )
 from leruli.jobfolder import JobFolder
+from leruli.leftovers import Leftovers
 from leruli.recovery import recover
+from leruli.standing import Standing, standings_of
 from leruli.submitting import JobSpec, job_name, pack, prepare, upload
 from leruli.workers import work_through
 
@@ -52,6 +55,7 @@ class Case:
 
     directory: str
     spec: JobSpec
+    with_results: bool = False  #: results of earlier jobs are sent, too
 
 
 @dataclass
@@ -63,6 +67,10 @@ class BatchReport:
     accepted_before: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  #: submitted before
     failed: dict[str, str] = field(default_factory=dict)  #: folder: why, in a sentence
+    copies: list[str] = field(default_factory=list)  #: of the failed: copies of other folders
+    edited: list[str] = field(default_factory=list)  #: of the failed: edited since
+    #: Of the submitted: what earlier jobs had left in the folder.
+    leftovers: dict[str, Leftovers] = field(default_factory=dict)
     total: int = 0
     seconds: float = 0.0
 
@@ -79,27 +87,59 @@ def submit_batch(
     advance: Callable[[int], None] = lambda _: None,
     journal: Journal | None = None,
     report: BatchReport | None = None,
+    standings: Mapping[str, Standing | RefusedError] | None = None,
 ) -> BatchReport:
     """Submit all cases; `advance` is told how many more folders are dealt with.
 
-    `report` is filled as it goes, for whoever has to tell after Ctrl-C how far it came.
+    `standings` are those of the folders, if they are known already.
+
+    `report` is filled as it goes, for whoever has to tell after Ctrl-C how far it came. Copies of
+    other folders, and folders that were edited since their job was submitted, count as failed.
     """
     started = time.monotonic()
     report = BatchReport() if report is None else report
-    report.total = len(cases)
+    report.total = len(cases) + len(report.failed)
     try:
+        if standings is None:
+            standings = standings_of(case.directory for case in cases)
+        unsound = _note_unsound(standings, report)
+        advance(len(unsound))
+        left = [case for case in cases if case.directory not in unsound]
         if journal is not None:
-            found = recover(journal, [case.directory for case in cases], service.find_jobs)
+            found = recover(journal, [case.directory for case in left], service.find_jobs)
             report.submitted.update(found)
             report.accepted_before.extend(found)
             advance(len(found))
-        left = [case for case in cases if case.directory not in report.submitted]
+            left = [case for case in left if case.directory not in found]
         fatal = _submit_all(store, service, left, advance, journal, report)
         if fatal is not None:
             _note_untried(cases, report, fatal)
     finally:
         report.seconds = time.monotonic() - started
     return report
+
+
+def _note_unsound(
+    standings: Mapping[str, Standing | RefusedError], report: BatchReport
+) -> Collection[str]:
+    """Note the folders whose job is not that of the folder as it is; returns them.
+
+    An edited folder without leruli.job was interrupted, and is submitted as it is.
+    """
+    unsound = []
+    for name, standing in standings.items():
+        if isinstance(standing, RefusedError):
+            report.failed[name] = str(standing)
+        elif standing.is_copy:
+            report.copies.append(name)
+            report.failed[name] = standing.sentence(name)
+        elif standing.edited and JobFolder(name).job() is not None:
+            report.edited.append(name)
+            report.failed[name] = standing.sentence(name)
+        else:
+            continue
+        unsound.append(name)
+    return frozenset(unsound)
 
 
 def _submit_all(
@@ -157,19 +197,23 @@ class _Staged:
     bucket: str
     lock: IO[bytes]
     job: str | None
+    leftovers: Leftovers
 
 
 def _stage(store: Store, service: Service, case: Case, advance: Callable[[int], None]) -> _Staged:
     """Pack and upload one folder."""
     case.spec.check()
     with _PACKING:
-        packed = pack(prepare(case.directory, case.spec.command), advance)
+        prepared = prepare(case.directory, case.spec, with_results=case.with_results)
+        packed = pack(prepared, advance)
     try:
         job = store.patience.through(lambda: upload(store, service, packed, advance), advance)
     except BaseException:
         packed.lock.close()
         raise
-    return _Staged(case, packed.prepared.folder, packed.bucket, packed.lock, job)
+    return _Staged(
+        case, packed.prepared.folder, packed.bucket, packed.lock, job, prepared.leftovers
+    )
 
 
 def _post(
@@ -216,6 +260,8 @@ def _accept(
                 raise answer
             one.folder.record_job(answer)
             report.submitted[directory] = answer
+            if one.leftovers.is_known:
+                report.leftovers[directory] = one.leftovers
         except LeruliError as error:
             report.failed[directory] = str(error)
             if isinstance(error, AccessRefusedError):

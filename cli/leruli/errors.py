@@ -4,6 +4,8 @@
     LeruliError                       1
     ├── RefusedError                  1       ValueError
     │   ├── AlreadySubmittedError     1
+    │   ├── CopiedFolderError         1
+    │   ├── EditedFolderError         1
     │   └── AccessRefusedError        1
     │       └── SecretRefusedError    3
     ├── SettingsError                 3
@@ -42,6 +44,14 @@ class RefusedError(LeruliError, ValueError):
 
 class AlreadySubmittedError(RefusedError):
     """The folder holds a leruli.job: it was submitted before."""
+
+
+class CopiedFolderError(RefusedError):
+    """The folder holds the job of another folder, of which it is a copy."""
+
+
+class EditedFolderError(RefusedError):
+    """An input in the folder changed after its job was submitted."""
 
 
 class AccessRefusedError(RefusedError):

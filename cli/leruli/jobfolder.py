@@ -24,6 +24,9 @@ from leruli.errors import AlreadySubmittedError, LeruliError, NotFoundError, Ref
 JOB_FILE = "leruli.job"
 BUCKET_FILE = "leruli.bucket"
 
+#: What a folder knows of its last submission; see `leruli.record`.
+RECORD_FILE = "leruli.folder"
+
 #: Journals of batches (leruli.journal) are called so, and a name after it.
 JOURNAL_PREFIX = "leruli.batch-"
 
@@ -64,8 +67,9 @@ class JobFolder:
             raise NotFoundError(f"{self.directory} is not a folder.")
         if os.path.lexists(self._path(JOB_FILE)):
             raise AlreadySubmittedError(
-                f"This folder was already submitted: {self._path(JOB_FILE)} is there. To submit "
-                f"it anew, first delete {JOB_FILE}, {BUCKET_FILE} and the results in it."
+                f"This folder was already submitted: {self._path(JOB_FILE)} is there. To run it "
+                "again, use `leruli task-resubmit`, which keeps what the last job left. If it is a "
+                "copy of another folder, add --new to `leruli task-submit`."
             )
 
     def job(self) -> str | None:
@@ -159,6 +163,34 @@ class JobFolder:
         if job is not None and self.bucket() == bucket:
             self.record_job(job)
 
+    def check_job(self, expected: str | None) -> None:
+        """Raise RefusedError if the job is another one: somebody else is at work on the folder."""
+        if self.job() != expected:
+            raise RefusedError("Another leruli is giving it another job at the same time.")
+
+    def forget(self, job: str | None, bucket: str | None) -> None:
+        """Delete the two files, which name these; leruli.job last. Raises RefusedError.
+
+        Also when they name others by now, or when the folder is being submitted.
+        """
+        try:
+            with contextlib.ExitStack() as locks:
+                if bucket is not None:
+                    _lock(locks.enter_context(_open_to_lock(self._path(BUCKET_FILE))))
+                if self.bucket() != bucket:
+                    raise BlockingIOError
+                self.check_job(job)
+                for name in (BUCKET_FILE, JOB_FILE):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self._path(name))
+        except (BlockingIOError, FileNotFoundError):
+            raise RefusedError("Another leruli is submitting it at the same time.") from None
+        except OSError as error:
+            raise RefusedError(
+                f"Cannot delete {self._path(BUCKET_FILE)} and {self._path(JOB_FILE)}: "
+                f"{error.strerror}."
+            ) from error
+
     def set_aside(self, chosen: str | None) -> None:
         """Make room for another job, keeping what the last one left in `HISTORY`, in its name.
 
@@ -166,9 +198,8 @@ class JobFolder:
         this may break off anywhere and be done again. Raises RefusedError, also when the job is not
         the `chosen` one (None: it made room before): somebody else is at work on the folder.
         """
+        self.check_job(chosen)
         job = self.job()
-        if job != chosen:
-            raise RefusedError("Another leruli is giving it another job at the same time.")
         if job is None:
             return
         target = Path(self._path(HISTORY), job)

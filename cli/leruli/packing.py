@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 import stat
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
@@ -25,8 +26,10 @@ from leruli.jobfolder import (
     JOB_FILE,
     JOURNAL_PREFIX,
     PART_PREFIX,
+    RECORD_FILE,
     RESERVED,
 )
+from leruli.record import FileState
 
 # Text compresses nearly as well as at 6, in half the time.
 _LEVEL = 4
@@ -37,7 +40,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 # Bytes moved at once.
 _BLOCK = 256 * 1024
 
-_OWN = frozenset({JOB_FILE, BUCKET_FILE, HISTORY})
+_OWN = frozenset({JOB_FILE, BUCKET_FILE, RECORD_FILE, HISTORY})
 
 _KINDS = {
     stat.S_IFSOCK: "a socket",
@@ -55,7 +58,12 @@ class Entry(NamedTuple):
     is_folder: bool
     mode: int
     size: int  #: bytes, 0 for a folder
-    mtime: int  #: seconds since 1970
+    mtime_ns: int  #: nanoseconds since 1970
+
+    @property
+    def mtime(self) -> int:
+        """Seconds since 1970, as an archive has them."""
+        return self.mtime_ns // 1_000_000_000
 
 
 @dataclass
@@ -78,11 +86,19 @@ def run_script(command: str) -> bytes:
     return f"#!/bin/bash\n{command}\n".encode("utf-8", "surrogateescape")
 
 
-def take_inventory(directory: str) -> Inventory:
-    """List what is to be packed; raises RefusedError for what cannot be."""
+def take_inventory(
+    directory: str, leave_out: Collection[str] = (), made: Collection[str] = ()
+) -> Inventory:
+    """List what is to be packed; raises RefusedError for what cannot be.
+
+    Names in `leave_out` are passed over, and so are folders in `made` that hold nothing else.
+    """
     inventory = Inventory()
     try:
-        for entry in _walk(directory):
+        entries = _walk(directory, leave_out)
+        if made:
+            entries = _without_emptied(list(entries), made)
+        for entry in entries:
             inventory.entries.append(entry)
             inventory.total_bytes += entry.size
     except OSError as error:
@@ -97,15 +113,17 @@ def write_archive(
     command: str,
     sink: IO[bytes],
     advance: Callable[[int], None] = lambda _: None,
-) -> None:
+) -> dict[str, FileState]:
     """Write run.tgz to `sink`; `advance` is told the bytes of input as they are read.
 
-    Raises RefusedError for a file that changed or cannot be read; errors of `sink` pass.
+    Returns what each file was. Raises RefusedError for a file that changed or cannot be read;
+    errors of `sink` pass.
     """
+    states: dict[str, FileState] = {}
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
     waiting: list[bytes] = []
     size = total = 0
-    for piece in _members(inventory, command, advance):
+    for piece in _members(inventory, command, advance, states):
         waiting.append(piece)
         size += len(piece)
         total += len(piece)
@@ -116,9 +134,15 @@ def write_archive(
     waiting.append(_filling(total + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE))
     waiting.append(bytes(2 * tarfile.BLOCKSIZE))
     sink.write(packer.compress(b"".join(waiting)) + packer.flush())
+    return states
 
 
-def _members(inventory: Inventory, command: str, advance: Callable[[int], None]) -> Iterator[bytes]:
+def _members(
+    inventory: Inventory,
+    command: str,
+    advance: Callable[[int], None],
+    states: dict[str, FileState],
+) -> Iterator[bytes]:
     """Yield run.sh and every entry as a tar holds them, in pieces of any size.
 
     The headers are tarfile's. The rest of a tar is content and zeros, and to put these together
@@ -132,7 +156,9 @@ def _members(inventory: Inventory, command: str, advance: Callable[[int], None])
         kind = tarfile.DIRTYPE if entry.is_folder else tarfile.REGTYPE
         yield _header("./" + entry.name, entry.mode, entry.mtime, kind, entry.size)
         if not entry.is_folder:
-            yield from _content(entry, advance)
+            digest = hashlib.sha256()
+            yield from _content(entry, advance, digest)
+            states[entry.name] = FileState(entry.size, entry.mtime_ns, digest.hexdigest())
             yield _filling(entry.size, tarfile.BLOCKSIZE)
 
 
@@ -153,7 +179,9 @@ def _filling(size: int, block: int) -> bytes:
     return bytes(-size % block)
 
 
-def _content(entry: Entry, advance: Callable[[int], None]) -> Iterator[bytes]:
+def _content(
+    entry: Entry, advance: Callable[[int], None], digest: hashlib._Hash
+) -> Iterator[bytes]:
     """Yield what is in a file of the job, whose every trouble is reported with its name."""
     try:
         descriptor = os.open(entry.path, os.O_RDONLY)
@@ -164,6 +192,7 @@ def _content(entry: Entry, advance: Callable[[int], None]) -> Iterator[bytes]:
                 if not data:
                     raise _changed(entry)
                 left -= len(data)
+                digest.update(data)
                 advance(len(data))
                 yield data
             now = os.fstat(descriptor)
@@ -173,7 +202,7 @@ def _content(entry: Entry, advance: Callable[[int], None]) -> Iterator[bytes]:
         raise RefusedError(
             f"Cannot read {entry.path}: {error.strerror}. Nothing was submitted."
         ) from error
-    if now.st_size != entry.size or int(now.st_mtime) != entry.mtime:
+    if now.st_size != entry.size or now.st_mtime_ns // 1_000_000_000 != entry.mtime:
         raise _changed(entry)
 
 
@@ -192,7 +221,19 @@ class _Pending(NamedTuple):
     trail: tuple[str, ...]  #: real paths of the folders that lead here, to see a circle
 
 
-def _walk(directory: str) -> Iterator[Entry]:
+def _without_emptied(entries: list[Entry], emptied: Collection[str]) -> Iterator[Entry]:
+    """Yield the entries, without folders among `emptied` that hold none of the others."""
+    needed = set()
+    kept = []
+    for entry in reversed(entries):  # what is in a folder comes after it
+        if entry.is_folder and entry.name in emptied and entry.name not in needed:
+            continue
+        needed.add(entry.name.rpartition("/")[0])
+        kept.append(entry)
+    return reversed(kept)
+
+
+def _walk(directory: str, leave_out: Collection[str]) -> Iterator[Entry]:
     root = os.path.realpath(directory)
     stack: list[_Pending | Entry] = [_Pending(directory, "", (root,))]
     while stack:
@@ -204,6 +245,8 @@ def _walk(directory: str) -> Iterator[Entry]:
             items = sorted(listing, key=lambda item: item.name, reverse=True)
         for item in items:
             if item.name.startswith(PART_PREFIX) or (not top.prefix and _is_own(item.name)):
+                continue
+            if leave_out and top.prefix + item.name in leave_out:
                 continue
             if not top.prefix and item.name in RESERVED:
                 raise RefusedError(
@@ -239,7 +282,7 @@ def _describe(item: os.DirEntry[str], name: str) -> Entry:
         is_folder=is_folder,
         mode=found.st_mode & 0o777,
         size=0 if is_folder else found.st_size,
-        mtime=int(found.st_mtime),
+        mtime_ns=found.st_mtime_ns,
     )
 
 

@@ -8,21 +8,24 @@ tells from it whether a folder holds its own job, and whether its input was edit
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from leruli.errors import RefusedError
-from leruli.jobfolder import replacing
-
-RECORD_FILE = "leruli.folder"
+from leruli.jobfolder import RECORD_FILE, replacing
 
 _FORMAT = 1
 _READ_SIZE = 1024 * 1024
+
+# Bytes of a record that are written at once.
+_AT_ONCE = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,14 @@ class Place:
     @classmethod
     def of(cls, directory: str) -> Place:
         """Return the place of a folder. Raises OSError."""
-        found = Path(directory).stat()
-        return cls(os.path.realpath(directory), found.st_dev, found.st_ino)
+        # Not Path.resolve, which looks at every part of the path again, for each folder of a batch.
+        parent, name = os.path.split(os.path.abspath(directory))  # noqa: PTH100
+        path = os.path.join(_real(parent), name)  # noqa: PTH118
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode):
+            path = os.path.realpath(path)
+            found = os.lstat(path)
+        return cls(path, found.st_dev, found.st_ino)
 
     def is_same(self, other: Place) -> bool:
         """Whether both are one folder, which may have been moved or restored from a backup."""
@@ -91,6 +100,10 @@ class Record:
     inputs: Mapping[str, FileState] = field(default_factory=dict)
     #: Name in the folder: the file as task-get wrote it, or found it there with that content.
     results: Mapping[str, FileState] = field(default_factory=dict)
+    #: Names among `results` of files that earlier jobs left and that are still in the folder.
+    carried: tuple[str, ...] = ()
+    #: Names of the folders in it that were packed.
+    folders: tuple[str, ...] = ()
 
     def with_results(self, results: Mapping[str, FileState]) -> Record:
         """Return it with these results beside those that it has."""
@@ -105,7 +118,9 @@ def read_record(directory: str) -> Record | None:
     path = _path(directory)
     try:
         with Path(path).open("rb") as file:
-            return _from_document(json.load(file))
+            content = file.read()
+        # A machine that stopped while it was written left it empty.
+        return _from_document(json.loads(content)) if content else None
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -121,10 +136,24 @@ def read_record(directory: str) -> Record | None:
 def write_record(directory: str, record: Record) -> None:
     """Write the record of a folder. Raises RefusedError."""
     path = _path(directory)
-    document = {"format": _FORMAT, **asdict(record)}
+    # Not asdict, which copies each value: of many small folders that is half of the work.
+    document = {
+        "format": _FORMAT,
+        "bucket": record.bucket,
+        "place": vars(record.place),
+        "spec": dict(record.spec),
+        "inputs": {name: vars(state) for name, state in record.inputs.items()},
+        "results": {name: vars(state) for name, state in record.results.items()},
+        "carried": record.carried,
+        "folders": record.folders,
+    }
+    content = json.dumps(document, separators=(",", ":")).encode()
     try:
-        with replacing(path) as part:
-            Path(part).write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
+        # A file of its own to be renamed costs a third of all that is done for a small folder. One
+        # write of little is done whole, or not at all.
+        if len(content) > _AT_ONCE or not _write_new(path, content):
+            with replacing(path) as part:
+                _write_new(part, content)
     except OSError as error:
         raise RefusedError(f"Cannot write {path}: {error.strerror}.") from error
 
@@ -137,6 +166,30 @@ def add_results(directory: str, bucket: str, results: Mapping[str, FileState]) -
     record = read_record(directory)
     if record is not None and record.bucket == bucket and results:
         write_record(directory, record.with_results(results))
+
+
+def _write_new(path: str, content: bytes) -> bool:
+    """Write a file; returns False if it is there already. Raises OSError, and leaves none then."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError:
+        Path(path).unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    return True
+
+
+# A batch has its folders in few others.
+@functools.lru_cache(maxsize=128)
+def _real(path: str) -> str:
+    return os.path.realpath(path)
 
 
 def _path(directory: str) -> str:
@@ -152,6 +205,8 @@ def _from_document(document: Any) -> Record:
         spec=dict(document["spec"]),
         inputs=_states(document["inputs"]),
         results=_states(document["results"]),
+        carried=tuple(document.get("carried", ())),
+        folders=tuple(document.get("folders", ())),
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from leruli.errors import RefusedError
+from leruli.errors import CopiedFolderError, EditedFolderError, RefusedError
 from leruli.jobfolder import JobFolder
 from leruli.record import Place, Record, read_record
 
 # Names of edited files that a sentence gives.
 _MOST_NAMES = 3
+
+#: Words of `task-status --batch` for folders whose job is not that of the folder as it is.
+COPY = "copy"
+EDITED = "edited"
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,13 @@ class Standing:
     original: str | None = None
     #: Inputs whose content is neither what was submitted nor what the job made of it.
     edited: tuple[str, ...] = ()
+    #: Other folders that hold the same job, when nothing tells which of them it belongs to.
+    twins: tuple[str, ...] = ()
 
     @property
     def is_copy(self) -> bool:
-        """Whether the job is another folder's."""
-        return self.original is not None
+        """Whether the job is, or may be, another folder's."""
+        return self.original is not None or bool(self.twins)
 
     @property
     def is_sound(self) -> bool:
@@ -37,22 +43,49 @@ class Standing:
         return not self.is_copy and not self.edited
 
     def check_own(self, directory: str) -> None:
-        """Raise RefusedError if the job is another folder's."""
+        """Raise CopiedFolderError if the job is another folder's."""
         if self.is_copy:
-            raise RefusedError(self.sentence(directory))
+            raise CopiedFolderError(self.sentence(directory))
+
+    def check_sound(self, directory: str) -> None:
+        """Raise CopiedFolderError or EditedFolderError if the folder is not sound."""
+        self.check_own(directory)
+        if self.edited:
+            raise EditedFolderError(self.sentence(directory))
+
+    @property
+    def word(self) -> str:
+        """One word for a table, of a folder that is not sound."""
+        return COPY if self.is_copy else EDITED
+
+    @property
+    def reason(self) -> str:
+        """A few words for a table, of a folder that is not sound."""
+        if self.original is not None:
+            return f"of {shown(self.original)}"
+        if self.twins:
+            return f"the same job is in {named([shown(one) for one in self.twins])}"
+        return f"{named(self.edited)} changed"
 
     def sentence(self, directory: str) -> str:
         """Say what is the matter and how to go on; of a folder that is not sound."""
         name = "This folder" if directory == os.curdir else directory
         if self.original is not None:
             return (
-                f"{name} holds the job of {self.original}, as a copied folder does. To submit it "
-                "as a job of its own, add --new to `leruli task-submit`. For the results of that "
-                "job go to its folder."
+                f"{name} holds the job of {shown(self.original)}, as a copied folder does. To "
+                "submit it as a job of its own, add --new to `leruli task-submit`. For the results "
+                "of that job go to its folder."
+            )
+        if self.twins:
+            return (
+                f"{name} holds the same job as {named([shown(one) for one in self.twins])}, as "
+                "copied folders do, and nothing tells which of them was submitted. In each copy "
+                "run `leruli task-submit --new`, which gives it a job of its own."
             )
         return (
-            f"{named(self.edited)} changed after the job of {name.lower()} was submitted, so its "
-            "results are those of another input. To calculate the new input, add --new to "
+            f"{named(self.edited)} changed after the job of "
+            f"{'this folder' if directory == os.curdir else name} was submitted, so its results "
+            "are those of another input. To calculate the new input, add --new to "
             "`leruli task-submit`. To go back, restore what was submitted: "
             "`leruli task-get --with-input` puts it beside."
         )
@@ -65,8 +98,10 @@ def standing_of(directory: str, advance: Callable[[int], None] = lambda _: None)
     read.
     """
     folder = JobFolder(directory)
+    if not folder.has_traces():
+        return Standing()
     record = read_record(directory)
-    if record is None or not folder.has_traces():
+    if record is None:
         return Standing()
     bucket = folder.bucket()
     # Another program submitted the folder since. After a purge there is no leruli.bucket.
@@ -80,6 +115,66 @@ def standing_of(directory: str, advance: Callable[[int], None] = lambda _: None)
         raise RefusedError(
             f"Cannot read {error.filename or directory}: {error.strerror}."
         ) from error
+
+
+def standings_of(
+    directories: Iterable[str], advance: Callable[[int], None] = lambda _: None
+) -> dict[str, Standing | RefusedError]:
+    """Compare folders with their records, and with each other; or say why one cannot be read.
+
+    Of several folders with one job at most one is sound: the one that its record names. So copies
+    are told that have no record, as after the published client.
+    """
+    standings: dict[str, Standing | RefusedError] = {}
+    holders: dict[str, list[str]] = {}
+    for directory in directories:
+        try:
+            standings[directory] = standing_of(directory, advance)
+            folder = JobFolder(directory)
+            if folder.has_traces():
+                held = folder.job() or folder.bucket()
+                if held is not None:
+                    holders.setdefault(held, []).append(directory)
+        except RefusedError as error:
+            standings[directory] = error
+    for several in holders.values():
+        if len(several) > 1:
+            _compare(several, standings)
+    return standings
+
+
+def _compare(several: list[str], standings: dict[str, Standing | RefusedError]) -> None:
+    """Tell the copies among folders that hold one job."""
+    undecided: dict[str, Standing] = {}
+    for name in several:
+        found = standings[name]
+        if isinstance(found, Standing) and not found.is_copy:
+            undecided[name] = found
+    ranks = {name: _certainty(name, found) for name, found in undecided.items()}
+    best = [name for name in undecided if ranks[name] == max(ranks.values())]
+    is_known = len(best) == 1 and (ranks[best[0]] > 0 or len(undecided) == 1)
+    for name, found in undecided.items():
+        if not is_known:
+            others = tuple(os.path.realpath(one) for one in several if one != name)
+            standings[name] = replace(found, twins=others)
+        elif name != best[0]:
+            standings[name] = replace(found, original=os.path.realpath(best[0]))
+
+
+def _certainty(directory: str, standing: Standing) -> int:
+    """How sure it is that the job is the folder's: a move keeps the number, a copy does not."""
+    if standing.record is None:
+        return 0
+    there, here = standing.record.place, Place.of(directory)
+    return 2 * ((there.device, there.inode) == (here.device, here.inode)) + (
+        there.path == here.path
+    )
+
+
+def shown(path: str) -> str:
+    """Return how a sentence names an absolute path: from here, if that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(path) else path
 
 
 def named(names: tuple[str, ...] | list[str]) -> str:

@@ -1,10 +1,11 @@
 """Submitting one folder.
 
-The order makes it safe to stop at any moment: leruli.bucket is written first, then the bucket is
-made, filled and submitted, and leruli.job is written last. Whatever was done before an interruption
-is done again with the same bucket, or answered the same by the service. A bucket that is left from
-an interruption may have its job already, which may even run: the service is asked before the input
-of that is replaced.
+The order makes it safe to stop at any moment: leruli.bucket is written first, then the record
+(leruli.folder), then the bucket is made, filled and submitted, and leruli.job is written last. The
+record of a folder that is packed while it is sent names its inputs once they are sent. Whatever was
+done before an interruption is done again with the same bucket, or answered the same by the service.
+A bucket that is left from an interruption may have its job already, which may even run: the service
+is asked before the input of that is replaced.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Union
 
 from leruli.errors import BucketMissingError, RefusedError, UnknownCallError
-from leruli.jobfolder import JobFolder
+from leruli.jobfolder import RESERVED, JobFolder
+from leruli.leftovers import Leftovers, leftovers_of
 from leruli.packing import Inventory, run_script, take_inventory, write_archive
+from leruli.record import FileState, Place, Record, read_record, write_record
 from leruli.redaction import redact
+from leruli.standing import standing_of
 
 if TYPE_CHECKING:
     from leruli.api import JobRequest, Service
@@ -113,14 +117,27 @@ class Prepared:
 
     folder: JobFolder
     inventory: Inventory
-    command: str
+    spec: JobSpec
+    leftovers: Leftovers
 
 
-def prepare(directory: str, command: str) -> Prepared:
-    """Check a folder, touching nothing. Raises NotFoundError and RefusedError."""
+def prepare(directory: str, spec: JobSpec, *, with_results: bool = False) -> Prepared:
+    """Check a folder, touching nothing. Raises NotFoundError and RefusedError.
+
+    Unchanged results of earlier jobs are not sent, unless `with_results` is given. A folder that
+    was submitted is refused with what is the matter: it is a copy, it was edited, or neither.
+    """
     folder = JobFolder(directory)
+    standing = standing_of(directory)
+    standing.check_own(directory)
+    if standing.edited and folder.job() is not None:
+        standing.check_sound(directory)
     folder.check()
-    return Prepared(folder, take_inventory(directory), command)
+    leftovers = leftovers_of(directory, read_record(directory))
+    # The logs are never input: the queue makes its own.
+    left_out = [name for name in leftovers.stale if not with_results or name in RESERVED]
+    inventory = take_inventory(directory, frozenset(left_out), leftovers.made)
+    return Prepared(folder, inventory, spec, leftovers)
 
 
 @dataclass(frozen=True)
@@ -132,21 +149,45 @@ class Packed:
     lock: IO[bytes]  #: of the folder; to be closed when it has its job
     is_resumed: bool  #: the bucket is left from an interrupted submission
     archive: bytes | None  #: None if it is too big to hold in memory
+    inputs: Mapping[str, FileState]  #: what was packed into `archive`
+
+    def record(self, inputs: Mapping[str, FileState]) -> None:
+        """Write the record of this submission into the folder. Raises RefusedError."""
+        prepared = self.prepared
+        directory = prepared.folder.directory
+        try:
+            place = Place.of(directory)
+        except OSError as error:
+            raise RefusedError(f"Cannot read {directory}: {error.strerror}.") from error
+        stale = prepared.leftovers.stale
+        folders = tuple(one.name for one in prepared.inventory.entries if one.is_folder)
+        record = Record(
+            self.bucket, place, vars(prepared.spec), inputs, stale, tuple(stale), folders
+        )
+        write_record(directory, record)
 
 
 def pack(prepared: Prepared, advance: Callable[[int], None] = lambda _: None) -> Packed:
-    """Claim and lock the folder, and pack it if it is small: all that needs no storage.
+    """Claim and lock the folder, pack it if it is small and record it: all that needs no storage.
 
     `advance` is told the bytes of input as they go.
     """
     bucket, is_resumed = prepared.folder.claim_bucket()
     lock = prepared.folder.hold(bucket)
-    archive = None
-    if prepared.inventory.total_bytes <= _SMALL:
-        packed = io.BytesIO()
-        write_archive(prepared.inventory, prepared.command, packed, advance)
-        archive = packed.getvalue()
-    return Packed(prepared, bucket, lock, is_resumed, archive)
+    archive, inputs = None, {}
+    try:
+        if prepared.inventory.total_bytes <= _SMALL:
+            sink = io.BytesIO()
+            inputs = write_archive(prepared.inventory, prepared.spec.command, sink, advance)
+            archive = sink.getvalue()
+        packed = Packed(prepared, bucket, lock, is_resumed, archive, inputs)
+        # A bucket that is left may have its job, of which the record tells already.
+        if not is_resumed:
+            packed.record(inputs)
+    except BaseException:
+        lock.close()
+        raise
+    return packed
 
 
 def upload(
@@ -174,12 +215,14 @@ def upload(
             )
             return jobid
         notice(f"Going on with an earlier submission that was interrupted (bucket {bucket}).")
+        packed.record(packed.inputs)
     store.make_bucket(bucket)
     if packed.archive is not None:
         store.put(bucket, ARCHIVE, packed.archive)
     else:
         with store.writing(bucket, ARCHIVE, inventory.total_bytes) as sink:
-            write_archive(inventory, packed.prepared.command, sink, advance)
+            inputs = write_archive(inventory, packed.prepared.spec.command, sink, advance)
+        packed.record(inputs)
     return None
 
 
@@ -222,7 +265,6 @@ def submit(
     store: Store,
     service: Service,
     prepared: Prepared,
-    spec: JobSpec,
     advance: Callable[[int], None] = lambda _: None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, str]:
@@ -232,6 +274,6 @@ def submit(
     with packed.lock:
         jobid = upload(store, service, packed, advance, notice)
         if jobid is None:
-            jobid = service.submit(spec.request(bucket, job_name(folder.directory)))
+            jobid = service.submit(prepared.spec.request(bucket, job_name(folder.directory)))
         folder.record_job(jobid)
     return jobid, bucket

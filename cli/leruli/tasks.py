@@ -54,11 +54,11 @@ def task_submit(
         code, version, join_command(command), cores, memorymb, timeseconds, diskmb=diskmb
     )
     spec.check()
-    prepared = prepare(directory, spec.command)
+    prepared = prepare(directory, spec)
     store = Store(settings.storage_settings())
     with Service(settings.service_settings()) as service:
         check_image(store, service, spec)
-        jobid, _ = submit(store, service, prepared, spec)
+        jobid, _ = submit(store, service, prepared)
     return jobid
 
 

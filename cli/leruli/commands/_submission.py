@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from leruli import settings
 from leruli.commands._batches import tell_failures
+from leruli.commands._leftovers import tell_leftovers
 from leruli.jobfolder import JOB_FILE
 from leruli.output import Output
 from leruli.progress import progress
@@ -18,14 +20,13 @@ from leruli.submitting import (
     DEFAULT_CORES,
     DEFAULT_MEMORY_MB,
     DEFAULT_TIME_S,
-    JobSpec,
     Prepared,
     join_command,
 )
 
 if TYPE_CHECKING:
     from leruli.api import Service
-    from leruli.batch import BatchReport
+    from leruli.batch import BatchReport, Case
     from leruli.journal import Journal
     from leruli.storage import Store
 
@@ -51,84 +52,138 @@ class RunCommand(click.Command):
             ) from error
 
 
-def what_to_run(body: Callable[..., int]) -> Callable[..., int]:
-    """Add what says what to run, with which limits and where; `body` gets a checked JobSpec."""
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line says of what to run, and how."""
 
-    @click.option(
-        "--cores", type=_AT_LEAST_ONE, default=DEFAULT_CORES, show_default=True, help="CPU cores."
-    )
-    @click.option(
-        "--memory",
-        type=_AT_LEAST_ONE,
-        default=DEFAULT_MEMORY_MB,
-        show_default=True,
-        help="Memory limit in MB.",
-    )
-    @click.option(
-        "--time",
-        "minutes",
-        type=_AT_LEAST_ONE,
-        default=DEFAULT_TIME_S // 60,
-        show_default=True,
-        help="Time limit in minutes.",
-    )
-    @click.option(
-        "--disk",
-        type=_AT_LEAST_ONE,
-        help="Limit of disk in MB, input and output included.  [default: the service's]",
-    )
-    @click.option(
-        "--priority",
-        type=click.IntRange(-1000, 1000),
-        default=0,
-        show_default=True,
-        help="Among your own waiting jobs the highest go first.",
-    )
-    @click.option(
-        "--batch",
-        metavar="PATTERN|FILE",
-        help="Many folders: a pattern in quotes such as 'case-*/', or a file with one folder a "
-        "line (- for standard input).",
-    )
-    @click.argument("code")
-    @click.argument("version")
-    @click.argument("words", metavar="COMMAND...", nargs=-1, required=True)
-    @functools.wraps(body)
-    def command(
-        out: Output,
-        cores: int,
-        memory: int,
-        minutes: int,
-        disk: int | None,
-        priority: int,
-        batch: str | None,
-        code: str,
-        version: str,
-        words: tuple[str, ...],
-        **options: object,
-    ) -> int:
-        if batch is not None:
-            _check_quotes(code, version)
-        settings.require(settings.ALL)
-        settings.service_settings(), settings.storage_settings()
-        spec = JobSpec(
-            code, version, join_command(words), cores, memory, minutes * 60, priority, disk
+    #: The fields of JobSpec that were given.
+    fields: Mapping[str, Any]
+    batch: str | None
+    new: bool  #: copies, and folders that were edited, get a job of their own
+    with_results: bool  #: results of earlier jobs are sent, too
+
+
+def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Add what says what to run, with which limits and where; the body gets what is `Wanted`.
+
+    Said `again`, nothing has to be named: the rest is as in the last job of a folder.
+    """
+
+    def decorate(body: Callable[..., int]) -> Callable[..., int]:
+        @_limits(again=again)
+        @click.option(
+            "--new",
+            is_flag=True,
+            help="A job of its own for a copied folder"
+            + ("." if again else ", and for one edited after its job was submitted."),
         )
-        spec.check()
-        return body(out, spec, batch, **options)
+        @click.option(
+            "--with-results",
+            is_flag=True,
+            help="Send results of earlier jobs too, as for a restart.",
+        )
+        @click.option(
+            "--batch",
+            metavar="PATTERN|FILE",
+            help="Many folders: a pattern in quotes such as 'case-*/', or a file with one folder a "
+            "line (- for standard input).",
+        )
+        @click.argument("code", required=not again)
+        @click.argument("version", required=not again)
+        @click.argument("words", metavar="COMMAND...", nargs=-1, required=not again)
+        @functools.wraps(body)
+        def command(
+            out: Output,
+            code: str | None,
+            version: str | None,
+            words: tuple[str, ...],
+            batch: str | None,
+            new: bool,
+            with_results: bool,
+            minutes: int | None,
+            line: str | None = None,
+            **limits: int | None,
+        ) -> int:
+            if batch is not None:
+                _check_quotes(code, version)
+            if code is not None and version is None:
+                raise click.UsageError("Missing argument 'VERSION'.")
+            if words and line is not None:
+                raise click.UsageError("Give --command or COMMAND, not both.")
+            settings.require(settings.ALL)
+            settings.service_settings(), settings.storage_settings()
+            fields: dict[str, Any] = {
+                "code": code,
+                "version": version,
+                "command": join_command(words) if words else line,
+                "timelimit": None if minutes is None else minutes * 60,
+                **{name: limits.pop(name) for name in _LIMITS},
+            }
+            fields = {name: value for name, value in fields.items() if value is not None}
+            return body(out, Wanted(fields, batch, new, with_results), **limits)
 
-    return command
+        return command
+
+    return decorate
 
 
-def submit_prepared(
-    out: Output, store: Store, service: Service, spec: JobSpec, prepared: Prepared
-) -> None:
+_LIMITS = ("cores", "memorymb", "priority", "diskmb")
+
+
+def _limits(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    def default(text: object) -> str:
+        return f"  [default: {'as before' if again else text}]"
+
+    def decorate(body: Callable[..., int]) -> Callable[..., int]:
+        if again:
+            body = click.option(
+                "--command", "line", metavar="LINE", help="What to run instead, in quotes."
+            )(body)
+        for option in reversed(
+            (
+                click.option(
+                    "--cores", type=_AT_LEAST_ONE, help="CPU cores." + default(DEFAULT_CORES)
+                ),
+                click.option(
+                    "--memory",
+                    "memorymb",
+                    type=_AT_LEAST_ONE,
+                    help="Memory limit in MB." + default(DEFAULT_MEMORY_MB),
+                ),
+                click.option(
+                    "--time",
+                    "minutes",
+                    type=_AT_LEAST_ONE,
+                    help="Time limit in minutes." + default(DEFAULT_TIME_S // 60),
+                ),
+                click.option(
+                    "--disk",
+                    "diskmb",
+                    type=_AT_LEAST_ONE,
+                    help="Limit of disk in MB, input and output included."
+                    + default("the service's"),
+                ),
+                click.option(
+                    "--priority",
+                    type=click.IntRange(-1000, 1000),
+                    help="Among your own waiting jobs the highest go first." + default(0),
+                ),
+            )
+        ):
+            body = option(body)
+        return body
+
+    return decorate
+
+
+def submit_prepared(out: Output, store: Store, service: Service, prepared: Prepared) -> None:
     """Submit one folder and print the job id."""
     from leruli.submitting import submit
 
     total = prepared.inventory.total_bytes
     with progress("Uploading", total, visible=out.shows_progress) as advance:
-        jobid, bucket = submit(store, service, prepared, spec, advance, out.note)
+        jobid, bucket = submit(store, service, prepared, advance, out.note)
+    tell_leftovers(out, {prepared.folder.directory: prepared.leftovers})
     out.result(jobid, {"jobid": jobid, "bucket": bucket})
 
 
@@ -136,27 +191,34 @@ def submit_folders(
     out: Output,
     store: Store,
     service: Service,
-    spec: JobSpec,
-    folders: Sequence[str],
+    cases: Sequence[Case],
     journal: Journal,
+    refused: Mapping[str, str],
 ) -> int:
-    """Submit many folders and print what became of them; returns the exit code."""
-    from leruli.batch import BatchReport, Case, submit_batch
+    """Submit many folders and print what became of them; returns the exit code.
 
-    report = BatchReport()
-    before = sum(Path(name, JOB_FILE).exists() for name in folders)
+    `refused` are other folders, and why they are not submitted.
+    """
+    from leruli.batch import BatchReport, submit_batch
+    from leruli.standing import Standing, standings_of
+
+    report = BatchReport(failed=dict(refused))
+    standings = standings_of(case.directory for case in cases)
+    before = sum(
+        isinstance(one, Standing) and one.is_sound and Path(name, JOB_FILE).exists()
+        for name, one in standings.items()
+    )
     if before:
-        out.note(f"Going on: {before} of {len(folders)} folders were submitted before.")
+        out.note(f"Going on: {before} of {len(cases)} folders were submitted before.")
     try:
         with progress(
             "Submitting",
-            len(folders),
+            len(cases),
             unit="folders",
             visible=out.shows_progress,
             notice=out.remarks,
         ) as advance:
-            cases = [Case(name, spec) for name in folders]
-            submit_batch(store, service, cases, advance, journal, report)
+            submit_batch(store, service, cases, advance, journal, report, standings)
     except KeyboardInterrupt:
         out.complaint(
             f"Submitted {len(report.submitted)} now, {len(report.skipped)} before; "
@@ -167,10 +229,10 @@ def submit_folders(
     return 1 if report.failed else 0
 
 
-def _check_quotes(*image: str) -> None:
+def _check_quotes(*image: str | None) -> None:
     """Refuse a pattern that the shell replaced by folders: they stand where the image should."""
     for word in image:
-        if Path(word).is_dir():
+        if word is not None and Path(word).is_dir():
             raise click.UsageError(
                 f"{word!r} is a folder, not an image. Put the pattern in quotes, such as "
                 "--batch 'case-*/', so that the shell leaves it alone."
@@ -185,12 +247,18 @@ def _tell(out: Output, report: BatchReport) -> None:
             f"{len(report.accepted_before)} of them had been accepted before already, by a "
             "submission that was interrupted: nothing was sent again."
         )
+    tell_leftovers(out, report.leftovers)
     tell_failures(out, "Not submitted", report.failed)
     parts = [f"Submitted {count} in {report.seconds:.1f} s ({rate:.0f}/s)"]
     if report.skipped:
         parts.append(f"{len(report.skipped)} skipped: submitted before")
-    if report.failed:
-        parts.append(f"{len(report.failed)} failed: run the same command again for these")
+    if report.copies:
+        parts.append(f"{_counted(report.copies, 'copy', 'copies')} of other folders")
+    if report.edited:
+        parts.append(f"{len(report.edited)} edited after its submission")
+    others = len(report.failed) - len(report.copies) - len(report.edited)
+    if others:
+        parts.append(f"{others} failed: run the same command again for these")
     out.result(
         "; ".join(parts) + ".",
         {
@@ -198,5 +266,11 @@ def _tell(out: Output, report: BatchReport) -> None:
             "skipped": report.skipped,
             "failed": report.failed,
             "seconds": round(report.seconds, 3),
+            "copies": report.copies,
+            "edited": report.edited,
         },
     )
+
+
+def _counted(names: Sequence[str], one: str, several: str) -> str:
+    return f"{len(names)} {one if len(names) == 1 else several}"

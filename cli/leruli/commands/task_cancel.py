@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch, tell
-from leruli.commands._common import confirm, job_here, verb
+from leruli.commands._common import HERE, confirm, job_here, verb
+from leruli.commands._standing import check_own
+from leruli.errors import RefusedError
 from leruli.output import Output, printable
 from leruli.settings import ServiceSettings
 
@@ -28,6 +32,8 @@ def command(
 ) -> int:
     """Cancel a job: JOBID, or the current folder's. Prints its state after that.
 
+    Refused in a copied folder: the job is that of the original.
+
     With --batch, the jobs of many folders. With --all-waiting, all jobs of yours that are received:
     those that are submitted or run already go on. An admin names another user with --user.
     """
@@ -46,6 +52,8 @@ def command(
 
     from leruli.api import Service
 
+    if jobid is None or Path(jobid).is_dir():
+        check_own(jobid or HERE)
     with Service(service_settings, out.note) as service:
         jobid = job_here(jobid, service)
         state = service.cancel(jobid)
@@ -58,9 +66,17 @@ def _many(out: Output, service_settings: ServiceSettings, batch: str) -> int:
     from leruli.folders import find_folders
     from leruli.journal import JournalView
     from leruli.manyjobs import NOT_SUBMITTED, Tally, ask_for_folders
+    from leruli.standing import standings_of
 
-    folders = find_folders(batch)
+    folders = []
     tally = Tally()
+    for name, standing in standings_of(find_folders(batch)).items():
+        if isinstance(standing, RefusedError):
+            tally.failed[name] = str(standing)
+        elif standing.is_copy:
+            tally.failed[name] = standing.sentence(name)
+        else:
+            folders.append(name)
     # Not held: what there is can be ended while results are fetched, or on a disk that is full.
     journal = JournalView.of(batch)
     with Service(service_settings, out.note) as service:

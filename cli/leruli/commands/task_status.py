@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import click
 
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch
-from leruli.commands._common import job_here, verb
+from leruli.commands._common import HERE, job_here, verb
 from leruli.commands._listing import in_states
+from leruli.commands._standing import tell_standing
+from leruli.errors import RefusedError
 from leruli.output import Output
 from leruli.tables import Column
 
@@ -33,6 +36,8 @@ def command(out: Output, batch: str | None, states: tuple[str, ...], jobid: str 
     received, submitted, running, completed, failed or cancelled, with the reason where there is
     one. The exit code is 0 whenever the state could be read, whatever it is. With --batch, the
     states of the jobs of many folders, and how many there are of each.
+
+    A copied folder, and one edited after its job was submitted, is told: the exit code is 1.
     """
     refuse_with_batch(batch, jobid=jobid)
     if states and batch is None:
@@ -43,11 +48,14 @@ def command(out: Output, batch: str | None, states: tuple[str, ...], jobid: str 
 
     from leruli.api import Service
 
+    named = jobid
     with Service(service_settings, out.note) as service:
         jobid = job_here(jobid, service)
         state = service.status(jobid)
     out.result(str(state), {"jobid": jobid, "status": state.status, "reason": state.reason})
-    return 0
+    return (
+        0 if named is not None and not Path(named).is_dir() else tell_standing(out, named or HERE)
+    )
 
 
 def _many(
@@ -60,14 +68,28 @@ def _many(
     from leruli.folders import find_folders
     from leruli.journal import JournalView
     from leruli.manyjobs import NOT_SUBMITTED, FolderJob, ask_for_folders
+    from leruli.standing import COPY, EDITED, standings_of
 
     def entry(one: FolderJob) -> dict[str, str | None]:
         status, reason = ("unknown" if one.problem else NOT_SUBMITTED), one.problem
         if one.state is not None:
             status, reason = one.state.status, one.state.reason
-        return {"folder": one.directory, "jobid": one.jobid, "status": status, "reason": reason}
+        jobstatus = status
+        standing = standings[one.directory]
+        if isinstance(standing, RefusedError):
+            status, reason = "unknown", str(standing)
+        elif not standing.is_sound:
+            status, reason = standing.word, f"{standing.reason}; its job is {jobstatus}"
+        return {
+            "folder": one.directory,
+            "jobid": one.jobid,
+            "status": status,
+            "reason": reason,
+            "jobstatus": jobstatus,
+        }
 
     folders = find_folders(batch)
+    standings = standings_of(folders)
     # Not held: one looks while the batch is being submitted, too.
     journal = JournalView.of(batch)
     with Service(service_settings, out.note) as service:
@@ -77,4 +99,4 @@ def _many(
     shown = [one for one in entries if not states or one["status"] in states]
     out.table("folders", _COLUMNS, shown, more={"counts": counts})
     out.note(f"{len(entries)} folders: {', '.join(f'{n} {s}' for s, n in counts.most_common())}.")
-    return 1 if counts["unknown"] or counts[NOT_SUBMITTED] else 0
+    return 1 if any(counts[word] for word in ("unknown", NOT_SUBMITTED, COPY, EDITED)) else 0

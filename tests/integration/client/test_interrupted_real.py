@@ -298,9 +298,9 @@ def test_a_second_resubmission_of_one_folder_does_not_either(
     set_states(queue, group, "failed", submitted[:1])
     make_room, others = resubmitting.make_room, []
 
-    def make_room_late(selection):
+    def make_room_late(selection, **options):
         others.append(real(*command, cwd=submitted[0]))
-        make_room(selection)
+        make_room(selection, **options)
 
     monkeypatch.setattr(resubmitting, "make_room", make_room_late)
     monkeypatch.chdir(submitted[0])

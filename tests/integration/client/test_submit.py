@@ -56,7 +56,7 @@ def test_submits_the_folder(leruli, water, service, store):
         assert script == "#!/bin/bash\npsi4 input.dat && echo ü\n"
         assert tar.getmember("./run.sh").mode == 0o755
     assert {path.name for path in water.iterdir()} == {
-        *("basis sets", "input.dat", "leruli.job", "leruli.bucket")
+        *("basis sets", "input.dat", "leruli.job", "leruli.bucket", "leruli.folder")
     }
 
 
