@@ -52,7 +52,7 @@ class QueueOfTest:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not answers(f"{self.url}/readyz"):
             alive = self._process.poll() is None and time.monotonic() < deadline
             assert alive, f"the service does not start: {self.log.read_text()[-2000:]}"
