@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leruli import settings
+from leruli.brief import BriefColumn, print_brief
+from leruli.progress import say
 from leruli.redaction import redact
 from leruli.tables import Column, print_table
 
@@ -52,6 +54,10 @@ class Output:
         elif text:
             click.echo(printable(text))
 
+    def done(self, text: str, document: Mapping[str, Any]) -> None:
+        """Tell what was done, which is no result of its own: --quiet leaves it out."""
+        self.result("" if self.quiet else text, document)
+
     def secret(self, kind: str, secret: str, about: Mapping[str, Any], advice: str) -> None:
         """Print a secret that is what was asked for, and what to do with it.
 
@@ -70,17 +76,28 @@ class Output:
         columns: Sequence[Column],
         entries: Sequence[Mapping[str, Any]],
         more: Mapping[str, Any] | None = None,
+        brief: Sequence[BriefColumn] | None = None,
     ) -> None:
-        """Print entries as a table, or as a document with a list of that name, and `more`."""
+        """Print entries as a table, or as a document with a list of that name, and `more`.
+
+        On a terminal the table has the columns of `brief` if they are given.
+        """
         if self.as_json:
             self.result("", {name: entries, **(more or {})})
         else:
-            print_table(columns, entries, printable, heading=not self.quiet)
+            _print(columns, entries, brief, heading=not self.quiet)
 
-    def listing(self, name: str, columns: Sequence[Column], pages: Iterable[Page]) -> Any:
+    def listing(
+        self,
+        name: str,
+        columns: Sequence[Column],
+        pages: Iterable[Page],
+        brief: Sequence[BriefColumn] | None = None,
+    ) -> Any:
         """Print pages as they come; returns where the page after the last one begins, or None.
 
-        A JSON document that an error or Ctrl-C ends early is still one: see `error`.
+        On a terminal a table has the columns of `brief` if they are given. A JSON document that an
+        error or Ctrl-C ends early is still one: see `error`.
         """
         after: Any = None
         for number, page in enumerate(pages):
@@ -90,7 +107,7 @@ class Output:
             elif page.entries or number == 0:
                 # On a terminal each page is a table with a heading of its own.
                 heading = not self.quiet and (number == 0 or sys.stdout.isatty())
-                print_table(columns, page.entries, printable, heading=heading)
+                _print(columns, page.entries, brief, heading=heading)
         if self._is_listing:
             self._is_listing = False
             click.echo(f'\n], "next": {redact(json.dumps(after))}}}')
@@ -99,11 +116,11 @@ class Output:
     def note(self, text: str) -> None:
         """Print a remark that a person may want and a script does not."""
         if not self.as_json and not self.quiet:
-            click.echo(printable(text), err=True)
+            say(printable(text))
 
     def complaint(self, text: str) -> None:
         """Tell of one failure among several; the result sums them up."""
-        click.echo(printable(text), err=True)
+        say(printable(text))
 
     def error(self, message: str, exit_code: int) -> None:
         """Print an error sentence; with --json also as a document, or as the end of a listing's."""
@@ -129,6 +146,19 @@ class Output:
         for number, entry in enumerate(entries):
             comma = "" if is_first and number == 0 else ","
             click.echo(f"{comma}\n  {redact(json.dumps(entry))}", nl=False)
+
+
+def _print(
+    columns: Sequence[Column],
+    entries: Sequence[Mapping[str, Any]],
+    brief: Sequence[BriefColumn] | None,
+    *,
+    heading: bool,
+) -> None:
+    if brief is not None and sys.stdout.isatty():
+        print_brief(brief, entries, printable)
+    else:
+        print_table(columns, entries, printable, heading=heading)
 
 
 def printable(text: str) -> str:

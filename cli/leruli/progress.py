@@ -1,13 +1,32 @@
-"""A progress bar on standard error."""
+"""A progress bar on standard error, and sentences that do not stand in it."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # Seconds between two sentences about the progress.
 _TELL_EVERY = 10.0
+
+# The bar that is on the terminal now.
+_shown: list[Progress] = []
+
+
+def say(text: str) -> None:
+    """Print a sentence on standard error, above the bar if one is shown."""
+    if not _shown:
+        click.echo(text, err=True)
+        return
+    from rich.text import Text
+
+    _shown[-1].console.print(Text(text), soft_wrap=True)
 
 
 class _Teller:
@@ -82,4 +101,8 @@ def progress(
     )
     with bar:
         task = bar.add_task(title, total=total or None)
-        yield lambda done: bar.advance(task, done)
+        _shown.append(bar)
+        try:
+            yield lambda done: bar.advance(task, done)
+        finally:
+            _shown.remove(bar)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Column:
     key: str  #: of the entry
     is_time: bool = False  #: shown in the zone of the reader
     is_number: bool = False
-    #: Decimals of a number that is not whole.
+    #: Decimals of a number, also away from a terminal.
     decimals: int = 0
 
 
@@ -42,7 +43,7 @@ def print_table(
     if heading:
         click.echo("\t".join(column.title for column in columns))
     for entry in entries:
-        cells = (_plain(entry.get(column.key)) for column in columns)
+        cells = (_exact(column, entry.get(column.key)) for column in columns)
         click.echo("\t".join(printable(cell) for cell in cells))
 
 
@@ -67,17 +68,32 @@ def _draw(
         table.add_row(
             *(Text(printable(_for_people(column, entry.get(column.key)))) for column in columns)
         )
-    Console().print(table)
+    Console(width=terminal_width()).print(table)
 
 
-def _plain(value: Any) -> str:
+def terminal_width() -> int | None:
+    """Return how many characters a line of the terminal has; None if it does not tell."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
+def plain(value: Any) -> str:
+    """Return a value as one line."""
     if value is None:
         return ""
     if isinstance(value, list):
-        return ", ".join(map(_plain, value))
+        return ", ".join(map(plain, value))
     if isinstance(value, float):
         return format(value, "g") if value.is_integer() else repr(value)
     return " ".join(str(value).split())
+
+
+def _exact(column: Column, value: Any) -> str:
+    if column.decimals and isinstance(value, (int, float)):
+        return f"{value:.{column.decimals}f}"
+    return plain(value)
 
 
 def _for_people(column: Column, value: Any) -> str:
@@ -89,4 +105,4 @@ def _for_people(column: Column, value: Any) -> str:
         return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if column.is_number and isinstance(value, (int, float)):
         return f"{value:,.{column.decimals}f}"
-    return _plain(value)
+    return plain(value)

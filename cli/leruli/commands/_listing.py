@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from leruli.moments import moment_utc
+from leruli.brief import BriefColumn, Cut, state_column
+from leruli.moments import age, moment_utc
 from leruli.output import Output
+from leruli.suggestions import did_you_mean
 from leruli.tables import Column
 
 if TYPE_CHECKING:
@@ -21,6 +23,16 @@ _Listing = Callable[..., None]
 
 
 STATES = ("received", "submitted", "running", "completed", "failed", "cancelled")
+
+# What other queues call the states.
+_OTHER_WORDS = {
+    "pending": "received",
+    "queued": "received",
+    "waiting": "received",
+    "done": "completed",
+    "finished": "completed",
+    "aborted": "cancelled",
+}
 
 #: What is shown of a job after whose it is.
 JOB_COLUMNS = (
@@ -40,13 +52,46 @@ JOB_COLUMNS = (
     Column("disk MB", "diskmb", is_number=True),
 )
 
+#: The same for people at a terminal: one line a job.
+JOB_BRIEF = (
+    BriefColumn("name", lambda job: job.get("name"), at_most=24, cut=Cut.MIDDLE),
+    state_column("state"),
+    BriefColumn("since", lambda job: age(since_when(job)), is_number=True),
+    BriefColumn("reason", lambda job: job.get("reason"), at_most=None, cut=Cut.END),
+)
+
+
+def since_when(job: Mapping[str, Any]) -> Any:
+    """Return the moment since when a job of a listing is in its state."""
+    moments = {"received": "receivedat", "submitted": "submittedat", "running": "runningat"}
+    return job.get(moments.get(str(job.get("state")), "endedat"))
+
+
+def wide_option(body: _Body) -> _Body:
+    """Add --wide."""
+    return click.option(
+        "--wide", is_flag=True, help="On a terminal: all columns, folded where they are too long."
+    )(body)
+
+
+class _StateChoice(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 on
+    """A state; names the one that somebody may have meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value not in STATES:
+            meant = _OTHER_WORDS.get(str(value).lower())
+            hint = f" Did you mean {meant}?" if meant else did_you_mean(str(value), STATES)
+            known = ", ".join(STATES)
+            self.fail(f"{value!r} is no state.{hint} The states are {known}.", param, ctx)
+        return value
+
 
 def in_states(body: _Body) -> _Body:
     """Add --state."""
     return click.option(
         "--state",
         "states",
-        type=click.Choice(STATES),
+        type=_StateChoice(STATES),
         multiple=True,
         help="Only jobs in this state; may be repeated.",
     )(body)
@@ -126,8 +171,14 @@ def selecting(what: str, after: type[int] | type[str]) -> Callable[[_Listing], _
     return decorate
 
 
-def print_pages(out: Output, name: str, columns: Sequence[Column], pages: Iterable[Page]) -> None:
+def print_pages(
+    out: Output,
+    name: str,
+    columns: Sequence[Column],
+    pages: Iterable[Page],
+    brief: Sequence[BriefColumn] | None = None,
+) -> None:
     """Print a listing page by page, and how to go on if there is more."""
-    more = out.listing(name, columns, pages)
+    more = out.listing(name, columns, pages, brief)
     if more is not None:
         out.note(f"There are more: --all prints all, --after {more} goes on from here.")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
+from leruli.brief import BriefColumn, Cut, state_column
 from leruli.commands._common import verb
+from leruli.commands._listing import wide_option
 from leruli.commands.group._secrets import reader
+from leruli.moments import age
 from leruli.output import Output
 from leruli.tables import Column
 
@@ -27,18 +33,37 @@ _COLUMNS = (
     Column("node", "nodeid"),
 )
 
+_BRIEF = (
+    BriefColumn("name", lambda node: node.get("name"), at_most=20, cut=Cut.MIDDLE),
+    state_column("standing"),
+    BriefColumn("jobs", lambda node: node.get("jobs"), is_number=True),
+    BriefColumn("cores", lambda node: _share(node, "coresfree", "cores", 1), is_number=True),
+    BriefColumn("GB", lambda node: _share(node, "memoryfreemb", "memorymb", 1000), is_number=True),
+    BriefColumn("seen", lambda node: age(node.get("lastseenat")), is_number=True),
+    BriefColumn("why no jobs", lambda node: node.get("reason"), at_most=None, cut=Cut.END),
+)
+
+
+def _share(node: Mapping[str, Any], free: str, whole: str, unit: int) -> str:
+    """Return what is free of what there is, such as 3/16."""
+    figures = [node.get(free), node.get(whole)]
+    return "/".join("?" if one is None else f"{one // unit}" for one in figures)
+
 
 @click.command("nodes")
+@wide_option
 @verb(interrupted="Nothing was changed.")
-def command(out: Output) -> None:
+def command(out: Output, wide: bool) -> None:
     """List the machines of your group: how large, how busy, and why one gets no jobs.
 
     A machine that failed several jobs in a row gets one job at a time until one succeeds there, or
     until `leruli group resume-node`. Of limits that a machine does not enforce (memory, CPU,
     processes) a job can take more than it asked for.
 
+    Of cores and memory a terminal shows how much is free, of how much there is.
+
     With --json also the images on each and whether it needs the new compute secret.
     """
     with reader(out) as group:
         nodes = group.nodes()
-    out.table("nodes", _COLUMNS, nodes)
+    out.table("nodes", _COLUMNS, nodes, brief=None if wide else _BRIEF)

@@ -17,7 +17,7 @@ _FIGURES = (
     Column("completed", "completed", is_number=True),
     Column("failed", "failed", is_number=True),
     Column("cancelled", "cancelled", is_number=True),
-    Column("core hours", "corehours", is_number=True, decimals=1),
+    Column("core hours", "corehours", is_number=True, decimals=2),
 )
 
 
