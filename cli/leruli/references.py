@@ -29,13 +29,13 @@ def short_id(jobid: str) -> str:
 def resolve(service: Service, text: str) -> str:
     """Return the id of the job that `text` names.
 
-    `text` is a full id, a folder with a job, at least four of the last digits of an id, or the name
-    of a job. A folder goes before a name. Raises NotFoundError when nothing fits, RefusedError when
-    several jobs do.
+    `text` is a full id, a folder with a job, at least four of the first or last digits of an id, or
+    the name of a job. A folder goes before a name. Raises NotFoundError when nothing fits,
+    RefusedError when several jobs do.
     """
     if _FULL_ID.fullmatch(text):
         return text.lower()
-    if _is_folder(text):
+    if is_folder(text):
         folder = JobFolder(text)
         found = folder.job()
         bucket = folder.bucket() if found is None else None
@@ -53,8 +53,9 @@ def _ask(service: Service, text: str) -> str:
         return _as_full_id(service, text)
     if not jobs:
         raise NotFoundError(
-            f"{text!r} is no job of yours: neither its id, nor at least four of the last digits "
-            f"of its id, nor its name.{_about_folder(text)} `leruli task-list` shows your jobs."
+            f"{text!r} is no job of yours: neither its id, nor at least four of the first or last "
+            f"digits of its id, nor its name.{_about_folder(text)} "
+            "`leruli task-list` shows your jobs."
         )
     if len(jobs) == 1 and not has_more:
         return str(jobs[0]["jobid"])
@@ -75,10 +76,11 @@ def _as_full_id(service: Service, text: str) -> str:
 
 
 def _about_folder(text: str) -> str:
-    return " The folder of that name has no job." if _is_folder(text) else ""
+    return " The folder of that name has no job." if is_folder(text) else ""
 
 
-def _is_folder(text: str) -> bool:
+def is_folder(text: str) -> bool:
+    """Whether there is a folder of that name."""
     return os.path.isdir(text)  # noqa: PTH112  # pathlib raises for text that is no path
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import click
 
 from leruli import settings
+from leruli.brief import BriefColumn, Cut, id_column, state_column
 from leruli.commands._batches import batch_option, refuse_with_batch
 from leruli.commands._common import HERE, job_here, verb
-from leruli.commands._listing import in_states
+from leruli.commands._job_detail import show_job
+from leruli.commands._listing import in_states, wide_option
 from leruli.commands._standing import tell_standing
 from leruli.errors import RefusedError
 from leruli.output import Output
+from leruli.references import is_folder
 from leruli.tables import Column
 
 _COLUMNS = (
@@ -23,16 +25,26 @@ _COLUMNS = (
     Column("reason", "reason"),
 )
 
+_BRIEF = (
+    BriefColumn("folder", lambda one: one.get("folder"), at_most=32, cut=Cut.MIDDLE),
+    id_column(),
+    state_column("status", "state"),
+    BriefColumn("reason", lambda one: one.get("reason"), at_most=None, cut=Cut.END),
+)
+
 
 @click.command("task-status")
 @batch_option
 @in_states
+@wide_option
 @click.argument("jobid", required=False)
 @verb(interrupted="Nothing was changed.")
-def command(out: Output, batch: str | None, states: tuple[str, ...], jobid: str | None) -> int:
+def command(
+    out: Output, batch: str | None, states: tuple[str, ...], wide: bool, jobid: str | None
+) -> int:
     """Print the state of a job: of JOBID, or of the current folder's.
 
-    JOBID may also be the last digits of a job id (four or more), the name of a job, or its folder.
+    JOBID may also be four or more first or last digits of an id, the job's name, or its folder.
     received, submitted, running, completed, failed or cancelled, with the reason where there is
     one. The exit code is 0 whenever the state could be read, whatever it is. With --batch, the
     states of the jobs of many folders, and how many there are of each.
@@ -44,18 +56,16 @@ def command(out: Output, batch: str | None, states: tuple[str, ...], jobid: str 
         raise click.UsageError("--state chooses among the folders of --batch.")
     service_settings = settings.service_settings()
     if batch is not None:
-        return _many(out, service_settings, batch, states)
+        return _many(out, service_settings, batch, states, wide=wide)
 
     from leruli.api import Service
 
-    named = jobid
+    # A folder may have been named in the place of an id.
+    names_job = jobid is not None and not is_folder(jobid)
+    directory = HERE if jobid is None or names_job else jobid
     with Service(service_settings, out.note) as service:
-        jobid = job_here(jobid, service)
-        state = service.status(jobid)
-    out.result(str(state), {"jobid": jobid, "status": state.status, "reason": state.reason})
-    return (
-        0 if named is not None and not Path(named).is_dir() else tell_standing(out, named or HERE)
-    )
+        show_job(out, service, job_here(jobid, service), directory)
+    return 0 if names_job else tell_standing(out, directory)
 
 
 def _many(
@@ -63,6 +73,8 @@ def _many(
     service_settings: settings.ServiceSettings,
     batch: str,
     states: tuple[str, ...],
+    *,
+    wide: bool,
 ) -> int:
     from leruli.api import Service
     from leruli.folders import find_folders
@@ -97,6 +109,7 @@ def _many(
         entries = [entry(one) for one in asked]
     counts = Counter(str(one["status"]) for one in entries)
     shown = [one for one in entries if not states or one["status"] in states]
-    out.table("folders", _COLUMNS, shown, more={"counts": counts})
+    brief = None if wide else _BRIEF
+    out.table("folders", _COLUMNS, shown, more={"counts": counts}, brief=brief)
     out.note(f"{len(entries)} folders: {', '.join(f'{n} {s}' for s, n in counts.most_common())}.")
     return 1 if any(counts[word] for word in ("unknown", NOT_SUBMITTED, COPY, EDITED)) else 0

@@ -1,0 +1,67 @@
+"""How task-status shows one job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from leruli.errors import LeruliError, UnknownCallError
+from leruli.exit_codes import explain
+from leruli.jobfolder import JobFolder
+from leruli.output import Output, printable
+from leruli.references import short_id
+
+if TYPE_CHECKING:
+    from leruli.api import Service
+
+
+def show_job(out: Output, service: Service, jobid: str, directory: str) -> None:
+    """Print the state of a job; all that is known of it with --json and for a person.
+
+    `directory` may be the job's folder, which knows the command and the bucket.
+    """
+    is_for_people = sys.stdout.isatty() and not out.quiet
+    detail = _detail(service, jobid) if out.as_json or is_for_people else None
+    if detail is not None and not out.as_json:
+        from leruli.job_report import print_job
+
+        command, files = _of_folder(jobid, directory)
+        print_job(detail, command, files, printable)
+        return
+    if detail is None:
+        state = service.status(jobid)
+        status, reason = state.status, state.reason
+    else:
+        status, reason = str(detail["state"]), detail.get("reason")
+    document = {"jobid": jobid, "status": status, "reason": reason}
+    if detail is not None:
+        document["detail"] = detail
+    out.result(status if reason is None else f"{status}: {reason}", document)
+    meaning = explain(status, reason)
+    if meaning:
+        out.note(meaning)
+
+
+def _detail(service: Service, jobid: str) -> Mapping[str, Any] | None:
+    try:
+        return service.detail(jobid)
+    except UnknownCallError:  # an older service
+        return None
+
+
+def _of_folder(jobid: str, directory: str) -> tuple[str | None, str]:
+    """Return the command, if the folder knows it, and where the job's files are."""
+    folder = JobFolder(directory)
+    elsewhere = f"`leruli task-get --job {short_id(jobid)}` fetches the results"
+    try:
+        if folder.job() != jobid:
+            return None, elsewhere
+        bucket = folder.bucket()
+        from leruli.record import read_record
+
+        record = read_record(directory)
+    except LeruliError:  # what a folder holds is no reason to show nothing
+        return None, elsewhere
+    command = record.spec.get("command") if record is not None and record.bucket == bucket else None
+    return command, f"bucket {bucket}" if bucket else elsewhere
