@@ -23,6 +23,7 @@ _VERBS = (
     "task-purge",
     "task-bucket",
     "publish-code",
+    "unpublish-code",
     "list-codes",
     "group",
 )
@@ -45,6 +46,14 @@ Exit codes:
 class _Group(LazyGroup):
     """The verbs, with second names for some that help does not list."""
 
+    meant = {  # noqa: RUF012
+        **{verb.partition("-")[2]: verb for verb in _VERBS if verb.startswith("task-")},
+        **{word: f"group {word}" for word in ("activity", "usage", "nodes", "users", "audit")},
+        "help": "leruli --help",
+        "ls": "task-list",
+        "prune": "task-purge",
+        "images": "list-codes",
+    }
     second_names = {  # noqa: RUF012
         "task-prune": "task-purge",
         "task-publish-code": "publish-code",

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import IO, TYPE_CHECKING, cast
 
 from leruli.errors import BucketMissingError, NotFoundError, RefusedError, UnknownCallError
+from leruli.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from leruli.api import Service
@@ -52,19 +53,21 @@ class ImageTokens:
     buckets hold images too.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, is_submitting: bool = False) -> None:
+        """With `is_submitting` the service is waited for as long as a submission may."""
         self._service = service
+        self._is_submitting = is_submitting
 
     @functools.cached_property
     def newest(self) -> str:
         """The group token: what is published goes into its bucket."""
-        return self._service.group_token()
+        return self._service.group_token(is_submitting=self._is_submitting)
 
     @functools.cached_property
     def all(self) -> list[str]:
         """All of them, the newest first."""
         try:
-            return self._service.image_tokens()
+            return self._service.image_tokens(is_submitting=self._is_submitting)
         except UnknownCallError:  # the service is older than rotations
             return [self.newest]
 
@@ -115,8 +118,9 @@ def check_published(store: Store, tokens: ImageTokens, code: str, version: str) 
         others = f"Your group has no {code} at all; it has {', '.join(codes)}."
     else:
         others = "Your group has published no image yet."
+    meant = did_you_mean(f"{code}:{version}", [f"{one.code}:{one.version}" for one in there_is])
     raise NotFoundError(
-        f"The image {code}:{version} is not published. {others} Nothing was submitted. "
+        f"The image {code}:{version} is not published.{meant} {others} Nothing was submitted. "
         f"`leruli publish-code {code} {version}` publishes it from a machine whose Docker has it."
     )
 
@@ -139,6 +143,11 @@ def local_image_size(code: str, version: str) -> int:
             "'.' and '_', but no '-', which parts name and version in the storage. Give the image "
             f"another tag: docker tag {code}:{version} {code}:{_suggest(version)}"
         )
+    if version == "latest":
+        raise RefusedError(
+            "'latest' cannot be published: it names no version, and no job could run it. Give the "
+            f"image another tag: docker tag {code}:latest {code}:VERSION"
+        )
     inspected = _docker("image", "inspect", "--format", "{{.Size}}", f"{code}:{version}")
     if inspected.returncode == 0:
         return int(inspected.stdout.strip() or 0)
@@ -147,6 +156,25 @@ def local_image_size(code: str, version: str) -> int:
     raise NotFoundError(
         f"There is no image {code}:{version} in the Docker of this machine. {_what_is_there(code)}"
     )
+
+
+def check_shell(code: str, version: str) -> None:
+    """Raise RefusedError unless the local image has the shell that starts every job."""
+    image = f"{code}:{version}"
+    made = _docker("create", "--network", "none", image, "/bin/sh")
+    if made.returncode != 0:
+        raise _docker_failed(made.stderr)
+    container = made.stdout.strip()
+    with _start(
+        "cp", f"{container}:/bin/sh", "-", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as copying:
+        has_shell = copying.wait() == 0
+    _docker("rm", container)
+    if not has_shell:
+        raise RefusedError(
+            f"The image {image} has no /bin/sh, and no job could run in it. Build it on a base "
+            "that has a shell, such as debian. Nothing was published."
+        )
 
 
 def publish_code(
@@ -183,6 +211,19 @@ def publish_code(
         if saving.wait() != 0:
             complaints.seek(0)
             raise _docker_failed(complaints.read().decode("utf-8", "replace"))
+
+
+def unpublish_code(store: Store, tokens: ImageTokens, code: str, version: str) -> None:
+    """Delete the group's image of that name, wherever it is. Raises NotFoundError."""
+    name = _object_name(code, version)
+    buckets = [image_bucket(token) for token in tokens.all]
+    holding = [bucket for bucket in buckets if store.find(bucket, name) is not None]
+    if not holding:
+        raise NotFoundError(
+            f"The image {code}:{version} is not published. `leruli list-codes` lists what is."
+        )
+    for bucket in holding:
+        store.remove(bucket, name)
 
 
 def _object_name(code: str, version: str) -> str:

@@ -25,7 +25,7 @@ from leruli.errors import BucketMissingError, LeruliError, StorageAwayError, Sto
 from leruli.patience import Patience
 from leruli.quickput import QuickPut
 from leruli.settings import StorageSettings
-from leruli.trust import tls_context
+from leruli.trust import speaks_plain_http, tls_context
 
 with deferred("minio.crypto", "decrypt", "encrypt"):
     from minio import Minio
@@ -232,6 +232,11 @@ class Store:
                 for chunk in response.stream(_READ_SIZE):
                     sink.write(chunk)
 
+    def remove(self, bucket: str, name: str) -> None:
+        """Remove an object; one that is not there is removed already."""
+        with self._speaking(bucket):
+            self._minio.remove_object(bucket, name)
+
     def remove_bucket(self, bucket: str) -> int:
         """Remove the bucket with all that is in it; returns the number of objects removed.
 
@@ -312,6 +317,12 @@ class Store:
             raise self._explain(error, bucket) from None
         except MaxRetryError as error:
             if isinstance(error.reason, SSLError):
+                if speaks_plain_http(error.reason):
+                    raise StorageError(
+                        f"What answers at {self._host} speaks http:// and LERULI_S3_SERVER begins "
+                        f"with https://. Set it to http://{self._host}, or ask whoever runs the "
+                        "storage for its https:// address."
+                    ) from None
                 raise StorageError(
                     f"The certificate of the object storage at {self._host} is not trusted "
                     f"({_short(error.reason)}). If your organisation has a certificate authority "

@@ -9,6 +9,15 @@ import ssl
 # Read by other tools of the same machine; whoever set one of these expects it to count here too.
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE", "SSL_CERT_FILE")
 
+# What TLS says of an answer that is none of TLS: older and newer versions of OpenSSL.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
+
+
+def speaks_plain_http(error: BaseException) -> bool:
+    """Whether a failed connection by https:// met a server that speaks http:// only."""
+    text = str(error).upper().replace(" ", "_")
+    return any(word in text for word in _NO_TLS)
+
 
 def tls_context(*, secure: bool) -> ssl.SSLContext:
     """Return a context that believes Mozilla's, the system's and the environment's CAs.

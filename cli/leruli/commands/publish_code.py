@@ -2,41 +2,65 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from leruli import settings
 from leruli.commands._common import verb
+from leruli.commands._image_argument import named_image, required_image
+from leruli.errors import RefusedError
 from leruli.output import Output
 from leruli.progress import progress
 
+if TYPE_CHECKING:
+    from leruli.images import PublishedCode
+
 
 @click.command("publish-code")
+@click.option("--replace", is_flag=True, help="Replace the published image of the same name.")
 @click.argument("code")
-@click.argument("version")
+@click.argument("version", metavar="VERSION", required=False)
 @verb(interrupted="Nothing was published. Run the command again to start over.")
-def command(out: Output, code: str, version: str) -> None:
+def command(out: Output, replace: bool, code: str, version: str | None) -> None:
     """Publish the image CODE:VERSION of this machine's Docker for your group.
 
-    It can be used as soon as the upload is complete, and replaces one of the same name.
+    It can be used as soon as the upload is complete. An image that is published already is replaced
+    with --replace only: jobs that start from then on run the new one. Refused is what no job could
+    run: a version called latest, an image without a shell.
     """
+    name, tag, _ = named_image(code, version)
+    code, version = required_image(name, tag)
     settings.require(settings.ALL)
     service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
 
     from leruli.api import Service
-    from leruli.images import ImageTokens, find_code, local_image_size, publish_code
+    from leruli.images import ImageTokens, check_shell, find_code, local_image_size, publish_code
     from leruli.storage import Store
 
     size = local_image_size(code, version)
+    check_shell(code, version)
     with Service(service_settings, out.note) as service:
         tokens = ImageTokens(service)
         store = Store(storage_settings)
-        replaced = find_code(store, tokens, code, version)
+        published = find_code(store, tokens, code, version)
+    if published is not None and not replace:
+        raise RefusedError(
+            f"The image {_described(published)} is published already. Nothing was changed. "
+            "--replace puts this machine's image in its place, for the whole group: jobs that "
+            "start from then on run the new one. Another VERSION keeps both."
+        )
+    if published is not None:
+        out.note(f"Replacing {_described(published)}.")
     with progress(f"Publishing {code}:{version}", size, visible=out.shows_progress) as advance:
         publish_code(store, tokens, code, version, advance)
     text = f"Published {code}:{version}"
-    if replaced is not None:
-        since = (
-            f" of {replaced.published.astimezone():%Y-%m-%d %H:%M}" if replaced.published else ""
-        )
-        text += f"; it replaces the one{since}. Jobs that start from now on run the new one"
-    out.result(f"{text}.", {"code": code, "version": version, "replaced": replaced is not None})
+    if published is not None:
+        text += "; jobs that start from now on run the new one"
+    out.done(f"{text}.", {"code": code, "version": version, "replaced": published is not None})
+
+
+def _described(published: PublishedCode) -> str:
+    since = f" of {published.published.astimezone():%Y-%m-%d %H:%M}" if published.published else ""
+    size = f"{published.size / 1e6:,.1f} MB"
+    return f"{published.code}:{published.version}{since} ({size})"

@@ -1,5 +1,6 @@
 """publish-code and list-codes, against a real Docker and a real S3 server."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -10,34 +11,69 @@ import uuid
 import pytest
 
 
+@contextlib.contextmanager
+def local_image(code, version, *files):
+    """A small image of the local Docker, with these files."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        for name in files:
+            info = tarfile.TarInfo(name)
+            info.size = 5
+            tar.addfile(info, io.BytesIO(b"hello"))
+    name = f"{code}:{version}"
+    subprocess.run(
+        ["docker", "import", "-", name], input=layer.getvalue(), check=True, capture_output=True
+    )
+    yield code, version
+    subprocess.run(["docker", "image", "rm", name], check=True, capture_output=True)
+
+
 @pytest.fixture(scope="module")
 def image():
     """A small image of the local Docker: (code, version)."""
-    code = f"leruli-client-test-{uuid.uuid4().hex[:8]}"
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as tar:
-        info = tarfile.TarInfo("hello")
-        info.size = 5
-        tar.addfile(info, io.BytesIO(b"hello"))
-    subprocess.run(
-        ["docker", "import", "-", f"{code}:1.5"],
-        input=layer.getvalue(),
-        check=True,
-        capture_output=True,
-    )
-    yield code, "1.5"
-    subprocess.run(["docker", "image", "rm", f"{code}:1.5"], check=True, capture_output=True)
+    with local_image(f"leruli-client-test-{uuid.uuid4().hex[:8]}", "1.5", "bin/sh") as made:
+        yield made
 
 
-@pytest.mark.parametrize("prefix", ["", "task-"])
-def test_publish_and_list(leruli, image, store, prefix):
+def test_publish_list_replace_and_unpublish(leruli, image, store):
     code, version = image
-    done = leruli(f"{prefix}publish-code", code, version)
+    done = leruli("publish-code", code, version)
     assert (done.returncode, done.stderr) == (0, "")
-    # The second prefix publishes the same image again.
-    assert ("it replaces the one of 20" in done.stdout) == (prefix == "task-")
+    assert done.stdout == f"Published {code}:{version}.\n"
+    check_published(leruli, store, code, version)
+    objects = store.list(bucket_of_images())
 
-    done = leruli(f"{prefix}list-codes")
+    refused = leruli("task-publish-code", f"{code}:{version}")
+    assert refused.returncode == 1
+    assert f"The image {code}:{version} of 20" in refused.stderr
+    assert "--replace" in refused.stderr
+    assert store.list(bucket_of_images()) == objects
+
+    done = leruli("publish-code", "--replace", f"{code}:{version}")
+    assert done.returncode == 0, done.stderr
+    assert f"Replacing {code}:{version} of 20" in done.stderr
+    assert json.loads(leruli("publish-code", "--replace", code, version, "--json").stdout) == {
+        "code": code,
+        "version": version,
+        "replaced": True,
+    }
+
+    assert leruli("unpublish-code", code, version).returncode == 2  # nobody is there to answer
+    assert f"{code}:{version}" in leruli("list-codes").stdout
+    done = leruli("unpublish-code", "--yes", f"{code}:{version}")
+    assert (done.returncode, done.stdout) == (0, f"Unpublished {code}:{version}.\n")
+    assert f"{code}:{version}" not in leruli("list-codes").stdout
+    assert leruli("unpublish-code", "--yes", code, version).returncode == 4
+
+
+def bucket_of_images():
+    from client_tests_fake_service import GROUP_TOKEN
+
+    return f"code-{GROUP_TOKEN}"
+
+
+def check_published(leruli, store, code, version):
+    done = leruli("task-list-codes")
     assert f"{code}:{version}" in done.stdout.splitlines()
     listed = json.loads(leruli("list-codes", "--json").stdout)
     assert {"code": code, "version": version}.items() <= {
@@ -47,9 +83,7 @@ def test_publish_and_list(leruli, image, store, prefix):
     import leruli as module
 
     assert (code, version) in module.task_list_codes()
-    from client_tests_fake_service import GROUP_TOKEN
-
-    response = store._minio.get_object(f"code-{GROUP_TOKEN}", f"{code}-{version}.tgz")
+    response = store._minio.get_object(bucket_of_images(), f"{code}-{version}.tgz")
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(response.read()))) as saved:
         manifest = json.load(saved.extractfile("manifest.json"))
     assert manifest[0]["RepoTags"] == [f"{code}:{version}"]
@@ -72,6 +106,26 @@ def test_names_that_cannot_be_published(leruli, service):
     assert service.calls == []
 
 
+def test_what_no_job_could_run_is_not_published(leruli, service):
+    """D12: both were uploaded, and failed when a job was to use them."""
+    code = f"leruli-client-test-{uuid.uuid4().hex[:8]}"
+    with local_image(code, "1", "hello"), local_image(code, "latest", "bin/sh"):
+        done = leruli("publish-code", code, "1")
+        assert done.returncode == 1
+        assert "has no /bin/sh" in done.stderr
+        done = leruli("publish-code", code, "latest")
+        assert done.returncode == 1
+        assert f"docker tag {code}:latest {code}:VERSION" in done.stderr
+        left = subprocess.run(
+            ["docker", "ps", "-aq", "--filter", f"ancestor={code}:1"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert left.stdout == ""
+    assert service.calls == []
+
+
 def test_docker_that_is_not_running(leruli, tmp_path, image):
     done = leruli("publish-code", *image, DOCKER_HOST=f"unix://{tmp_path}/none.sock")
     assert done.returncode == 1
@@ -86,6 +140,7 @@ def test_nothing_is_published_when_docker_breaks_off(leruli, tmp_path, image, st
     fake = tmp_path / "docker"
     fake.write_text(
         '#!/bin/sh\nif [ "$2" = inspect ]; then echo 1000000; exit 0; fi\n'
+        '[ "$1" != image ] && exit 0\n'
         "head -c 40000000 /dev/urandom; echo disk full >&2; exit 1\n"
     )
     fake.chmod(0o755)
@@ -93,9 +148,7 @@ def test_nothing_is_published_when_docker_breaks_off(leruli, tmp_path, image, st
     assert done.returncode == 1
     assert "disk full" in done.stderr
     assert "broken:1" not in leruli("list-codes").stdout
-    from client_tests_fake_service import GROUP_TOKEN
-
-    assert store._minio._list_multipart_uploads(f"code-{GROUP_TOKEN}").uploads == []
+    assert store._minio._list_multipart_uploads(bucket_of_images()).uploads == []
 
 
 def test_no_code_yet(leruli, environment, service, monkeypatch):

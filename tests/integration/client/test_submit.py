@@ -371,3 +371,32 @@ def test_the_python_function_returns_the_id_and_raises(environment, water, servi
         leruli.task_submit(str(water), "psi4", "1.5", "psi4 input.dat")
     with pytest.raises(leruli.NotFoundError):
         leruli.task_status("nosuchjob")
+
+
+def test_an_image_is_named_in_one_word_as_list_codes_prints_it(leruli, water, service):
+    """D9: list-codes said psi4:1.5, and task-submit that this is no image."""
+    assert leruli("list-codes").stdout == "psi4:1.3.2\npsi4:1.5\n"
+    done = leruli("task-submit", "psi4:1.5", "psi4", "input.dat", cwd=water)
+    assert done.returncode == 0, done.stderr
+    [job] = service.jobs.values()
+    assert job["codeversion"] == "psi4:1.5"
+
+
+def test_a_mistyped_image_is_answered_with_the_one_that_was_meant(leruli, water):
+    done = leruli("task-submit", "pis4:1.5", "psi4", "input.dat", cwd=water)
+    assert done.returncode == 4
+    assert "Did you mean psi4:1.5?" in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["LERULI_S3_SERVER", "LERULI_BASEURL"])
+def test_https_before_a_server_that_speaks_http_is_told_in_words(
+    leruli, environment, water, setting
+):
+    """D13: the storage's certificate was said not to be trusted; the queue was asked for 15 s."""
+    address = environment[setting].removeprefix("http://")
+    https = {setting: f"https://{address}"}
+    done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water, **https)
+    assert done.returncode in (5, 6)
+    assert f"speaks http:// and {setting} begins with https://" in done.stderr
+    assert "trying again" not in done.stderr
+    assert not (water / "leruli.bucket").exists()

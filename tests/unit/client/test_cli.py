@@ -8,6 +8,7 @@ import pytest
 
 import leruli
 from leruli.cli import run
+from leruli.commands._image_argument import whole_request
 
 CLI = Path(__file__).parents[3] / "cli"
 JOB = "01a23272-60c0-7000-8000-0123456789ab"
@@ -155,3 +156,52 @@ def test_a_pattern_that_the_shell_replaced_is_recognised(tmp_path, monkeypatch, 
         (tmp_path / name).mkdir()
     assert run(["task-submit", "--batch", "u-1", "u-2", "u-3", "xtb", "6.5.1", "ls"]) == 2
     assert "'u-2' is a folder, not an image. Put the pattern in quotes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["task-statu"], "task-status"),
+        (["submit"], "task-submit"),
+        (["help"], "leruli --help"),
+        (["nodes"], "group nodes"),
+        (["group", "activty"], "activity"),
+        (["task-list", "--state", "runing"], "running"),
+        (["task-list", "--state", "pending"], "received"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(capsys, typed, meant):
+    assert run(typed) == 2
+    assert f"Did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_a_word_that_resembles_nothing_is_only_refused(capsys):
+    assert run(["qqqq"]) == 2
+    shown = capsys.readouterr().err
+    assert "There is no command 'qqqq'. `leruli --help` lists all." in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "absent"),
+    [
+        (["psi4"], "VERSION"),
+        (["psi4", "1.5"], "COMMAND..."),
+        (["psi4:1.5"], "COMMAND..."),
+        (["psi4:"], "VERSION"),
+    ],
+)
+def test_what_a_submission_cannot_do_without(capsys, typed, absent):
+    assert run(["task-submit", *typed]) == 2
+    assert f"Missing argument '{absent}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "request_"),
+    [
+        (("psi4:1.5", "psi4", ("input.dat",)), ("psi4", "1.5", ("psi4", "input.dat"))),
+        (("psi4:1.5", "psi4", ()), ("psi4", "1.5", ("psi4",))),
+        (("psi4", "1.5", ("psi4", "a:b")), ("psi4", "1.5", ("psi4", "a:b"))),
+    ],
+)
+def test_an_image_is_one_word_or_two(typed, request_):
+    assert whole_request(*typed) == request_
