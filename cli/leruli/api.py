@@ -87,6 +87,23 @@ class Service:
         )
         return self._text(answer)
 
+    def check(self, jobs: Sequence[JobRequest]) -> list[list[str] | LeruliError]:
+        """Return for each job what is to be said of it, or why a submission would be refused.
+
+        Nothing is submitted; the buckets of the jobs are not looked at. Raises UnknownCallError
+        when the service is too old to tell.
+        """
+        found: list[list[str] | LeruliError] = []
+        for start in range(0, len(jobs), BULK_LIMIT):
+            asked = [_without_bucket(job) for job in jobs[start : start + BULK_LIMIT]]
+            answer = self._connection.call(
+                "task-check", {"secret": self._secret, "jobs": asked}, patience=_PATIENCE_SUBMIT
+            )
+            if not isinstance(answer, list) or len(answer) != len(asked):
+                raise self._connection.nonsense()
+            found += [self._checked_entry(entry) for entry in answer]
+        return found
+
     def submit_bulk(
         self, jobs: Sequence[JobRequest], progress: Callable[[], str] | None = None
     ) -> list[str | LeruliError]:
@@ -138,11 +155,21 @@ class Service:
             found += [self._found_entry(entry) for entry in answer]
         return found
 
+    def detail(self, jobid: str) -> dict[str, Any]:
+        """Return all that the service knows of a job: docs/api.md, task-detail.
+
+        Raises NotFoundError, and UnknownCallError when the service is too old to tell.
+        """
+        answer = self._connection.call("task-detail", self._about(jobid), jobid=jobid)
+        if not isinstance(answer, dict) or not isinstance(answer.get("state"), str):
+            raise self._connection.nonsense()
+        return answer
+
     def resolve(self, reference: str, limit: int) -> tuple[list[dict[str, Any]], bool]:
         """Return up to `limit` of one's own jobs that a reference names, and whether more do.
 
-        A reference is a job id, at least four of its last digits, or the name of a job. Each job
-        has jobid, name, state and receivedat (ISO 8601). Raises UnknownCallError.
+        A reference is at least four of the first or last digits of an id, or the name of a job.
+        Each job has jobid, name, state and receivedat (ISO 8601). Raises UnknownCallError.
         """
         body = {"secret": self._secret, "reference": reference, "limit": limit}
         answer = self._connection.call("task-resolve", body)
@@ -189,19 +216,26 @@ class Service:
         )
         return self._text(answer.get("bucketid") if isinstance(answer, dict) else None)
 
-    def group_token(self) -> str:
-        """Return the token of the caller's group, which names its bucket of images."""
-        return self._text(self._connection.call("group-token", {"secret": self._secret}))
+    def group_token(self, *, is_submitting: bool = False) -> str:
+        """Return the token of the caller's group, which names its bucket of images.
 
-    def image_tokens(self) -> list[str]:
+        `is_submitting`: it is the first call of a submission, which is worth waiting for.
+        """
+        return self._text(self._about_images("group-token", is_submitting=is_submitting))
+
+    def image_tokens(self, *, is_submitting: bool = False) -> list[str]:
         """Return the tokens whose buckets may hold images: the group token, then rotated ones.
 
         Raises UnknownCallError.
         """
-        return tokens_of(
-            self._connection,
-            self._connection.call("group-image-tokens", {"secret": self._secret}),
-        )
+        answer = self._about_images("group-image-tokens", is_submitting=is_submitting)
+        return tokens_of(self._connection, answer)
+
+    def _about_images(self, path: str, *, is_submitting: bool) -> Any:
+        body = {"secret": self._secret}
+        if is_submitting:
+            return self._connection.call(path, body, patience=_PATIENCE_SUBMIT)
+        return self._connection.call(path, body)
 
     def _about(self, jobid: str) -> dict[str, str]:
         return {"secret": self._secret, "jobid": jobid}
@@ -240,6 +274,15 @@ class Service:
             raise self._connection.nonsense()
         return self._text(entry.get("data"))
 
+    def _checked_entry(self, entry: Any) -> list[str] | LeruliError:
+        status = entry.get("status") if isinstance(entry, dict) else None
+        if not isinstance(status, int):
+            raise self._connection.nonsense()
+        data = entry.get("data")
+        if status == 200 and isinstance(data, dict) and isinstance(data.get("warnings"), list):
+            return [str(one) for one in data["warnings"]]
+        return self._connection.refusal(status, data)
+
     def _bulk_entry(self, entry: Any) -> str | LeruliError:
         if not isinstance(entry, dict) or not isinstance(entry.get("status"), int):
             raise self._connection.nonsense()
@@ -257,6 +300,12 @@ def tokens_of(connection: Connection, answer: Any) -> list[str]:
     for token in tokens:
         remember(token)
     return list(tokens)
+
+
+def _without_bucket(job: JobRequest) -> dict[str, Any]:
+    payload = job.payload("")
+    del payload["secret"], payload["bucketid"]
+    return payload
 
 
 def _check_length(jobs: Sequence[Any]) -> None:

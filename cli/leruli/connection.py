@@ -34,7 +34,7 @@ from leruli.errors import (
     UnknownCallError,
 )
 from leruli.settings import ServiceSettings
-from leruli.trust import tls_context
+from leruli.trust import speaks_plain_http, tls_context
 
 _PATIENCE = 20.0  # seconds
 _LONGEST_PAUSE = 15.0
@@ -173,10 +173,12 @@ class Connection:
             # Jitter, so that a thousand clients do not come back at the same moment.
             pause = min(0.5 * 2**failures, _LONGEST_PAUSE) * random.uniform(0.75, 1.25)  # noqa: S311
             failures += 1
-            said = ""
+            said, wanted = "", 0.0
             try:
                 response = self._pool.request("POST", url, body=content, redirect=False)
             except HTTPError as error:
+                if speaks_plain_http(error):
+                    raise self._plain() from None
                 if _is_certificate_trouble(error):
                     raise self._untrusted(error) from None
                 trouble = f"did not answer ({_cause(error)})"
@@ -198,8 +200,11 @@ class Connection:
                     said = f"{said} {progress()}"
                     deadline = time.monotonic() + pause + patience
                     failures = 0
-            if time.monotonic() + pause > deadline:
+            left = deadline - time.monotonic()
+            if left <= 0 or wanted > left:
                 raise self._exhausted(trouble, tries, said) from None
+            # The last try is made when the time is up, and not before.
+            pause = min(pause, left)
             self._notice(f"The queue {trouble}; trying again in {pause:.0f} s. {said}".rstrip())
             time.sleep(pause)
 
@@ -212,6 +217,13 @@ class Connection:
 
     def _unclear(self, trouble: str, unclear: str) -> ServiceError:
         return ServiceError(f"The queue at {self.settings.base_url} {trouble}. {unclear}")
+
+    def _plain(self) -> ServiceError:
+        host = urlsplit(self.settings.base_url).netloc
+        return ServiceError(
+            f"What answers at {host} speaks http:// and LERULI_BASEURL begins with https://. Set "
+            f"it to http://{host}, or ask whoever runs the queue for its https:// address."
+        )
 
     def _untrusted(self, error: Exception) -> ServiceError:
         return ServiceError(

@@ -40,13 +40,14 @@ class Patience:
             except StorageAwayError as error:
                 now = time.monotonic()
                 deadline = now + self._seconds if deadline is None else deadline
-                if now + _PAUSE > deadline:
+                if now >= deadline:
                     raise
                 self._tell(error, deadline - now)
             else:
                 self._is_away = False
                 return result
-            end = time.monotonic() + _PAUSE
+            # The last try is made when the time is up, and not before.
+            end = min(time.monotonic() + _PAUSE, deadline)
             while time.monotonic() < end:
                 time.sleep(_STEP)
                 proceed(0)

@@ -258,7 +258,8 @@ def check_image(store: Store, service: Service, spec: JobSpec) -> None:
     """
     from leruli.images import ImageTokens, check_published
 
-    check_published(store, ImageTokens(service), spec.code, spec.version)
+    tokens = ImageTokens(service, is_submitting=True)
+    check_published(store, tokens, spec.code, spec.version)
 
 
 def submit(

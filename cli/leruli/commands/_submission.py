@@ -12,6 +12,7 @@ import click
 
 from leruli import settings
 from leruli.commands._batches import tell_failures
+from leruli.commands._image_argument import named_image, whole_request
 from leruli.commands._leftovers import tell_leftovers
 from leruli.jobfolder import JOB_FILE
 from leruli.output import Output
@@ -89,8 +90,8 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
             "line (- for standard input).",
         )
         @click.argument("code", required=not again)
-        @click.argument("version", required=not again)
-        @click.argument("words", metavar="COMMAND...", nargs=-1, required=not again)
+        @click.argument("version", metavar="[VERSION]" if again else "VERSION", required=False)
+        @click.argument("words", metavar="[COMMAND...]" if again else "COMMAND...", nargs=-1)
         @functools.wraps(body)
         def command(
             out: Output,
@@ -104,6 +105,8 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
             line: str | None = None,
             **limits: int | None,
         ) -> int:
+            named = named_image if again else whole_request
+            code, version, words = named(code, version, words)
             if batch is not None:
                 _check_quotes(code, version)
             if code is not None and version is None:

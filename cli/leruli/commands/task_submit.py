@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 
 @click.command("task-submit", cls=RunCommand)
+@click.option("--strict", is_flag=True, help="Refuse a job that no machine can hold now.")
 @verb(interrupted=NOTHING_IS_LOST)
 @what_to_run(again=False)
-def command(out: Output, wanted: Wanted) -> int:
+def command(out: Output, wanted: Wanted, strict: bool) -> int:
     """Submit the current folder to run COMMAND with the image CODE:VERSION.
 
     Prints the job id and leaves it in leruli.job. The words of COMMAND are joined with spaces and
@@ -40,6 +41,7 @@ def command(out: Output, wanted: Wanted) -> int:
     """
     from leruli.api import Service
     from leruli.batch import STAGERS, Case
+    from leruli.checking import check_requests
     from leruli.folders import find_folders
     from leruli.journal import Journal
     from leruli.storage import Store
@@ -56,6 +58,7 @@ def command(out: Output, wanted: Wanted) -> int:
     with Service(settings.service_settings(), out.note) as service:
         store = Store(settings.storage_settings(), connections=STAGERS, notice=out.note)
         check_image(store, service, spec)
+        check_requests(service, [spec.request("", "default")], out.complaint, strict=strict)
         if batch is None:
             if prepared is None:
                 for why in _make_new(out, service, folders, keep).values():

@@ -18,6 +18,7 @@ from leruli.errors import (
     ServiceError,
     UnknownCallError,
 )
+from leruli.images import ImageTokens
 from leruli.settings import ServiceSettings
 
 JOB = api.JobRequest("bucket", "psi4", "1.5", 1, 4000, 60)
@@ -218,8 +219,21 @@ def test_patience_with_a_queue_that_is_away_begins_when_it_goes_away(slept):
     made = service(handler, patience=30)
     with pytest.raises(ServiceError, match="did not answer"):
         made.submit_bulk([], lambda: "")
-    # The last pause, of 15 s and a quarter at most, is not begun when it would be too long.
-    assert 11 <= sum(slept) - 6000 <= 30
+    assert sum(slept) - 6000 == pytest.approx(30)
+
+
+@pytest.mark.parametrize(("is_submitting", "seconds"), [(True, 120), (False, 20)])
+def test_a_queue_that_is_away_is_asked_for_as_long_as_promised(slept, is_submitting, seconds):
+    """D14: a submission gave up after 15 s, as its first call had the patience of others."""
+
+    def away(body):
+        raise refused()
+
+    made = service(away)
+    made._connection.settings = ServiceSettings("http://queue.test", "secret")
+    with pytest.raises(ServiceError, match="did not answer"):
+        _ = ImageTokens(made, is_submitting=is_submitting).newest
+    assert sum(slept) == pytest.approx(seconds)
 
 
 def test_to_try_once_is_to_try_once(slept):

@@ -1,0 +1,61 @@
+"""What the queue says of a job before anything is uploaded or written."""
+
+import json
+
+import pytest
+
+TOO_MANY = ("task-submit", "--cores", "200", "psi4:1.5", "psi4", "input.dat")
+
+
+def untouched(folder):
+    return not any(folder.glob("leruli.*"))
+
+
+def test_what_no_machine_can_hold_is_told_and_submitted_all_the_same(real, water):
+    done = real(*TOO_MANY, cwd=water)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Warning: No machine of the group can hold it now") == 1
+    assert "--strict" in real("task-submit", "--help").stdout
+
+
+def test_with_strict_it_is_refused_before_anything_is_written(real, water, queue, group):
+    done = real(*TOO_MANY[:1], "--strict", *TOO_MANY[1:], cwd=water)
+    assert done.returncode == 1
+    assert "No machine of the group can hold it now" in done.stderr
+    assert untouched(water)
+    assert queue.sql("SELECT 1 FROM jobs WHERE group_id = $1", group.id) == []
+
+
+def test_a_batch_is_told_once_for_all_that_ask_for_the_same(real, cases):
+    batch = ("task-submit", "--batch", "case-00*", *TOO_MANY[1:])
+    strict = real(*batch[:3], "--strict", *batch[3:])
+    assert strict.returncode == 1
+    assert all(untouched(case) for case in cases.glob("case-00*"))
+    done = real(*batch)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Warning:") == 1
+
+
+def test_what_the_queue_would_refuse_leaves_no_trace(real, water):
+    """D12: --memory 5 left leruli.bucket behind, and a bucket in the storage."""
+    done = real("task-submit", "--memory", "5", "psi4:1.5", "psi4", "input.dat", cwd=water)
+    assert done.returncode == 1
+    assert "memorymb" in done.stderr
+    assert "Nothing was submitted" in done.stderr
+    assert untouched(water)
+
+
+def test_an_older_queue_is_not_asked(leruli, water, service):
+    done = leruli(*TOO_MANY, cwd=water)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert service.calls.count("task-check") == 1
+
+
+@pytest.mark.parametrize("name", ["--json", "--quiet"])
+def test_a_warning_stands_on_standard_error_alone(real, water, name):
+    done = real(TOO_MANY[0], name, *TOO_MANY[1:], cwd=water)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stdout
+    if name == "--json":
+        assert "jobid" in json.loads(done.stdout)
