@@ -34,7 +34,7 @@ def show_job(out: Output, service: Service, jobid: str, directory: str) -> None:
         status, reason = state.status, state.reason
     else:
         status, reason = str(detail["state"]), detail.get("reason")
-    document = {"jobid": jobid, "status": status, "reason": reason}
+    document: dict[str, Any] = {"jobid": jobid, "status": status, "reason": reason}
     if detail is not None:
         document["detail"] = detail
     out.result(status if reason is None else f"{status}: {reason}", document)

@@ -69,7 +69,8 @@ def test_each_job_is_one_line_of_the_terminal(jobs, cases):
 
 def test_a_row_that_has_room_is_whole(real, group, queue, cases):
     assert real(*submitting(pattern="case-00*")).returncode == 0
-    queue.sql("UPDATE jobs SET reason = 'exit code 3' WHERE group_id = $1", group.id)
+    failed = "UPDATE jobs SET state = 'failed', ended_at = now(), reason = 'exit code 3' WHERE "
+    queue.sql(failed + "group_id = $1", group.id)
     for command in COMMANDS[:2]:
         shown = on_terminal(*command, columns=80, cwd=cases)
         assert len([line for line in shown.lines if line.endswith(" exit code 3")]) == 10
@@ -93,7 +94,7 @@ def test_each_machine_is_one_line(real, queue, group, tmp_path):
     queue.sql(
         """
         INSERT INTO nodes (id, group_id, name, key_id, token_hash, epoch, cores, memory_mb,
-                           agent_version, alive, trouble)
+                           agent_version, alive, agent_trouble)
         SELECT gen_random_uuid(), g.id, name, name || g.id, '', g.compute_epoch, 16, 64000,
                '26.11', true, trouble
         FROM groups g, (VALUES ('carbon', NULL), (repeat('n', 90), $2)) AS n (name, trouble)
@@ -109,6 +110,15 @@ def test_each_machine_is_one_line(real, queue, group, tmp_path):
         [line] = [line for line in shown.lines if line.startswith("carbon ")]
         assert "16/16" in line
         assert "64/64" in line
+
+
+def test_an_older_service_has_the_one_line(environment, service, water):
+    """The FAKE service does not know task-detail."""
+    import leruli
+
+    job = leruli.task_submit(str(water), "psi4", "1.5", "psi4")
+    service.states[job] = ("running", None)
+    assert on_terminal("task-status", cwd=water).lines == ["running"]
 
 
 def test_all_that_is_known_of_a_job(real, queue, water, tmp_path):
@@ -150,12 +160,3 @@ def test_all_that_is_known_of_a_job(real, queue, water, tmp_path):
     detail = json.loads(real("task-status", "--json", cwd=water).stdout)
     assert list(detail) == ["jobid", "status", "reason", "detail"]
     assert detail["detail"]["timelimit"] == 5400
-
-
-def test_an_older_service_has_the_one_line(environment, service, water):
-    """The FAKE service does not know task-detail."""
-    import leruli
-
-    job = leruli.task_submit(str(water), "psi4", "1.5", "psi4")
-    service.states[job] = ("running", None)
-    assert on_terminal("task-status", cwd=water).lines == ["running"]
