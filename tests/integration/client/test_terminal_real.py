@@ -95,8 +95,8 @@ def test_each_machine_is_one_line(real, queue, group, tmp_path):
         """
         INSERT INTO nodes (id, group_id, name, key_id, token_hash, epoch, cores, memory_mb,
                            agent_version, alive, agent_trouble)
-        SELECT gen_random_uuid(), g.id, name, name || g.id, '', g.compute_epoch, 16, 64000,
-               '26.11', true, trouble
+        SELECT gen_random_uuid(), g.id, n.name, n.name || g.id, '', g.compute_epoch, 16, 64000,
+               '26.11', true, n.trouble
         FROM groups g, (VALUES ('carbon', NULL), (repeat('n', 90), $2)) AS n (name, trouble)
         WHERE g.id = $1
         """,
