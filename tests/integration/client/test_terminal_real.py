@@ -140,6 +140,7 @@ def test_all_that_is_known_of_a_job(real, queue, water, tmp_path):
         f"job *{jobid}",
         "name *water",
         "image *psi4:1.5",
+        "command *psi4 input.dat",
         "limits *4 cores, 4,000 MB of memory, 90 min, 500 MB of disk",
         r"received *20.*",
         r"submitted *20.* \(waited 2 min\)",
