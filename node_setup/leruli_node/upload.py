@@ -156,6 +156,11 @@ class Uploader:
         notes += skipped.sentences() + passed_over.sentences() + _of_unclear_origin(unclear)
         tail = _lines(([sentence] if sentence else []) + notes)
         size = self._send_log(bucket, output, "joberr.txt" in found.sizes, tail, stop)
+        if size is None:
+            # joberr.txt cannot tell of itself; the receipt does.
+            lost = Skipped()
+            lost.add(_TAKEN, "joberr.txt")
+            notes += lost.sentences()
         return Uploaded(count + (size is not None), total + (size or 0), notes)
 
     def _too_much(self, sizes: dict[str, int]) -> dict[str, str]:
@@ -236,7 +241,10 @@ class Uploader:
     def _send_log(
         self, bucket: JobBucket, output: Output, is_file: bool, tail: bytes, stop: Stop
     ) -> int | None:
-        """Send joberr.txt, last of all, for it says what became of the rest."""
+        """Send joberr.txt, last of all, for it says what became of the rest.
+
+        Returns its size in bytes, None when objects that are not of this job are in its place.
+        """
         try:
             if is_file:
                 try:
