@@ -21,6 +21,7 @@ _PATIENCE_S = 5.0
 _FEWEST_DIGITS, _DIGITS = 4, 32
 # Where a UUID's text has its hyphens, counted in digits from the end.
 _HYPHENS = (12, 16, 20, 24)
+_BELOW_ALL = UUID(int=0)
 _ABOVE_ALL = UUID(int=2**128 - 1)
 
 
@@ -118,6 +119,7 @@ async def _ending_with_or_called(
                 connection,
                 user_id=user.id,
                 state=state,
+                from_id=_BELOW_ALL,
                 before_id=before,
                 tail=tail,
                 name=name,

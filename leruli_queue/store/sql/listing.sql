@@ -33,8 +33,10 @@ LIMIT :limit;
 -- first; how many were looked at, and the last of them. A bounded number: neither is in an index.
 WITH looked AS MATERIALIZED (
     SELECT id, name FROM jobs
-    WHERE user_id = :user_id AND state = :state::job_state AND id < :before_id
-    ORDER BY id DESC
+    -- So that no other index has this order: by their ids PostgreSQL would read everybody's jobs.
+    WHERE (user_id, state, id) >= (:user_id::int, :state::job_state, :from_id::uuid)
+      AND (user_id, state, id) < (:user_id::int, :state::job_state, :before_id::uuid)
+    ORDER BY user_id DESC, state DESC, id DESC
     LIMIT :limit
 )
 SELECT array_agg(id ORDER BY id DESC)

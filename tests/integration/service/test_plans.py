@@ -66,6 +66,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "look_through": {
         "user_id": 1,
         "state": "received",
+        "from_id": FIRST,
         "before_id": LAST,
         "tail": "abcd",
         "name": "abcd",
