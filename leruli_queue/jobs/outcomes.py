@@ -39,6 +39,11 @@ OWN_ENDS = frozenset(
 )
 """The command ran, and how it ended is the job's own: its node works."""
 
+# In the words of every agent there is, to which tests/integration/node/test_output.py holds ours.
+_BUCKET_WENT = "the job's bucket is not there any more"
+_BUCKET_MISSING = "the job's bucket is missing"
+_PURGED = "its bucket is not there any more: it was purged or deleted"
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -61,6 +66,11 @@ class Receipt:
         choose, and so is what makes an upload fail.
         """
         return self.outcome is Outcome.NODE_TROUBLE and self.exit_code is None
+
+    @property
+    def lost_its_bucket(self) -> bool:
+        """Whether the job's bucket went while its command ran: it could never run again."""
+        return self.outcome is Outcome.UPLOAD_FAILED and (self.message or "").endswith(_BUCKET_WENT)
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,8 @@ def judge(
             return Verdict(JobState.RECEIVED, why)
         why = "it was ended by a TERM signal from outside"
         return Verdict(JobState.RECEIVED, why, counts_as_lost=True)
+    if receipt.lost_its_bucket:
+        return Verdict(JobState.FAILED, f"{_PURGED} while the job ran, so there are no results")
     if outcome in PLATFORM_FAILURES:
         return Verdict(JobState.RECEIVED, _platform_failure(receipt), counts_as_lost=True)
     return Verdict(JobState.FAILED, _failure(receipt, limits))
@@ -146,6 +158,8 @@ def _failure(receipt: Receipt, limits: Limits) -> str:
             return receipt.message or f"image {limits.image} is not published"
         case Outcome.IMAGE_BROKEN:
             sentence = f"image {limits.image} cannot be loaded; publish it again"
+        case _ if receipt.message == _BUCKET_MISSING:
+            return f"{_PURGED} before the job could run"
         case _:
             sentence = "its input cannot be used"
     return f"{sentence}; {receipt.message}" if receipt.message else sentence

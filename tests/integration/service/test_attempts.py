@@ -83,6 +83,22 @@ async def test_leave_to_start_is_given_once(
         await start_attempt(pool, await make_node(pool, group), attempt, KEY)
 
 
+async def test_a_job_whose_bucket_was_purged_while_it_ran_does_not_run_again(
+    pool: Pool, node: Node, attempt: AttemptId
+) -> None:
+    """D16: "it will run again", and 39 s later it had failed."""
+    await start_attempt(pool, node, attempt, KEY)
+    # As the real agent says it: test_bucket_is_gone of tests/integration/node/test_output.py.
+    receipt = Receipt(Outcome.UPLOAD_FAILED, 0, "the job's bucket is not there any more")
+    await end(pool, node, attempt, receipt)
+    state, reason = await state_of(pool, attempt.job_id)
+    assert state == "failed"
+    assert reason == (
+        "its bucket is not there any more: it was purged or deleted while the job ran, so there "
+        "are no results"
+    )
+
+
 async def test_of_many_starts_at_once_one_wins(pool: Pool, node: Node, attempt: AttemptId) -> None:
     answers = await asyncio.gather(
         *(start_attempt(pool, node, attempt, f"start-key-{n}") for n in range(8)),

@@ -40,6 +40,23 @@ LIMITS = Limits(memory_mb=4000, time_limit_s=3600, image="psi4:1.6")
             "its node was taken out of service; it will run again",
         ),
         (Receipt(Outcome.NODE_TROUBLE, message="Docker is down"), "received", "Docker is down"),
+        (
+            Receipt(Outcome.INPUT_BROKEN, message="the job's bucket is missing"),
+            "failed",
+            "its bucket is not there any more: it was purged or deleted before the job could run",
+        ),
+        (
+            Receipt(Outcome.UPLOAD_FAILED, 0, "the job's bucket is not there any more"),
+            "failed",
+            "its bucket is not there any more: it was purged or deleted while the job ran, so "
+            "there are no results",
+        ),
+        (
+            Receipt(Outcome.UPLOAD_FAILED, 1, "x; the job's bucket is not there any more"),
+            "failed",
+            "its bucket is not there any more: it was purged or deleted while the job ran, so "
+            "there are no results",
+        ),
         (Receipt(Outcome.UPLOAD_FAILED), "received", "the object storage did not take the output"),
     ],
 )
