@@ -99,18 +99,21 @@ def check_fetch(
     after = snapshot(top)
 
     assert len(fetched.files) == len(set(fetched.files))
-    fetched_or_refused = [*fetched.files, *fetched.refused]
+    names = {beside: name for name, beside in fetched.beside.items()}
+    fetched_or_refused = [*(names.get(path, path) for path in fetched.files), *fetched.refused]
     unsaid = [n for n in objects if n not in fetched_or_refused and not n.endswith("/")]
     assert unsaid == [], "neither fetched nor refused"
     assert all(fetched.refused.values()), "refused without a sentence"
     assert not set(fetched.files) & set(fetched.refused)
-    for name in fetched.files:
+    for file in fetched.files:
+        name = names.get(file, file)
         assert not is_odd(name)
-        path = folder / name
+        path = folder / file
         assert stat.S_ISREG(path.lstat().st_mode)
         assert path.read_bytes() == objects[name], f"{name} is not complete"
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     for name in changed:
+        assert name not in before, f"{name} was there, and nothing says that it may be replaced"
         first, _, below = name.partition("/")
         assert first == "job", f"{name} was changed, which is outside of the folder"
         parts = below.casefold().split("/")

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from leruli.api import BULK_LIMIT, JobState
 from leruli.batch import STORAGE_FAILURES
-from leruli.errors import LeruliError, StorageAwayError, UnknownCallError
-from leruli.fetching import Fetched, fetch, select_results
+from leruli.errors import (
+    BucketMissingError,
+    LeruliError,
+    RefusedError,
+    StorageAwayError,
+    UnknownCallError,
+)
+from leruli.fetching import Fetched, Wanted, bring_input, fetch, select_results
 from leruli.jobfolder import JobFolder
+from leruli.local_files import LocalFiles
 from leruli.purging import purge, why_keep
 from leruli.recovery import Find, recall
+from leruli.standing import Standing, named, standing_of
 from leruli.workers import work_through
 
 if TYPE_CHECKING:
@@ -26,6 +35,15 @@ WORKERS = 8
 
 #: Said of a folder without a job.
 NOT_SUBMITTED = "not submitted"
+
+#: Said of a folder without leruli.bucket, when the service is too old to be asked for the bucket.
+NO_BUCKET = "without leruli.bucket"
+
+#: Said of a folder without leruli.bucket whose bucket is not in the storage.
+NOT_IN_STORAGE = "purged, or in another storage"
+
+#: Returns the bucket of a job.
+Locate = Callable[[str], str]
 
 #: A bulk call: job ids to a state each, or why there is none.
 Ask = Callable[[Sequence[str]], "list[JobState | LeruliError]"]
@@ -60,8 +78,12 @@ class Tally:
 class FetchTally(Tally):
     """What became of each folder, and how much came."""
 
-    files: int = 0
-    total_bytes: int = 0
+    files: int = 0  #: results in the folders, downloaded now or there already
+    total_bytes: int = 0  #: downloaded
+    #: Folders that have their results, and what a person has to look at, in sentences.
+    differing: dict[str, str] = field(default_factory=dict)
+    #: How many of `done` are in which state.
+    states: Counter[str] = field(default_factory=Counter)
 
 
 def ask_for_folders(
@@ -92,82 +114,134 @@ def fetch_folders(
     store: Store,
     folders: Sequence[FolderJob],
     journal: Journal,
-    *,
-    everything: bool = False,
-    again: bool = False,
+    locate: Locate,
+    wanted: Wanted,
     advance: Callable[[int], None] = lambda _: None,
 ) -> FetchTally:
     """Fetch the results of all jobs that are over, but for those that were fetched before.
 
-    With `again` these too; `everything` fetches the archive of the input as well.
+    A folder that holds another one's job is not fetched, and noted as failed.
     """
     tally = FetchTally()
+    check_own = _ownership(folders)
 
     def why_not(one: FolderJob) -> str | None:
-        if one.bucket is None:
-            return "purged"
-        if journal.record(one.directory).fetched_job == one.jobid and not again:
+        standing = check_own(one)
+        why = _why_not_over(one)
+        is_fetched = journal.record(one.directory).fetched_job == one.jobid
+        if why is None and is_fetched and not wanted.again:
+            if standing.edited:
+                tally.differing[one.directory] = standing.sentence(one.directory)
             return "fetched before"
-        return None
+        return why
 
-    def work(one: FolderJob, proceed: Callable[[int], None]) -> Fetched:
-        bucket = str(one.bucket)
-
-        def bring() -> Fetched:
-            items = select_results(store, bucket, everything=everything)
-            return fetch(store, bucket, items, one.directory, proceed, threads=1)
-
-        return store.patience.through(bring, proceed)
+    def work(one: FolderJob, proceed: Callable[[int], None]) -> Fetched | str:
+        return store.patience.through(
+            lambda: _fetch_one(store, one, locate, wanted, proceed), proceed
+        )
 
     chosen = _choose(folders, tally, why_not, advance)
     for one, outcome in _until_away(chosen, work, tally):
         advance(1)
         if isinstance(outcome, LeruliError):
             tally.failed[one.directory] = str(outcome)
-            continue
-        tally.files += len(outcome.files)
-        tally.total_bytes += outcome.total_bytes
-        if outcome.refused:
-            tally.failed[one.directory] = " ".join(
-                f"{name} was not fetched: {why}" for name, why in outcome.refused.items()
-            )
+        elif isinstance(outcome, str):
+            tally.skipped[one.directory] = outcome
         else:
-            tally.done.append(one.directory)
-            journal.note_fetched(one.directory, str(one.jobid))
+            _note_fetched(tally, journal, one, outcome)
     return tally
+
+
+def _fetch_one(
+    store: Store,
+    one: FolderJob,
+    locate: Locate,
+    wanted: Wanted,
+    proceed: Callable[[int], None],
+) -> Fetched | str:
+    """Fetch the results of one folder; returns why there is nothing to fetch, in a few words."""
+    try:
+        bucket = one.bucket or locate(str(one.jobid))
+        items = select_results(store, bucket, everything=wanted.everything)
+    except UnknownCallError:
+        return NO_BUCKET
+    except BucketMissingError:
+        if one.bucket is not None:
+            raise
+        return NOT_IN_STORAGE
+    if not items and not wanted.with_input:
+        return f"{one.state.status if one.state else 'over'}, without results"
+    local = LocalFiles.of(one.directory, bucket, one.jobid, overwrite=wanted.overwrite)
+    fetched = fetch(store, bucket, items, one.directory, proceed, threads=1, local=local)
+    if wanted.with_input:
+        fetched.input = bring_input(store, local, items, proceed)
+    return fetched
+
+
+def _note_fetched(tally: FetchTally, journal: Journal, one: FolderJob, fetched: Fetched) -> None:
+    tally.files += len(fetched.files)
+    tally.total_bytes += fetched.total_bytes
+    if fetched.all_refused:
+        tally.failed[one.directory] = " ".join(
+            f"{name} was not fetched: {why}" for name, why in fetched.all_refused.items()
+        )
+        return
+    journal.note_fetched(one.directory, str(one.jobid))
+    differences = fetched.differences()
+    standing = standing_of(one.directory)
+    if standing.edited:
+        differences.append(standing.sentence(one.directory))
+    if differences:
+        tally.differing[one.directory] = " ".join(differences)
+    else:
+        tally.done.append(one.directory)
+        tally.states[one.state.status if one.state else ""] += 1
 
 
 def purge_folders(
     store: Store,
     folders: Sequence[FolderJob],
-    journal: JournalView,
+    locate: Locate,
     *,
     force: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Tally:
-    """Purge the buckets of all jobs that are over.
+    """Purge the buckets of all jobs that are over, as far as `leruli.purging.why_keep` lets them.
 
-    Not of one that completed and was not fetched, nor of any that was fetched only in part. It was
-    fetched if the journal says so, or if its folder holds all of its results with the content that
-    they have in the storage. With `force` all buckets are purged, whatever state their jobs are in.
+    With `force` all buckets are purged, whatever state their jobs are in, but for those of copied
+    folders.
     """
     tally = Tally()
+    check_own = _ownership(folders)
 
     def why_not(one: FolderJob) -> str | None:
-        return "purged before" if one.bucket is None else None
+        if not force:
+            check_own(one)
+            return _why_not_over(one)
+        standing_of(one.directory).check_own(one.directory)
+        return None if one.bucket or one.jobid else _why_not_over(one)
 
     def work(one: FolderJob, proceed: Callable[[int], None]) -> str | None:
         proceed(0)
-        if not force and journal.record(one.directory).fetched_job != one.jobid:
-            completed = one.state is not None and one.state.status == "completed"
-            why = why_keep(store, str(one.bucket), one.directory, completed, proceed)
-            if why is not None:
-                return why
-        purge(store, str(one.bucket))
-        JobFolder(one.directory).forget_bucket(str(one.bucket))
+        try:
+            bucket = one.bucket or locate(str(one.jobid))
+            if not force:
+                completed = one.state is not None and one.state.status == "completed"
+                standing = standing_of(one.directory, proceed)
+                why = why_keep(store, bucket, one.directory, standing, completed, proceed)
+                if why is not None:
+                    return why
+            purge(store, bucket)
+        except UnknownCallError:
+            return NO_BUCKET
+        except BucketMissingError:
+            if one.bucket is not None:
+                raise
+            return NOT_IN_STORAGE
+        JobFolder(one.directory).forget_bucket(bucket)
         return None
 
-    chosen = _choose(folders, tally, why_not, advance, force=force)
+    chosen = _choose(folders, tally, why_not, advance)
     for one, outcome in _until_away(chosen, work, tally):
         advance(1)
         if isinstance(outcome, LeruliError):
@@ -177,6 +251,42 @@ def purge_folders(
         else:
             tally.done.append(one.directory)
     return tally
+
+
+def _ownership(folders: Sequence[FolderJob]) -> Callable[[FolderJob], Standing]:
+    """Return what raises RefusedError for a folder that may hold the job of another one.
+
+    Folders without a record, as the published client leaves them, are told by their job being in
+    several folders.
+    """
+    holders: dict[str, list[str]] = {}
+    for one in folders:
+        if one.jobid is not None:
+            holders.setdefault(one.jobid, []).append(one.directory)
+
+    def check(one: FolderJob) -> Standing:
+        standing = standing_of(one.directory)
+        standing.check_own(one.directory)
+        if standing.record is None and one.jobid is not None:
+            others = [name for name in holders[one.jobid] if name != one.directory]
+            if others:
+                raise RefusedError(
+                    f"It holds the same job as {named(others)}, as copied folders do, and it "
+                    "cannot be told whose job it is. In each copy delete leruli.job and "
+                    "leruli.bucket, and submit it."
+                )
+        return standing
+
+    return check
+
+
+def _why_not_over(one: FolderJob) -> str | None:
+    """Return in a few words why a job is not over; raises RefusedError if that is not known."""
+    if one.problem is not None:
+        raise RefusedError(one.problem)
+    if one.state is None:
+        return NOT_SUBMITTED
+    return None if one.state.is_final else one.state.status
 
 
 def _until_away(
@@ -213,25 +323,20 @@ def _choose(
     tally: Tally,
     why_not: Callable[[FolderJob], str | None],
     advance: Callable[[int], None],
-    *,
-    force: bool = False,
 ) -> Iterator[FolderJob]:
-    """Yield the folders to work on; the others are noted in the tally."""
+    """Yield the folders to work on; the others are noted in the tally.
+
+    `why_not` returns why a folder is passed over, or raises LeruliError if that is a failure.
+    """
     for one in folders:
-        if force and one.bucket is not None:
-            yield one
-            continue
-        why: str | None = None
-        if one.problem is not None:
-            tally.failed[one.directory] = one.problem
-        elif one.state is None:
-            why = NOT_SUBMITTED
+        try:
+            why = why_not(one)
+        except LeruliError as error:
+            tally.failed[one.directory] = str(error)
         else:
-            why = why_not(one) if one.state.is_final else one.state.status
             if why is None:
                 yield one
                 continue
-        if why is not None:
             tally.skipped[one.directory] = why
         advance(1)
 

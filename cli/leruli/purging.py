@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leruli.errors import RefusedError
 from leruli.fetching import not_here, select_results
+from leruli.local_files import INPUT_KIND, LocalFiles
+from leruli.standing import named
 
 if TYPE_CHECKING:
     from leruli.api import JobState, Service
+    from leruli.standing import Standing
     from leruli.storage import Store
-
-# Names that are told of results that were not fetched.
-_MOST_NAMES = 3
 
 #: Said of a bucket that has to stay.
 NOT_FETCHED = "completed, but not fetched"
@@ -37,28 +38,54 @@ def why_keep(
     store: Store,
     bucket: str,
     directory: str,
+    standing: Standing,
     completed: bool,
     advance: Callable[[int], None] = lambda _: None,
 ) -> str | None:
     """Say in a few words why a bucket has to stay: it holds what nobody has fetched.
 
-    Returns None if it may go. Raises RefusedError if some of the results are in the folder and some
-    are not: whoever began to fetch them wants the rest too.
+    `standing` is that of the folder if the job is its own. Returns None if the bucket may go.
+    Raises RefusedError if some of the results are in the folder and some are not: whoever began to
+    fetch them wants the rest too; and if the folder does not have the input as it was submitted.
     """
+    local = LocalFiles.of(directory, bucket)
     results = select_results(store, bucket)
-    absent = not_here(results, directory, advance)
-    if not absent:
-        return None
-    if len(absent) == len(results):
-        return NOT_FETCHED if completed else None
-    names = ", ".join(absent[:_MOST_NAMES])
-    more = len(absent) - _MOST_NAMES
-    names += f" and {more} more" if more > 0 else ""
-    raise RefusedError(
-        "Its results were fetched only in part, so its bucket stays. The folder does not have "
-        f"{names} as the storage does. Fetch them with `leruli task-get`, or purge all the same "
-        "with --force."
-    )
+    absent = set(not_here(results, directory, advance, local))
+    if absent:
+        # What the job only sent back as it was says nothing on whether results were fetched.
+        inputs = standing.record.inputs if standing.record is not None else {}
+        if all(item.name in absent or item.name in inputs for item in results):
+            if completed:
+                return NOT_FETCHED
+        else:
+            raise RefusedError(
+                "Its results were fetched only in part, so its bucket stays. The folder does not "
+                f"have {named(sorted(absent))} as the storage does. Fetch them with "
+                "`leruli task-get`, or purge all the same with --force."
+            )
+    _check_input(local, standing, advance)
+    return None
+
+
+def _check_input(local: LocalFiles, standing: Standing, advance: Callable[[int], None]) -> None:
+    """Raise RefusedError if what was submitted is in the bucket alone."""
+    if standing.record is None:
+        return
+    lost = [
+        name
+        for name in standing.edited
+        if not any(
+            standing.record.inputs[name].is_at(str(Path(local.directory, beside)), advance)
+            for kind in ("", INPUT_KIND)
+            for beside in local.files_beside(name, kind)
+        )
+    ]
+    if lost:
+        raise RefusedError(
+            f"{named(lost)} changed since the job was submitted, so its bucket stays: it holds "
+            "what was submitted. `leruli task-get --with-input` puts that beside the changed "
+            "file. To purge all the same use --force."
+        )
 
 
 def purge(store: Store, bucket: str) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from leruli.errors import CopiedFolderError, EditedFolderError, RefusedError
 from leruli.jobfolder import JobFolder
+from leruli.local_files import known_state
 from leruli.record import Place, Record, read_record
 
 # Names of edited files that a sentence gives.
@@ -196,13 +197,10 @@ def _is_at(record: Record, folder: JobFolder) -> bool:
 
 
 def _edited(directory: str, record: Record, advance: Callable[[int], None]) -> list[str]:
-    edited = []
-    for name, submitted in record.inputs.items():
-        path = str(Path(directory, *name.split("/")))
-        # A file that was deleted, perhaps to save space, misleads nobody.
-        if not os.path.lexists(path) or submitted.is_at(path, advance):
-            continue
-        fetched = record.results.get(name)
-        if fetched is None or not fetched.is_at(path, advance):
-            edited.append(name)
-    return edited
+    # A file that was deleted, perhaps to save space, misleads nobody.
+    return [
+        name
+        for name in record.inputs
+        if os.path.lexists(Path(directory, *name.split("/")))
+        and known_state(record, directory, name, advance) is None
+    ]

@@ -7,11 +7,12 @@ The only importer of the minio SDK. Nothing of the SDK's exceptions passes: they
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +58,9 @@ class _NoRetryNotes(logging.Filter):
 
 logging.getLogger("urllib3.connectionpool").addFilter(_NoRetryNotes())
 
+# Headers of what is stored beside an object begin so.
+_METADATA = "x-amz-meta-"
+
 
 @dataclass(frozen=True)
 class StoredObject:
@@ -67,6 +71,15 @@ class StoredObject:
     modified: datetime | None
     #: Of the content; another one for the same content where the storage computes it from parts.
     etag: str = ""
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What came of an object besides its content."""
+
+    sha256: str  #: of the content, as hexadecimal digits
+    #: What the uploader said about it, by names in small letters.
+    metadata: Mapping[str, str]
 
 
 class Store:
@@ -193,19 +206,23 @@ class Store:
 
     def download(
         self, bucket: str, item: StoredObject, path: Path, advance: Callable[[int], None]
-    ) -> None:
+    ) -> Downloaded:
         """Write an object to the file `path`; `advance` is told the bytes as they come."""
-        for attempt in range(1, _TRIES + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             done = 0
+            digest = hashlib.sha256()
             try:
                 with self._reading(bucket, item.name) as response, path.open("wb") as file:
                     for chunk in response.stream(_READ_SIZE):
                         file.write(chunk)
+                        digest.update(chunk)
                         done += len(chunk)
                         advance(len(chunk))
                 if done != item.size:
                     raise HTTPError(f"{done} of {item.size} bytes came")
-                return
+                return Downloaded(digest.hexdigest(), _metadata(response.headers))
             except HTTPError as error:  # the connection broke in the middle
                 advance(-done)
                 if attempt == _TRIES:
@@ -402,6 +419,15 @@ class _Upload(threading.Thread):
         if len(data) < size and not self.content_is_complete:
             raise InterruptedError("the content broke off")
         return data
+
+
+def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
+    names = {name: name.lower() for name in headers}
+    return {
+        small[len(_METADATA) :]: headers[name]
+        for name, small in names.items()
+        if small.startswith(_METADATA)
+    }
 
 
 def _real_version(version: str | None) -> str | None:

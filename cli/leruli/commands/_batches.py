@@ -43,13 +43,22 @@ def tell_skipped(out: Output, skipped: Mapping[str, str]) -> None:
         out.note(f"Skipped {_counted(skipped)}.")
 
 
-def tell(out: Output, verb: str, tally: Tally, more: Mapping[str, Any], detail: str = "") -> int:
+def tell(
+    out: Output,
+    verb: str,
+    tally: Tally,
+    more: Mapping[str, Any],
+    detail: str = "",
+    kinds: Mapping[str, int] | None = None,
+) -> int:
     """Print what became of each folder, summed up; returns the exit code.
 
-    `verb` is such as "Fetched"; `more` is added to the document and `detail` to the text.
+    `verb` is such as "Fetched"; `more` is added to the document and `detail` to the text. `kinds`
+    says how many of the folders that were dealt with are of which kind.
     """
     tell_failures(out, f"Not {verb.lower()}", tally.failed)
-    parts = [f"{verb} {len(tally.done)}{detail}"]
+    count = " and ".join(f"{count} {kind}" for kind, count in sorted((kinds or {}).items()))
+    parts = [f"{verb} {count or len(tally.done)}{detail}"]
     if tally.skipped:
         parts.append(f"skipped {_counted(tally.skipped)}")
     if tally.failed:

@@ -93,22 +93,6 @@ def job_here(jobid: str | None, service: Service) -> str:
     )
 
 
-def bucket_here(bucket: str | None) -> str:
-    """Return the bucket that was given, or the one of the current folder."""
-    folder = JobFolder(HERE)
-    found = bucket or folder.bucket()
-    if found is not None:
-        return found
-    if folder.job() is not None:
-        raise NotFoundError(
-            "This folder has a job but no leruli.bucket: its files in the storage were purged."
-        )
-    raise NotFoundError(
-        "No bucket was given and there is no leruli.bucket in the current folder. Run this in the "
-        "folder of the job, or give the bucket."
-    )
-
-
 def confirm(question: str, *, yes: bool) -> None:
     """Ask before something that cannot be undone; `yes` says that it was asked before.
 

@@ -8,14 +8,21 @@ import click
 
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch, tell
-from leruli.commands._common import HERE, bucket_here, job_here, verb
+from leruli.commands._common import HERE, job_here, verb
+from leruli.commands._targets import (
+    Target,
+    check_bucket,
+    target_here,
+    target_of_job,
+)
 from leruli.errors import NotFoundError, RefusedError
 from leruli.jobfolder import JobFolder
 from leruli.output import Output
 from leruli.progress import progress
 
 if TYPE_CHECKING:
-    from leruli.api import JobState
+    from leruli.standing import Standing
+    from leruli.storage import Store
 
 
 @click.command("task-purge")
@@ -36,10 +43,11 @@ def command(
     """Delete a job's input and output from the object storage, for good.
 
     Of the current folder's job, of --job JOBID, or of JOBID with BUCKET. Refused while the job is
-    not over, and while the folder does not have its results with the content of the storage. What
-    was downloaded stays. Nothing is asked. task-prune is the same command. With --batch, the jobs
-    of many folders; one that completed is passed over until it was fetched, and one that was
-    fetched only in part is told.
+    not over, and while the current folder does not have its results with the content of the
+    storage. Refused as well in a copied folder, and while the storage alone has the input that was
+    submitted. What was downloaded stays. Nothing is asked. task-prune is the same command. With
+    --batch, the jobs of many folders; one that completed is passed over until it was fetched, and
+    one that was fetched only in part is told.
     """
     refuse_with_batch(batch, job=job, jobid=jobid)
     if batch is not None:
@@ -49,34 +57,30 @@ def command(
     if job is not None and jobid is not None:
         raise click.UsageError("Give --job JOBID, or JOBID and BUCKET, not all of them.")
     storage_settings = settings.storage_settings()
-    state: JobState | None = None
-    if job is not None:
-        if not force:
-            state = _check(out, job)
-        bucket = _locate(out, job)
-    else:
-        bucket = bucket_here(bucket)
-        if not force:
-            state = _check(out, jobid)
 
-    from leruli.purging import NOT_FETCHED, purge, why_keep
+    from leruli.purging import purge
+    from leruli.standing import Standing, standing_of
     from leruli.storage import Store
 
+    standing = Standing()
+    if job is not None:
+        target = target_of_job(out, job, "purge")
+    elif bucket is not None:
+        target = Target(bucket, jobid, is_here=False)
+    else:
+        standing = standing_of(HERE)
+        standing.check_own(HERE)
+        target = target_here(out, "purge")
     store = Store(storage_settings)
-    # Of a job that is named, and is not this folder's, the results may be anywhere.
-    if state is not None and bucket == JobFolder(HERE).bucket():
-        why = why_keep(store, bucket, HERE, state.status == "completed")
-        if why == NOT_FETCHED:
-            raise RefusedError(
-                "The job is completed, and its results are not in this folder as the storage has "
-                "them. Fetch them with `leruli task-get`, or purge all the same with --force."
-            )
-    removed = purge(store, bucket)
+    if not force:
+        _check(out, store, target, standing)
+    removed = purge(store, target.bucket)
     # The job can still be asked about; what leruli.bucket led to is no more.
-    JobFolder(HERE).forget_bucket(bucket)
+    JobFolder(HERE).forget_bucket(target.bucket)
     out.result(
-        f"Purged bucket {bucket}: {removed} {'object' if removed == 1 else 'objects'} deleted.",
-        {"bucket": bucket, "deleted": removed},
+        f"Purged bucket {target.bucket}: {removed} {'object' if removed == 1 else 'objects'} "
+        "deleted.",
+        {"bucket": target.bucket, "deleted": removed},
     )
     return 0
 
@@ -95,34 +99,37 @@ def _many(out: Output, batch: str, *, force: bool) -> int:
     journal = JournalView.of(batch)
     with Service(service_settings, out.note) as service:
         folders = list(ask_for_folders(names, journal, service.find_jobs, service.statuses))
-    with progress(
-        "Purging", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
-    ) as advance:
-        store = Store(storage_settings, connections=WORKERS)
-        tally = purge_folders(store, folders, journal, force=force, advance=advance)
+        with progress(
+            "Purging", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
+        ) as advance:
+            tally = purge_folders(
+                Store(storage_settings, connections=WORKERS),
+                folders,
+                lambda jobid: service.bucket(jobid, "purge"),
+                force=force,
+                advance=advance,
+            )
     return tell(out, "Purged", tally, {})
 
 
-def _check(out: Output, jobid: str | None) -> JobState:
-    """Return the state of the job, None for the current folder's; raises unless it is over."""
+def _check(out: Output, store: Store, target: Target, standing: Standing) -> None:
+    """Raise RefusedError if the job needs its bucket, or if results would be lost with it."""
     service_settings = settings.service_settings()
 
     from leruli.api import Service
-    from leruli.purging import check_purgeable
+    from leruli.purging import NOT_FETCHED, check_purgeable, why_keep
 
     with Service(service_settings, out.note) as service:
         try:
-            jobid = job_here(jobid, service)
+            jobid = job_here(target.jobid, service)
         except NotFoundError as error:
             raise RefusedError(f"{error} To purge its bucket all the same use --force.") from None
-        return check_purgeable(service, jobid)
-
-
-def _locate(out: Output, jobid: str) -> str:
-    """Return the bucket of a job that may be purged, from the service."""
-    service_settings = settings.service_settings()
-
-    from leruli.api import Service
-
-    with Service(service_settings, out.note) as service:
-        return service.bucket(jobid, "purge")
+        if not target.is_here:
+            check_bucket(service, jobid, target.bucket)
+        state = check_purgeable(service, jobid)
+    completed = state.status == "completed"
+    if why_keep(store, target.bucket, HERE, standing, completed) == NOT_FETCHED:
+        raise RefusedError(
+            "The job is completed, and its results are not in this folder as the storage has "
+            "them. Fetch them with `leruli task-get`, or purge all the same with --force."
+        )

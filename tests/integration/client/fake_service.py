@@ -85,6 +85,9 @@ class FakeService:
     def _about_job(self, path: str, jobid: str) -> tuple[int, Any]:
         if jobid not in self.states:
             return 404, {"detail": "There is no such job.", "status": "unknown", "reason": None}
+        if path == "task-bucket":
+            [bucket] = [name for name, job in self.jobs.items() if job["id"] == jobid]
+            return 200, {"bucketid": bucket}
         if path == "task-cancel":
             self.states[jobid] = ("cancelled", "cancelled by its owner")
         status, reason = self.states[jobid]

@@ -55,7 +55,7 @@ def test_results_are_fetched_once(real, cases, queue, group, submitted, store):
     done = real("task-get", "--batch", "case-*")
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Fetched 4 (8 files, ")
+    assert done.stdout.startswith("Fetched 3 completed and 1 failed (8 files, ")
     assert f"skipped {len(waiting)} ({len(waiting)} received)" in done.stdout
     for folder in ended:
         assert (folder / "joblog.txt").read_text() == folder.name
@@ -69,8 +69,23 @@ def test_results_are_fetched_once(real, cases, queue, group, submitted, store):
     assert document["fetched"] == ["case-004"]
     assert document["skipped"]["case-000"] == "fetched before"
     assert (ended[0] / "joblog.txt").read_text() == "changed since"
-    assert real("task-get", "--batch", "case-*", "--again").returncode == 0
+    again = real("task-get", "--batch", "case-*", "--again")
+    assert again.returncode == 1
+    assert "To be looked at: case-000: joblog.txt stays as it is here" in again.stderr
+    assert (ended[0] / "joblog.txt").read_text() == "changed since"
+    assert real("task-get", "--batch", "case-*", "--again", "--overwrite").returncode == 0
     assert (ended[0] / "joblog.txt").read_text() == "case-000"
+
+
+def test_jobs_without_results_are_not_called_fetched(real, cases, queue, group, submitted, store):
+    """D3: 200 completed and 100 cancelled that had nothing were "Fetched 300"."""
+    set_states(queue, group, "completed", submitted[:3])
+    set_states(queue, group, "cancelled", submitted[3:5])
+    put_results(store, submitted[:3])
+    done = real("task-get", "--batch", "case-*")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Fetched 3 completed (6 files, ")
+    assert "2 cancelled, without results" in done.stdout
 
 
 def test_results_are_fetched_through_an_absence_of_the_storage(
@@ -173,18 +188,21 @@ def test_what_was_fetched_in_part_is_not_purged(real, cases, queue, group, submi
 
     assert done.returncode == 1
     document = json.loads(done.stdout)
-    assert sorted(document["purged"]) == ["case-000", "case-003"]
-    assert sorted(document["failed"]) == ["case-001", "case-002", "case-004"]
+    assert document["purged"] == ["case-003"]
+    assert sorted(document["failed"]) == ["case-000", "case-001", "case-002", "case-004"]
     assert "Not purged: case-001: Its results were fetched only in part" in done.stderr
     assert "does not have out/energy as the storage does" in done.stderr
-    assert [store.has_bucket(bucket) for bucket in buckets] == [False, True, True, False, True]
+    assert [store.has_bucket(bucket) for bucket in buckets] == [True, True, True, False, True]
 
     for folder in submitted[1:3]:
         (folder / "out").unlink()
-    assert real("task-get", "--batch", "case-*").returncode == 0
+    # What changed here stays; what the storage has is put beside, and that counts as fetched.
+    assert real("task-get", "--batch", "case-*", "--again").returncode == 1
+    assert (submitted[4] / "out" / "energy").read_text() == "cut short"
     done = real("task-purge", "--batch", "case-*", "--json")
     assert done.returncode == 0, done.stderr
-    assert sorted(json.loads(done.stdout)["purged"]) == ["case-001", "case-002", "case-004"]
+    purged = ["case-000", "case-001", "case-002", "case-004"]
+    assert sorted(json.loads(done.stdout)["purged"]) == purged
 
 
 def test_a_file_that_was_sent_along_is_not_taken_for_the_result_of_its_name(
@@ -206,7 +224,7 @@ def test_a_file_that_was_sent_along_is_not_taken_for_the_result_of_its_name(
     assert "does not have restart.bin as the storage does" in one.stderr
     assert "does not have restart.bin as the storage does" in many.stderr
     assert store.has_bucket(bucket)
-    assert real("task-get", cwd=folder).returncode == 0
+    assert real("task-get", "--overwrite", cwd=folder).returncode == 0
     assert real("task-purge", cwd=folder).returncode == 0
     assert not store.has_bucket(bucket)
     assert (folder / "restart.bin").read_bytes() == b"new state"

@@ -31,7 +31,7 @@ def test_fetches_results_but_not_the_input(leruli, water, service, job):
 
     done = leruli("task-get", cwd=water)
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "The job is completed.\n")
     assert done.stdout == "Fetched 3 files, 13 bytes.\n"
     assert (water / "joblog.txt").read_bytes() == b"converged\n"
     assert (water / "scratch dir" / "ünï" / "result 1.out").read_bytes() == b"42\n"
@@ -78,16 +78,20 @@ def test_refuses_names_that_would_do_harm(leruli, water, job, tmp_path, name):
     assert (water / "leruli.job").read_text() == before
 
 
-def test_a_link_in_the_place_of_a_file_is_replaced_not_followed(leruli, water, job, tmp_path):
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_link_in_the_place_of_a_file_is_never_followed(leruli, water, job, tmp_path, overwrite):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (water / "result.out").symlink_to(victim)
     job("result.out", b"result")
 
-    assert leruli("task-get", cwd=water).returncode == 0
+    done = leruli("task-get", *(["--overwrite"] if overwrite else []), cwd=water)
+
+    assert done.returncode == (0 if overwrite else 1)
     assert victim.read_text() == "precious"
-    assert (water / "result.out").read_text() == "result"
-    assert not (water / "result.out").is_symlink()
+    assert (water / "result.out").is_symlink() is not overwrite
+    [found] = water.glob("result.out" if overwrite else "result.out.leruli-*")
+    assert found.read_text() == "result"
 
 
 def test_fetches_a_big_file_whole(leruli, water, job, store):

@@ -1,8 +1,8 @@
 import pytest
 
 from leruli.errors import RefusedError
-from leruli.fetching import _place
 from leruli.images import list_codes, local_image_size
+from leruli.object_names import make_place
 from leruli.storage import StoredObject
 
 
@@ -17,17 +17,17 @@ def test_names_refused(tmp_path, name):
     root = tmp_path / "job"
     root.mkdir()
     with pytest.raises(RefusedError):
-        _place(root, name)
+        make_place(root, name)
     assert list(root.iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["job"]
 
 
 def test_names_taken(tmp_path):
-    assert _place(tmp_path, "a b/ü/..c") == tmp_path / "a b" / "ü" / "..c"
-    _place(tmp_path, "folder/")
+    assert make_place(tmp_path, "a b/ü/..c") == tmp_path / "a b" / "ü" / "..c"
+    make_place(tmp_path, "folder/")
     assert (tmp_path / "folder").is_dir()
     (tmp_path / "inner").symlink_to("folder")
-    assert _place(tmp_path, "inner/file") == tmp_path / "inner" / "file"
+    assert make_place(tmp_path, "inner/file") == tmp_path / "inner" / "file"
 
 
 def test_links_out_of_the_folder(tmp_path):
@@ -35,10 +35,10 @@ def test_links_out_of_the_folder(tmp_path):
     root.mkdir()
     (root / "up").symlink_to("..")
     with pytest.raises(RefusedError, match="leads out"):
-        _place(root, "up/x")
+        make_place(root, "up/x")
     (root / "dangling").symlink_to(tmp_path / "made-by-following")
     with pytest.raises(RefusedError, match="leads out"):
-        _place(root, "dangling/x")
+        make_place(root, "dangling/x")
     assert not (tmp_path / "made-by-following").exists()
 
 

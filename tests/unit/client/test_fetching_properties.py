@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from property_world import search, searching
 
 from leruli.errors import StorageError
-from leruli.storage import Store, StoredObject
+from leruli.storage import Downloaded, Store, StoredObject
 
 
 class AnyStore:
@@ -27,12 +28,13 @@ class AnyStore:
 
     def download(
         self, bucket: str, item: StoredObject, path: Path, advance: Callable[[int], None]
-    ) -> None:
+    ) -> Downloaded:
         content = self.objects[item.name]
         if item.name in self.odd:
             path.write_bytes(content[: len(content) // 2])
             raise StorageError("It broke off.")
         path.write_bytes(content)
+        return Downloaded(hashlib.sha256(content).hexdigest(), {})
 
 
 @searching

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -10,7 +11,7 @@ import pytest
 
 from leruli.errors import BucketMissingError, StorageError
 from leruli.fetching import fetch
-from leruli.storage import Store, StoredObject
+from leruli.storage import Downloaded, Store, StoredObject
 
 
 class OddStore:
@@ -19,6 +20,7 @@ class OddStore:
     def __init__(self, error: StorageError, answers: bool) -> None:
         self.error = error
         self.answers = answers
+        self.metadata: dict[str, str] = {}
 
     def has_bucket(self, bucket: str) -> bool:
         if not self.answers:
@@ -27,10 +29,11 @@ class OddStore:
 
     def download(
         self, bucket: str, item: StoredObject, path: Path, advance: Callable[[int], None]
-    ) -> None:
+    ) -> Downloaded:
         if item.name == "odd":
             raise self.error
         path.write_bytes(b"x" * item.size)
+        return Downloaded(hashlib.sha256(path.read_bytes()).hexdigest(), self.metadata)
 
 
 ITEMS = [StoredObject(name, 1, None) for name in ("a", "odd", "z")]
@@ -83,7 +86,7 @@ def test_ordinary_names_are_fetched(tmp_path: Path) -> None:
 
 def test_names_that_differ_in_case_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A FAKE of a file system that ignores case, which this kernel may not have."""
-    monkeypatch.setattr("leruli.fetching._ignores_case", lambda _: True)
+    monkeypatch.setattr("leruli.object_names.ignores_case", lambda _: True)
     store = cast(Store, OddStore(StorageError("odd"), True))
     items = [StoredObject(name, 1, None) for name in ("Energy", "energy", "z")]
     fetched = fetch(store, "bucket", items, str(tmp_path))

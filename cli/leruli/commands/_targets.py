@@ -1,0 +1,100 @@
+"""Which job and which bucket task-get and task-purge are to work on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from leruli import settings
+from leruli.commands._common import HERE
+from leruli.errors import NotFoundError, RefusedError, ServiceError, UnknownCallError
+from leruli.jobfolder import JobFolder
+from leruli.output import Output
+
+if TYPE_CHECKING:
+    from leruli.api import Service
+    from leruli.storage import Store
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+# Buckets are made with random UUIDs (version 4). Ids of jobs are UUIDs of version 7.
+_RANDOM_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bucket, and the job that it is of as far as that is known."""
+
+    bucket: str
+    jobid: str | None
+    #: Whether it was found in the current folder, not named.
+    is_here: bool
+
+
+def target_of_job(out: Output, job: str, purpose: str) -> Target:
+    """Return a job that was named and its bucket; `purpose` is "get" or "purge"."""
+    service_settings = settings.service_settings()
+
+    from leruli.api import Service
+    from leruli.references import resolve
+
+    with Service(service_settings, out.note) as service:
+        jobid = resolve(service, job)
+        return Target(service.bucket(jobid, purpose), jobid, is_here=False)
+
+
+def target_here(out: Output, purpose: str) -> Target:
+    """Return the job and the bucket of the current folder.
+
+    Without leruli.bucket the queue is asked for the bucket. Raises NotFoundError.
+    """
+    folder = JobFolder(HERE)
+    jobid, bucket = folder.job(), folder.bucket()
+    if bucket is not None:
+        return Target(bucket, jobid, is_here=True)
+    if jobid is None:
+        raise NotFoundError(
+            "No job was given, and there is neither leruli.job nor leruli.bucket in the current "
+            "folder. Run this in the folder of the job, or name the job."
+        )
+    found = target_of_job(out, jobid, purpose)
+    return Target(found.bucket, jobid, is_here=True)
+
+
+def target_named(out: Output, text: str, store: Store) -> Target:
+    """Return the bucket that is named: of a job, or a bucket by its own name.
+
+    A name may be that of a bucket as well as a job id. Raises NotFoundError.
+    """
+    a_bucket = Target(text, None, is_here=False)
+    if settings.missing(settings.SERVICE):
+        return a_bucket
+    if _RANDOM_UUID.fullmatch(text) and store.has_bucket(text):
+        return a_bucket
+    try:
+        return target_of_job(out, text, "get")
+    except (NotFoundError, ServiceError) as error:
+        if not _BUCKET.fullmatch(text):
+            raise
+        if store.has_bucket(text):
+            return a_bucket
+        if isinstance(error, ServiceError):
+            raise
+        raise NotFoundError(
+            f"{error} There is no bucket of that name in the storage either. It may have been "
+            "purged, or be in another storage than the one LERULI_S3_SERVER names."
+        ) from error
+
+
+def check_bucket(service: Service, jobid: str, bucket: str) -> None:
+    """Raise RefusedError unless a bucket that was named is that of the job that was named."""
+    try:
+        found = service.bucket(jobid, "purge")
+    except UnknownCallError:
+        return  # a service that is older than this client
+    if found != bucket:
+        raise RefusedError(
+            f"Bucket {bucket} is not the one of job {jobid}. Nothing was purged. "
+            f"`leruli task-purge --job {jobid}` finds the right one."
+        )

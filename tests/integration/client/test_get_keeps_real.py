@@ -1,0 +1,250 @@
+"""task-get at the real service and storage: no file that a person changed or made is lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import stat
+
+import pytest
+from batch_world import begin, wait_for
+from folder_world import INPUT, LONG_AGO, SUBMIT, FolderOfTest, ensure_record, make_folder
+
+from leruli.record import RECORD_FILE, read_record
+
+
+@pytest.fixture
+def folder(real, queue, store, tmp_path):
+    """A folder that was submitted; see folder_world."""
+    path = tmp_path / "mol-0.96"
+    make_folder(path)
+    done = real(*SUBMIT, cwd=path)
+    assert done.returncode == 0, done.stderr
+    made = FolderOfTest(path, store, queue)
+    ensure_record(path, made.bucket)
+    return made
+
+
+def test_an_input_that_was_edited_meanwhile_stays(real, folder):
+    """D2: the edit was replaced by the input as it had been submitted."""
+    (folder.path / "input.dat").write_text("r = 1.00\n")
+    folder.ends(input_dat=INPUT, output_dat=b"E = -74.9\n")
+
+    done = real("task-get", cwd=folder.path)
+
+    assert done.returncode == 1
+    assert folder.read("input.dat") == "r = 1.00\n"
+    assert folder.beside("input.dat").read_bytes() == INPUT
+    assert folder.beside("input.dat").name in done.stderr
+    assert "input.dat changed after the job of this folder was submitted" in done.stderr
+    assert folder.read("output.dat") == "E = -74.9\n"
+    again = real("task-get", "--json", cwd=folder.path)
+    assert json.loads(again.stdout)["bytes"] == 0, "what is beside is not downloaded again"
+    assert len(list(folder.path.glob("*.leruli-*"))) == 1
+    assert real("task-get", "--overwrite", cwd=folder.path).returncode == 0
+    assert folder.read("input.dat") == INPUT.decode()
+
+
+def test_what_is_as_in_the_storage_is_not_touched(real, folder):
+    """D2: a script lost its mode and date, and a link became a copy."""
+    before = (folder.path / "go.sh").stat()
+    folder.ends(input_dat=INPUT, link_dat=INPUT, go_sh=b"#!/bin/sh\n", output_dat=b"E\n")
+
+    done = real("task-get", cwd=folder.path)
+
+    assert (done.returncode, done.stdout) == (0, "Fetched 1 file, 2 bytes; 3 here already.\n")
+    assert (folder.path / "go.sh").stat() == before
+    assert (folder.path / "link.dat").is_symlink()
+
+
+def test_what_the_job_changed_is_replaced_until_a_person_changes_it(real, folder):
+    folder.ends("running", input_dat=b"r = 0.97\n", restart_bin=b"1", link_dat=b"new")
+    done = real("task-get", cwd=folder.path)
+    assert done.returncode == 0, done.stderr
+    assert "link.dat was a link" in done.stderr
+    assert (folder.read("input.dat"), folder.read("link.dat")) == ("r = 0.97\n", "new")
+    folder.ends(input_dat=b"r = 0.98\n", restart_bin=b"22")
+    assert real("task-get", cwd=folder.path).returncode == 0
+    assert (folder.read("input.dat"), folder.read("restart.bin")) == ("r = 0.98\n", "22")
+    assert set(read_record(str(folder.path)).results) == {"input.dat", "restart.bin", "link.dat"}
+
+    (folder.path / "restart.bin").write_text("mine")
+    done = real("task-get", cwd=folder.path)
+    assert done.returncode == 1
+    assert folder.read("restart.bin") == "mine"
+    assert folder.beside("restart.bin").read_text() == "22"
+    # Nor is what a person made of the file beside.
+    folder.beside("restart.bin").write_text("mine as well")
+    assert real("task-get", cwd=folder.path).returncode == 1
+    assert folder.beside("restart.bin").read_text() == "mine as well"
+    assert folder.beside("restart.bin").with_name(
+        folder.beside("restart.bin").name + "-2"
+    ).read_text() == ("22")
+
+
+def test_a_folder_of_the_published_client(real, folder):
+    """It has no record: what is younger than leruli.job counts as changed."""
+    (folder.path / RECORD_FILE).unlink()
+    (folder.path / "notes.txt").write_text("mine")
+    folder.ends(input_dat=b"r = 0.97\n", notes_txt=b"the job's")
+    done = real("task-get", cwd=folder.path)
+    assert done.returncode == 1
+    assert folder.read("input.dat") == "r = 0.97\n"
+    assert folder.read("notes.txt") == "mine"
+    assert folder.beside("notes.txt").read_text() == "the job's"
+
+
+@pytest.mark.parametrize("how", ["job", "bucket", "id"])
+def test_into_another_folder_no_file_is_replaced(real, folder, tmp_path, how):
+    """D7: a job id in the place of a bucket was no bucket."""
+    folder.ends("failed", "exit code 2", input_dat=INPUT, output_dat=b"E\n")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "input.dat").write_text("of another calculation")
+    which = {"job": ("--job", folder.job), "bucket": (folder.bucket,), "id": (folder.job,)}[how]
+
+    done = real("task-get", *which, cwd=other)
+
+    assert done.returncode == 1, done.stderr
+    assert (other / "input.dat").read_text() == "of another calculation"
+    assert (other / "output.dat").read_text() == "E\n"
+    end = folder.bucket[-8:] if how == "bucket" else folder.job[-8:]
+    assert (other / f"input.dat.leruli-{end}").read_bytes() == INPUT
+    if how != "bucket":
+        assert "failed: exit code 2" in done.stderr
+
+
+def test_what_is_neither_a_job_nor_a_bucket(real, folder, tmp_path):
+    done = real("task-get", "0" * 8 + folder.job[8:], cwd=tmp_path)
+    assert done.returncode == 4
+    assert "There is no bucket of that name in the storage either" in done.stderr
+
+
+def test_a_copied_folder_is_refused(real, folder):
+    """D1: the results of the original came into the copy, over the edited input."""
+    folder.ends(input_dat=INPUT, output_dat=b"E = -74.9\n")
+    copy = folder.path.with_name("mol-1.00")
+    shutil.copytree(folder.path, copy, symlinks=True)
+    (copy / "input.dat").write_text("r = 1.00\n")
+
+    done = real("task-get", cwd=copy)
+
+    assert done.returncode == 1
+    assert "holds the job of" in done.stderr
+    assert not (copy / "output.dat").exists()
+    assert (copy / "input.dat").read_text() == "r = 1.00\n"
+    assert real("task-get", cwd=folder.path).returncode == 0
+
+
+@pytest.mark.parametrize("has_record", [True, False])
+def test_copied_folders_in_a_batch(real, folder, has_record):
+    """D1: with a record the original is fetched. Without one, as of the published client, none."""
+    folder.ends(input_dat=INPUT, output_dat=b"E\n")
+    if not has_record:
+        (folder.path / RECORD_FILE).unlink()
+    for name in ("mol-1.00", "mol-1.10"):
+        copy = folder.path.with_name(name)
+        shutil.copytree(folder.path, copy, symlinks=True)
+        (copy / "input.dat").write_text(name)
+
+    done = real("task-get", "--batch", "mol-*", "--json")
+
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    assert document["fetched"] == (["mol-0.96"] if has_record else [])
+    assert {"mol-1.00", "mol-1.10"} <= set(document["failed"])
+    assert all(f"Not fetched: {name}" in done.stderr for name in document["failed"])
+    assert folder.path.with_name("mol-1.00").joinpath("input.dat").read_text() == "mol-1.00"
+
+
+def test_an_edited_folder_in_a_batch_is_told_each_time(real, folder):
+    (folder.path / "input.dat").write_text("r = 1.00\n")
+    folder.ends(input_dat=INPUT, output_dat=b"E\n")
+    for _ in range(2):
+        done = real("task-get", "--batch", "mol-*")
+        assert done.returncode == 1
+        assert "To be looked at: mol-0.96: " in done.stderr
+        assert "1 to be looked at" in done.stdout
+        assert folder.read("input.dat") == "r = 1.00\n"
+        assert folder.beside("input.dat").read_bytes() == INPUT
+
+
+def test_the_state_is_told_first_and_why_a_job_failed(real, folder):
+    """D3: a failed job's results were fetched without a word."""
+    lines = [f"line {number}" for number in range(9)] + ["x" * 500, "\x1b[2Jno such file"]
+    reason = "its command ended with exit code 2"
+    folder.ends("failed", reason, joberr_txt="\n".join(lines).encode(), output_dat=b"E = 1\n")
+
+    done = real("task-get", "--quiet", cwd=folder.path)
+
+    assert done.returncode == 0
+    told = done.stderr.splitlines()
+    assert told[0] == f"The job is not completed. It is failed: {reason}."
+    assert told[1] == "The end of joberr.txt:"
+    assert told[2:5] == ["    line 6", "    line 7", "    line 8"]
+    assert len(told[5]) == 204
+    assert told[6] == "    \\x1b[2Jno such file"
+    document = json.loads(real("task-get", "--json", cwd=folder.path).stdout)
+    assert (document["status"], document["reason"]) == ("failed", reason)
+    assert document["joberr"][-1] == "\x1b[2Jno such file"
+
+
+def test_modes_and_times_of_results(real, folder):
+    moment = LONG_AGO + 123_456_789
+    values = {
+        "run-again.sh": {"leruli-mode": "755", "leruli-mtime": str(moment)},
+        "secret.key": {"leruli-mode": "0", "leruli-mtime": "-1"},
+        "set-id": {"leruli-mode": "4777", "leruli-mtime": "9" * 19},
+        "odd": {"leruli-mode": "rwx", "leruli-mtime": "yesterday"},
+    }
+    folder.ends()
+    for name, metadata in values.items():
+        folder.store._minio.put_object(folder.bucket, name, io.BytesIO(b"x"), 1, metadata=metadata)
+    os.umask(0o022)
+    assert real("task-get", cwd=folder.path).returncode == 0
+    modes = {name: stat.S_IMODE((folder.path / name).stat().st_mode) for name in values}
+    assert modes == {"run-again.sh": 0o755, "secret.key": 0o400, "set-id": 0o755, "odd": 0o644}
+    assert (folder.path / "run-again.sh").stat().st_mtime_ns == moment
+
+
+def test_killed_anywhere_nothing_is_lost(real, folder):
+    for number in range(400):
+        folder.store.put(folder.bucket, f"out/{number}", b"%d" % number)
+    folder.ends(input_dat=b"r = 0.97\n")
+    process = begin(folder.path, "task-get")
+    wait_for(lambda: len(list(folder.path.glob("out/*"))) >= 40)
+    process.kill()
+    process.communicate()
+    there = {path.name: path.read_text() for path in folder.path.glob("out/[0-9]*")}
+    assert all(name == content for name, content in there.items())
+
+    done = real("task-get", cwd=folder.path)
+
+    assert done.returncode == 0, done.stderr
+    assert len(list(folder.path.glob("out/*"))) - len(list(folder.path.glob("out/.leruli*"))) == 400
+    assert not list(folder.path.rglob("*.leruli-*"))
+    assert folder.read("input.dat") == "r = 0.97\n"
+
+
+def test_a_lost_leruli_bucket_is_no_lost_job(real, folder):
+    """D6: its files were said to have been purged, which nobody had looked at."""
+    folder.ends(output_dat=b"E\n")
+    bucket = folder.bucket
+    (folder.path / "leruli.bucket").unlink()
+    assert real("task-get", cwd=folder.path).returncode == 0
+    assert folder.read("output.dat") == "E\n"
+    (folder.path / "output.dat").unlink()
+    assert real("task-get", "--batch", "mol-*").stdout.startswith("Fetched 1 completed (1 files")
+    assert folder.read("output.dat") == "E\n"
+
+    assert real("task-purge", cwd=folder.path).returncode == 0
+    assert not folder.store.has_bucket(bucket)
+    for command in ("task-get", "task-purge"):
+        gone = real(command, cwd=folder.path)
+        assert gone.returncode == 4
+        assert "There is no bucket" in gone.stderr
+        assert "purged, or it is in another storage" in gone.stderr
+    skipped = json.loads(real("task-purge", "--batch", "mol-*", "--json").stdout)["skipped"]
+    assert skipped == {"mol-0.96": "purged, or in another storage"}
