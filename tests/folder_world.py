@@ -60,6 +60,9 @@ def make_folder(path: Path) -> None:
 def ensure_record(path: Path, bucket: str) -> None:
     """Write the record of a folder that was submitted, unless it has one."""
     if read_record(str(path)) is None:
-        names = [one.name for one in path.iterdir() if not one.name.startswith("leruli.")]
-        inputs = {name: FileState.of(str(path / name)) for name in names}
+        files = [one for one in path.rglob("*") if one.is_file()]
+        names = [str(one.relative_to(path)) for one in files]
+        inputs = {
+            name: FileState.of(str(path / name)) for name in names if not name.startswith("leruli.")
+        }
         write_record(str(path), Record(bucket, Place.of(str(path)), {"code": "psi4"}, inputs))

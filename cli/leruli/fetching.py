@@ -242,6 +242,7 @@ class Placing:
             beside = next(names)
             other = self.root / beside
             if self._is_same(state, other):
+                self.note(beside, other)
                 return Arrival(beside, is_new=False)
             # An earlier state of the result may be replaced, as the record knows it.
             if not os.path.lexists(other) or self.local.known_state(beside, self.advance):
@@ -294,6 +295,7 @@ class _Bringing(Placing):
             if not self._may_replace(name, path):
                 for beside in self.local.files_beside(name):
                     if self._has(self.root / beside, item):
+                        self.note(beside, self.root / beside)
                         self.advance(item.size)
                         return Arrival(beside, is_new=False)
         with self.part(path.parent) as part:

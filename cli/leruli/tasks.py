@@ -120,8 +120,9 @@ def task_status(jobid: str) -> dict[str, str | None]:
 
 
 def task_get(directory: str, bucket: str, everything: bool = False) -> list[str]:
-    """Download the results in a job's bucket into a folder; returns their names.
+    """Download the results in a job's bucket into a folder; returns their names there.
 
+    A local file that changed since the submission stays, and the result is put beside it.
     Without `everything` the archive of the input stays away. Raises LeruliError if an object could
     not be put into the folder, after all the others were.
     """

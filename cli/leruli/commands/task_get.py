@@ -70,7 +70,7 @@ def _one(out: Output, job: str | None, bucket: str | None, wanted: Wanted) -> in
 
     from leruli.fetching import bring_input, fetch, select_results
     from leruli.local_files import LocalFiles
-    from leruli.standing import standing_of
+    from leruli.standing import Standing, standing_of
     from leruli.storage import Store
 
     store = Store(storage_settings)
@@ -93,16 +93,15 @@ def _one(out: Output, job: str | None, bucket: str | None, wanted: Wanted) -> in
         fetched = fetch(store, target.bucket, items, HERE, advance, local=local)
         if wanted.with_input:
             fetched.input = bring_input(store, local, items, advance)
-    standing = standing_of(HERE)
-    is_edited = target.is_here and bool(standing.edited)
+    standing = standing_of(HERE) if target.is_here else Standing()
     lines = _last_errors(fetched) if state is not None and state.status == "failed" else []
     if lines:
         out.complaint(f"The end of {ERROR_LOG}:\n" + "\n".join(f"    {line}" for line in lines))
     _tell_exceptions(out, fetched)
-    if is_edited:
+    if standing.edited:
         out.complaint(standing.sentence(HERE))
     _tell_result(out, target, state, fetched, lines)
-    return 1 if fetched.all_refused or fetched.differences() or is_edited else 0
+    return 1 if fetched.all_refused or fetched.differences() or standing.edited else 0
 
 
 def _tell_state(out: Output, state: JobState | None) -> None:
