@@ -65,6 +65,7 @@ def test_results_are_fetched_once(real, cases, queue, group, submitted, store):
 
     (ended[0] / "joblog.txt").write_text("changed since")
     set_states(queue, group, "completed", waiting[:1])
+    put_results(store, waiting[:1])
     document = json.loads(real("task-get", "--batch", "case-*", "--json").stdout)
     assert document["fetched"] == ["case-004"]
     assert document["skipped"]["case-000"] == "fetched before"
