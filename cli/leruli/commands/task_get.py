@@ -112,11 +112,7 @@ def _tell_state(out: Output, state: JobState | None) -> None:
     elif state.status == "completed":
         out.note("The job is completed.")
     else:
-        from leruli.exit_codes import explain
-
-        explanation = explain(state.status, state.reason)
-        told = f"The job is not completed. It is {state}."
-        out.complaint(told if explanation is None else f"{told} {explanation}")
+        out.complaint(f"The job is not completed. It is {state}.")
 
 
 def _last_errors(fetched: Fetched) -> list[str]:
