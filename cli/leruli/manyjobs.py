@@ -21,7 +21,7 @@ from leruli.jobfolder import JobFolder
 from leruli.local_files import LocalFiles
 from leruli.purging import purge, why_keep
 from leruli.recovery import Find, recall
-from leruli.standing import Standing, named, standing_of
+from leruli.standing import Standing, standing_of, standings_of
 from leruli.workers import work_through
 
 if TYPE_CHECKING:
@@ -215,11 +215,10 @@ def purge_folders(
     check_own = _ownership(folders)
 
     def why_not(one: FolderJob) -> str | None:
-        if not force:
-            check_own(one)
-            return _why_not_over(one)
-        standing_of(one.directory).check_own(one.directory)
-        return None if one.bucket or one.jobid else _why_not_over(one)
+        check_own(one)
+        if force and (one.bucket or one.jobid):
+            return None
+        return _why_not_over(one)
 
     def work(one: FolderJob, proceed: Callable[[int], None]) -> str | None:
         proceed(0)
@@ -254,27 +253,14 @@ def purge_folders(
 
 
 def _ownership(folders: Sequence[FolderJob]) -> Callable[[FolderJob], Standing]:
-    """Return what raises RefusedError for a folder that may hold the job of another one.
-
-    Folders without a record, as the published client leaves them, are told by their job being in
-    several folders.
-    """
-    holders: dict[str, list[str]] = {}
-    for one in folders:
-        if one.jobid is not None:
-            holders.setdefault(one.jobid, []).append(one.directory)
+    """Return what gives the standing of a folder, or raises RefusedError for a copied one."""
+    standings = standings_of(one.directory for one in folders)
 
     def check(one: FolderJob) -> Standing:
-        standing = standing_of(one.directory)
+        standing = standings[one.directory]
+        if isinstance(standing, RefusedError):
+            raise standing
         standing.check_own(one.directory)
-        if standing.record is None and one.jobid is not None:
-            others = [name for name in holders[one.jobid] if name != one.directory]
-            if others:
-                raise RefusedError(
-                    f"It holds the same job as {named(others)}, as copied folders do, and it "
-                    "cannot be told whose job it is. In each copy delete leruli.job and "
-                    "leruli.bucket, and submit it."
-                )
         return standing
 
     return check

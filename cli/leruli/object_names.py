@@ -9,8 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from leruli.errors import RefusedError
-from leruli.jobfolder import BUCKET_FILE, HISTORY, JOB_FILE, JOURNAL_PREFIX, PART_PREFIX
-from leruli.record import RECORD_FILE
+from leruli.jobfolder import (
+    BUCKET_FILE,
+    HISTORY,
+    JOB_FILE,
+    JOURNAL_PREFIX,
+    PART_PREFIX,
+    RECORD_FILE,
+)
 
 # The folder's own files, which must stay.
 _OWN = frozenset({JOB_FILE, BUCKET_FILE, RECORD_FILE, HISTORY})

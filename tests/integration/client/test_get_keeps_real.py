@@ -12,7 +12,8 @@ import pytest
 from batch_world import begin, wait_for
 from folder_world import INPUT, LONG_AGO, SUBMIT, FolderOfTest, ensure_record, make_folder
 
-from leruli.record import RECORD_FILE, read_record
+from leruli.jobfolder import RECORD_FILE
+from leruli.record import read_record
 
 
 @pytest.fixture
