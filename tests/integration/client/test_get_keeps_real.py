@@ -39,7 +39,7 @@ def test_an_input_that_was_edited_meanwhile_stays(real, folder):
     assert folder.read("input.dat") == "r = 1.00\n"
     assert folder.beside("input.dat").read_bytes() == INPUT
     assert folder.beside("input.dat").name in done.stderr
-    assert "input.dat changed after the job of this folder was submitted" in done.stderr
+    assert "input.dat, link.dat changed after the job of this folder" in done.stderr
     assert folder.read("output.dat") == "E = -74.9\n"
     again = real("task-get", "--json", cwd=folder.path)
     assert json.loads(again.stdout)["bytes"] == 0, "what is beside is not downloaded again"
