@@ -12,7 +12,6 @@ import functools
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,10 +76,10 @@ class Place:
         # Not Path.resolve, which looks at every part of the path again, for each folder of a batch.
         parent, name = os.path.split(os.path.abspath(directory))  # noqa: PTH100
         path = os.path.join(_real(parent), name)  # noqa: PTH118
-        found = os.lstat(path)
-        if stat.S_ISLNK(found.st_mode):
-            path = os.path.realpath(path)
-            found = os.lstat(path)
+        found = Path(directory).stat()
+        # The folder is a link, or a link above it leads elsewhere than when it was looked at.
+        if not _is_there(path, found):
+            path = os.path.realpath(directory)
         return cls(path, found.st_dev, found.st_ino)
 
     def is_same(self, other: Place) -> bool:
@@ -190,6 +189,13 @@ def _write_new(path: str, content: bytes) -> bool:
 @functools.lru_cache(maxsize=128)
 def _real(path: str) -> str:
     return os.path.realpath(path)
+
+
+def _is_there(path: str, found: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), found)
+    except OSError:
+        return False
 
 
 def _path(directory: str) -> str:

@@ -210,3 +210,14 @@ def test_the_record_is_no_input(folder: Path) -> None:
     assert "leruli.folder" not in {
         entry.name for entry in take_inventory(str(folder), ("joblog.txt",)).entries
     }
+
+
+def test_the_place_is_without_links_also_after_one_was_changed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "mol").mkdir(parents=True)
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(name)
+        for path in (tmp_path / "link" / "mol", tmp_path / name / "mol" / ".." / "mol"):
+            assert Place.of(str(path)).path == str(tmp_path / name / "mol")
+    (tmp_path / "mol").symlink_to("two/mol")
+    assert Place.of(str(tmp_path / "mol")) == Place.of(str(tmp_path / "two" / "mol"))
