@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 from leruli.errors import (
     AccessRefusedError,
     AlreadySubmittedError,
+    EditedFolderError,
     LeruliError,
     RefusedError,
     ServiceError,
@@ -107,8 +108,11 @@ def submit_batch(
         left = [case for case in cases if case.directory not in unsound]
         if journal is not None:
             found = recover(journal, [case.directory for case in left], service.find_jobs)
-            report.submitted.update(found)
-            report.accepted_before.extend(found)
+            # What was edited before its job was known of is not what that job calculates.
+            unsound = _note_unsound({name: standings[name] for name in found}, report)
+            accepted = {name: job for name, job in found.items() if name not in unsound}
+            report.submitted.update(accepted)
+            report.accepted_before.extend(accepted)
             advance(len(found))
             left = [case for case in left if case.directory not in found]
         fatal = _submit_all(store, service, left, advance, journal, report)
@@ -173,6 +177,8 @@ def _submit_all(
             advance(1)
         else:
             report.failed[case.directory] = str(outcome)
+            if isinstance(outcome, EditedFolderError):
+                report.edited.append(case.directory)
             advance(1)
             if isinstance(outcome, StorageError):
                 storage_failures += 1

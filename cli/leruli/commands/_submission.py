@@ -14,6 +14,7 @@ from leruli import settings
 from leruli.commands._batches import tell_failures
 from leruli.commands._image_argument import named_image, whole_request
 from leruli.commands._leftovers import tell_leftovers
+from leruli.commands._standing import tell_standing
 from leruli.jobfolder import JOB_FILE
 from leruli.output import Output
 from leruli.progress import progress
@@ -179,8 +180,11 @@ def _limits(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., int]
     return decorate
 
 
-def submit_prepared(out: Output, store: Store, service: Service, prepared: Prepared) -> None:
-    """Submit one folder and print the job id."""
+def submit_prepared(out: Output, store: Store, service: Service, prepared: Prepared) -> int:
+    """Submit one folder and print the job id; returns the exit code.
+
+    It is 1 if the job was accepted before, by a submission that was interrupted, with other input.
+    """
     from leruli.submitting import submit
 
     total = prepared.inventory.total_bytes
@@ -188,6 +192,7 @@ def submit_prepared(out: Output, store: Store, service: Service, prepared: Prepa
         jobid, bucket = submit(store, service, prepared, advance, out.note)
     tell_leftovers(out, {prepared.folder.directory: prepared.leftovers})
     out.result(jobid, {"jobid": jobid, "bucket": bucket})
+    return tell_standing(out, prepared.folder.directory)
 
 
 def submit_folders(

@@ -68,8 +68,8 @@ def command(out: Output, wanted: Wanted, failed_only: bool) -> int:
             selection, specs = selected(None)
             for why in selection.failed.values():
                 raise RefusedError(f"The folder is not submitted again: {why.rstrip('.')}.")
-            submit_prepared(out, store, service, prepare(HERE, specs[HERE], with_results=keep))
-            return 0
+            prepared = prepare(HERE, specs[HERE], with_results=keep)
+            return submit_prepared(out, store, service, prepared)
         with Journal.opened(batch) as journal:
             # Only now: whoever had the journal may have given the folders other jobs.
             selection, specs = selected(journal)

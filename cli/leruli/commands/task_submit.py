@@ -64,8 +64,7 @@ def command(out: Output, wanted: Wanted, strict: bool) -> int:
                 for why in _make_new(out, service, folders, keep).values():
                     raise RefusedError(why)
                 prepared = prepare(HERE, spec, with_results=keep)
-            submit_prepared(out, store, service, prepared)
-            return 0
+            return submit_prepared(out, store, service, prepared)
         with Journal.opened(batch) as journal:
             refused = _make_new(out, service, folders, keep) if wanted.new else {}
             cases = [Case(name, spec, keep) for name in folders if name not in refused]
