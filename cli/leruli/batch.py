@@ -72,8 +72,16 @@ class BatchReport:
     edited: list[str] = field(default_factory=list)  #: of the failed: edited since
     #: Of the submitted: what earlier jobs had left in the folder.
     leftovers: dict[str, Leftovers] = field(default_factory=dict)
+    #: Of the failed: those that may go well the next time, with nothing changed in the folder.
+    passing: list[str] = field(default_factory=list)
     total: int = 0
     seconds: float = 0.0
+
+    def fail(self, directory: str, why: LeruliError) -> None:
+        """Note that a folder was not submitted."""
+        self.failed[directory] = str(why)
+        if isinstance(why, (ServiceError, StorageError)):
+            self.passing.append(directory)
 
     @property
     def left(self) -> int:
@@ -176,7 +184,7 @@ def _submit_all(
             report.skipped.append(case.directory)
             advance(1)
         else:
-            report.failed[case.directory] = str(outcome)
+            report.fail(case.directory, outcome)
             if isinstance(outcome, EditedFolderError):
                 report.edited.append(case.directory)
             advance(1)
@@ -239,7 +247,7 @@ def _post(
     except LeruliError as error:
         for one in group:
             one.lock.close()
-            report.failed[one.case.directory] = str(error)
+            report.fail(one.case.directory, error)
         return error if isinstance(error, (ServiceError, AccessRefusedError)) else None
     return _accept(group, answers, report, journal)
 
@@ -269,7 +277,7 @@ def _accept(
             if one.leftovers.is_known:
                 report.leftovers[directory] = one.leftovers
         except LeruliError as error:
-            report.failed[directory] = str(error)
+            report.fail(directory, error)
             if isinstance(error, AccessRefusedError):
                 fatal = error
         finally:
@@ -283,3 +291,4 @@ def _note_untried(cases: Sequence[Case], report: BatchReport, fatal: LeruliError
         name = case.directory
         if name not in skipped and name not in report.submitted and name not in report.failed:
             report.failed[name] = f"Not tried, as others failed: {fatal}"
+            report.passing.append(name)

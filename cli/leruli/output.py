@@ -118,6 +118,11 @@ class Output:
         if not self.as_json and not self.quiet:
             say(printable(text))
 
+    def warn(self, text: str) -> None:
+        """Tell on standard error what a script may want to know, too."""
+        if not self.quiet:
+            say(printable(text))
+
     def complaint(self, text: str) -> None:
         """Tell of one failure among several; the result sums them up."""
         say(printable(text))

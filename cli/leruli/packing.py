@@ -200,7 +200,7 @@ def _content(
             os.close(descriptor)
     except OSError as error:
         raise RefusedError(
-            f"Cannot read {entry.path}: {error.strerror}. Nothing was submitted."
+            f"Cannot read {entry.path}: {error.strerror}. The folder was not submitted."
         ) from error
     if now.st_size != entry.size or now.st_mtime_ns // 1_000_000_000 != entry.mtime:
         raise _changed(entry)
@@ -208,7 +208,7 @@ def _content(
 
 def _changed(entry: Entry) -> RefusedError:
     return RefusedError(
-        f"{entry.path} changed while it was being packed. Nothing was submitted: wait until "
+        f"{entry.path} changed while it was being packed. The folder was not submitted: wait until "
         "nothing writes into the folder, then submit again."
     )
 
@@ -251,7 +251,8 @@ def _walk(directory: str, leave_out: Collection[str]) -> Iterator[Entry]:
             if not top.prefix and item.name in RESERVED:
                 raise RefusedError(
                     f"{item.path} has a reserved name: {', '.join(sorted(RESERVED))} are made by "
-                    "the queue. Rename or delete it, then submit again. Nothing was submitted."
+                    "the queue. Rename or delete it, then submit again. The folder was not "
+                    "submitted."
                 )
             if item.is_symlink():
                 real = _resolve(item.path, root, top.trail)
@@ -273,7 +274,7 @@ def _describe(item: os.DirEntry[str], name: str) -> Entry:
     if kind not in (stat.S_IFREG, stat.S_IFDIR):
         raise RefusedError(
             f"{item.path} is {_KINDS.get(kind, 'neither a file nor a folder')} and cannot be sent. "
-            "Remove it, then submit again. Nothing was submitted."
+            "Remove it, then submit again. The folder was not submitted."
         )
     is_folder = kind == stat.S_IFDIR
     return Entry(
@@ -299,5 +300,5 @@ def _resolve(path: str, root: str, trail: tuple[str, ...]) -> str:
         return real
     raise RefusedError(
         f"{path} is a link that {problem}. Replace it by what it stands for, or remove it, then "
-        "submit again. Nothing was submitted."
+        "submit again. The folder was not submitted."
     )

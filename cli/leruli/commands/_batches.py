@@ -63,7 +63,7 @@ def tell(
         parts.append(f"skipped {_counted(tally.skipped)}")
     if tally.failed:
         parts.append(f"{len(tally.failed)} failed")
-    out.result(
+    out.done(
         "; ".join(parts) + ".",
         {verb.lower(): tally.done, "skipped": tally.skipped, "failed": tally.failed, **more},
     )

@@ -265,9 +265,12 @@ def _tell(out: Output, report: BatchReport) -> None:
     if report.edited:
         parts.append(f"{len(report.edited)} edited after its submission")
     others = len(report.failed) - len(report.copies) - len(report.edited)
-    if others:
-        parts.append(f"{others} failed: run the same command again for these")
-    out.result(
+    passing = len(report.passing)
+    if passing:
+        parts.append(f"{passing} failed: run the same command again for these")
+    if others > passing:
+        parts.append(f"{others - passing} failed: mend these folders first, as said of each")
+    out.done(
         "; ".join(parts) + ".",
         {
             "submitted": report.submitted,

@@ -102,5 +102,5 @@ def _all_waiting(out: Output, service_settings: ServiceSettings, user: str | Non
 
     with Service(service_settings, out.note) as service:
         count = sum(service.cancel_waiting(user))
-    out.result(f"Cancelled {count} {'job' if count == 1 else 'jobs'}.", {"cancelled": count})
+    out.done(f"Cancelled {count} {'job' if count == 1 else 'jobs'}.", {"cancelled": count})
     return 0

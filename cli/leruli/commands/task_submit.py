@@ -58,7 +58,7 @@ def command(out: Output, wanted: Wanted, strict: bool) -> int:
     with Service(settings.service_settings(), out.note) as service:
         store = Store(settings.storage_settings(), connections=STAGERS, notice=out.note)
         check_image(store, service, spec)
-        check_requests(service, [spec.request("", "default")], out.complaint, strict=strict)
+        check_requests(service, [spec.request("", "default")], out.warn, strict=strict)
         if batch is None:
             if prepared is None:
                 for why in _make_new(out, service, folders, keep).values():

@@ -105,8 +105,8 @@ def serve(service: FakeService) -> ThreadingHTTPServer:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             path = self.path.removeprefix("/v22_1/")
             fault = None
-            # A submission begins with the look for the image; faults are meant for what follows.
-            if path not in ("group-token", "group-image-tokens"):
+            # A submission begins with these; faults are meant for what follows.
+            if path not in ("group-token", "group-image-tokens", "task-check"):
                 with service.lock:
                     fault = service.faults.popleft() if service.faults else None
             if fault is not None and fault[0] != 0:

@@ -28,4 +28,4 @@ def command(out: Output, deadline: float | None, node: str) -> None:
 
     with GroupAdmin(settings, out.note) as group:
         answer = group.drain_node(node, deadline)
-    out.result(f"{answer['name']} gets no more jobs.", answer)
+    out.done(f"{answer['name']} gets no more jobs.", answer)

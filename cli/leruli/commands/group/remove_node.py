@@ -30,4 +30,4 @@ def command(out: Output, yes: bool, node: str) -> None:
     with GroupAdmin(settings, out.note) as group:
         answer = group.remove_node(node)
     jobs = "1 job" if answer["requeued"] == 1 else f"{answer['requeued']} jobs"
-    out.result(f"{answer['name']} is removed; {jobs} went back to the queue.", answer)
+    out.done(f"{answer['name']} is removed; {jobs} went back to the queue.", answer)

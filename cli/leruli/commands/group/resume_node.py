@@ -23,4 +23,4 @@ def command(out: Output, node: str) -> None:
 
     with GroupAdmin(settings, out.note) as group:
         answer = group.resume_node(node)
-    out.result(f"{answer['name']} gets jobs again.", answer)
+    out.done(f"{answer['name']} gets jobs again.", answer)

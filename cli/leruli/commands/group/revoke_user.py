@@ -33,4 +33,4 @@ def command(out: Output, yes: bool, key_id: str | None, name: str | None) -> Non
 
     with GroupAdmin(settings, out.note) as group:
         revoked, when = group.revoke_user(name, keyid=key_id)
-    out.result(f"Revoked {revoked}.", {"name": revoked, "revokedat": when})
+    out.done(f"Revoked {revoked}.", {"name": revoked, "revokedat": when})

@@ -1,0 +1,37 @@
+"""What is said after a batch, and what --quiet leaves out."""
+
+import json
+
+from batch_world import set_states, submitting
+
+
+def test_a_folder_that_has_to_be_mended_is_not_to_be_tried_again_as_it_is(leruli, cases):
+    """D16: "run the same command again" was said where that fails again."""
+    (cases / "case-003" / "joblog.txt").write_text("a reserved name")
+    done = leruli(*submitting(pattern="case-00*"))
+    assert done.returncode == 1
+    assert "1 failed: mend these folders first" in done.stdout
+    assert "run the same command again" not in done.stdout
+    assert "The folder was not submitted" in done.stderr
+    assert "Nothing was submitted" not in done.stderr
+
+
+def test_a_folder_whose_request_was_lost_is_to_be_tried_again(leruli, cases, service):
+    service.faults.append((500, {}))
+    done = leruli(*submitting(pattern="case-00*"), LERULI_RETRY_SECONDS="0")
+    assert done.returncode == 1
+    assert "10 failed: run the same command again for these" in done.stdout
+
+
+def test_quiet_prints_results_and_errors_only(real, queue, group, cases):
+    pattern = "case-00*"
+    for verb, *words in (submitting(pattern=pattern), ["task-cancel", "--batch", pattern]):
+        done = real(verb, "--quiet", *words)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = real("task-cancel", "--quiet", cwd=cases / "case-001")
+    assert done.stdout.startswith("cancelled")
+    set_states(queue, group, "completed", sorted(cases.glob(pattern)))
+    done = real("task-get", "--quiet", "--batch", pattern)
+    assert (done.stdout, done.stderr) == ("", "")
+    listed = json.loads(real("task-cancel", "--quiet", "--json", "--batch", pattern).stdout)
+    assert len(listed["skipped"]) == 10
