@@ -112,7 +112,11 @@ def _tell_state(out: Output, state: JobState | None) -> None:
     elif state.status == "completed":
         out.note("The job is completed.")
     else:
-        out.complaint(f"The job is not completed. It is {state}.")
+        from leruli.exit_codes import explain
+
+        explanation = explain(state.status, state.reason)
+        told = f"The job is not completed. It is {state}."
+        out.complaint(told if explanation is None else f"{told} {explanation}")
 
 
 def _last_errors(fetched: Fetched) -> list[str]:
