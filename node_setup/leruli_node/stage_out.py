@@ -389,9 +389,9 @@ def _as_failed_upload(decision: Decision, message: str) -> Decision:
 
 
 def _receipt(state: AttemptState, decision: Decision, uploaded: Uploaded | None) -> dict[str, Any]:
-    notes = uploaded.notes if uploaded is not None else []
+    summary = uploaded.summary if uploaded is not None else ""
     said = decision.message if decision.outcome not in _SAID_BY_THE_SERVICE else None
-    message = "; ".join(([said] if said else []) + notes)
+    message = "; ".join(sentence for sentence in (said, summary) if sentence)
     return {
         "outcome": decision.outcome,
         "exitcode": decision.exitcode,

@@ -23,7 +23,15 @@ from leruli_node.remainder import DiskFault, Remainder, free_name
 from leruli_node.retry import AnyEvent, Backoff, Stop
 from leruli_node.survey import LOGS, Output, Sorter, survey
 from leruli_node.upload_lease import LeaseTooOldError
-from leruli_node.walk import NAMES_SHOWN, OPEN_FOLDER, UNREADABLE, Skipped, shown
+from leruli_node.walk import (
+    NAMES_SHOWN,
+    NOT_UPLOADED,
+    OPEN_FOLDER,
+    UNREADABLE,
+    Skipped,
+    shown,
+    without_names,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +55,15 @@ class UploadFailed(Exception):
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What was stored, and sentences about what was not."""
+    """What was stored, and sentences about the rest.
+
+    `notes` have the first names, for joberr.txt; the `summary` is short, for the receipt.
+    """
 
     files: int
     bytes: int
     notes: list[str]
+    summary: str = ""
 
 
 class Uploader:
@@ -133,8 +145,7 @@ class Uploader:
         found = survey(output, self._max_files)
         too_much = self._too_much(found.sizes)
         kept = {key: size for key, size in found.sizes.items() if key not in too_much}
-        left = self._max_bytes - sum(kept.values())
-        name = free_name(output.top)
+        left, name = self._max_bytes - sum(kept.values()), free_name(output.top)
         keep = {*kept, *LOGS, *([name] if found.has_rest else [])}
         backoff = Backoff(stop, self._patience)
         unclear = self._while_away(lambda: bucket.make_room(keep), bucket, backoff)
@@ -143,25 +154,27 @@ class Uploader:
             skipped.add(reason, shown(key))
         kept.pop("joberr.txt", None)
         count, total, refused = self._send_all(bucket, output, kept, skipped, stop)
-        notes = []
-        passed_over = found.skipped
+        packed, passed_over = Skipped(), found.skipped
         if found.has_rest or refused:
             rest = self._send_rest(bucket, output, name, refused, left, stop)
             if rest is None:
                 skipped.add(_REFUSED, name)
             else:
                 count, total = count + 1, total + rest.size
-                notes = rest.packed.sentences(f"in {name}")
-                passed_over = rest.skipped
-        notes += skipped.sentences() + passed_over.sentences() + _of_unclear_origin(unclear)
+                packed, passed_over = rest.packed, rest.skipped
+        notes = packed.sentences(f"in {name}") + skipped.sentences() + passed_over.sentences()
+        parts = {f"in {name}": [packed], NOT_UPLOADED: [skipped, passed_over]}
+        summary = "; ".join(without_names(parts) + _of_unclear_origin(unclear))
+        notes += _of_unclear_origin(unclear)
         tail = _lines(([sentence] if sentence else []) + notes)
         size = self._send_log(bucket, output, "joberr.txt" in found.sizes, tail, stop)
         if size is None:
-            # joberr.txt cannot tell of itself; the receipt does.
+            # joberr.txt can tell neither of itself nor of the others; the receipt does.
             lost = Skipped()
             lost.add(_TAKEN, "joberr.txt")
             notes += lost.sentences()
-        return Uploaded(count + (size is not None), total + (size or 0), notes)
+            summary = "; ".join(notes)
+        return Uploaded(count + (size is not None), total + (size or 0), notes, summary)
 
     def _too_much(self, sizes: dict[str, int]) -> dict[str, str]:
         """What is too large to be sent, and why: small files go first, the logs before all."""

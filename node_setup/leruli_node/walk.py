@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 NAMES_SHOWN = 5
+NOT_UPLOADED = "not uploaded, and gone with the job's folder"
 #: Folders in folders of an object; deeper ones are looked into for the archive of the rest.
 DEEPEST = 100
 _DEEPEST_LOOK = 250
@@ -44,7 +45,11 @@ class Skipped:
         if len(names) < NAMES_SHOWN:
             names.append(name)
 
-    def sentences(self, said: str = "not uploaded") -> list[str]:
+    def summary(self) -> str:
+        """How many by reason, without names."""
+        return ", ".join(f"{count} {reason}" for reason, count in sorted(self.counts.items()))
+
+    def sentences(self, said: str = NOT_UPLOADED) -> list[str]:
         """One sentence a reason, with the first few names."""
         return [
             f"{said}: {self.counts[reason]} {reason}: {', '.join(names)}"
@@ -54,6 +59,16 @@ class Skipped:
             )
             for reason, names in sorted(self.by_reason.items())
         ]
+
+
+def without_names(rest: dict[str, list[Skipped]]) -> list[str]:
+    """Where the rest of an output went: how many files, by reason."""
+    said = []
+    for where, parts in rest.items():
+        counts = ", ".join(part.summary() for part in parts if part.counts)
+        if counts:
+            said.append(f"{where}: {counts}")
+    return [*said, "joberr.txt has the names"] if said else []
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,16 @@ def test_links_pipes_and_odd_names(rig: Rig) -> None:
         "d/with space",
         "leruli-more.tar.gz",
     }
-    message = receipt["message"]
-    assert "in leruli-more.tar.gz: 4 links: etc, loop, p, d/s" in message
-    assert "1 pipes, sockets or devices: pipe" in message
-    assert "1 files whose names are not UTF-8: bad\\xff" in message
-    assert "1 files with control characters in their names: new\\nline" in message
+    # Short, where a job's reason is told; the names stand in joberr.txt.
+    assert receipt["message"] == (
+        "in leruli-more.tar.gz: 1 files whose names are not UTF-8, 1 files with control characters "
+        "in their names, 4 links; not uploaded, and gone with the job's folder: 1 pipes, sockets "
+        "or devices; joberr.txt has the names"
+    )
+    told = rig.store.get(job.bucket, "joberr.txt").decode()
+    assert "not uploaded, and gone with the job's folder: 1 pipes, sockets or devices: pipe" in told
+    assert "1 files whose names are not UTF-8: bad\\xff" in told
+    assert "1 files with control characters in their names: new\\nline" in told
     assert b"4 links: etc, loop, p, d/s" in rig.store.get(job.bucket, "joberr.txt")
 
 

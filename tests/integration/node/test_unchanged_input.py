@@ -48,7 +48,7 @@ def test_only_what_the_job_changed_is_uploaded(rig: Rig) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         assert members.getnames() == ["linked"]
     assert receipt["uploadedfiles"] == len(rig.store.names(job.bucket)) - 1
-    assert receipt["message"] == "in leruli-more.tar.gz: 1 links: linked"
+    assert receipt["message"] == "in leruli-more.tar.gz: 1 links; joberr.txt has the names"
 
 
 def test_what_the_agent_knows_survives_its_sigkill(rig: Rig) -> None:
@@ -103,7 +103,7 @@ def test_limits_of_the_output_count_what_is_uploaded(rig: Rig) -> None:
     job = rig.job("echo new >1.out; echo new >2.out; echo more >>007.dat; ln -s 1.out link", inputs)
     receipt = rig.run(job)
     assert output(rig, job) == {"1.out", "2.out", "007.dat", "leruli-more.tar.gz"}
-    assert receipt["message"] == "in leruli-more.tar.gz: 1 links: link"
+    assert receipt["message"] == "in leruli-more.tar.gz: 1 links; joberr.txt has the names"
 
 
 def test_an_odd_name_and_an_empty_folder(rig: Rig) -> None:

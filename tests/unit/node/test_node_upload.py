@@ -33,7 +33,7 @@ from leruli_node.retry import Stop
 from leruli_node.state import AttemptId
 from leruli_node.upload import Uploaded, Uploader, UploadFailed
 from leruli_node.upload_lease import UploadLease
-from leruli_node.walk import Skipped, shown, walk
+from leruli_node.walk import NOT_UPLOADED, Skipped, shown, walk
 
 ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000002", 2)
 NOW = datetime.now(UTC)
@@ -133,6 +133,7 @@ def test_sentence_and_notes_stand_in_joberr(tmp_path: Path) -> None:
         b"error without line end\nleruli: it ended badly\n"
         b"leruli: in leruli-more.tar.gz: 1 links: l\n"
     )
+    assert done.summary == "in leruli-more.tar.gz: 1 links; joberr.txt has the names"
     # Nothing was changed on disk, so that it can be done again.
     assert (tmp_path / "joberr.txt").read_text() == "error without line end"
 
@@ -251,7 +252,7 @@ def test_what_is_no_object_is_in_one_archive(tmp_path: Path) -> None:
         f"in {NAME}: 1 files with a path longer than 1024 bytes: {long[:120]}",
         f"in {NAME}: 1 files with a reserved name: run.tgz",
         f"in {NAME}: 1 links: z",
-        "not uploaded: 1 pipes, sockets or devices: pipe",
+        "not uploaded, and gone with the job's folder: 1 pipes, sockets or devices: pipe",
     ]
     assert store.content["joberr.txt"].endswith(b"devices: pipe\n")
     assert done.files == 10
@@ -277,12 +278,15 @@ def test_the_archive_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     done = upload(store, tmp_path, max_files=3)
     assert len(more(store)) == 6
     assert done.notes[1] == (
-        "not uploaded: 12 files after the first 3, for which there was no room: "
+        "not uploaded, and gone with the job's folder: 12 files after the first 3, "
+        "for which there was no room: "
         "g17, g18, g19, g2, g3 and 7 more"
     )
     monkeypatch.setattr("leruli_node.walk.MOST_LOOKS", 10)
     (told,) = (note for note in upload(store, tmp_path, max_files=3).notes if "look" in note)
-    assert told.startswith("not uploaded: 1 or more names after the first 10")
+    assert told.startswith(
+        "not uploaded, and gone with the job's folder: 1 or more names after the first 10"
+    )
 
 
 def test_the_archive_is_made_again_when_the_store_was_away(tmp_path: Path) -> None:
@@ -390,7 +394,9 @@ def test_a_disk_that_fails_is_asked_again(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(UploadFailed, match="disk"):
         upload(store, tmp_path, patience=0.2)
     faults[:] = [errno.EACCES, errno.EACCES]
-    assert upload(store, tmp_path).notes == ["not uploaded: 1 unreadable files: d/x"]
+    assert upload(store, tmp_path).notes == [
+        "not uploaded, and gone with the job's folder: 1 unreadable files: d/x"
+    ]
 
 
 def test_what_only_the_second_look_finds_unreadable_is_told(
@@ -406,7 +412,9 @@ def test_what_only_the_second_look_finds_unreadable_is_told(
         return real(path, flags, *args, **more)
 
     monkeypatch.setattr(os, "open", failing)
-    assert upload(MemoryStore(), make(tmp_path)).notes == ["not uploaded: 1 unreadable files: d/x"]
+    assert upload(MemoryStore(), make(tmp_path)).notes == [
+        "not uploaded, and gone with the job's folder: 1 unreadable files: d/x"
+    ]
 
 
 def test_names_that_a_listing_cannot_carry(tmp_path: Path) -> None:
@@ -429,8 +437,8 @@ def test_too_much_output_keeps_the_small_files(tmp_path: Path) -> None:
     done = upload(store, tmp_path, max_bytes=5000)
     assert set(store.content) == {"run.tgz", "joblog.txt", "joberr.txt", "small"}
     assert done.notes == [
-        "not uploaded: 1 files beyond the 0 MB of output of a job: d/x",
-        "not uploaded: 1 files of more than 625 GB: sparse",
+        f"{NOT_UPLOADED}: 1 files beyond the 0 MB of output of a job: d/x",
+        "not uploaded, and gone with the job's folder: 1 files of more than 625 GB: sparse",
     ]
     assert b"sparse" in store.content["joberr.txt"]
 
