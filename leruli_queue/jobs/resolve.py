@@ -41,7 +41,7 @@ class TooManyJobsError(UserReportableError):
     def __init__(self) -> None:
         super().__init__(
             f"You have too many jobs to look all of them through in {_PATIENCE_S:g} s. Give the "
-            "whole job id (task-list shows it), or its first digits.",
+            "whole job id (task-list shows it), which is found at once.",
             status=422,
         )
 
