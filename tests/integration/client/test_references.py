@@ -1,5 +1,7 @@
 """Short ids, names and folders in the place of a job id."""
 
+import json
+
 import pytest
 
 NEW = "01a23272-60c0-7000-8000-0123456789ab"
@@ -78,3 +80,18 @@ def test_an_older_service_finds_full_ids_and_folders_only(leruli, service, job):
     # Of a service with ids of another form.
     service.states["job-17"] = ("completed", None)
     assert leruli("task-status", "job-17").stdout == "completed\n"
+
+
+def test_the_real_service_finds_short_ids_and_names(real, water, tmp_path):
+    jobid = real("task-submit", "psi4:1.5", "psi4", "input.dat", cwd=water).stdout.strip()
+    other = tmp_path / "elsewhere" / "water"
+    other.mkdir(parents=True)
+    second = real("task-submit", "psi4:1.5", "psi4", cwd=other).stdout.strip()
+    for reference in (jobid[-8:], jobid[-4:], jobid[-12:]):
+        found = real("task-status", "--json", reference, cwd=tmp_path).stdout
+        assert json.loads(found)["jobid"] == jobid
+    done = real("task-cancel", "water", cwd=other)
+    assert done.returncode == 1
+    assert jobid in done.stderr
+    assert second in done.stderr
+    assert real("task-status", "--json", "no such job").returncode == 4
