@@ -20,11 +20,13 @@ COMMANDS = {
     "task-resubmit": ("task-resubmit",),
     "task-status": ("task-status",),
     "task-cancel": ("task-cancel",),
+    "task-get": ("task-get",),
+    "task-purge": ("task-purge",),
 }
 
 # Exit codes, in the order of the commands.
-OWN = (1, 0, 0, 0, 0)
-TOLD = (1, 1, 1, 1, 1)
+OWN = (1, 0, 0, 0, 0, 0, 0)
+TOLD = (1, 1, 1, 1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,12 @@ ROWS = {
     "copied (`cp -r`)": (copied, TOLD),
     "moved or renamed": (moved, OWN),
     "restored from a backup": (restored, OWN),
-    "half-fetched": (half_fetched, OWN),
-    "edited (an input changed)": (edited, (1, 1, 0, 1, 0)),
+    "half-fetched": (half_fetched, (1, 0, 0, 0, 0, 0, 1)),
+    "edited (an input changed)": (edited, (1, 1, 0, 1, 0, 1, 1)),
     "checked out by git, `leruli.*` committed": (committed, OWN),
-    "checked out by git, `leruli.*` ignored": (ignored, (0, 0, 1, 4, 4)),
-    "without a record (published client)": (without_record, (1, 0, 1, 0, 0)),
-    "interrupted": (interrupted, (0, 0, 0, 0, 0)),
+    "checked out by git, `leruli.*` ignored": (ignored, (0, 0, 1, 4, 4, 4, 4)),
+    "without a record (published client)": (without_record, (1, 0, 1, 0, 0, 0, 0)),
+    "interrupted": (interrupted, (0, 0, 0, 0, 0, 0, 0)),
 }
 
 
@@ -162,7 +164,11 @@ def test_a_cell(row, command, real, tmp_path, queue, group, store, monkeypatch, 
             assert content in (after.get(name), after.get(f"leruli.history/{job}/{name}"))
     # Nothing of the job is touched: its state, its bucket, the folder that it belongs to.
     assert queue.sql("SELECT state FROM jobs WHERE id = $1", job)[0][0] == "completed"
-    assert {item.name for item in store.list(bucket)} == {"run.tgz", "output.dat", "joblog.txt"}
+    if (command, code) == ("task-purge", 0):
+        assert not store.has_bucket(bucket)
+    else:
+        there = {item.name for item in store.list(bucket)}
+        assert there == {"run.tgz", "output.dat", "joblog.txt"}
     if case.original:
         assert snapshot(case.original) == original
         assert len(queue.sql("SELECT 1 FROM jobs WHERE group_id = $1", group.id)) == 1
