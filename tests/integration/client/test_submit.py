@@ -185,7 +185,7 @@ def test_a_lost_answer_gives_one_job(leruli, water, service, lost_answer):
     done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
 
     assert done.returncode == 0, done.stderr
-    assert service.calls == ["group-token", "task-submit", "task-submit"]
+    assert service.calls == ["group-token", "task-check", "task-submit", "task-submit"]
     (job,) = service.jobs.values()
     assert done.stdout.strip() == job["id"]
 
@@ -207,7 +207,7 @@ def test_retrying_ends(leruli, water, service):
     done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
 
     assert done.returncode == 5
-    assert service.calls == ["group-token", "task-submit"]
+    assert service.calls == ["group-token", "task-check", "task-submit"]
     assert (water / "leruli.bucket").exists()
     assert not (water / "leruli.job").exists()
 
@@ -319,7 +319,7 @@ def test_ctrl_c_during_the_upload(environment, water, service, store, batch):
     bucket = bucket_file.read_text().strip()
     assert store.list(bucket) == []
     assert _parts(store, bucket) == []
-    assert service.calls == ["group-token"]
+    assert service.calls == ["group-token", "task-check"]
 
 
 def _parts(store, bucket):
