@@ -145,7 +145,7 @@ def _tell_result(
     given = fetched.input
     if given is not None:
         text += f". Of {len(given.files)} files of the input {len(given.unchanged)} were here"
-    out.result(
+    out.done(
         f"{text}.",
         {
             "bucket": target.bucket,

@@ -77,7 +77,7 @@ def command(
     removed = purge(store, target.bucket)
     # The job can still be asked about; what leruli.bucket led to is no more.
     JobFolder(HERE).forget_bucket(target.bucket)
-    out.result(
+    out.done(
         f"Purged bucket {target.bucket}: {removed} {'object' if removed == 1 else 'objects'} "
         "deleted.",
         {"bucket": target.bucket, "deleted": removed},

@@ -98,7 +98,8 @@ def test_fetches_a_big_file_whole(leruli, water, job, store):
     content = bytes(range(256)) * 256 * 1024  # 64 MiB
     with store.writing(job.bucket, "wave.fn", len(content)) as sink:
         sink.write(content)
-    assert leruli("task-get", "--quiet", cwd=water).returncode == 0
+    done = leruli("task-get", "--quiet", cwd=water)
+    assert (done.returncode, done.stdout) == (0, "")
     assert (water / "wave.fn").read_bytes() == content
 
 

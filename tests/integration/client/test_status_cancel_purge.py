@@ -43,7 +43,8 @@ def test_purge_refuses_while_the_job_is_not_over(leruli, water, service, job, st
     assert state in done.stderr
     assert store.has_bucket(bucket)
 
-    assert leruli("task-purge", "--force", cwd=water).returncode == 0
+    done = leruli("task-purge", "--force", "--quiet", cwd=water)
+    assert (done.returncode, done.stdout) == (0, "")
     assert not store.has_bucket(bucket)
 
 
