@@ -42,5 +42,5 @@ def tell_leftovers(
 
 
 def _names(names: Iterable[Iterable[str]]) -> list[str]:
-    """Return each name once, as the folders of a batch have the same ones."""
-    return list(dict.fromkeys(itertools.chain.from_iterable(names)))
+    """Return each name once, sorted; the folders of a batch have the same ones."""
+    return sorted(set(itertools.chain.from_iterable(names)))

@@ -133,7 +133,7 @@ def test_an_edited_folder(real, mol, counted, ends):
 
     assert done.returncode == 0, done.stderr
     assert counted() == 2
-    assert "Not sent, as results of the last job: output.dat, joblog.txt" in done.stderr
+    assert "Not sent, as results of the last job: joblog.txt, output.dat" in done.stderr
     assert (mol / "leruli.history" / last / "output.dat").exists()
     assert not (mol / "output.dat").exists()
     assert (mol / "input.dat").read_text() == "r = 1.50\n"
