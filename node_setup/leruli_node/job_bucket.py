@@ -118,6 +118,20 @@ class JobBucket:
         metadata = {MARK: self._attempt.key, **(origin.metadata() if origin else {})}
         self._store.write(self._name, name, data, size, metadata, lease)
 
+    def remove_earlier(self, name: str) -> bool:
+        """Delete the object that `write` would replace; whether there was one.
+
+        Raises what the store raises.
+        """
+        if name in self.taken:
+            return False
+        try:
+            self._store.mark(self._name, name)
+        except NotThere:
+            return False
+        self._store.remove(self._name, [name], self._required_lease)
+        return True
+
     def doubt_lease(self) -> None:
         """The store was away, so this node may have been too: ask for leave before going on."""
         self._required_lease.doubt()

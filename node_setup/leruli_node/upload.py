@@ -317,10 +317,19 @@ class Uploader:
         in_memory = size if size <= part else 2 * part
         memory = self._memory_of_large if size > _LARGE else self._memory
 
-        def send() -> int:
+        def write() -> None:
             file.seek(0)
+            bucket.write(key, file, size, origin)
+
+        def send() -> int:
             with memory.reserved(in_memory, stop):
-                bucket.write(key, file, size, origin)
+                try:
+                    write()
+                except Unstorable:
+                    # A store may take a long name once and refuse to replace the object.
+                    if not bucket.remove_earlier(key):
+                        raise
+                    write()
             return size
 
         try:

@@ -216,7 +216,7 @@ def test_images_go_when_the_disk_is_full_but_those_of_jobs(rig: Rig) -> None:
     """M4: an agent for which the disk is never free enough removes what is not in use."""
     rig.publish("idle", "1", build(rig, "idle:1", text="idle"))
     rig.run(rig.job(code="idle"))
-    job = rig.job("sleep 8")
+    job = rig.job("until test -e /tmp/go; do sleep 0.1; done")
     assert rig.stage_in(job) == 0
     container = rig.run_container(job)
     rig.kill()
@@ -231,6 +231,7 @@ def test_images_go_when_the_disk_is_full_but_those_of_jobs(rig: Rig) -> None:
 
     wait_for(lambda: not any("idle" in name for name in names()), what="a sweep")
     assert f"{rig.service.prefix}/plain:1" in names()
+    assert container.exec_run(["touch", "/tmp/go"]).exit_code == 0
     container.wait(timeout=30)
     assert rig.stage_out(job) == 0
     assert rig.receipt(job)["outcome"] == "ended"
