@@ -191,8 +191,9 @@ async def test_a_group_that_is_disabled_accepts_nothing_more(
     copies: list[httpx.AsyncClient], group: GroupOfTest, pool: Pool
 ) -> None:
     async def disable() -> int:
-        await asyncio.sleep(0.2)
         async with pool.acquire() as connection:
+            while not await connection.fetchval("SELECT count(*) FROM jobs"):
+                await asyncio.sleep(0.02)
             assert await disable_group(connection, "chemists")
             jobs: int = await connection.fetchval("SELECT count(*) FROM jobs")
             return jobs
