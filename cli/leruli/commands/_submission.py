@@ -49,7 +49,7 @@ class RunCommand(click.Command):
         except click.NoSuchOption as error:
             raise click.UsageError(
                 f"{error.format_message()} If it belongs to the job's command, put -- before it: "
-                f"leruli {self.name} psi4 1.5 -- psi4 -n 4 input.dat",
+                f"leruli {self.name} --cores 4 psi4 1.3.2 -- psi4 -n 4 input.dat",
                 ctx,
             ) from error
 

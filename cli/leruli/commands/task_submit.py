@@ -35,7 +35,7 @@ def command(out: Output, wanted: Wanted, strict: bool) -> int:
 
     Prints the job id and leaves it in leruli.job. The words of COMMAND are joined with spaces and
     run by bash, so one quoted string can hold any shell syntax. If COMMAND has options of its own,
-    put -- before it: leruli task-submit psi4 1.5 -- psi4 -n 4 input.dat
+    put -- before it: leruli task-submit --cores 4 psi4 1.3.2 -- psi4 -n 4 input.dat
 
     A copied folder, and one edited after its job was submitted, is refused without --new.
     """
