@@ -118,7 +118,9 @@ def check_published(store: Store, tokens: ImageTokens, code: str, version: str) 
         others = f"Your group has no {code} at all; it has {', '.join(codes)}."
     else:
         others = "Your group has published no image yet."
-    meant = did_you_mean(f"{code}:{version}", [f"{one.code}:{one.version}" for one in there_is])
+    known = [f"{one.code}:{one.version}" for one in there_is]
+    # Of a known code its versions say more.
+    meant = "" if versions else did_you_mean(f"{code}:{version}", known)
     raise NotFoundError(
         f"The image {code}:{version} is not published.{meant} {others} Nothing was submitted. "
         f"`leruli publish-code {code} {version}` publishes it from a machine whose Docker has it."
