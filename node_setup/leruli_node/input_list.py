@@ -33,6 +33,7 @@ _NAME_BYTES = 16
 # The last record: no name, and the number of records before it where others have the size.
 _END = bytes(_NAME_BYTES)
 _READ = 2**18
+_UNKNOWN, _CHANGED, _UNCHANGED = range(3)
 
 
 class InputListWriter:
@@ -81,7 +82,7 @@ class InputList:
 
     def __init__(self, records: bytes = b"", count: int = 0) -> None:
         self._records = records
-        # A hash table of record numbers, counted from 1: a dictionary would take thrice as much.
+        # A hash table of record numbers, counted from 1: a third of what a dictionary would take.
         self._table = array("I", bytes(4 << (2 * count).bit_length()))
         # What was found out about each record; the output is walked twice.
         self._verdicts = bytearray(count)
@@ -119,9 +120,10 @@ class InputList:
         number = self._number(entry.key)
         if number is None:
             return False
-        if not self._verdicts[number]:
-            self._verdicts[number] = 1 + self._is_as_noted(number, entry, stop)
-        return self._verdicts[number] == 1 + True
+        if self._verdicts[number] == _UNKNOWN:
+            is_unchanged = self._is_as_noted(number, entry, stop)
+            self._verdicts[number] = _UNCHANGED if is_unchanged else _CHANGED
+        return self._verdicts[number] == _UNCHANGED
 
     def _is_as_noted(self, number: int, entry: Entry, stop: Stop) -> bool:
         _, size, mode, _, digest = self._record(number)
