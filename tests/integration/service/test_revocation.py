@@ -192,7 +192,7 @@ async def test_a_group_that_is_disabled_accepts_nothing_more(
 ) -> None:
     async def disable() -> int:
         async with pool.acquire() as connection:
-            while not await connection.fetchval("SELECT count(*) FROM jobs"):
+            while not await connection.fetchval("SELECT count(*) FROM jobs"):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             assert await disable_group(connection, "chemists")
             jobs: int = await connection.fetchval("SELECT count(*) FROM jobs")
