@@ -212,7 +212,8 @@ class Batch:
         """The results of each job, by the name of the file, fetched as a user does."""
         done = self.stack.leruli(self.folder, "task-get", "--batch", "case-*", "--again")
         assert done.returncode == 0, done.stderr
-        ours = ("input.dat", "leruli.job", "leruli.bucket", "joblog.txt", "joberr.txt")
+        own = ("leruli.job", "leruli.bucket", "leruli.folder")
+        ours = ("input.dat", *own, "joblog.txt", "joberr.txt")
         return [
             {path.name: path.read_text() for path in case.iterdir() if path.name not in ours}
             for case in self.cases
