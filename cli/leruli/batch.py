@@ -102,7 +102,7 @@ def submit_batch(
 
     `standings` are those of the folders, if they are known already.
 
-    `report` is filled as it goes, for whoever has to tell after Ctrl-C how far it came. Copies of
+    `report` is filled as it goes, so that it can be told after Ctrl-C how far it came. Copies of
     other folders, and folders that were edited since their job was submitted, count as failed.
     """
     started = time.monotonic()

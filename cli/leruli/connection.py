@@ -222,7 +222,7 @@ class Connection:
         host = urlsplit(self.settings.base_url).netloc
         return ServiceError(
             f"What answers at {host} speaks http:// and LERULI_BASEURL begins with https://. Set "
-            f"it to http://{host}, or ask whoever runs the queue for its https:// address."
+            f"it to http://{host}, or ask the operator of the queue for its https:// address."
         )
 
     def _untrusted(self, error: Exception) -> ServiceError:

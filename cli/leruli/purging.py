@@ -45,8 +45,8 @@ def why_keep(
     """Say in a few words why a bucket has to stay: it holds what nobody has fetched.
 
     `standing` is that of the folder if the job is its own. Returns None if the bucket may go.
-    Raises RefusedError if some of the results are in the folder and some are not: whoever began to
-    fetch them wants the rest too; and if the folder does not have the input as it was submitted.
+    Raises RefusedError if some of the results are in the folder and some are not: a user who
+    began to fetch them wants the rest too; and if the folder does not have the input as it was submitted.
     """
     local = LocalFiles.of(directory, bucket)
     results = select_results(store, bucket)

@@ -96,7 +96,7 @@ def select_unsound(
     """Choose copies, and folders that were edited after their job was submitted and is over.
 
     A folder `alone` that has a job and no record counts as a copy, as nothing tells it from one.
-    Touches nothing. Other folders are left to whoever submits them.
+    Touches nothing. Other folders are left as they are.
     """
     copies: dict[str, Standing | RefusedError] = {}
     edited: dict[str, tuple[str, Standing]] = {}

@@ -337,8 +337,8 @@ class Store:
                 if speaks_plain_http(error.reason):
                     raise StorageError(
                         f"What answers at {self._host} speaks http:// and LERULI_S3_SERVER begins "
-                        f"with https://. Set it to http://{self._host}, or ask whoever runs the "
-                        "storage for its https:// address."
+                        f"with https://. Set it to http://{self._host}, or ask the operator "
+                        "of the storage for its https:// address."
                     ) from None
                 raise StorageError(
                     f"The certificate of the object storage at {self._host} is not trusted "
@@ -370,7 +370,7 @@ class Store:
         if code == "AccessDenied":
             return StorageError(
                 f"The object storage at {self._host} does not let you use bucket {bucket}. Check "
-                "LERULI_S3_ACCESS, or ask whoever runs the storage for the permission."
+                "LERULI_S3_ACCESS, or ask the operator of the storage for the permission."
             )
         if code == "RequestTimeTooSkewed":
             return StorageError(
