@@ -46,7 +46,7 @@ def why_keep(
 
     `standing` is that of the folder if the job is its own. Returns None if the bucket may go.
     Raises RefusedError if some of the results are in the folder and some are not: a user who
-    began to fetch them wants the rest too; and if the folder does not have the input as it was submitted.
+    began to fetch them wants the rest too. Also if the folder lacks the input as it was submitted.
     """
     local = LocalFiles.of(directory, bucket)
     results = select_results(store, bucket)
