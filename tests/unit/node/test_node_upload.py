@@ -72,6 +72,8 @@ class MemoryStore(ObjectStore):
         return iter([ListedObject(n, NOW) for n in sorted(self.content) if n.startswith(prefix)])
 
     def mark(self, bucket: str, name: str) -> str | None:
+        if name not in self.content:
+            raise NotThere(bucket=False)
         return self.marks.get(name, f"{ATTEMPT.job}x1")
 
     def remove(self, bucket: str, names: list[str], guard: WriteGuard) -> None:
@@ -167,6 +169,16 @@ def test_one_file_that_the_store_refuses(tmp_path: Path) -> None:
     assert done.notes == ["in leruli-more.tar.gz: 1 files that the store refuses: d/x"]
     assert more(store) == {"d/x": b"x" * 5000}
     assert done.files == 3
+
+
+def test_an_earlier_object_that_the_store_does_not_replace_goes_first(tmp_path: Path) -> None:
+    """H8: what an earlier attempt had written stayed as a result of this one."""
+    store = MemoryStore()
+    store.content["d/x"] = b"of an earlier attempt"
+    store.fail = {"d/x": [Unstorable("KeyTooLongError")]}
+    done = upload(store, make(tmp_path))
+    assert store.content["d/x"] == b"x" * 5000
+    assert (done.files, done.notes) == (3, [])
 
 
 def test_stop(tmp_path: Path) -> None:
