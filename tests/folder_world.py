@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leruli.record import FileState, Place, Record, read_record, write_record
 from leruli.storage import Store
 
 SUBMIT = ("task-submit", "psi4", "1.5", "psi4", "input.dat")
@@ -57,12 +57,8 @@ def make_folder(path: Path) -> None:
     (path / "link.dat").symlink_to("input.dat")
 
 
-def ensure_record(path: Path, bucket: str) -> None:
-    """Write the record of a folder that was submitted, unless it has one."""
-    if read_record(str(path)) is None:
-        files = [one for one in path.rglob("*") if one.is_file()]
-        names = [str(one.relative_to(path)) for one in files]
-        inputs = {
-            name: FileState.of(str(path / name)) for name in names if not name.startswith("leruli.")
-        }
-        write_record(str(path), Record(bucket, Place.of(str(path)), {"code": "psi4"}, inputs))
+def submit_folder(real: Callable[..., Any], queue: Any, store: Store, path: Path) -> FolderOfTest:
+    """Submit a folder by the client, run as the process `real`."""
+    done = real(*SUBMIT, cwd=path)
+    assert done.returncode == 0, done.stderr
+    return FolderOfTest(path, store, queue)

@@ -8,7 +8,7 @@ import os
 import tarfile
 
 import pytest
-from folder_world import INPUT, LONG_AGO, SUBMIT, FolderOfTest, ensure_record, make_folder
+from folder_world import INPUT, LONG_AGO, make_folder, submit_folder
 
 
 @pytest.fixture
@@ -18,11 +18,7 @@ def folder(real, queue, store, tmp_path):
     make_folder(path)
     (path / "basis" / "empty").mkdir(parents=True)
     (path / "basis" / "h.gbs").write_text("basis\n")
-    done = real(*SUBMIT, cwd=path)
-    assert done.returncode == 0, done.stderr
-    made = FolderOfTest(path, store, queue)
-    ensure_record(path, made.bucket)
-    return made
+    return submit_folder(real, queue, store, path)
 
 
 def test_an_empty_folder_gets_the_input_as_it_was_submitted(real, folder, tmp_path):

@@ -10,7 +10,7 @@ import stat
 
 import pytest
 from batch_world import begin, wait_for
-from folder_world import INPUT, LONG_AGO, SUBMIT, FolderOfTest, ensure_record, make_folder
+from folder_world import INPUT, LONG_AGO, make_folder, submit_folder
 
 from leruli.jobfolder import RECORD_FILE
 from leruli.record import read_record
@@ -21,11 +21,7 @@ def folder(real, queue, store, tmp_path):
     """A folder that was submitted; see folder_world."""
     path = tmp_path / "mol-0.96"
     make_folder(path)
-    done = real(*SUBMIT, cwd=path)
-    assert done.returncode == 0, done.stderr
-    made = FolderOfTest(path, store, queue)
-    ensure_record(path, made.bucket)
-    return made
+    return submit_folder(real, queue, store, path)
 
 
 def test_an_input_that_was_edited_meanwhile_stays(real, folder):

@@ -7,7 +7,7 @@ import shutil
 import uuid
 
 import pytest
-from folder_world import INPUT, SUBMIT, FolderOfTest, ensure_record, make_folder
+from folder_world import INPUT, make_folder, submit_folder
 
 
 @pytest.fixture
@@ -15,11 +15,7 @@ def folder(real, queue, store, tmp_path):
     """A folder that was submitted; see folder_world."""
     path = tmp_path / "mol-0.96"
     make_folder(path)
-    done = real(*SUBMIT, cwd=path)
-    assert done.returncode == 0, done.stderr
-    made = FolderOfTest(path, store, queue)
-    ensure_record(path, made.bucket)
-    return made
+    return submit_folder(real, queue, store, path)
 
 
 @pytest.fixture(params=["one", "batch"])

@@ -224,7 +224,7 @@ def test_patience_with_a_queue_that_is_away_begins_when_it_goes_away(slept):
 
 @pytest.mark.parametrize(("is_submitting", "seconds"), [(True, 120), (False, 20)])
 def test_a_queue_that_is_away_is_asked_for_as_long_as_promised(slept, is_submitting, seconds):
-    """D14: a submission gave up after 15 s, as its first call had the patience of others."""
+    """D14: a submission gave up after 15 s, as its first call was retried no longer than others."""
 
     def away(body):
         raise refused()
