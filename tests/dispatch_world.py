@@ -18,7 +18,7 @@ from leruli_queue.dispatch.leadership import lead
 from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.stopper import Stopper
-from leruli_queue.nodes.pools import pool_name
+from leruli_queue.naming import pool_name
 from leruli_queue.nomad.errors import NomadNotFoundError
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from leruli_queue.access.audit import Action
 from leruli_queue.access.roles import Role
 from leruli_queue.api.schemas import (
     A_NUMBER,
@@ -30,7 +31,6 @@ from leruli_queue.api.schemas import (
     WithAdminSecret,
     given,
 )
-from leruli_queue.groups.audit import Action
 from leruli_queue.groups.names import NAME_PATTERN, check_name
 from leruli_queue.groups.usage import Dimension
 from leruli_queue.jobs.listing import ListedJob

@@ -40,7 +40,7 @@ from uuid import UUID
 
 import structlog
 
-from leruli_queue.nodes.pools import pool_name
+from leruli_queue.naming import pool_name
 from leruli_queue.nomad.errors import NomadNotFoundError
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import NODE_DRIVER, node_id_of

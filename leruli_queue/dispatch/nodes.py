@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from leruli_queue.nodes.sizes import Size, memory_steps, one_fits
+from leruli_queue.jobs.sizes import Size, memory_steps, one_fits
 from leruli_queue.nomad.templates import template
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
@@ -19,12 +19,12 @@ class GroupNodes:
     """A group and the nodes that may start its jobs, without those kept for one job or held back.
 
     Which nodes are kept, and for what: :mod:`leruli_queue.dispatch.reservations`. Which are held
-    back: :mod:`leruli_queue.nodes.quarantine`.
+    back: :mod:`leruli_queue.jobs.quarantine`.
     """
 
     group_id: int
     group_key_id: str
-    # See leruli_queue.nodes.pools.hidden.
+    # See leruli_queue.naming.hidden.
     hiding_key: bytes = field(repr=False)
     node_ids: tuple[UUID, ...]
     # Changes whenever a node joins, leaves, is kept or given free, or comes back with another size,

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from leruli_queue.dispatch.nodes import GroupNodes
-from leruli_queue.nodes.pools import pool_name
+from leruli_queue.naming import pool_name
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.templates import ParentSpec, render_parent
 from leruli_queue.settings import Settings

@@ -49,9 +49,9 @@ from leruli_queue.dispatch.reservations import Reservations
 from leruli_queue.dispatch.setbacks import Setbacks
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
+from leruli_queue.jobs.quarantine import Quarantine, review
 from leruli_queue.jobs.retries import Retries
-from leruli_queue.nodes.quarantine import Quarantine, review
-from leruli_queue.nodes.sizes import one_fits
+from leruli_queue.jobs.sizes import one_fits
 from leruli_queue.nomad.errors import NomadNotFoundError
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from leruli_queue.access.audit import Action, note_action
 from leruli_queue.access.secrets import SecretType, make
-from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from leruli_queue.access.audit import Action, note_action
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.errors import UserReportableError
-from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.groups.names import check_name
 from leruli_queue.groups.users import create_user
 from leruli_queue.store.pool import Connection

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from leruli_queue.access.audit import Action, note_action
 from leruli_queue.errors import UserReportableError
-from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.store.locks import SECRET_LOCKS
 from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries, rows

@@ -13,10 +13,10 @@ from itertools import takewhile
 from typing import Any
 
 from leruli_queue.access import sealing
+from leruli_queue.access.audit import Action, note_action
 from leruli_queue.access.authenticate import User
 from leruli_queue.access.secrets import MalformedSecretError, Secret, SecretType, make, parse
 from leruli_queue.errors import UserReportableError
-from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 

@@ -8,10 +8,10 @@ from datetime import datetime
 import asyncpg
 
 from leruli_queue.access import sealing
+from leruli_queue.access.audit import Action, note_action
 from leruli_queue.access.roles import Role
 from leruli_queue.access.secrets import SecretType, make, parse
 from leruli_queue.errors import UserReportableError
-from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.groups.names import check_name
 from leruli_queue.store.locks import SECRET_LOCKS
 from leruli_queue.store.pool import Connection, Pool

@@ -24,15 +24,15 @@ from leruli_queue.jobs.outcomes import (
     Verdict,
     judge,
 )
-from leruli_queue.jobs.retries import Retries
-from leruli_queue.jobs.states import FINAL, JobState
-from leruli_queue.nodes.pools import image_in_nomad
-from leruli_queue.nodes.quarantine import (
+from leruli_queue.jobs.quarantine import (
     CONTRADICTED,
     note_doubt,
     note_failure,
     note_success,
 )
+from leruli_queue.jobs.retries import Retries
+from leruli_queue.jobs.states import FINAL, JobState
+from leruli_queue.naming import image_in_nomad
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
 

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from enum import StrEnum
 from uuid import UUID
 
+from leruli_queue.access.audit import Action, note_action
 from leruli_queue.access.authenticate import User
-from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.jobs.status import UnknownJobError
 from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries, rows

@@ -13,9 +13,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from leruli_queue.access.audit import Action
 from leruli_queue.access.authenticate import User
 from leruli_queue.errors import UserReportableError
-from leruli_queue.groups.audit import Action
 from leruli_queue.jobs.states import JobState
 from leruli_queue.jobs.status import Status, job_statuses, known
 from leruli_queue.store.pool import Connection

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from leruli_queue.jobs.sizes import Size, one_fits
 from leruli_queue.jobs.states import FINAL, JobState
-from leruli_queue.nodes.sizes import Size, one_fits
 from leruli_queue.store.locks import DISPATCHER_LOCK
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows

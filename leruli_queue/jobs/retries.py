@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from leruli_queue.nodes.quarantine import Quarantine
+from leruli_queue.jobs.quarantine import Quarantine
 from leruli_queue.settings import Settings
 
 

@@ -12,9 +12,9 @@ from leruli_queue.access import sealing
 from leruli_queue.access.authenticate import Group, Node, rotated_for_machines
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.errors import UserReportableError
+from leruli_queue.naming import pool_name
 from leruli_queue.nodes.certificates import NodeSigner
 from leruli_queue.nodes.join_limits import JoinLimits
-from leruli_queue.nodes.pools import pool_name
 from leruli_queue.nodes.standing import Standing, standing_of
 from leruli_queue.store.pool import Connection, Lend, Pool
 from leruli_queue.store.queries import queries

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
-from leruli_queue.nodes.pools import hidden, image_in_nomad, pool_name
+from leruli_queue.naming import hidden, image_in_nomad, pool_name
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX
 
@@ -26,7 +26,7 @@ class ParentSpec:
     code: str
     version: str
     cores: int
-    # What Nomad is asked for (leruli_queue.nodes.sizes.memory_steps).
+    # What Nomad is asked for (leruli_queue.jobs.sizes.memory_steps).
     memory_mb: int
     # See `of`.
     part: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from leruli_queue.access.audit import Action, note_action
 from leruli_queue.access.authenticate import User
 from leruli_queue.access.authorise import authorise_reader_or_admin, authorise_user
 from leruli_queue.access.roles import Call
@@ -19,7 +20,6 @@ from leruli_queue.api.node_schemas import (
     ShownNode,
 )
 from leruli_queue.api.schemas import problems
-from leruli_queue.groups.audit import Action, note_action
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.nodes.administer import (
     NamedNode,

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Response
 
+from leruli_queue.access.audit import Action, audit_page
 from leruli_queue.access.authenticate import Group
 from leruli_queue.access.authorise import authorise_reader, authorise_user
 from leruli_queue.access.roles import Call
@@ -35,7 +36,6 @@ from leruli_queue.api.group_schemas import (
 )
 from leruli_queue.api.schemas import WithAdminSecret, WithSecret, problems
 from leruli_queue.groups.activity import group_activity
-from leruli_queue.groups.audit import Action, audit_page
 from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.groups.group_token import (
     forget_images,

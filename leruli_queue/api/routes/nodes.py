@@ -34,9 +34,9 @@ from leruli_queue.groups.group_token import image_tokens
 from leruli_queue.jobs.attempts import AttemptId, allow_upload, end_attempt, start_attempt
 from leruli_queue.jobs.outcomes import Receipt
 from leruli_queue.jobs.retries import Retries
+from leruli_queue.naming import image_prefix
 from leruli_queue.nodes.image_tokens import image_tokens_of_node
 from leruli_queue.nodes.join import Gate, Machine, join_node, leave_node, renew_certificate
-from leruli_queue.nodes.pools import image_prefix
 from leruli_queue.nodes.report import Report, take_report
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Connection

@@ -30,9 +30,9 @@ from leruli_queue.jobs.attempts import (
     start_attempt,
 )
 from leruli_queue.jobs.outcomes import Outcome, Receipt
+from leruli_queue.jobs.quarantine import Quarantine, review
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.nodes.administer import NamedNode, remove_node
-from leruli_queue.nodes.quarantine import Quarantine, review
 from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries

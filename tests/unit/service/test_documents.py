@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from leruli_queue.access.audit import Action
 from leruli_queue.access.roles import RULES, Role
 from leruli_queue.access.secrets import PATTERN
-from leruli_queue.groups.audit import Action
 from leruli_queue.jobs.outcomes import Outcome
 from leruli_queue.jobs.states import TRANSITIONS
 from leruli_queue.settings import PREFIX, Settings

@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 import pytest
 
-from leruli_queue.nodes.sizes import memory_steps
+from leruli_queue.jobs.sizes import memory_steps
 
 STEPS = memory_steps(frozenset({(64, 249_036)}))
 
