@@ -175,11 +175,15 @@ class Batch:
     def wait_for(self, *states: str, count: int | None = None, seconds: float = 60) -> None:
         """Wait until so many of them, by default all, are in one of the states."""
         wanted = self.count if count is None else count
-        wait_for(
-            lambda: sum(self.states()[state] for state in states) >= wanted,
-            seconds=seconds,
-            what=f"{wanted} of {self.count} jobs are {' or '.join(states)}",
-        )
+        try:
+            wait_for(
+                lambda: sum(self.states()[state] for state in states) >= wanted,
+                seconds=seconds,
+                what=f"{wanted} of {self.count} jobs are {' or '.join(states)}",
+            )
+        except AssertionError as error:
+            rows = [dict(row) for row in self.rows()]
+            raise AssertionError(f"{error}; the jobs are {rows}") from None
 
     def running_on(self, machine: Machine) -> list[str]:
         """Ids of the jobs that run there."""
