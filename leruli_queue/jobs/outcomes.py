@@ -39,9 +39,10 @@ OWN_ENDS = frozenset(
 )
 """The command ran, and how it ended is the job's own: its node works."""
 
-# In the words of every agent there is, to which tests/integration/node/test_output.py holds ours.
-_BUCKET_WENT = "the job's bucket is not there any more"
-_BUCKET_MISSING = "the job's bucket is missing"
+# How agents of all versions say that a job's bucket was deleted: leruli_node/job_bucket.py. A test
+# of tests/unit/contract compares the two files.
+BUCKET_MISSING = "the job's bucket is missing"  # before the job could run
+BUCKET_WENT = "the job's bucket is not there any more"  # while its command ran
 _PURGED = "its bucket is not there any more: it was purged or deleted"
 
 
@@ -70,7 +71,7 @@ class Receipt:
     @property
     def lost_its_bucket(self) -> bool:
         """Whether the job's bucket went while its command ran: it could never run again."""
-        return self.outcome is Outcome.UPLOAD_FAILED and (self.message or "").endswith(_BUCKET_WENT)
+        return self.outcome is Outcome.UPLOAD_FAILED and (self.message or "").endswith(BUCKET_WENT)
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _failure(receipt: Receipt, limits: Limits) -> str:
             return receipt.message or f"image {limits.image} is not published"
         case Outcome.IMAGE_BROKEN:
             sentence = f"image {limits.image} cannot be loaded; publish it again"
-        case _ if receipt.message == _BUCKET_MISSING:
+        case _ if receipt.message == BUCKET_MISSING:
             return f"{_PURGED} before the job could run"
         case _:
             sentence = "its input cannot be used"

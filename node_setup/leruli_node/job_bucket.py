@@ -19,6 +19,10 @@ from leruli_node.state import AttemptId
 from leruli_node.upload_lease import UploadLease
 
 INPUT = "run.tgz"
+# By these words the service knows that a job's bucket was deleted, before the job ran or while it
+# ran: leruli_queue/jobs/outcomes.py. Services of other versions know them too.
+BUCKET_MISSING = "the job's bucket is missing"
+BUCKET_WENT = "the job's bucket is not there any more"
 # Names in one listing of S3, and in one call that deletes.
 _PAGE = 1000
 

@@ -14,7 +14,7 @@ from leruli_node.fair_pool import FairPool
 from leruli_node.folders import Folders, make_ballast
 from leruli_node.images import Images
 from leruli_node.input_list import INPUT_LIST, writing
-from leruli_node.job_bucket import ANY_TIME, INPUT, JobBucket
+from leruli_node.job_bucket import ANY_TIME, BUCKET_MISSING, INPUT, JobBucket
 from leruli_node.main_script import write_control
 from leruli_node.object_store import NotThere, ObjectStore, StoreAway, StoreRefused, Unstorable
 from leruli_node.retry import AnyEvent, Backoff, Stop
@@ -216,8 +216,8 @@ class StageIn:
                     self._unpack(lease.bucketid, job, limits, stop)
                 break
             except NotThere as error:
-                what = "bucket" if error.bucket else "input (run.tgz)"
-                raise AttemptProblem("input_broken", f"the job's {what} is missing") from None
+                why = BUCKET_MISSING if error.bucket else "the job's input (run.tgz) is missing"
+                raise AttemptProblem("input_broken", why) from None
             except Unstorable:
                 raise AttemptProblem("input_broken", "the job's bucket has no valid name") from None
             except TooLarge as error:

@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeVar, cast
 from leruli_node.errors import Interrupted
 from leruli_node.fair_pool import FairPool
 from leruli_node.input_list import InputList
-from leruli_node.job_bucket import ForeignObjectError, JobBucket
+from leruli_node.job_bucket import BUCKET_WENT, ForeignObjectError, JobBucket
 from leruli_node.object_store import LARGEST, FileFacts, NotThere, StoreAway, Unstorable, part_bytes
 from leruli_node.output_file import OutputFile, open_below
 from leruli_node.remainder import DiskFault, Remainder, free_name
@@ -350,7 +350,7 @@ class Uploader:
             try:
                 return call()
             except NotThere:
-                raise UploadFailed("the job's bucket is not there any more") from None
+                raise UploadFailed(BUCKET_WENT) from None
             except LeaseTooOldError:
                 continue  # and wait there until it is renewed
             except StoreAway as error:

@@ -92,19 +92,6 @@ def test_300_megabytes(rig: Rig) -> None:
     assert int(peak.split()[1]) < 200_000
 
 
-def test_bucket_is_gone(rig: Rig) -> None:
-    job = rig.job("echo x")
-    assert rig.stage_in(job) == 0
-    rig.run_container(job).wait(timeout=20)
-    rig.store.client.remove_object(job.bucket, "run.tgz")
-    rig.store.client.remove_bucket(job.bucket)
-    assert rig.stage_out(job) == 0
-    receipt = rig.receipt(job)
-    assert receipt["outcome"] == "upload_failed"
-    assert receipt["message"] == "the job's bucket is not there any more"
-    assert rig.is_clean(job)
-
-
 def test_broken_input_is_told(rig: Rig) -> None:
     job = rig.job(run_tgz=b"this is no archive")
     assert rig.stage_in(job) != 0

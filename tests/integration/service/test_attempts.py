@@ -29,7 +29,7 @@ from leruli_queue.jobs.attempts import (
 )
 from leruli_queue.jobs.cancel import cancel_job
 from leruli_queue.jobs.giving_up import Loss, give_up
-from leruli_queue.jobs.outcomes import Outcome, Receipt
+from leruli_queue.jobs.outcomes import BUCKET_WENT, Outcome, Receipt
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.jobs.states import JobState
 from leruli_queue.store.pool import Pool
@@ -88,8 +88,8 @@ async def test_a_job_whose_bucket_was_purged_while_it_ran_does_not_run_again(
 ) -> None:
     """D16: "it will run again", and 39 s later it had failed."""
     await start_attempt(pool, node, attempt, KEY)
-    # As the real agent says it: test_bucket_is_gone of tests/integration/node/test_output.py.
-    receipt = Receipt(Outcome.UPLOAD_FAILED, 0, "the job's bucket is not there any more")
+    # As the real agent says it: tests/integration/node/test_purged.py.
+    receipt = Receipt(Outcome.UPLOAD_FAILED, 0, BUCKET_WENT)
     await end(pool, node, attempt, receipt)
     state, reason = await state_of(pool, attempt.job_id)
     assert state == "failed"
