@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "node_setup"))
 
-from leruli_node.unpack import BrokenInput, InputLimits, unpack
+from leruli_node.files.unpack import BrokenInput, InputLimits, unpack
 
 MEGABYTE = 2**20
 

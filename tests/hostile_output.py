@@ -21,12 +21,12 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "nod
 
 from hostile_input import measure  # noqa: E402
 
-from leruli_node.job_bucket import JobBucket  # noqa: E402
-from leruli_node.object_store import ListedObject, ObjectStore, WriteGuard  # noqa: E402
-from leruli_node.remove_tree import remove_tree  # noqa: E402
-from leruli_node.state import AttemptId  # noqa: E402
-from leruli_node.upload import Uploader  # noqa: E402
-from leruli_node.upload_lease import UploadLease  # noqa: E402
+from leruli_node.files.remove_tree import remove_tree  # noqa: E402
+from leruli_node.files.upload import Uploader  # noqa: E402
+from leruli_node.model import AttemptId  # noqa: E402
+from leruli_node.objects.job_bucket import JobBucket  # noqa: E402
+from leruli_node.objects.object_store import ListedObject, ObjectStore, WriteGuard  # noqa: E402
+from leruli_node.objects.upload_lease import UploadLease  # noqa: E402
 
 
 class Nowhere(ObjectStore):

@@ -7,21 +7,21 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from leruli_node import state as state_module
-from leruli_node.docker_engine import DockerAway, DockerRefused, Listed
+from leruli_node.attempts.receipts import Receipts
+from leruli_node.attempts.stage_out import StageOut
+from leruli_node.attempts.store import AttemptStore
+from leruli_node.container.docker_engine import DockerAway, DockerRefused, Listed
+from leruli_node.container.main_script import write_control
+from leruli_node.container.rundir_access import RundirAccess
 from leruli_node.errors import Interrupted
+from leruli_node.files.input_list import InputList
+from leruli_node.files.trash import Trash
+from leruli_node.files.upload import Uploaded
 from leruli_node.folders import Folders, make_folders
-from leruli_node.input_list import InputList
-from leruli_node.job_bucket import JobBucket
-from leruli_node.main_script import write_control
-from leruli_node.receipts import Receipts
+from leruli_node.model import STAGED, AttemptId, AttemptState, Lease, boot_id
+from leruli_node.objects.job_bucket import JobBucket
 from leruli_node.retry import Stop
-from leruli_node.rundir_access import RundirAccess
-from leruli_node.service_api import Stale
-from leruli_node.stage_out import StageOut
-from leruli_node.state import STAGED, AttemptId, AttemptState, AttemptStore, Lease
-from leruli_node.trash import Trash
-from leruli_node.upload import Uploaded
+from leruli_node.service.service_api import Stale
 
 LEASE = Lease("bucket", "psi4", "1.5", 1, 4000, 100.0)
 
@@ -34,7 +34,7 @@ def attempt_state(number: int = 1, **more: Any) -> AttemptState:
             alloc="a",
             startkey="k",
             phase=STAGED,
-            boot_id=state_module.boot_id(),
+            boot_id=boot_id(),
             lease=LEASE,
         ),
         **more,

@@ -78,7 +78,7 @@ func (m *member) stop() {
 	_ = m.client.Shutdown()
 }
 
-// clientConfig is what leruli_node.nomad_client configures, but for what has to do with one machine
+// clientConfig is what leruli_node.nomad.client_process configures, but for what has to do with one machine
 // only: nothing is written durably, and the machine's own state is not watched by each node.
 func clientConfig(cluster *Cluster, node *Node, ca string, logger hclog.Logger) (*config.Config, error) {
 	// Short: Nomad makes a socket for each task far below it, whose path may have 107 bytes.

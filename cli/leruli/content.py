@@ -10,7 +10,7 @@ from pathlib import Path
 _MIB = 1024 * 1024
 _READ_SIZE = _MIB
 
-# The node agent's rule for objects in parts (leruli_node/object_store.py, part_bytes).
+# The node agent's rule for objects in parts (leruli_node/objects/object_store.py, part_bytes).
 _PART = 16 * _MIB
 _MOST_PARTS = 10_000
 

@@ -10,12 +10,22 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from leruli_node import __version__, logs, processes
-from leruli_node.certificate import NodeTls
-from leruli_node.disk_use import DiskMeter, Disks, DiskUse
-from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node import __version__, logs
+from leruli_node.attempts.receipts import Receipts
+from leruli_node.attempts.stage_in import StageIn
+from leruli_node.attempts.stage_out import StageOut
+from leruli_node.attempts.stage_socket import StageServer
+from leruli_node.attempts.store import AttemptStore
+from leruli_node.attempts.sweep import sweep
+from leruli_node.attempts.watcher import Watcher
+from leruli_node.container.disk_use import DiskMeter, Disks, DiskUse
+from leruli_node.container.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node.container.rundir_access import RundirAccess
 from leruli_node.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, AgentError, Interrupted
 from leruli_node.fair_pool import FairPool
+from leruli_node.files.trash import Trash
+from leruli_node.files.unpack import InputLimits
+from leruli_node.files.upload import Uploader
 from leruli_node.folders import (
     lock_root,
     make_ballast,
@@ -23,36 +33,29 @@ from leruli_node.folders import (
     remove_unfinished,
     runtime_dir,
 )
-from leruli_node.image_loading import ImageLoader, load_lock_folder
-from leruli_node.image_room import ImageRoom
-from leruli_node.image_store import ImageStore
-from leruli_node.images import Images
-from leruli_node.join import join
+from leruli_node.images.images import Images
+from leruli_node.images.loading import ImageLoader, load_lock_folder
+from leruli_node.images.room import ImageRoom
+from leruli_node.images.store import ImageStore
 from leruli_node.machine import Machine, this_machine
-from leruli_node.nomad_client import (
+from leruli_node.model import AttemptId
+from leruli_node.node_facts import NodeFacts, read_node, write_node
+from leruli_node.nomad import orphans
+from leruli_node.nomad.certificate import NodeTls
+from leruli_node.nomad.client_process import (
     NomadClient,
     link_driver,
     remove_allocations,
     write_config,
 )
-from leruli_node.object_store import ObjectStore
-from leruli_node.receipts import Receipts
+from leruli_node.nomad.reachability import check_servers
+from leruli_node.objects.object_store import ObjectStore
+from leruli_node.objects.store_watch import StoreWatch
 from leruli_node.reporter import Reporter, Subject, nomad_version
 from leruli_node.retry import Backoff
-from leruli_node.rundir_access import RundirAccess
-from leruli_node.server import StageServer
-from leruli_node.servers import check_servers
-from leruli_node.service_api import ServiceApi, ServiceError
+from leruli_node.service.join import join
+from leruli_node.service.service_api import ServiceApi, ServiceError
 from leruli_node.settings import Settings
-from leruli_node.stage_in import StageIn
-from leruli_node.stage_out import StageOut
-from leruli_node.state import AttemptId, AttemptStore, NodeFacts, read_node, write_node
-from leruli_node.store_watch import StoreWatch
-from leruli_node.sweep import sweep
-from leruli_node.trash import Trash
-from leruli_node.unpack import InputLimits
-from leruli_node.upload import Uploader
-from leruli_node.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -192,10 +195,10 @@ class Agent:
         """Run until TERM or INT; the process's exit code."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
-        if not processes.become_subreaper():
+        if not orphans.become_subreaper():
             log.warning("this kernel has no child subreaper; Nomad's helpers may outlive the agent")
         log.info("leruli-node %s starts", __version__, extra={"pid": os.getpid()})
-        processes.raise_file_limit()
+        orphans.raise_file_limit()
         make_ballast(self.folders.root)
         self._trash.start()
         try:
@@ -370,7 +373,7 @@ class Agent:
         self._server.stop()
         if self._nomad is not None:
             self._nomad.stop(patience)
-        ended = processes.end_children(set(), 2.0)
+        ended = orphans.end_children(set(), 2.0)
         if ended:
             log.info("ended processes that Nomad left", extra={"count": ended})
         self._give_back()

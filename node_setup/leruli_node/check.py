@@ -10,7 +10,13 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from leruli_node.errors import EXIT_SETTINGS, EXIT_UNREACHABLE, AgentError, describe
-from leruli_node.object_store import NotThere, ObjectStore, StoreAway, StoreRefused, Unstorable
+from leruli_node.objects.object_store import (
+    NotThere,
+    ObjectStore,
+    StoreAway,
+    StoreRefused,
+    Unstorable,
+)
 from leruli_node.settings import Settings
 
 # Seconds. S3 refuses what was signed by a clock that is 15 minutes off.

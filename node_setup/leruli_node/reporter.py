@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from leruli_node import __version__
-from leruli_node.certificate import Certificate, NodeTls
-from leruli_node.disk_use import Disks
-from leruli_node.docker_engine import DockerAway, DockerEngine, DockerRefused
-from leruli_node.image_store import ImageStore
+from leruli_node.attempts.store import AttemptStore
+from leruli_node.container.disk_use import Disks
+from leruli_node.container.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node.images.store import ImageStore
+from leruli_node.model import AttemptId
+from leruli_node.nomad.certificate import NodeTls
+from leruli_node.objects.store_watch import StoreWatch
 from leruli_node.retry import Backoff, Stop
-from leruli_node.service_api import Refused, ServiceApi, ServiceError
-from leruli_node.state import AttemptId, AttemptStore
-from leruli_node.store_watch import StoreWatch
+from leruli_node.service.membership import Certificate
+from leruli_node.service.service_api import Refused, ServiceApi, ServiceError
 
 log = logging.getLogger(__name__)
 

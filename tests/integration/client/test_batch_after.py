@@ -8,7 +8,7 @@ import time
 
 from batch_world import COUNT, begin, set_states, submitting, wait_for
 
-from leruli_node.object_store import part_bytes
+from leruli_node.objects.object_store import part_bytes
 
 
 def test_states_of_a_batch(real, cases, queue, group, submitted):

@@ -14,8 +14,8 @@ from minio import Minio
 from objects_world import running_objects
 
 from leruli_node import logs
-from leruli_node.image_store import ImageStore
-from leruli_node.object_store import NotThere, ObjectStore
+from leruli_node.images.store import ImageStore
+from leruli_node.objects.object_store import NotThere, ObjectStore
 from leruli_queue.access.secrets import SecretType, make
 
 

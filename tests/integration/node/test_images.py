@@ -19,8 +19,8 @@ from node_rig import PLAIN_IMAGE, Rig, Store, save_image, wait_for
 from slow_docker import SlowDocker
 from slow_store import SlowStore
 
-from leruli_node.docker_engine import DockerEngine
-from leruli_node.image_room import ImageRoom
+from leruli_node.container.docker_engine import DockerEngine
+from leruli_node.images.room import ImageRoom
 
 
 def build(rig: Rig, name: str, shell: bool = True, text: str = "x") -> bytes:

@@ -12,7 +12,7 @@ from node_fake_service import FakeService
 from node_rig import Rig, Store, wait_for
 from objects_world import running_objects
 
-from leruli_node.docker_engine import missing_limits
+from leruli_node.container.docker_engine import missing_limits
 
 
 def held(rig: Rig) -> list[dict[str, object]]:

@@ -23,11 +23,11 @@ from minio import Minio
 from objects_world import S3Server, running_objects
 from property_world import search, searching
 
-from leruli_node.job_bucket import JobBucket
-from leruli_node.object_store import MARK, ObjectStore
-from leruli_node.state import AttemptId
-from leruli_node.upload import Uploaded, Uploader
-from leruli_node.upload_lease import UploadLease
+from leruli_node.files.upload import Uploaded, Uploader
+from leruli_node.model import AttemptId
+from leruli_node.objects.job_bucket import JobBucket
+from leruli_node.objects.object_store import MARK, ObjectStore
+from leruli_node.objects.upload_lease import UploadLease
 
 JOB, OTHER = "01a20e9c-0000-7000-8000-000000000001", "01a20e9c-0000-7000-8000-000000000002"
 ATTEMPT = AttemptId(JOB, 2)

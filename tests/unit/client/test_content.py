@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from leruli import content
-from leruli_node import object_store
+from leruli_node.objects import object_store
 
 
 def md5(data: bytes) -> str:

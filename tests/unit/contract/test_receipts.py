@@ -1,6 +1,6 @@
 """What the service reads from the words of a receipt, the agent says in these words."""
 
-from leruli_node import job_bucket
+from leruli_node.objects import job_bucket
 from leruli_queue.jobs import outcomes
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from leruli_node.disk_use import Disks
+from leruli_node.container.disk_use import Disks
 
 
 def test_a_node_whose_disk_was_low_takes_jobs_again_when_a_quarter_more_is_free(

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from leruli_node.errors import Interrupted
-from leruli_node.input_list import INPUT_LIST, InputList, InputListWriter, writing
-from leruli_node.unpack import BrokenInput, InputLimits, unpack
-from leruli_node.walk import OPEN_FOLDER, Skipped, walk
+from leruli_node.files.input_list import INPUT_LIST, InputList, InputListWriter, writing
+from leruli_node.files.unpack import BrokenInput, InputLimits, unpack
+from leruli_node.files.walk import OPEN_FOLDER, Skipped, walk
 
 STOP = threading.Event()
 # Of memory above rest, in MB: 200,000 files in dictionaries of Python would take 40 MB and more.
@@ -94,7 +94,7 @@ def test_memory_of_200_000_files(tmp_path: Path) -> None:
 import json, os, pathlib, sys
 sys.path[:0] = [{str(tests)!r}, {str(tests.parent / "node_setup")!r}]
 from hostile_input import measure
-from leruli_node.input_list import InputList, writing
+from leruli_node.files.input_list import InputList, writing
 
 path = pathlib.Path({str(tmp_path / INPUT_LIST)!r})
 facts = os.stat("/")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from leruli_node import certificate as certificate_module
-from leruli_node.certificate import Certificate, NodeTls
+from leruli_node.nomad import certificate as certificate_module
+from leruli_node.nomad.certificate import NodeTls
+from leruli_node.service.membership import Certificate
 from leruli_queue.nodes.certificates import make_authority
 
 _DAY = 86400.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from leruli_node.docker_engine import DockerEngine
+from leruli_node.container.docker_engine import DockerEngine
 
 
 class EmptyAnswers(BaseHTTPRequestHandler):

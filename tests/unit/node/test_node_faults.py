@@ -14,15 +14,16 @@ import pytest
 from node_faults import Bench, FakeApi, attempt_state
 
 from leruli_node import folders as folders_module
-from leruli_node.docker_engine import missing_limits
+from leruli_node.attempts.receipts import Receipts
+from leruli_node.attempts.stage_socket import Answer, StageServer
+from leruli_node.attempts.store import AttemptStore
+from leruli_node.attempts.sweep import sweep
+from leruli_node.container.docker_engine import missing_limits
+from leruli_node.container.rundir_access import RundirAccess
 from leruli_node.folders import BALLAST, make_ballast, write_file
-from leruli_node.processes import raise_file_limit
-from leruli_node.receipts import Receipts
-from leruli_node.rundir_access import RundirAccess
-from leruli_node.server import Answer, StageServer
-from leruli_node.service_api import ServiceApi, Stale, Unreachable
-from leruli_node.state import AttemptId, AttemptStore
-from leruli_node.sweep import sweep
+from leruli_node.model import AttemptId
+from leruli_node.nomad.orphans import raise_file_limit
+from leruli_node.service.service_api import ServiceApi, Stale, Unreachable
 
 ATTEMPT = attempt_state().id
 

@@ -1,4 +1,4 @@
-"""What the agent starts by launch.py ends with the agent, also when that is killed."""
+"""What the agent starts by die_with_parent.py ends with the agent, also when that is killed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from leruli_node import launch
+from leruli_node.nomad import die_with_parent
 
 PARENT = """
 import os, subprocess, sys
@@ -31,7 +31,7 @@ def test_a_program_that_puts_its_end_off_does_not_outlive_its_parent(tmp_path: P
     # As Nomad does while it waits for a task to end.
     stubborn = ["/bin/sh", "-c", f'trap "" TERM; : > {ready}; while :; do sleep 0.1; done']
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, launch.__file__, *stubborn], stdout=subprocess.PIPE
+        [sys.executable, "-c", PARENT, die_with_parent.__file__, *stubborn], stdout=subprocess.PIPE
     )
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())

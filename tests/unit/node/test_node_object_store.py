@@ -7,8 +7,8 @@ import threading
 import pytest
 import urllib3
 
-from leruli_node.object_store import ObjectStore, StoreAway, Unstorable
-from leruli_node.store_watch import StoreWatch
+from leruli_node.objects.object_store import ObjectStore, StoreAway, Unstorable
+from leruli_node.objects.store_watch import StoreWatch
 
 
 def test_a_buckets_name_is_not_part_of_a_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_the_watch_of_the_store_outlives_a_surprise(monkeypatch: pytest.MonkeyPa
                 stop.set()
             raise KeyError("odd")
 
-    monkeypatch.setattr("leruli_node.store_watch._PERIOD", 0.0)
+    monkeypatch.setattr("leruli_node.objects.store_watch._PERIOD", 0.0)
     StoreWatch(Odd(), lambda: "bucket", lambda: None).run(stop)  # type: ignore[arg-type]
     assert len(looks) == 2
 
@@ -91,7 +91,7 @@ def test_a_store_that_hangs_does_not_hold_up_the_start(monkeypatch: pytest.Monke
             stop.wait(30)
             return []
 
-    monkeypatch.setattr("leruli_node.store_watch._FIRST_LOOK", 0.1)
+    monkeypatch.setattr("leruli_node.objects.store_watch._FIRST_LOOK", 0.1)
     watch = StoreWatch(Hanging(), lambda: "bucket", lambda: None)  # type: ignore[arg-type]
     starting = threading.Thread(target=watch.start, args=(stop,))
     starting.start()

@@ -6,18 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from leruli_node.control import Hints, parse_times, read_hints
-from leruli_node.docker_engine import parse_time, parse_usage
-from leruli_node.outcome import ContainerFacts, decide
-from leruli_node.state import (
-    STAGED,
-    AttemptId,
-    AttemptState,
-    AttemptStore,
-    Decision,
-    Lease,
-    read_node,
-)
+from leruli_node.attempts.outcome import decide
+from leruli_node.attempts.store import AttemptStore
+from leruli_node.container.docker_engine import parse_time, parse_usage
+from leruli_node.container.script_notes import Hints, parse_times, read_hints
+from leruli_node.model import STAGED, AttemptId, AttemptState, ContainerFacts, Decision, Lease
+from leruli_node.node_facts import read_node
 
 LEASE = Lease("bucket", "psi4", "1.5", 1, 4000, 100.0)
 STATE = AttemptState(

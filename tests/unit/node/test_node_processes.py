@@ -7,28 +7,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-from leruli_node import processes
+from leruli_node.nomad import orphans
 
 # In a process of its own: pytest has children whose ends it wants to hear of.
 SCRIPT = """
 import subprocess, sys, time
-from leruli_node import processes
+from leruli_node.nomad import orphans
 ended = [subprocess.Popen(["true"]) for _ in range(3)]
 runs = subprocess.Popen(["sleep", "60"])
 time.sleep(0.5)
-before = processes.children()
-processes.reap(set())
-after = processes.children()
+before = orphans.children()
+orphans.reap(set())
+after = orphans.children()
 kept = subprocess.Popen(["sh", "-c", "exit 7"])
 time.sleep(0.5)
-processes.reap({kept.pid})
+orphans.reap({kept.pid})
 print(len(before), after == {runs.pid}, kept.wait(), runs.poll())
-print(processes.end_children(set(), 5.0), processes.children())
+print(orphans.end_children(set(), 5.0), orphans.children())
 """
 
 
 def test_what_ended_is_reaped_and_what_runs_is_left_alone() -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(processes.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(orphans.__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from leruli_node.main_script import write_control
-from leruli_node.state import AttemptId, Lease
+from leruli_node.container.main_script import write_control
+from leruli_node.model import AttemptId, Lease
 
 ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000001", 1)
 LEASE = Lease("bucket", "psi4", "1.5", 3, 4000, 100.0)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from leruli_node.errors import Interrupted
-from leruli_node.object_store import StoreAway
-from leruli_node.unpack import BrokenInput, InputLimits, TooLarge, unpack
+from leruli_node.files.unpack import BrokenInput, InputLimits, TooLarge, unpack
+from leruli_node.objects.object_store import StoreAway
 
 STOP = threading.Event()
 

@@ -14,11 +14,15 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from leruli_node import upload as upload_module
 from leruli_node.errors import Interrupted
-from leruli_node.image_names import etag_name, published_versions
-from leruli_node.job_bucket import JobBucket
-from leruli_node.object_store import (
+from leruli_node.files import upload as upload_module
+from leruli_node.files.remainder import NAME
+from leruli_node.files.upload import Uploaded, Uploader, UploadFailed
+from leruli_node.files.walk import NOT_UPLOADED, Skipped, shown, walk
+from leruli_node.images.names import etag_name, published_versions
+from leruli_node.model import AttemptId
+from leruli_node.objects.job_bucket import JobBucket
+from leruli_node.objects.object_store import (
     LARGEST,
     MARK,
     ListedObject,
@@ -28,12 +32,8 @@ from leruli_node.object_store import (
     Unstorable,
     WriteGuard,
 )
-from leruli_node.remainder import NAME
+from leruli_node.objects.upload_lease import UploadLease
 from leruli_node.retry import Stop
-from leruli_node.state import AttemptId
-from leruli_node.upload import Uploaded, Uploader, UploadFailed
-from leruli_node.upload_lease import UploadLease
-from leruli_node.walk import NOT_UPLOADED, Skipped, shown, walk
 
 ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000002", 2)
 NOW = datetime.now(UTC)
@@ -294,7 +294,7 @@ def test_the_archive_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "for which there was no room: "
         "g17, g18, g19, g2, g3 and 7 more"
     )
-    monkeypatch.setattr("leruli_node.walk.MOST_LOOKS", 10)
+    monkeypatch.setattr("leruli_node.files.walk.MOST_LOOKS", 10)
     (told,) = (note for note in upload(store, tmp_path, max_files=3).notes if "look" in note)
     assert told.startswith(
         "not uploaded, and gone with the job's folder: 1 or more names after the first 10"
@@ -495,7 +495,7 @@ def test_stop_is_heard_within_a_file(tmp_path: Path) -> None:
 
 
 def test_joined_reads_again(tmp_path: Path) -> None:
-    from leruli_node.output_file import OutputFile
+    from leruli_node.files.output_file import OutputFile
 
     joined = OutputFile(io.BytesIO(b"abc"), 3, b"de", threading.Event())
     for size in (1, 2, 3, 4, 5, 9):

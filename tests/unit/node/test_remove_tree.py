@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from leruli_node.remove_tree import remove_tree
+from leruli_node.files.remove_tree import remove_tree
 
 # As another user than root, for whom modes count.
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from leruli_node.remove_tree import remove_tree
+from leruli_node.files.remove_tree import remove_tree
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 os.umask(0)
 top = Path(sys.argv[1]) / "top"

@@ -8,10 +8,10 @@ from typing import Any
 
 from node_faults import Bench, attempt_state
 
-from leruli_node.disk_use import Disks
-from leruli_node.image_store import ImageStore
+from leruli_node.container.disk_use import Disks
+from leruli_node.images.store import ImageStore
+from leruli_node.model import AttemptId
 from leruli_node.reporter import Reporter, Subject
-from leruli_node.state import AttemptId
 
 
 class HangingDrop:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from node_faults import LEASE, Bench, FakeApi, attempt_state
 
-from leruli_node import state as state_module
+from leruli_node.attempts.stage_in import FAILED, StageIn
+from leruli_node.attempts.stage_socket import Answer
+from leruli_node.attempts.store import AttemptStore
 from leruli_node.errors import Interrupted
 from leruli_node.fair_pool import FairPool
-from leruli_node.server import Answer
-from leruli_node.stage_in import FAILED, StageIn
-from leruli_node.state import DECIDED, AttemptId, AttemptStore, Decision
-from leruli_node.unpack import InputLimits
+from leruli_node.files.unpack import InputLimits
+from leruli_node.model import DECIDED, AttemptId, Decision, boot_id
 
 
 def stage_in(bench: Bench, images: Any, objects: Any = None, trouble: str | None = None) -> StageIn:
@@ -77,7 +77,7 @@ def test_a_restart_before_the_job_began_is_not_one_while_it_ran(
     assert staging(ATTEMPT, "a").code == 0
     state = bench.store.get(ATTEMPT)
     assert state is not None
-    assert state.boot_id == state_module.boot_id()
+    assert state.boot_id == boot_id()
 
 
 def test_an_attempt_that_has_ended_is_not_brought_in_again(bench: Bench) -> None:

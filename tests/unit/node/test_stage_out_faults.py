@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from node_faults import Bench, attempt_state
 
-from leruli_node import state as state_module
-from leruli_node import trash as trash_module
 from leruli_node.agent import Agent
-from leruli_node.receipts import Receipts
-from leruli_node.server import Answer
-from leruli_node.state import DECIDED, AttemptId, AttemptStore
-from leruli_node.sweep import sweep
+from leruli_node.attempts.receipts import Receipts
+from leruli_node.attempts.stage_socket import Answer
+from leruli_node.attempts.store import AttemptStore
+from leruli_node.attempts.sweep import sweep
+from leruli_node.files import trash as trash_module
+from leruli_node.model import DECIDED, AttemptId
+from leruli_node.node_facts import NodeFacts
 
 
 def test_output_is_brought_when_docker_is_away_for_long(bench: Bench) -> None:
@@ -125,7 +126,7 @@ def test_what_is_given_back_at_the_end(
     if docker_says:
         bench.engine.states = {attempt.key: docker_says}
     agent: Any = object.__new__(Agent)
-    agent._facts = state_module.NodeFacts("node")
+    agent._facts = NodeFacts("node")
     agent._engine, agent._store, agent._stage_out = bench.engine, bench.store, bench.stage_out
     agent._sweep = lambda nodeid: None
     agent._give_back()
@@ -146,7 +147,7 @@ def test_clean_up_holds_nothing_back(bench: Bench, monkeypatch: pytest.MonkeyPat
         raise RecursionError("odd")
 
     monkeypatch.setattr(bench.engine, "remove", odd)
-    monkeypatch.setattr("leruli_node.trash.remove_tree", odd)
+    monkeypatch.setattr("leruli_node.files.trash.remove_tree", odd)
     assert bench.stage_out(attempt, "a") == Answer(0)
     assert len(bench.api.received) == 1
     assert not bench.folders.job(attempt.key).exists()

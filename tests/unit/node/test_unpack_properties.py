@@ -20,8 +20,8 @@ from pathlib import Path
 from hypothesis import strategies as st
 from property_world import search, searching
 
-from leruli_node.remove_tree import remove_tree
-from leruli_node.unpack import BrokenInput, InputLimits, unpack
+from leruli_node.files.remove_tree import remove_tree
+from leruli_node.files.unpack import BrokenInput, InputLimits, unpack
 
 MOST_FILES = 2_000
 MOST_BYTES = 2**20

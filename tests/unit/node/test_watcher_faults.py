@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from node_faults import Bench, attempt_state
 
-from leruli_node import state as state_module
-from leruli_node.disk_use import DiskMeter, Disks, DiskUse
-from leruli_node.docker_engine import DockerAway
-from leruli_node.state import ASKING, AttemptId
-from leruli_node.watcher import Watcher, is_memory_full
+from leruli_node.attempts import store as state_module
+from leruli_node.attempts.watcher import Watcher, is_memory_full
+from leruli_node.container.disk_use import DiskMeter, Disks, DiskUse
+from leruli_node.container.docker_engine import DockerAway
+from leruli_node.model import ASKING, AttemptId
 
 
 def watcher(bench: Bench, finish: Callable[[AttemptId], None], **more: float) -> Watcher:

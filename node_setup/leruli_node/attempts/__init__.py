@@ -1,0 +1,1 @@
+"""The attempts on this node, from stage-in to the receipt."""

@@ -1,0 +1,312 @@
+"""Stage-in: leave to start, the image, the input."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from leruli_node.attempts.stage_socket import Answer
+from leruli_node.attempts.store import AttemptStore
+from leruli_node.container.main_script import write_control
+from leruli_node.errors import AttemptProblem, Interrupted
+from leruli_node.fair_pool import FairPool
+from leruli_node.files.input_list import INPUT_LIST, writing
+from leruli_node.files.trash import Trash
+from leruli_node.files.unpack import BrokenInput, InputLimits, TooLarge, unpack
+from leruli_node.files.upload import not_the_jobs
+from leruli_node.files.walk import NAMES_SHOWN
+from leruli_node.folders import Folders, make_ballast
+from leruli_node.images.images import Images
+from leruli_node.model import ASKING, GRANTED, STAGED, AttemptId, AttemptState, Lease, boot_id
+from leruli_node.objects.job_bucket import ANY_TIME, BUCKET_MISSING, INPUT, JobBucket
+from leruli_node.objects.object_store import (
+    NotThere,
+    ObjectStore,
+    StoreAway,
+    StoreRefused,
+    Unstorable,
+)
+from leruli_node.objects.store_watch import StoreWatch
+from leruli_node.retry import AnyEvent, Backoff, Stop
+from leruli_node.service.service_api import Refused, Rejected, ServiceApi, Stale, Unreachable
+
+log = logging.getLogger(__name__)
+
+# What stage-in exits with; the service learns the reason from the receipt.
+DROPPED = 3
+FAILED = 4
+SHUTTING_DOWN = 75
+
+# So often the agent may end in the middle of unpacking one input before that is called the reason.
+_MOST_DEATHS = 2
+
+
+class StageIn:
+    """Prepares attempts; `image_prefix` is set once the node has joined."""
+
+    def __init__(
+        self,
+        folders: Folders,
+        store: AttemptStore,
+        api: ServiceApi,
+        images: Images,
+        objects: ObjectStore,
+        watch: StoreWatch,
+        trash: Trash,
+        patience: float,
+        limits: InputLimits,
+        unpacking: FairPool,
+        stop: threading.Event,
+        draining: threading.Event,
+    ) -> None:
+        self._folders = folders
+        self._store = store
+        self._api = api
+        self._images = images
+        self._objects = objects
+        self._watch = watch
+        self._trash = trash
+        self._patience = patience
+        self._limits = limits
+        self._unpacking = unpacking
+        self._run = f"{boot_id()} {secrets.token_hex(8)}"
+        self._stop = stop
+        self._draining = draining
+        self._aborts: dict[str, threading.Event] = {}
+        self.image_prefix: str | None = None
+
+    def abort(self, attempt: AttemptId) -> None:
+        """End a stage-in that is under way; nothing when there is none."""
+        event = self._aborts.get(attempt.key)
+        if event is not None:
+            event.set()
+
+    def __call__(self, attempt: AttemptId, alloc: str) -> Answer:
+        """Prepare an attempt for its container; the answer's code is 0 when it may start.
+
+        Can be asked again by the same allocation, after a restart of the agent for instance.
+        """
+        if self._draining.is_set():
+            return Answer(SHUTTING_DOWN, "this node is shutting down")
+        with self._store.work_lock(attempt):
+            abort = self._aborts[attempt.key] = threading.Event()
+            try:
+                return self._stage(attempt, alloc, AnyEvent(self._stop, abort))
+            except Interrupted:
+                if self._stop.is_set():
+                    raise
+                self._note(attempt, AttemptProblem("stopped", "the job was stopped early"))
+                return Answer(FAILED, "stopped")
+            except Exception:
+                # A task that asked again would meet the same, for ever.
+                log.exception("stage-in failed unexpectedly", extra=_facts(attempt))
+                trouble = AttemptProblem("node_trouble", "the node could not prepare the job")
+                # Not even that may work; then the service sees that the allocation failed.
+                with contextlib.suppress(OSError):
+                    self._note(attempt, trouble)
+                return Answer(FAILED, trouble.message)
+            finally:
+                self._aborts.pop(attempt.key, None)
+
+    def _stage(self, attempt: AttemptId, alloc: str, stop: Stop) -> Answer:
+        state = self._store.get(attempt)
+        if state is not None and state.alloc != alloc:
+            log.warning("a second allocation of an attempt is refused", extra=_facts(attempt))
+            return Answer(DROPPED, "this attempt already runs in another allocation")
+        if state is not None and state.decision is not None:
+            # Its output is there, and waits to be brought out.
+            return Answer(FAILED, "this attempt has ended already")
+        if state is not None and state.phase == STAGED:
+            return Answer(0)
+        if state is not None and state.problem_outcome is not None:
+            return Answer(FAILED, state.problem_message or "")
+        if (state is None or state.lease is None) and self._watch.trouble:
+            # Without leave to start it costs the job nothing.
+            if state is not None:
+                self._store.remove(attempt)
+            return Answer(DROPPED, self._watch.trouble)
+        if state is None:
+            # Kept before it is asked for: the service may grant it and the answer be lost with
+            # the agent; the same startkey gets the same answer.
+            state = AttemptState(
+                job=attempt.job,
+                attempt=attempt.attempt,
+                alloc=alloc,
+                startkey=secrets.token_urlsafe(24),
+                phase=ASKING,
+                boot_id=boot_id(),
+                marks_objects=True,
+            )
+            self._store.create(state)
+        try:
+            if state.lease is None and not make_ballast(self._folders.root):
+                raise AttemptProblem("node_trouble", "the node's disk is full")
+            lease = state.lease or self._ask(attempt, state.startkey, stop)
+            if lease is None:
+                self._store.remove(attempt)
+                return Answer(DROPPED, "the service has no use for this attempt")
+            self._bring_image(lease, stop)
+            self._bring_input(attempt, lease, stop)
+        except AttemptProblem as problem:
+            self._note(attempt, problem)
+            return Answer(FAILED, problem.message)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            trouble = AttemptProblem("node_trouble", f"the node's disk failed: {why}")
+            self._note(attempt, trouble)
+            return Answer(FAILED, trouble.message)
+        self._store.update(attempt, phase=STAGED, boot_id=boot_id())
+        log.info("staged in", extra=_facts(attempt))
+        return Answer(0)
+
+    def _ask(self, attempt: AttemptId, startkey: str, stop: Stop) -> Lease | None:
+        """The service's leave to start, None when the attempt is to be dropped."""
+        try:
+            answer = self._api.patiently(
+                self._api.start, Backoff(stop, self._patience), attempt, startkey
+            )
+            lease = Lease.parse(answer)
+        except (Stale, Refused) as error:
+            log.info("not started: %s", error, extra=_facts(attempt))
+            return None
+        except Unreachable as error:
+            log.error("no leave to start: %s", error, extra=_facts(attempt))
+            raise AttemptProblem(
+                "node_trouble", "the node could not reach the service to start the job"
+            ) from None
+        except (Rejected, KeyError, TypeError, ValueError) as error:
+            log.error("attempt-start was not understood: %s", error, extra=_facts(attempt))
+            raise AttemptProblem(
+                "node_trouble", "the node and the service do not understand each other"
+            ) from None
+        self._store.update(attempt, phase=GRANTED, lease=lease)
+        return lease
+
+    def _prefix(self, stop: Stop) -> str:
+        while self.image_prefix is None:
+            if stop.wait(0.2):
+                raise Interrupted
+        return self.image_prefix
+
+    def _bring_image(self, lease: Lease, stop: Stop) -> None:
+        try:
+            self._images.ensure(self._prefix(stop), lease.code, lease.version, lease.image, stop)
+        except StoreRefused as error:
+            self._watch.look()
+            sentence = self._watch.trouble or f"the group's images may not be read ({error.code})"
+            raise AttemptProblem("node_trouble", sentence) from None
+
+    def _bring_input(self, attempt: AttemptId, lease: Lease, stop: Stop) -> None:
+        job = self._folders.job(attempt.key)
+        backoff = Backoff(stop, self._patience)
+        most = min(self._limits.bytes, (lease.diskmb or self._limits.bytes) * 2**20)
+        limits = InputLimits(self._limits.files, most)
+        deaths = self._deaths(attempt)
+        while True:
+            self._empty(job)
+            try:
+                self._look_at_bucket(attempt, lease)
+                with self._unpacks(attempt, deaths > 0, stop):
+                    self._unpack(lease.bucketid, job, limits, stop)
+                break
+            except NotThere as error:
+                why = BUCKET_MISSING if error.bucket else "the job's input (run.tgz) is missing"
+                raise AttemptProblem("input_broken", why) from None
+            except Unstorable:
+                raise AttemptProblem("input_broken", "the job's bucket has no valid name") from None
+            except TooLarge as error:
+                if most < self._limits.bytes:
+                    raise AttemptProblem(
+                        "out_of_disk", f"its input alone needs more than {lease.diskmb} MB of disk"
+                    ) from None
+                raise AttemptProblem("input_broken", str(error)) from None
+            except BrokenInput as error:
+                raise AttemptProblem("input_broken", str(error)) from None
+            except StoreRefused as error:
+                raise self._refused(error) from None
+            except StoreAway as error:
+                log.warning("bringing input waits for the store: %s", error)
+                if not backoff.pause():
+                    raise AttemptProblem(
+                        "node_trouble", "the node could not reach the group's store"
+                    ) from None
+        write_control(job / "control", attempt, lease)
+
+    def _refused(self, error: StoreRefused) -> AttemptProblem:
+        """Whose fault it is that the store refuses the job's bucket: the key's, or the bucket's."""
+        self._watch.look()
+        if self._watch.trouble:
+            return AttemptProblem("node_trouble", self._watch.trouble)
+        return AttemptProblem(
+            "input_broken", f"the group's S3 key may not read the job's bucket ({error.code})"
+        )
+
+    def _look_at_bucket(self, attempt: AttemptId, lease: Lease) -> None:
+        """Refuse a bucket with objects that the job did not write: they might get lost."""
+        follows_older = attempt.attempt > 1 and lease.unmarkedoutput is not False
+        until = ANY_TIME if follows_older else None
+        bucket = JobBucket(self._objects, lease.bucketid, attempt, unmarked_until=until)
+        foreign = bucket.foreign(NAMES_SHOWN + 1)
+        if foreign:
+            raise AttemptProblem("input_broken", not_the_jobs(foreign))
+        newest = bucket.newest() if follows_older else None
+        if newest is not None:
+            self._store.update(attempt, unmarked_until=newest.timestamp())
+
+    def _unpack(self, bucket: str, job: Path, limits: InputLimits, stop: Stop) -> None:
+        with self._objects.read(bucket, INPUT) as stream, writing(job / INPUT_LIST) as files:
+            unpack(stream.chunks(), job / "rundir", limits, stop, files)
+
+    def _deaths(self, attempt: AttemptId) -> int:
+        """How often the agent was killed while it unpacked this input; a problem from twice on.
+
+        Another boot does not count: then the machine ended, and everything on it.
+        """
+        state = self._store.get(attempt)
+        if state is None:
+            return 0
+        deaths, run = state.unpacking_deaths, state.unpacking_run
+        if run not in (None, self._run) and run.split(" ")[0] == boot_id():
+            deaths += 1
+            log.warning("the agent ended while it unpacked an input", extra=_facts(attempt))
+        if run is not None:
+            self._store.update(attempt, unpacking_run=None, unpacking_deaths=deaths)
+        if deaths >= _MOST_DEATHS:
+            raise AttemptProblem(
+                "input_broken",
+                f"the node agent was killed {deaths} times while it unpacked the input (run.tgz), "
+                "the last time while it unpacked nothing else",
+            )
+        return deaths
+
+    @contextlib.contextmanager
+    def _unpacks(self, attempt: AttemptId, alone: bool, stop: Stop) -> Iterator[None]:
+        """Wait for a place to unpack in, and note that it is done.
+
+        An input that may be why the agent died is unpacked alone, so that no other is blamed.
+        """
+        with self._unpacking.reserved(self._unpacking.total if alone else 1, stop):
+            self._store.update(attempt, sync=False, unpacking_run=self._run)
+            try:
+                yield
+            finally:
+                self._store.update(attempt, sync=False, unpacking_run=None)
+
+    def _empty(self, job: Path) -> None:
+        if not self._trash.put(job):
+            raise AttemptProblem("node_trouble", "the node could not clear the job's folder")
+        job.mkdir(mode=0o700)
+
+    def _note(self, attempt: AttemptId, problem: AttemptProblem) -> None:
+        log.warning("stage-in failed", extra={**_facts(attempt), "outcome": problem.outcome})
+        self._store.update(
+            attempt, problem_outcome=problem.outcome, problem_message=problem.message
+        )
+
+
+def _facts(attempt: AttemptId) -> dict[str, object]:
+    return {"job": attempt.job, "attempt": attempt.attempt}

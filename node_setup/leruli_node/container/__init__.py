@@ -1,0 +1,1 @@
+"""What the agent asks of Docker, and how it reads what a container left."""

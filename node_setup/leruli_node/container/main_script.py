@@ -1,0 +1,81 @@
+"""The script that is the container's first process, and its folder.
+
+Everything in the control folder can be written by the user's program as soon as it runs: see
+script_notes.py for how it is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from leruli_node.model import AttemptId, Lease
+
+MAIN_SCRIPT = r"""#!/bin/sh
+# The first process of a job's container. It runs the job once, and only once.
+if [ -z "${BASH_VERSION:-}" ] && command -v bash >/dev/null 2>&1; then exec bash /leruli/main.sh; fi
+@environment@
+if ! mkdir /leruli/started 2>/dev/null; then
+    : >/leruli/refused
+    exit 122
+fi
+on_term() {
+    interrupted=1
+    : >/leruli/terminated
+    kill -s TERM -- -1 2>/dev/null
+}
+# Docker ends a container by the signal that its image names, TERM if it names none.
+trap on_term TERM INT QUIT HUP
+cd /rundir || exit 122
+if [ -n "${BASH_VERSION:-}" ]; then shell=bash; else shell=sh; fi
+# A process group of the job's own: a job that ends its group (`kill 0`) must not seem to be
+# stopped from outside.
+own=
+if [ -n "${BASH_VERSION:-}" ]; then
+    set -m
+elif command -v setsid >/dev/null 2>&1; then
+    own=setsid
+fi
+$own "$shell" run.sh </dev/null >joblog.txt 2>joberr.txt &
+job=$!
+[ -n "$own" ] || set +m 2>/dev/null
+code=
+while :; do
+    interrupted=0
+    wait "$job"
+    now=$?
+    # A signal ends `wait` early; 127 afterwards means that the job's own code was told before.
+    if [ "$now" != 127 ] || [ -z "$code" ]; then code=$now; fi
+    [ "$interrupted" = 1 ] || break
+done
+# The job may have put pipes in their places, which would block.
+rm -rf /leruli/times /leruli/exitcode /leruli/peakbytes 2>/dev/null
+# The container's own cgroup, of version 2 (Linux 5.19 and later) or 1.
+for peak in /sys/fs/cgroup/memory.peak /sys/fs/cgroup/memory/memory.max_usage_in_bytes; do
+    if [ -r "$peak" ] && read -r peak <"$peak"; then
+        echo "$peak" >/leruli/peakbytes
+        break
+    fi
+done
+times >/leruli/times 2>/dev/null
+echo "$code" >/leruli/exitcode
+exit "$code"
+"""
+
+
+def write_control(control: Path, attempt: AttemptId, lease: Lease) -> None:
+    """Make the control folder with main.sh in it, usable by whatever user the image names."""
+    control.mkdir()
+    script = control / "main.sh"
+    text = MAIN_SCRIPT.replace("@environment@", environment(attempt, lease))
+    script.write_text(text, encoding="ascii")
+    script.chmod(0o755)
+    control.chmod(0o777)
+
+
+def environment(attempt: AttemptId, lease: Lease) -> str:
+    """The line of the shell that tells a job who it is and what it may use."""
+    # The id is a checked uuid, the others are numbers: nothing to quote.
+    return (
+        f"export LERULI_JOBID={attempt.job} LERULI_CORES={lease.cores} "
+        f"LERULI_MEMORYMB={lease.memorymb}"
+    )

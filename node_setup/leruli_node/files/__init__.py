@@ -1,0 +1,1 @@
+"""Files of jobs: input, output, and their removal."""

@@ -1,0 +1,104 @@
+"""What a job left in its folder: which files become objects, and what goes into the archive."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from leruli_node.files.input_list import InputList
+from leruli_node.files.walk import Entry, Skipped, walk
+from leruli_node.objects.job_bucket import INPUT
+from leruli_node.retry import Stop
+
+LOGS = ("joblog.txt", "joberr.txt")
+_SCRIPT = "run.sh"
+# Of the names of all objects of an output together, in bytes for each file that is allowed.
+_MEAN_KEY = 100
+
+
+class Sorter:
+    """Says of each entry of a walk whether it is an object of its own; the same each time."""
+
+    def __init__(self, most_files: int) -> None:
+        self._most = most_files
+        self._names = most_files * _MEAN_KEY
+        self._files = 0
+
+    def reason(self, entry: Entry) -> str | None:
+        """Why an entry belongs into the archive of the rest; None if it does not."""
+        if entry.key == _SCRIPT:
+            return None
+        unfit = entry.unfit()
+        if unfit or entry.key in LOGS:
+            return unfit
+        if entry.key == INPUT:
+            return "files with a reserved name"
+        if self.is_full:
+            return f"files after the first {self._most}"
+        self._files += 1
+        self._names -= len(entry.key.encode())
+        return None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many objects as may be."""
+        return self._files >= self._most or self._names < 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a job left: its folder, which `top` is open on, and what its input was."""
+
+    top: int
+    inputs: InputList
+    stop: Stop
+
+    def entries(self, skipped: Skipped) -> Iterator[Entry]:
+        """As `walk`, without the files of the input that are unchanged; the same each time.
+
+        Raises OSError for trouble that is not one file's own, Interrupted.
+        """
+        entries = walk(self.top, skipped)
+        try:
+            for entry in entries:
+                # The logs are uploaded in any case.
+                if entry.key in LOGS or not self.inputs.has_unchanged(entry, self.stop):
+                    yield entry
+        finally:
+            entries.close()  # type: ignore[attr-defined]
+
+
+@dataclass
+class Survey:
+    """The output before it is sent: objects with their sizes in bytes, and what else is there."""
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    has_rest: bool = False
+    unreadable: Skipped = field(default_factory=Skipped)
+    skipped: Skipped = field(default_factory=Skipped)
+
+
+def survey(output: Output, most_files: int) -> Survey:
+    """Look at an output; at most `most_files` become objects. Raises what `entries` raises."""
+    found, sorter = Survey(), Sorter(most_files)
+    for key in LOGS:
+        with contextlib.suppress(FileNotFoundError):
+            facts = os.stat(key, dir_fd=output.top, follow_symlinks=False)
+            if stat.S_ISREG(facts.st_mode):
+                found.sizes[key] = facts.st_size
+    entries = output.entries(found.skipped)
+    for entry in entries:
+        if sorter.reason(entry) is not None:
+            found.has_rest = True
+            if sorter.is_full:
+                entries.close()  # type: ignore[attr-defined]
+                break
+        elif entry.key not in (*LOGS, _SCRIPT):
+            descriptor = entry.open(found.unreadable)
+            if descriptor is not None:
+                os.close(descriptor)
+                found.sizes[entry.key] = entry.facts.st_size
+    return found

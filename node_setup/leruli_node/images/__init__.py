@@ -1,0 +1,1 @@
+"""The group's images on this node's Docker."""

@@ -1,0 +1,254 @@
+"""Bringing an image: into a file first, then into Docker, one at a time.
+
+The file lets a slow store hold up its own image only, and tells a download that broke from an
+archive that is broken.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from leruli_node.container.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node.errors import AttemptProblem, Interrupted
+from leruli_node.images.names import etag_name, etag_names, image_name, object_name, short
+from leruli_node.images.room import ImageRoom
+from leruli_node.images.store import ImageStore
+from leruli_node.objects.object_store import CHUNK, StoreAway
+from leruli_node.retry import Stop
+
+log = logging.getLogger(__name__)
+
+_STEP = 0.2
+_NO_ROOM = "the node has no space left for the image"
+# What Docker says of an archive that is no image, whoever loads it and whenever.
+_IS_BROKEN = (
+    "archive/tar:",
+    "corrupt",
+    "does not match",
+    "flate:",
+    "gzip:",
+    "invalid character",
+    "invalid checksum",
+    "invalid diffid",
+    "invalid header",
+    "invalid manifest",
+    "invalid tar header",
+    "unexpected end of json",
+    "unexpected eof",
+    "unrecognized image format",
+    "unsupported media type",
+)
+# A file that the archive names and does not hold: Docker unpacks it into such a folder.
+_IS_LACKING = re.compile(r"docker-import-\d+/.*: no such file")
+# What it says when it, or the machine, cannot at this moment; it may stand beside one of the above.
+_IS_TROUBLE = (
+    "cannot allocate memory",
+    "connection",
+    "context canceled",
+    "deadline exceeded",
+    "input/output error",
+    "no space left",
+    "permission denied",
+    "quota exceeded",
+    "read-only file system",
+    "signal:",
+    "temporarily unavailable",
+    "too many",
+)
+
+
+class BrokenImage(Exception):
+    """The object is no image that can run jobs, `marker` says which; the text is for a person."""
+
+    def __init__(self, marker: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.marker = marker
+
+
+class ImageLoader:
+    """Fetches and loads images for one Docker."""
+
+    def __init__(
+        self,
+        engine: DockerEngine,
+        store: ImageStore,
+        room: ImageRoom,
+        downloads: Path,
+        locks: Path,
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._room = room
+        self._downloads = downloads
+        # One load at a time on one Docker, also between agents: what a load brought is told by
+        # the names before and after it.
+        self._load_file = locks / "docker-load.lock"
+
+    def bring(self, bucket: str, prefix: str, code: str, version: str, stop: Stop) -> None:
+        """Fetch and load the image that is published now.
+
+        Raises BrokenImage, AttemptProblem (node_trouble), DockerAway, Interrupted, and what the
+        store raises.
+        """
+        with tempfile.TemporaryFile(dir=self._downloads) as archive:
+            etag = self._fetch(archive, bucket, code, version, stop)
+            marker = etag_name(prefix, code, version, etag)
+            with self._load_lock(stop):
+                if image_name(prefix, code, version) in self._engine.names_of(marker):
+                    return
+                self._load(archive, prefix, code, version, marker, stop)
+            size = archive.tell()
+        log.info("loaded an image", extra={"image": f"{code}:{version}", "megabytes": size >> 20})
+
+    def name(self, name: str, further: str) -> None:
+        """Give an image a further name, which stood for the image that was published before."""
+        former = self._engine.image_id(further)
+        image = self._engine.image_id(name)
+        if image is None:
+            raise DockerAway("the image is gone again")
+        self._tag(image, further)
+        if former is not None and former != image:
+            self._room.remove_former(former)
+
+    def _fetch(self, archive: BinaryIO, bucket: str, code: str, version: str, stop: Stop) -> str:
+        """Download the archive; its ETag."""
+        with self._store.read(bucket, object_name(code, version)) as stream:
+            if not self._room.make(self._downloads, stream.size):
+                raise _trouble(_NO_ROOM)
+            try:
+                for chunk in stream.chunks():
+                    if stop.is_set():
+                        raise Interrupted
+                    archive.write(chunk)
+                archive.flush()
+            except OSError as error:
+                raise _trouble(f"the node could not store the image: {error.strerror}") from None
+            if archive.tell() != stream.size:
+                raise StoreAway("the download ended early")
+            return stream.etag
+
+    def _load(
+        self, archive: BinaryIO, prefix: str, code: str, version: str, marker: str, stop: Stop
+    ) -> None:
+        before = self._engine.image_names()
+        loaded = self._load_archive(archive, code, version, marker, stop)
+        try:
+            image = self._choose(marker, code, version, loaded)
+            self._check(marker, code, version, image)
+            self._tag(image, image_name(prefix, code, version))
+            self._tag(image, marker)
+            # The markers of objects that were published before, so that Docker can drop their
+            # images.
+            for name in self._engine.image_names(etag_names(prefix, code, version)):
+                if name != marker:
+                    self._engine.untag(name)
+        finally:
+            self._restore_names(before, loaded, f"{prefix}/", f"{prefix}-etag/")
+
+    def _load_archive(
+        self, archive: BinaryIO, code: str, version: str, marker: str, stop: Stop
+    ) -> list[str]:
+        while True:
+            try:
+                archive.seek(0)
+                return self._engine.load(_chunks(archive, stop))
+            except DockerRefused as error:
+                text = " ".join(str(error).split())[:200]
+            if says_broken(text):
+                raise BrokenImage(marker, f"{code}:{version} is not an image: {text}")
+            if "no space left" not in text.lower():
+                raise _trouble(f"the node's Docker could not load {code}:{version}: {text}")
+            if not self._room.remove_one():
+                raise _trouble(_NO_ROOM)
+
+    def _choose(self, marker: str, code: str, version: str, loaded: list[str]) -> str:
+        ids = {name: self._engine.image_id(name) for name in loaded}
+        found = {image for image in ids.values() if image is not None}
+        own = ids.get(f"{code}:{version}")
+        if own is not None:
+            return own
+        if len(found) == 1:
+            return found.pop()
+        what = "no image" if not found else f"{len(found)} images, none named {code}:{version}"
+        raise BrokenImage(marker, f"the archive of {code}:{version} holds {what}")
+
+    def _check(self, marker: str, code: str, version: str, image: str) -> None:
+        # A job's first process is a shell script; Nomad's error would only say "no such file".
+        try:
+            if self._engine.has_file(image, "/bin/sh"):
+                return
+        except DockerRefused as error:
+            log.warning("cannot look into an image: %s", error)
+            return
+        raise BrokenImage(marker, f"image {code}:{version} has no /bin/sh, which jobs need")
+
+    def _tag(self, image: str, name: str) -> None:
+        repository, tag = name.rsplit(":", 1)
+        try:
+            self._engine.tag(image, repository, tag)
+        except DockerRefused as error:
+            raise DockerAway(str(error)) from None
+
+    def _restore_names(self, before: dict[str, str], loaded: list[str], *ours: str) -> None:
+        """Give names that the archive brought back to what they stood for before."""
+        for name in loaded:
+            if name.startswith("sha256:") or name.startswith(ours):
+                continue
+            former = before.get(name)
+            if former is None:
+                self._engine.untag(name)
+            elif former != self._engine.image_id(name):
+                repository, tag = name.rsplit(":", 1)
+                self._engine.tag(former, repository, tag)
+
+    @contextmanager
+    def _load_lock(self, stop: Stop) -> Iterator[None]:
+        descriptor = os.open(self._load_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if stop.wait(_STEP):
+                        raise Interrupted from None
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _trouble(sentence: str) -> AttemptProblem:
+    return AttemptProblem("node_trouble", sentence)
+
+
+def says_broken(text: str) -> bool:
+    """Whether Docker's refusal of an archive is about the archive, whatever node loads it."""
+    lower = text.lower()
+    if any(word in lower for word in _IS_TROUBLE):
+        return False
+    return any(word in lower for word in _IS_BROKEN) or bool(_IS_LACKING.search(lower))
+
+
+def _chunks(archive: BinaryIO, stop: Stop) -> Iterator[bytes]:
+    while True:
+        if stop.is_set():
+            raise Interrupted
+        chunk = archive.read(CHUNK)
+        if not chunk:
+            return
+        yield chunk
+
+
+def load_lock_folder(runtime: Path, docker_socket: Path) -> Path:
+    """The folder of the lock that all agents of this user on one Docker share."""
+    folder = runtime / f"docker-{short(str(docker_socket))[:12]}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

@@ -1,0 +1,110 @@
+"""The store of the group's images, whose bucket changes when the group token is rotated."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+from leruli_node.objects.object_store import NotThere, Stream
+
+log = logging.getLogger(__name__)
+
+# A group token, whose key id is no secret.
+_TOKEN = re.compile(r"lqg-([a-z2-7]{10})-[a-z2-7-]{20,60}\Z")
+
+Found = TypeVar("Found")
+
+
+class _Store(Protocol):
+    def etag(self, bucket: str, name: str) -> str: ...
+
+    def read(self, bucket: str, name: str) -> AbstractContextManager[Stream]: ...
+
+    def names(self, bucket: str, prefix: str = "") -> list[str]: ...
+
+
+class ImageStore:
+    """Looks for images in the buckets `code-<token>` of all tokens that may name one.
+
+    The newest token comes first. The bucket that a caller names, that of the token in node.env, is
+    looked into only while the service, an older one, has told no tokens: once the images moved,
+    its name is free for anybody who knows a token that ended. Safe to use from several threads.
+    """
+
+    def __init__(self, store: _Store, hide: Callable[[str], None]) -> None:
+        """`hide` is told each token, which must not be logged."""
+        self._store = store
+        self._hide = hide
+        self._lock = threading.Lock()
+        self._tokens: list[str] = []
+
+    def learn(self, tokens: object) -> None:
+        """Take the tokens that the service answered; none: go on as before."""
+        found = [one for one in _texts(tokens) if _TOKEN.match(one)]
+        if not found:
+            return
+        for token in found:
+            self._hide(token)
+        with self._lock:
+            is_new, self._tokens = self._tokens[:1] != found[:1], found
+        if is_new:
+            log.info("images are in a bucket of the group token", extra={"key": self.key_id()})
+
+    def key_id(self) -> str | None:
+        """The key id of the newest token; None when the service has told none."""
+        with self._lock:
+            match = _TOKEN.match(self._tokens[0]) if self._tokens else None
+        return match[1] if match else None
+
+    def newest(self, bucket: str) -> str:
+        """The bucket of the newest token; the caller's when the service has told none."""
+        return self._buckets(bucket)[0]
+
+    def etag(self, bucket: str, name: str) -> str:
+        """The ETag of an image. Raises NotThere when no bucket has it."""
+        return self._first(bucket, lambda one: self._store.etag(one, name))
+
+    def read(self, bucket: str, name: str) -> AbstractContextManager[Stream]:
+        """Open an image for reading. Raises NotThere when no bucket has it."""
+
+        def found(one: str) -> str:
+            self._store.etag(one, name)
+            return one
+
+        return self._store.read(self._first(bucket, found), name)
+
+    def names(self, bucket: str, prefix: str = "") -> list[str]:
+        """The names of all images (that begin with `prefix`). NotThere: there is no bucket."""
+        found: set[str] = set()
+        missing: list[NotThere] = []
+        buckets = self._buckets(bucket)
+        for one in buckets:
+            try:
+                found.update(self._store.names(one, prefix))
+            except NotThere as error:
+                missing.append(error)
+        if len(missing) == len(buckets):
+            raise missing[0]
+        return sorted(found)
+
+    def _first(self, bucket: str, look: Callable[[str], Found]) -> Found:
+        missing: list[NotThere] = []
+        for one in self._buckets(bucket):
+            try:
+                return look(one)
+            except NotThere as error:
+                missing.append(error)
+        # No bucket at all is another finding than a bucket without the image.
+        raise next((error for error in missing if not error.bucket), missing[0])
+
+    def _buckets(self, bucket: str) -> list[str]:
+        with self._lock:
+            return [f"code-{token}" for token in self._tokens] or [bucket]
+
+
+def _texts(values: object) -> Iterable[str]:
+    return [one for one in values if isinstance(one, str)] if isinstance(values, list) else []

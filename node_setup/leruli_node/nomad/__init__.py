@@ -1,0 +1,1 @@
+"""Nomad's client: its process, its certificate, its servers."""

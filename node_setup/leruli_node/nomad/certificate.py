@@ -1,0 +1,81 @@
+"""The certificate of Nomad's client: the key is made here and never leaves this node."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from leruli_node.clock import boottime
+from leruli_node.folders import write_file
+from leruli_node.service.membership import Certificate
+
+log = logging.getLogger(__name__)
+
+# A wall clock that is wrong must not have a certificate signed with every report (seconds).
+_AGAIN = 300.0
+
+
+class NodeTls:
+    """Key and certificate of one run of the agent, as files that Nomad reads.
+
+    The key is new with each start of the agent, and the same for every renewal, so that a renewal
+    replaces one file and Nomad never finds a certificate and a key that do not belong together.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.ca_file = folder / "ca.pem"
+        self.certificate_file = folder / "node.pem"
+        self.key_file = folder / "node-key.pem"
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._kept_at: float | None = None
+        self._life = 0.0
+        self._not_after = 0.0
+
+    def request(self) -> str:
+        """A signing request, PEM. The service takes only the public key from it."""
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        signed = builder.sign(self._key, hashes.SHA256())
+        return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+    def keep_first(self, certificate: Certificate) -> None:
+        """Write key and certificate, while no Nomad runs that could read half of it."""
+        key = self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        write_file(self.key_file, key)
+        self.keep(certificate)
+
+    def keep(self, certificate: Certificate) -> None:
+        """Write a certificate for the key that is there; the next is due after a third."""
+        write_file(self.ca_file, certificate.ca.encode())
+        write_file(self.certificate_file, certificate.certificate.encode())
+        self._life = certificate.valid_seconds
+        self._not_after = _not_after(certificate.certificate)
+        self._kept_at = boottime()
+
+    def is_due(self) -> bool:
+        """Whether it is time for the next certificate.
+
+        A third of its life has passed, suspended or not. Or the wall clock, by which Nomad judges,
+        was set: it says that less than two thirds are left.
+        """
+        if self._kept_at is None:
+            return False
+        age = boottime() - self._kept_at
+        if age >= self._life / 3:
+            return True
+        return age >= min(_AGAIN, self._life / 6) and (
+            self._not_after - time.time() <= self._life * 2 / 3
+        )
+
+
+def _not_after(pem: str) -> float:
+    """Until when a certificate is valid, in seconds since 1970."""
+    return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()

@@ -1,0 +1,1 @@
+"""The group's S3 store, and who may write there."""

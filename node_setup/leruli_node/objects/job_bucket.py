@@ -1,0 +1,179 @@
+"""A job's bucket, as far as one attempt may change it: what its job wrote, and nothing else.
+
+Each object that an agent writes carries its attempt as user metadata. Objects without it, of
+another job or of a later attempt are foreign: they are never overwritten and never deleted.
+docs/attempts.md, "Whose objects".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from enum import Enum
+from itertools import islice
+from typing import BinaryIO
+
+from leruli_node.model import AttemptId
+from leruli_node.objects.object_store import MARK, FileFacts, ListedObject, NotThere, ObjectStore
+from leruli_node.objects.upload_lease import UploadLease
+
+INPUT = "run.tgz"
+# By these words the service knows that a job's bucket was deleted, before the job ran or while it
+# ran: leruli_queue/jobs/outcomes.py. Services of other versions know them too.
+BUCKET_MISSING = "the job's bucket is missing"
+BUCKET_WENT = "the job's bucket is not there any more"
+# Names in one listing of S3, and in one call that deletes.
+_PAGE = 1000
+
+
+class Origin(Enum):
+    """Who wrote an object."""
+
+    OWN = "this attempt, or an earlier one of the job"
+    # Written before agents marked objects: overwritten, never deleted.
+    OLDER_AGENT = "probably an earlier attempt of the job"
+    FOREIGN = "somebody else"
+
+
+class ForeignObjectError(Exception):
+    """The name is taken by an object that the job did not write."""
+
+
+#: `unmarked_until` of an attempt whose own agent may have been one that set no marks.
+ANY_TIME = datetime.max.replace(tzinfo=timezone.utc)
+
+
+def origin_of(attempt: AttemptId, mark: str | None, may_be_output: bool) -> Origin:
+    """Say who wrote an object, from its mark.
+
+    `may_be_output`: an agent that set no marks may have written it, by its time.
+    """
+    if mark is None:
+        return Origin.OLDER_AGENT if may_be_output else Origin.FOREIGN
+    job, _, number = mark.rpartition("x")
+    is_own = job == attempt.job and number.isascii() and number.isdigit()
+    return Origin.OWN if is_own and int(number) <= attempt.attempt else Origin.FOREIGN
+
+
+class JobBucket:
+    """The bucket of one attempt's job; writes need the attempt's lease."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        name: str,
+        attempt: AttemptId,
+        lease: UploadLease | None = None,
+        unmarked_until: datetime | None = None,
+        parallel: int = 4,
+    ) -> None:
+        """`unmarked_until` is when agents that mark no objects wrote for the job at the latest."""
+        self._store = store
+        self._name = name
+        self._attempt = attempt
+        self._lease = lease
+        self._unmarked_until = unmarked_until
+        self._parallel = parallel
+        #: Names of foreign objects, of those that `make_room` was told to keep.
+        self.taken: set[str] = set()
+
+    def foreign(self, most: int) -> list[str]:
+        """Names of the first foreign objects, of the first page of the listing alone."""
+        found = self._origins(islice(self._outputs(), _PAGE))
+        names = (item.name for item, origin in found if origin is Origin.FOREIGN)
+        return list(islice(names, most))
+
+    def newest(self) -> datetime | None:
+        """When the last of all objects was written, by the clock of the store."""
+        times = (item.modified for item in self._store.objects(self._name))
+        return max((time for time in times if time is not None), default=None)
+
+    def make_room(self, keep: Collection[str]) -> list[str]:
+        """Delete what earlier attempts wrote and is not in `keep`; for `write`.
+
+        Returns the names of the first objects that stay though they may be of an earlier attempt.
+        """
+        self.taken = set()
+        unclear: list[str] = []
+        outputs = self._outputs()
+        while page := list(islice(outputs, _PAGE)):
+            doomed = []
+            for item, origin in self._origins(iter(page)):
+                if origin is Origin.OWN and item.name not in keep:
+                    doomed.append(item.name)
+                elif origin is Origin.OLDER_AGENT and item.name not in keep:
+                    unclear.append(item.name)
+                elif origin is Origin.FOREIGN and item.name in keep:
+                    self.taken.add(item.name)
+            if doomed:
+                self._store.remove(self._name, doomed, self._required_lease)
+            del unclear[_PAGE:]
+        return unclear
+
+    def write(self, name: str, data: BinaryIO, size: int, origin: FileFacts | None = None) -> None:
+        """Store an object, with the facts of the file that it is of.
+
+        Raises ForeignObjectError and what the store raises.
+        """
+        if name in self.taken:
+            raise ForeignObjectError
+        lease = self._required_lease
+        metadata = {MARK: self._attempt.key, **(origin.metadata() if origin else {})}
+        self._store.write(self._name, name, data, size, metadata, lease)
+
+    def remove_earlier(self, name: str) -> bool:
+        """Delete the object that `write` would replace; whether there was one.
+
+        Raises what the store raises.
+        """
+        if name in self.taken:
+            return False
+        try:
+            self._store.mark(self._name, name)
+        except NotThere:
+            return False
+        self._store.remove(self._name, [name], self._required_lease)
+        return True
+
+    def doubt_lease(self) -> None:
+        """The store was away, so this node may have been too: ask for leave before going on."""
+        self._required_lease.doubt()
+
+    @property
+    def _required_lease(self) -> UploadLease:
+        if self._lease is None:  # pragma: no cover - whoever only looks has none
+            raise RuntimeError("no lease to write with")
+        return self._lease
+
+    def _outputs(self) -> Iterator[ListedObject]:
+        return (item for item in self._store.objects(self._name) if item.name != INPUT)
+
+    def _origins(self, items: Iterator[ListedObject]) -> Iterator[tuple[ListedObject, Origin]]:
+        """Each with who wrote it; those that are gone by now are left out."""
+        known = list(items)
+        if not known:
+            return
+        input_at = self._input_at()
+
+        def look(item: ListedObject) -> Origin | None:
+            try:
+                mark = self._store.mark(self._name, item.name)
+            except NotThere:
+                return None
+            return origin_of(self._attempt, mark, self._may_be_output(item.modified, input_at))
+
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="look") as pool:
+            for item, origin in zip(known, pool.map(look, known)):
+                if origin is not None:
+                    yield item, origin
+
+    def _may_be_output(self, modified: datetime | None, input_at: datetime | None) -> bool:
+        # Only whoever has a key of the store puts run.tgz, and does so before the first attempt.
+        if modified is None or input_at is None or self._unmarked_until is None:
+            return False
+        return input_at <= modified <= self._unmarked_until
+
+    def _input_at(self) -> datetime | None:
+        found = next(iter(self._store.objects(self._name, INPUT)), None)
+        return found.modified if found is not None and found.name == INPUT else None
