@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from leruli_queue.embedded.processes import start_time
 from leruli_queue.errors import SetupError
@@ -61,15 +62,22 @@ def holder(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # It writes its process id right after it has the lock.
-            while not (text := file.read().strip()).isdigit():
-                time.sleep(0.01)
-                file.seek(0)
-            return int(text)
+        while _is_locked(file):
+            # The holder writes its process id right after it has the lock, and removes it right
+            # before it releases the lock.
+            file.seek(0)
+            if (text := file.read().strip()).isdigit():
+                return int(text)
+            time.sleep(0.01)
     return None
+
+
+def _is_locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def stop_holder(path: Path, *, seconds: float) -> bool:
