@@ -183,7 +183,9 @@ class Batch:
             )
         except AssertionError as error:
             rows = [dict(row) for row in self.rows()]
-            raise AssertionError(f"{error}; the jobs are {rows}") from None
+            log = (self.stack.data / "logs/dispatch.log").read_text().splitlines()[-20:]
+            told = "\n".join(log)
+            raise AssertionError(f"{error}; the jobs are {rows}; dispatcher:\n{told}") from None
 
     def running_on(self, machine: Machine) -> list[str]:
         """Ids of the jobs that run there."""
