@@ -35,15 +35,22 @@ def resolve(service: Service, text: str) -> str:
     """
     if _FULL_ID.fullmatch(text):
         return text.lower()
-    if is_folder(text):
-        folder = JobFolder(text)
-        found = folder.job()
-        bucket = folder.bucket() if found is None else None
-        if bucket is not None:  # its submission was interrupted
+    folder = folder_named(text)
+    if folder is not None:
+        found, bucket = folder.job(), folder.bucket()
+        if found is None and bucket is not None:  # its submission was interrupted
             [found] = service.find_jobs([bucket])
         if found is not None:
             return found
     return _ask(service, text)
+
+
+def folder_named(text: str) -> JobFolder | None:
+    """Return the folder that `text` names if it has a job or a bucket. Raises RefusedError."""
+    if _FULL_ID.fullmatch(text) or not is_folder(text):
+        return None
+    folder = JobFolder(text)
+    return None if folder.job() is None and folder.bucket() is None else folder
 
 
 def _ask(service: Service, text: str) -> str:

@@ -66,15 +66,15 @@ def verb(*, interrupted: str) -> Callable[[Callable[..., int | None]], Callable[
     return decorate
 
 
-def job_here(jobid: str | None, service: Service) -> str:
-    """Return the id of the job that was named (see `leruli.references`), or the current folder's.
+def job_here(jobid: str | None, service: Service, directory: str = HERE) -> str:
+    """Return the id of the job that was named (see `leruli.references`), or that of the folder.
 
     The queue is asked for it when a submission was interrupted and the folder has a bucket only.
     Raises NotFoundError, and RefusedError when the name fits several jobs.
     """
     if jobid:
         return resolve(service, jobid)
-    folder = JobFolder(HERE)
+    folder = JobFolder(directory)
     found = folder.job()
     if found is not None:
         return found
@@ -88,8 +88,9 @@ def job_here(jobid: str | None, service: Service) -> str:
     if found is not None:
         return found
     raise NotFoundError(
-        "No job id was given. This folder has a bucket and no leruli.job, as its submission was "
-        "interrupted, and the queue knows no job of yours with it. Submit again to finish it."
+        f"{'This folder' if directory == HERE else directory} has a bucket and no leruli.job, as "
+        "its submission was interrupted, and the queue knows no job of yours with it. Submit again "
+        "to finish it."
     )
 
 

@@ -28,8 +28,10 @@ class Target:
 
     bucket: str
     jobid: str | None
-    #: Whether it was found in the current folder, not named.
+    #: Whether it was found in the folder, not named by an id or a name.
     is_here: bool
+    #: The folder that has the results, or gets them.
+    directory: str = HERE
 
 
 def target_of_job(out: Output, job: str, purpose: str) -> Target:
@@ -44,22 +46,22 @@ def target_of_job(out: Output, job: str, purpose: str) -> Target:
         return Target(service.bucket(jobid, purpose), jobid, is_here=False)
 
 
-def target_here(out: Output, purpose: str) -> Target:
-    """Return the job and the bucket of the current folder.
+def target_here(out: Output, purpose: str, directory: str = HERE) -> Target:
+    """Return the job and the bucket of a folder.
 
     Without leruli.bucket the queue is asked for the bucket. Raises NotFoundError.
     """
-    folder = JobFolder(HERE)
+    folder = JobFolder(directory)
     jobid, bucket = folder.job(), folder.bucket()
     if bucket is not None:
-        return Target(bucket, jobid, is_here=True)
+        return Target(bucket, jobid, is_here=True, directory=directory)
     if jobid is None:
         raise NotFoundError(
             "No job was given, and there is neither leruli.job nor leruli.bucket in the current "
             "folder. Run this in the folder of the job, or name the job."
         )
     found = target_of_job(out, jobid, purpose)
-    return Target(found.bucket, jobid, is_here=True)
+    return Target(found.bucket, jobid, is_here=True, directory=directory)
 
 
 def target_named(out: Output, text: str, store: Store) -> Target:

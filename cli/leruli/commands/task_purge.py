@@ -21,14 +21,13 @@ from leruli.output import Output
 from leruli.progress import progress
 
 if TYPE_CHECKING:
-    from leruli.standing import Standing
     from leruli.storage import Store
 
 
 @click.command("task-purge")
 @batch_option
 @click.option("--force", is_flag=True, help="Purge whatever state the job is in, fetched or not.")
-@click.option("--job", metavar="JOBID", help="Of this job; an admin may name any of the group.")
+@click.option("--job", metavar="JOBID", help="As JOBID; an admin may name any of the group.")
 @click.argument("jobid", required=False)
 @click.argument("bucket", required=False)
 @verb(interrupted="Some files may be gone already. Run the command again to remove the rest.")
@@ -42,41 +41,33 @@ def command(
 ) -> int:
     """Delete a job's input and output from the object storage, for good.
 
-    Of the current folder's job, of --job JOBID, or of JOBID with BUCKET. Refused while the job is
-    not over, and while the current folder does not have its results with the content of the
-    storage. Refused as well in a copied folder, and while the storage alone has the input that was
-    submitted. What was downloaded stays. Nothing is asked. task-prune is the same command. With
-    --batch, the jobs of many folders; one that completed is passed over until it was fetched, and
-    one that was fetched only in part is told.
+    Of the current folder's job, or of JOBID: a job id, its last digits, the job's name, or its
+    folder. Refused while the job is not over, and while the results are not in the folder (of the
+    job, or the current one) with the content of the storage. Refused as well for a copied folder,
+    and while the storage alone has the input that was submitted. What was downloaded stays. Nothing
+    is asked. task-prune is the same command. With --batch, the jobs of many folders; one that
+    completed is passed over until it was fetched, and one that was fetched only in part is told.
     """
     refuse_with_batch(batch, job=job, jobid=jobid)
     if batch is not None:
         return _many(out, batch, force=force)
-    if (jobid is None) != (bucket is None):
-        raise click.UsageError("Give both JOBID and BUCKET, or neither; or --job JOBID alone.")
     if job is not None and jobid is not None:
-        raise click.UsageError("Give --job JOBID, or JOBID and BUCKET, not all of them.")
+        raise click.UsageError("Give --job or JOBID, not both.")
     storage_settings = settings.storage_settings()
 
     from leruli.purging import purge
-    from leruli.standing import Standing, standing_of
     from leruli.storage import Store
 
-    standing = Standing()
-    if job is not None:
-        target = target_of_job(out, job, "purge")
-    elif bucket is not None:
+    if bucket is not None:
         target = Target(bucket, jobid, is_here=False)
     else:
-        standing = standing_of(HERE)
-        standing.check_own(HERE)
-        target = target_here(out, "purge")
+        target = _target(out, jobid if job is None else job)
     store = Store(storage_settings)
     if not force:
-        _check(out, store, target, standing)
+        _check(out, store, target, is_bucket_named=bucket is not None)
     removed = purge(store, target.bucket)
     # The job can still be asked about; what leruli.bucket led to is no more.
-    JobFolder(HERE).forget_bucket(target.bucket)
+    JobFolder(target.directory).forget_bucket(target.bucket)
     out.done(
         f"Purged bucket {target.bucket}: {removed} {'object' if removed == 1 else 'objects'} "
         "deleted.",
@@ -112,24 +103,57 @@ def _many(out: Output, batch: str, *, force: bool) -> int:
     return tell(out, "Purged", tally, {})
 
 
-def _check(out: Output, store: Store, target: Target, standing: Standing) -> None:
+def _target(out: Output, reference: str | None) -> Target:
+    """Return the job that `reference` names, or without one that of the current folder.
+
+    Raises CopiedFolderError for a folder that holds the job of another one.
+    """
+    from leruli.references import folder_named
+    from leruli.standing import standing_of
+
+    directory = HERE
+    if reference is not None:
+        folder = folder_named(reference)
+        if folder is None:
+            return target_of_job(out, reference, "purge")
+        directory = folder.directory
+    standing_of(directory).check_own(directory)
+    return target_here(out, "purge", directory)
+
+
+def _check(out: Output, store: Store, target: Target, *, is_bucket_named: bool) -> None:
     """Raise RefusedError if the job needs its bucket, or if results would be lost with it."""
     service_settings = settings.service_settings()
 
     from leruli.api import Service
     from leruli.purging import NOT_FETCHED, check_purgeable, why_keep
+    from leruli.standing import Standing, standing_of
 
     with Service(service_settings, out.note) as service:
         try:
-            jobid = job_here(target.jobid, service)
+            jobid = job_here(target.jobid, service, target.directory)
         except NotFoundError as error:
             raise RefusedError(f"{error} To purge its bucket all the same use --force.") from None
-        if not target.is_here:
+        if is_bucket_named:
             check_bucket(service, jobid, target.bucket)
         state = check_purgeable(service, jobid)
+    standing = standing_of(target.directory)
+    if standing.record is None or standing.record.bucket != target.bucket:
+        standing = Standing()  # of another job
     completed = state.status == "completed"
-    if why_keep(store, target.bucket, HERE, standing, completed) == NOT_FETCHED:
+    if why_keep(store, target.bucket, target.directory, standing, completed) == NOT_FETCHED:
         raise RefusedError(
-            "The job is completed, and its results are not in this folder as the storage has "
-            "them. Fetch them with `leruli task-get`, or purge all the same with --force."
+            f"The job is completed, and its results are not in {_shown(target)} as the storage has "
+            f"them. {_where_to_fetch(target, jobid)}, or purge all the same with --force."
         )
+
+
+def _shown(target: Target) -> str:
+    return "this folder" if target.directory == HERE else target.directory
+
+
+def _where_to_fetch(target: Target, jobid: str) -> str:
+    if not target.is_here:
+        return f"Fetch them with `leruli task-get {jobid}`, run this in the folder that has them"
+    there = "" if target.directory == HERE else " there"
+    return f"Fetch them{there} with `leruli task-get`"

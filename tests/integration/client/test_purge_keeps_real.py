@@ -90,8 +90,60 @@ def test_a_copy_never_purges(purge, real, folder, force):
     assert folder.store.has_bucket(folder.bucket)
 
 
-def test_a_job_that_is_named(real, folder, tmp_path):
+@pytest.mark.parametrize("kind", ["id", "short id", "name", "option"])
+def test_one_word_names_the_job(real, folder, tmp_path, kind):
     """Its results may be anywhere; if they are not here, nothing says that they were fetched."""
+    folder.ends(output_dat=b"E\n")
+    bucket, job = folder.bucket, folder.job
+    named = {
+        "id": (job,),
+        "short id": (job[-8:],),
+        "name": (folder.path.name,),
+        "option": ("--job", job[-8:]),
+    }[kind]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    refused = real("task-purge", *named, cwd=elsewhere)
+    assert refused.returncode == 1
+    assert f"`leruli task-get {job}`" in refused.stderr
+    assert folder.store.has_bucket(bucket)
+    assert real("task-get", job, cwd=elsewhere).returncode == 0
+    assert real("task-purge", *named, cwd=elsewhere).returncode == 0
+    assert not folder.store.has_bucket(bucket)
+    assert real("task-purge", "no such job", cwd=elsewhere).returncode == 4
+
+
+def test_a_folder_that_is_named(real, folder):
+    """It is compared with the results, as if the command was run in it."""
+    folder.ends(output_dat=b"E\n")
+    name, bucket, parent = folder.path.name, folder.bucket, folder.path.parent
+    (parent / "output.dat").write_bytes(b"E\n")
+    refused = real("task-purge", name, cwd=parent)
+    assert refused.returncode == 1
+    assert f"its results are not in {name}" in refused.stderr
+    assert real("task-get", cwd=folder.path).returncode == 0
+    shutil.copytree(folder.path, parent / "mol-1.00", symlinks=True)
+    for options in ((), ("--force",), ("--job",)):
+        copy = real("task-purge", *options, "mol-1.00", cwd=parent)
+        assert (copy.returncode, "holds the job of" in copy.stderr) == (1, True)
+    assert folder.store.has_bucket(bucket)
+    assert real("task-purge", f"{name}/", cwd=parent).returncode == 0
+    assert not folder.store.has_bucket(bucket)
+    assert not (folder.path / "leruli.bucket").exists()
+
+
+def test_naming_the_job_in_its_own_folder_changes_no_rule(real, folder):
+    folder.ends(output_dat=b"E\n")
+    (folder.path / "input.dat").write_text("r = 1.00\n")
+    assert real("task-get", cwd=folder.path).returncode == 1
+    for named in ((), (folder.job,), ("--job", folder.job), (folder.job, folder.bucket)):
+        refused = real("task-purge", *named, cwd=folder.path)
+        assert refused.returncode == 1
+        assert "task-get --with-input" in refused.stderr
+    assert folder.store.has_bucket(folder.bucket)
+
+
+def test_a_bucket_that_is_named(real, folder, tmp_path):
     folder.ends(output_dat=b"E\n")
     bucket = folder.bucket
     other = str(uuid.uuid4())
@@ -100,11 +152,10 @@ def test_a_job_that_is_named(real, folder, tmp_path):
     assert wrong.returncode == 1
     assert "is not the one of job" in wrong.stderr
     assert folder.store.has_bucket(other)
-    for named in (("--job", folder.job), (folder.job, bucket)):
-        assert real("task-purge", *named, cwd=tmp_path).returncode == 1
+    assert real("task-purge", folder.job, bucket, cwd=tmp_path).returncode == 1
     assert folder.store.has_bucket(bucket)
     assert real("task-get", "--job", folder.job, cwd=tmp_path).returncode == 0
-    assert real("task-purge", "--job", folder.job, cwd=tmp_path).returncode == 0
+    assert real("task-purge", folder.job, bucket, cwd=tmp_path).returncode == 0
     assert not folder.store.has_bucket(bucket)
 
 

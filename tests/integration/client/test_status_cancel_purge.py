@@ -72,10 +72,10 @@ def test_purge_removes_everything(leruli, water, service, job, store, verb):
     assert "purged" in again.stderr
 
 
-def test_purge_from_elsewhere_needs_both_names(leruli, water, service, job, store, tmp_path):
+def test_purge_from_elsewhere_by_both_names(leruli, water, service, job, store):
+    """As the published client has it."""
     service.states[job] = ("cancelled", None)
     bucket = (water / "leruli.bucket").read_text().strip()
-    assert leruli("task-purge", job).returncode == 2
     assert leruli("task-purge", job, bucket).returncode == 0
     assert not store.has_bucket(bucket)
 
