@@ -1,6 +1,6 @@
 """``python -m bench.cpu_profile``: where the CPU time of a short job goes, beside `docker run`'s.
 
-As root, with perf. docs/drain.md has its table and says what follows from it.
+As root, with perf. docs/developers/short-jobs.md has its table and says what follows from it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A value may also stand in a file ``leruli_queue_<field>`` of the folder that
 ``LERULI_QUEUE_SECRETS_DIR`` names, as container platforms mount secrets; the environment wins.
-docs/settings.md is this file as a table (a test compares them).
+docs/admins/settings.md is this file as a table (a test compares them).
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class Settings(BaseSettings):
     nomad_clusters_dir: Path | None = Field(
         None,
         description="Folder with one folder a further Nomad cluster, for groups that have one of "
-        "their own (docs/operations.md).",
+        "their own (docs/admins/operate.md).",
     )
 
     # Nodes
@@ -361,6 +361,6 @@ def load_settings() -> Settings:
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise SetupError(
-            "These settings are missing or wrong (docs/settings.md explains each):\n"
+            "These settings are missing or wrong (docs/admins/settings.md explains each):\n"
             + "\n".join(lines)
         ) from None

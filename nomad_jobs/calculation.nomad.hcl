@@ -1,6 +1,6 @@
 # The parent of a group's calculations: one parameterized job for each (group, image, cores, memory),
 # dispatched once an attempt. Filled in by Nomad's own parser from `variable`s, never by text
-# substitution. Why each setting: docs/nomad.md.
+# substitution. Why each setting: docs/developers/nomad.md.
 
 variable "id" { type = string }
 variable "namespace" { type = string }

@@ -27,7 +27,7 @@ tool_settings() {
         CGO=1 FLAGS=(-buildvcs=false -trimpath -tags release)
         ;;
     leruli-driver)
-        # The task driver of jobs (docs/nomad.md): ours, on what Nomad is built of.
+        # The task driver of jobs (docs/developers/nomad.md): ours, on what Nomad is built of.
         tool_settings nomad
         VARIABLE=LERULI_QUEUE_DRIVER VERSION_COMMAND=-version PACKAGE=./driver
         ;;

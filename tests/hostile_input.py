@@ -2,7 +2,7 @@
 
 `python tests/hostile_input.py KIND AMOUNT [MOST_FILES]` prints one line of JSON: seconds, the peak
 of memory above rest in MB, and what the unpacker said. tests/unit/node/test_hostile_input.py runs
-it with amounts that are quick; the figures of docs/node-agent.md are of larger ones.
+it with amounts that are quick; the figures of docs/nodes/agent.md are of larger ones.
 """
 
 from __future__ import annotations

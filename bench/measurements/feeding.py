@@ -26,10 +26,10 @@ _LONG_S = 600.0
 _FULL_CORES = 8
 _ENDING = 1600
 _SHORT_S = 20.0
-# As on a real one: from leave to start to the command 0.41 s (docs/drain.md), most of it Docker's,
-# which took 0.34 s from making a container to its start, one at a time. Without that a task ends
-# and the next runs within the 0.2 s in which Nomad's client collects news: the allocation is as it
-# was then, and Nomad tells of it only once a second.
+# As on a real one: from leave to start to the command 0.41 s (docs/developers/short-jobs.md), most
+# of it Docker's, which took 0.34 s from making a container to its start, one at a time. Without
+# that a task ends and the next runs within the 0.2 s in which Nomad's client collects news: the
+# allocation is as it was then, and Nomad tells of it only once a second.
 _STAGING = Staging(stage_in_s=0.15, container_start_s=0.25, stage_out_s=0.1)
 
 

@@ -17,7 +17,7 @@ from bench.model.check import Comparison, compare
 from bench.model.costs import DISPATCHER, NOMAD, PARTS, POSTGRES, SERVICE, read_costs
 from bench.model.engine import Prediction, SaturatedError, Size, limits, predict
 
-# What the published figures in docs/scaling.md were made of.
+# What the published figures in docs/admins/scale.md were made of.
 _MEASURED = Path(__file__).parent / "measured"
 
 

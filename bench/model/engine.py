@@ -22,8 +22,8 @@ from bench.model.stations import Station
 _LOOK_EVERY_S = 0.25
 _RATE_OVER_S = 10.0
 # Nomad's server applies plans one after the other, in which it signs an identity for the task: a
-# fifth of its CPU where slots are free (perf of the server at 50 nodes, 2026-11-30, docs/nomad.md),
-# a tenth where they are full. The larger one promises less.
+# fifth of its CPU where slots are free (perf of the server at 50 nodes, 2026-11-30,
+# docs/developers/nomad.md), a tenth where they are full. The larger one promises less.
 _PLANS_SHARE = 1 / 5
 _PLANS = "Nomad's plans"
 

@@ -156,7 +156,7 @@ class Service:
         return found
 
     def detail(self, jobid: str) -> dict[str, Any]:
-        """Return all that the service knows of a job: docs/api.md, task-detail.
+        """Return all that the service knows of a job: docs/admins/api.md, task-detail.
 
         Raises NotFoundError, and UnknownCallError when the service is too old to tell.
         """

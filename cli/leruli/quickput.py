@@ -4,9 +4,9 @@ Making a bucket and putting one small object into it is all that a small folder 
 Of 10,000 folders these are 20,000 requests, and the SDK spends more on each, in Python, than
 packing the folder takes. Here a request is one string of bytes on a connection that the thread
 keeps; and a storage that knows a header of ours makes the bucket with the object, so that it is one
-request (docs/client.md). Only a plain success counts. Whatever else comes, a refusal, a redirection
-or a connection that breaks, is left to the SDK, which does the same request again and knows how to
-retry and to explain: both kinds may be repeated without harm.
+request (docs/users/reference.md). Only a plain success counts. Whatever else comes, a refusal, a
+redirection or a connection that breaks, is left to the SDK, which does the same request again and
+knows how to retry and to explain: both kinds may be repeated without harm.
 """
 
 from __future__ import annotations

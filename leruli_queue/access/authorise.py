@@ -26,7 +26,7 @@ async def authorise_user(connection: Connection | Pool, call: Call, secret: str)
 
     The user's ``owner_id`` then says whose jobs the call may touch. For a call that writes, the
     connection has to be in the transaction that the writing is done in: until it ends, a revocation
-    of the secret waits (docs/locks.md). Not so for one that takes jobs in, which
+    of the secret waits (docs/developers/locks.md). Not so for one that takes jobs in, which
     :func:`leruli_queue.jobs.intake.take_in` does.
 
     Raises

@@ -1,7 +1,8 @@
 """Who may call what, and on whose jobs: the one table.
 
-docs/security.md has the same table for people; a test compares the two, and another one walks every
-route of the service with every kind of secret and compares the answers with :data:`RULES`.
+docs/admins/security.md has the same table for people; a test compares the two, and another one
+walks every route of the service with every kind of secret and compares the answers with
+:data:`RULES`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A request that does not arrive holds a connection, and nothing of it can be told from one that will:
 so each has a time, and where connections run out, the one that has been waited for longest is
-closed. An answer has no time: it may be waited for (docs/operations.md, Slow clients).
+closed. An answer has no time: it may be waited for (docs/admins/operate.md, Slow clients).
 """
 
 from __future__ import annotations

@@ -32,5 +32,5 @@ def command(name: str, admin_name: str, *, as_json: bool) -> None:
         f"  group token  {group.group_token}\n"
         f"\n"
         f"Next, as that admin: set the compute secret with group-rotate-compute-secret, put it\n"
-        f"and the group token into node.env of each machine. docs/api.md has the calls."
+        f"and the group token into node.env of each machine. docs/admins/api.md has the calls."
     )

@@ -17,7 +17,7 @@ def command() -> None:
     """Serve the HTTP API.
 
     Stateless: start as many copies as you like behind a balancer. Settings come from the
-    environment (docs/settings.md).
+    environment (docs/admins/settings.md).
     """
     settings = load_settings()
     _refuse_plain_http(settings)
@@ -44,8 +44,8 @@ def _refuse_plain_http(settings: Settings) -> None:
     raise SetupError(
         f"LERULI_QUEUE_LISTEN_HOST is {settings.listen_host}, where other machines reach this "
         "service by plain http, and all secrets can be read on their way. Listen on 127.0.0.1 and "
-        "put a proxy with TLS before it (docs/operations.md). If the proxy is on another machine, "
-        "or you trust the network, set LERULI_QUEUE_ALLOW_PLAIN_HTTP=true."
+        "put a proxy with TLS before it (docs/admins/operate.md). If the proxy is on another "
+        "machine, or you trust the network, set LERULI_QUEUE_ALLOW_PLAIN_HTTP=true."
     )
 
 

@@ -23,7 +23,8 @@ none of the cluster reports, nor before others have reported for as long as it w
 is, or was, the service that is away.
 
 It also notes which nodes Nomad hears, and since when: jobs are dispatched to those alone, and a
-silent node's are given up only where one of them was heard for long enough (docs/attempts.md).
+silent node's are given up only where one of them was heard for long enough
+(docs/developers/attempts.md).
 
 Nothing is ever purged: Nomad forgets a purged node's ineligibility, and the node would come back
 eligible and without any token.

@@ -24,7 +24,8 @@ NAMESPACE = "leruli"
 _REGION = "global"
 _CERTIFICATE_DAYS = 365
 _POLICY = "leruli-queue"
-# Children that are over stay for so long, 140 KB each; docs/nomad.md says why no longer is needed.
+# Children that are over stay for so long, 140 KB each; docs/developers/nomad.md says why no longer
+# is needed.
 _GC = "5m"
 # A tenth of its CPU was Go's own collector. No limit of memory beside it: above it a server does
 # little else than collect.

@@ -3,7 +3,7 @@
 It names the bucket of the group's images, which the service never sees. So a rotation has two
 parts. The service ends the old token for reading and joining; the client of an admin copies the
 images. In between both buckets may hold images, and :func:`image_tokens` tells users and nodes all
-tokens whose buckets have to be looked into. docs/security.md has the whole of it.
+tokens whose buckets have to be looked into. docs/admins/security.md has the whole of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Attempts: leave to start, leave to upload, receipt.
 
 Nomad places a job's allocation; whether it may run, may upload, and how it ended is settled here,
-between the node agent and the service. docs/attempts.md has the whole protocol, crash by crash.
+between the node agent and the service. docs/developers/attempts.md has the whole protocol, crash by
+crash.
 """
 
 from __future__ import annotations

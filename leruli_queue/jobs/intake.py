@@ -99,8 +99,8 @@ async def take_in(
     refuses it; the other jobs are stored all the same.
 
     The secrets of the users are held as :func:`~leruli_queue.access.authenticate.authenticate_user`
-    does it for other writes (docs/locks.md). None stands in the place of an id where the user was
-    revoked, or the group disabled, since then.
+    does it for other writes (docs/developers/locks.md). None stands in the place of an id where the
+    user was revoked, or the group disabled, since then.
     """
     arguments: dict[str, Any] = {
         "lock": SECRET_LOCKS,

@@ -1,8 +1,8 @@
 """A node that fails one job after the other is held back, and probed by one job at a time.
 
 Counted are failures of different jobs, before their command ran, since the node's last success. The
-count is kept in PostgreSQL and changes in the transaction of the receipt. docs/attempts.md, "A node
-that fails", has the rules and why they are so.
+count is kept in PostgreSQL and changes in the transaction of the receipt.
+docs/developers/attempts.md, "A node that fails", has the rules and why they are so.
 """
 
 from __future__ import annotations

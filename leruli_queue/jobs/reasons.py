@@ -167,7 +167,7 @@ def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
     if (
         job["silent"]
         and capacity is not None
-        # As overdue_attempts looks at it: docs/attempts.md.
+        # As overdue_attempts looks at it: docs/developers/attempts.md.
         and not capacity.one_is_large_enough(job["cores"], job["memory_mb"])
     ):
         return _CUT_OFF

@@ -15,7 +15,7 @@ from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries, rows
 
 # Jobs that one statement looks at. Ends of ids and names are in no index: it would cost every
-# submission and every change of a state (docs/scheduling.md, "Short references").
+# submission and every change of a state (docs/developers/scheduling.md, "Short references").
 _LOOK = 4000
 _PATIENCE_S = 5.0
 _FEWEST_DIGITS, _DIGITS = 4, 32

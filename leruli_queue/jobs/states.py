@@ -1,8 +1,8 @@
 """The states of a job and the transitions between them: the one table.
 
-docs/states.md says the same in words and names for each transition who makes it (a test compares
-the two). Every UPDATE of a state names the states that it may leave, so that a late or repeated
-event changes nothing.
+docs/developers/states.md says the same in words and names for each transition who makes it (a test
+compares the two). Every UPDATE of a state names the states that it may leave, so that a late or
+repeated event changes nothing.
 """
 
 from __future__ import annotations

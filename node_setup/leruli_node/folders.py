@@ -26,7 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Folders:
-    """Where everything of one agent lives; see docs/node-agent.md for each."""
+    """Where everything of one agent lives; see docs/nodes/agent.md for each."""
 
     root: Path
     attempts: Path

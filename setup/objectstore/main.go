@@ -1,6 +1,6 @@
 // Command leruli-objects is the object storage (S3) of a stack: versitygw's gateway on a folder, for one
 // key, the group's. That key may do everything but learn the names of buckets: they are unguessable, and
-// knowing one is the right to use it (docs/security.md).
+// knowing one is the right to use it (docs/admins/security.md).
 //
 // The key is in the environment, not on the command line, which everybody can read:
 // LERULI_OBJECTS_ACCESS and LERULI_OBJECTS_SECRET. It ends at a TERM or an INT, when what is under way is

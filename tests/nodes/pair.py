@@ -115,7 +115,7 @@ def held(machine: Machine) -> list[str]:
 
 
 def phases(machine: Machine) -> list[str]:
-    """How far each of them is (docs/node-agent.md)."""
+    """How far each of them is (docs/nodes/agent.md)."""
     folder = machine.host.path(f"{NODE_DIR}/attempts")
     return [json.loads(path.read_text())["phase"] for path in folder.glob("*.json")]
 

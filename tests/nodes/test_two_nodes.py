@@ -1,7 +1,7 @@
 """Two nodes and a service: a day of a group, and what goes wrong on it.
 
 No job is lost, none is reported completed twice, and what a bucket holds is of the last attempt.
-docs/attempts.md, "Losing a node", has the expected outcome of each.
+docs/developers/attempts.md, "Losing a node", has the expected outcome of each.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Unpacking run.tgz, which anybody of the group may have written, into a job's own folder.
 
-Memory is bounded by the constants here, whatever the archive holds (docs/node-agent.md, "Input").
+Memory is bounded by the constants here, whatever the archive holds (docs/nodes/agent.md, "Input").
 """
 
 from __future__ import annotations

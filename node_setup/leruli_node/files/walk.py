@@ -1,6 +1,6 @@
 """Going through a job's output: what is there, and what of it can be an object of its own.
 
-Depth, open files and memory are bounded, whatever the job left (docs/node-agent.md, "Output").
+Depth, open files and memory are bounded, whatever the job left (docs/nodes/agent.md, "Output").
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each object that an agent writes carries its attempt as user metadata. Objects without it, of
 another job or of a later attempt are foreign: they are never overwritten and never deleted.
-docs/attempts.md, "Whose objects".
+docs/developers/attempts.md, "Whose objects".
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The service gives an attempt up when its node is silent for LERULI_QUEUE_NODE_SILENCE_S. Its
 successor may then upload into the same bucket. So this node stops writing when half of that time
-has passed since it asked for the last renewal that was granted (docs/attempts.md, "Who may write").
+has passed since it asked for the last renewal that was granted (docs/developers/attempts.md, "Who
+may write").
 """
 
 from __future__ import annotations

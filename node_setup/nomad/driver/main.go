@@ -2,7 +2,7 @@
 // socket, bring a job in, runs the job's container with Nomad's own docker driver, and has the agent bring
 // the job out.
 //
-// Nomad's client starts it once, as a plugin (docs/nomad.md says why it is one). Run by hand it asks the
+// Nomad's client starts it once, as a plugin (docs/developers/nomad.md says why it is one). Run by hand it asks the
 // agent once, with the environment of a task:
 //
 //	NOMAD_META_job=JOB NOMAD_META_attempt=N NOMAD_ALLOC_ID=ID leruli-driver in|out SOCKET [SECONDS]

@@ -1,4 +1,4 @@
-"""Who can become a server of a Nomad cluster that is set up as docs/operations.md says."""
+"""Who can become a server of a Nomad cluster that is set up as docs/admins/operate.md says."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries
 
 # Enough for an index to be worth it; with more jobs a whole table is the worse choice still. What
-# was seen with 1,000,000 stands in docs/scheduling.md.
+# was seen with 1,000,000 stands in docs/developers/scheduling.md.
 JOBS = 60_000
 
 LARGE = {"jobs", "attempts", "audit"}

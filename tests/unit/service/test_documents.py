@@ -23,18 +23,20 @@ def table_rows(name: str) -> list[list[str]]:
 
 def test_every_transition_is_documented_and_no_other() -> None:
     documented = {
-        tuple(re.findall(r"`(\w+)`", row[0])) for row in table_rows("states.md") if "→" in row[0]
+        tuple(re.findall(r"`(\w+)`", row[0]))
+        for row in table_rows("developers/states.md")
+        if "→" in row[0]
     }
     assert documented == {(a.value, b.value) for a, onward in TRANSITIONS.items() for b in onward}
 
 
 def test_every_outcome_is_documented() -> None:
-    documented = {row[0].strip("`") for row in table_rows("attempts.md")}
+    documented = {row[0].strip("`") for row in table_rows("developers/attempts.md")}
     assert {outcome.value for outcome in Outcome} <= documented
 
 
 def test_every_right_is_documented_and_no_other() -> None:
-    documented = {row[0].strip("`"): row[1:] for row in table_rows("security.md")}
+    documented = {row[0].strip("`"): row[1:] for row in table_rows("admins/security.md")}
     assert documented == {
         call: [
             ", ".join(f"`{field}`" for field in rule.fields),
@@ -45,22 +47,24 @@ def test_every_right_is_documented_and_no_other() -> None:
 
 
 def test_the_expression_for_scanners_is_the_one_that_is_used() -> None:
-    text = (DOCS / "security.md").read_text(encoding="utf-8")
+    text = (DOCS / "admins/security.md").read_text(encoding="utf-8")
     assert f"\n    {PATTERN}\n" in text
 
 
 def test_every_call_is_described() -> None:
-    described = (DOCS / "api.md").read_text(encoding="utf-8") + (DOCS / "operations.md").read_text()
+    described = (DOCS / "admins/api.md").read_text(encoding="utf-8") + (
+        DOCS / "admins/operate.md"
+    ).read_text()
     assert [call for call in RULES if call not in described] == []
 
 
 def test_every_audited_action_is_documented() -> None:
-    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    text = (DOCS / "admins/api.md").read_text(encoding="utf-8")
     assert [action for action in Action if f"`{action}`" not in text] == []
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    documented = {row[0].strip("`"): row[1].strip("`") for row in table_rows("settings.md")}
+    documented = {row[0].strip("`"): row[1].strip("`") for row in table_rows("admins/settings.md")}
     for name, field in Settings.model_fields.items():
         assert f"{PREFIX}{name.upper()}" in documented
         shown = documented[f"{PREFIX}{name.upper()}"]
@@ -71,7 +75,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 
 def test_every_enemy_of_the_security_page_is_played_by_a_test() -> None:
-    section = (DOCS / "security.md").read_text(encoding="utf-8").split("\n## ")[1]
+    section = (DOCS / "admins/security.md").read_text(encoding="utf-8").split("\n## ")[1]
     named = set(re.findall(r"`(test_\w+)`", section))
     tests = Path(__file__).parents[2]
     there = {
