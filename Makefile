@@ -1,7 +1,7 @@
 # Every command that a person needs. `make` alone lists them.
 # Each target installs what it lacks; setup/ has the scripts, one duty each.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nodes bench simulate soak lint format pins tools images dist clean
+.PHONY: help demo test test-nodes bench simulate soak lint format stub pins tools images dist clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ format: ## let ruff put right what it can
 	@setup/venv.sh
 	@.venv/bin/ruff check --config ruff.toml --fix . || true
 	@.venv/bin/ruff format --config ruff.toml .
+
+stub: ## write the stub by which mypy knows the SQL statements (after a change of store/sql)
+	@setup/venv.sh
+	@.venv/bin/python setup/query_stub.py
 
 pins: ## write requirements/*.txt anew with the newest versions and their hashes
 	@setup/venv.sh

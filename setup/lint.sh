@@ -28,6 +28,12 @@ scripts() {
 }
 shell_scripts() { scripts | tr '\n' '\0' | xargs -0 shellcheck -x -P "$ROOT"; }
 
+# From tests/, whose files are modules of their own name; with the client, which some of them import.
+test_calls() (
+    cd tests && MYPYPATH=..:../cli "$VENV/bin/mypy" --config-file mypy.ini \
+        integration/service/*.py unit/service/*.py states_world.py e2e/test_reconciling.py
+)
+
 # One configuration for the whole tree, whatever a distribution's own pyproject.toml says.
 check "ruff check" "$VENV/bin/ruff" check --config ruff.toml .
 check "ruff format" "$VENV/bin/ruff" format --check --config ruff.toml .
@@ -35,6 +41,7 @@ check "mypy: service, bench and soak" "$VENV/bin/mypy" --config-file mypy.ini -p
 # Found by path: in the service's run node_setup/nomad, which holds Go's files, would hide python-nomad.
 check "mypy: client and node agent" env MYPYPATH=cli:node_setup "$VENV/bin/mypy" \
     --config-file mypy.ini --python-version 3.10 -p leruli -p leruli_node
+check "mypy: tests of the service" test_calls
 check "import-linter" "$VENV/bin/lint-imports" --config .importlinter --no-cache
 check "shellcheck" shell_scripts
 

@@ -23,7 +23,7 @@ from leruli_queue.jobs.intake import NewJob, take_in
 from leruli_queue.jobs.outcomes import Outcome
 from leruli_queue.jobs.states import JobState
 from leruli_queue.nomad.clusters import DEFAULT
-from leruli_queue.store.queries import queries, rows
+from leruli_queue.store.queries import prepared, queries, rows
 
 # Received, submitted, running, completed.
 _CHANGES = 4
@@ -189,7 +189,6 @@ async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUI
         **attempts,
         allocation_ids=[str(uuid4()) for _ in job_ids],
         deads=alive,
-        faileds=alive,
         silents=alive,
     )
     await queries.note_running(connection, **attempts, times=[datetime.now(UTC)] * len(job_ids))
@@ -220,14 +219,12 @@ async def _for_each(
     arguments: Sequence[dict[str, Any]],
 ) -> None:
     """Run a statement about one attempt for many, without a pause in between."""
-    order = queries.driver_adapter.var_sorted[name]
-    given = [
-        {"job_id": job_id, "number": 1} | others
+    runs = [
+        prepared(name, {"job_id": job_id, "number": 1} | others)
         for job_id, others in zip(job_ids, arguments, strict=True)
     ]
-    await connection.executemany(
-        getattr(queries, name).sql, [[each[argument] for argument in order] for each in given]
-    )
+    if runs:
+        await connection.executemany(runs[0][0], [values for _, values in runs])
 
 
 async def _look(connection: asyncpg.Connection[Any], seconds: Sequence[float]) -> Remains:

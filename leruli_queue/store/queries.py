@@ -4,21 +4,60 @@ aiosql turns each ``-- name:`` block into an awaitable method. The first argumen
 or a pool, the others are keyword arguments named as in the statement. A suffix of the name says
 what comes back: none a cursor over rows, ``^`` one row or None, ``$`` one value, ``!`` the
 number of rows as PostgreSQL's status text.
+
+mypy reads ``queries.pyi`` in place of this file. It has the parameters of each statement, and
+``make stub`` writes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiosql
+from aiosql.adapters.asyncpg import AsyncPGAdapter
 
 _FOLDER = Path(__file__).parent / "sql"
 
-# aiosql makes the methods at run time, so a type checker knows none of them.
-queries: Any = aiosql.from_path(_FOLDER, "asyncpg", mandatory_parameters=False)
+
+class _ExactArguments(AsyncPGAdapter):
+    """Refuses arguments that a statement does not have; aiosql passes over them."""
+
+    def maybe_order_params(self, query_name: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """Return the arguments in the order of ``$1``, ``$2``, ….
+
+        Raises
+        ------
+        TypeError
+            When one is missing or the statement has none of that name.
+        """
+        order: list[str] = self.var_sorted[query_name]
+        if len(order) != len(parameters) or any(name not in parameters for name in order):
+            given, taken = set(parameters), set(order)
+            raise TypeError(
+                f"{query_name}: unknown arguments {sorted(given - taken)}, "
+                f"missing arguments {sorted(taken - given)}"
+            )
+        return [parameters[name] for name in order]
 
 
-async def rows(selection: Any) -> list[Any]:
+queries = aiosql.from_path(_FOLDER, _ExactArguments, mandatory_parameters=False)
+
+
+async def rows(selection: AsyncIterator[Any]) -> list[Any]:
     """Collect what a statement without suffix selects."""
     return [row async for row in selection]
+
+
+def prepared(name: str, arguments: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """Return a statement's SQL and its arguments in the order of ``$1``, ``$2``, ….
+
+    For EXPLAIN and for many runs of one statement at once.
+
+    Raises
+    ------
+    TypeError
+        As the statement itself does, for arguments that are wrong or missing.
+    """
+    return getattr(queries, name).sql, queries.driver_adapter.maybe_order_params(name, arguments)

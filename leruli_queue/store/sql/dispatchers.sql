@@ -1,3 +1,6 @@
+-- name: clusters_in_use
+SELECT cluster, array_agg(name ORDER BY name) AS groups FROM groups GROUP BY cluster;
+
 -- name: try_lead$
 -- Become the active dispatcher of a cluster, for as long as this session lives. The shared lock keeps
 -- out a dispatcher of a release that held it exclusively for all clusters; it is given back when another

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -27,7 +28,7 @@ from leruli_queue.store.pool import Pool
 UNKNOWN = "There is no such job, or it is not yours. Check the job id (leruli.job)."
 
 
-async def ask(service: httpx.AsyncClient, call: str, secret: str, **fields: object) -> object:
+async def ask(service: httpx.AsyncClient, call: str, secret: str, **fields: object) -> Any:
     answer = await service.post(f"/v22_1/{call}", json={"secret": secret, **fields})
     assert answer.status_code == 200, answer.text
     return answer.json()

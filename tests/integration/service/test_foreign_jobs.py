@@ -34,7 +34,7 @@ CALLS: dict[Call, Callable[..., Awaitable[Any]]] = {
     Call.TASK_STATUS: job_status,
     Call.TASK_CANCEL: cancel_job,
     Call.TASK_DETAIL: job_detail,
-    Call.TASK_BUCKET: lambda *arguments: job_bucket(*arguments, Purpose.GET),
+    Call.TASK_BUCKET: partial(job_bucket, purpose=Purpose.GET),
 }
 
 
@@ -108,7 +108,7 @@ async def test_a_node_does_not_tell_them_apart_either(
     pool: Pool, group: GroupOfTest, foreign: UUID
 ) -> None:
     node = await make_node(pool, group)
-    for ask in (allow_upload, lambda *arguments: start_attempt(*arguments, "startkey")):
+    for ask in (allow_upload, partial(start_attempt, start_key="startkey")):
         sentences = []
         for job_id in (foreign, uuid4()):
             with pytest.raises(StaleAttemptError) as refusal:

@@ -144,10 +144,11 @@ async def test_what_no_command_can_have_used_is_refused(
     _, token = await make_node_with_token(pool, group)
     await run_attempt(service, pool, group, token)
     attempt = {"nodetoken": token, "jobid": str(job_id), "attempt": 1, "outcome": "ended"}
-    for field, values in {
+    unusable: dict[str, list[object]] = {
         "peakmemorymb": [-1, 2**31, "1", 1.5],
         "cpuseconds": [-0.1, 1e13, True],
-    }.items():
+    }
+    for field, values in unusable.items():
         for value in values:
             hostile = attempt | {"exitcode": 0, field: value}
             answer = await service.post("/v22_1/attempt-end", json=hostile)

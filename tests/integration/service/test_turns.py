@@ -14,7 +14,7 @@ from leruli_queue.access.authenticate import Node
 from leruli_queue.groups.users import create_user
 from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.store.pool import Pool
-from leruli_queue.store.queries import queries
+from leruli_queue.store.queries import prepared
 
 
 async def new_user(pool: Pool, group: GroupOfTest, name: str) -> str:
@@ -167,13 +167,11 @@ async def jobs_read(pool: Pool, group: GroupOfTest) -> int:
         "full_memories": [], "limit": 10, "at_most": 10, "free_cores": 0, "free_memory_mb": 0,
         "most_sizes": 100, "memory_steps": [],
     }  # fmt: skip
-    values = [arguments[name] for name in queries.driver_adapter.var_sorted["claim_jobs"]]
+    sql, values = prepared("claim_jobs", arguments)
     async with pool.acquire() as connection:
         trial = connection.transaction()
         await trial.start()
-        text = await connection.fetchval(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {queries.claim_jobs.sql}", *values
-        )
+        text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *values)
         await trial.rollback()
     return sum(
         node["Actual Rows"] * node["Actual Loops"] + node.get("Rows Removed by Filter", 0)

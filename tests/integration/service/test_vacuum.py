@@ -31,7 +31,6 @@ async def test_once_dispatched_an_attempt_changes_no_index(pool: Pool, group: Gr
             **seen,
             allocation_ids=["allocation"],
             deads=[False],
-            faileds=[False],
             silents=[False],
         )
         await queries.note_running(connection, **seen, times=[datetime.now(UTC)])
