@@ -1,5 +1,5 @@
-# The parent of a group's calculations: one parameterized job for each (group, image, cores, memory),
-# dispatched once an attempt. Filled in by Nomad's own parser from `variable`s, never by text
+# The parent of a group's calculations: one parameterized job for each (group, image, cores, memory, size of
+# /dev/shm), dispatched once an attempt. Filled in by Nomad's own parser from `variable`s, never by text
 # substitution. Why each setting: docs/developers/nomad.md.
 
 variable "id" { type = string }
@@ -11,6 +11,7 @@ variable "node_ids" { type = string }
 variable "image" { type = string }
 variable "cores" { type = number }
 variable "memory_mb" { type = number }
+variable "shm_mb" { type = number }
 
 job "calculation" {
   id          = var.id
@@ -64,6 +65,8 @@ job "calculation" {
         security_opt   = ["no-new-privileges"]
         cpu_hard_limit = true
         pids_limit     = 32768
+        # 0: Docker's default, 64 MB.
+        shm_size = var.shm_mb * 1048576
         volumes = [
           "${meta.leruli_jobs}/${NOMAD_META_job}x${NOMAD_META_attempt}/rundir:/rundir",
           "${meta.leruli_jobs}/${NOMAD_META_job}x${NOMAD_META_attempt}/control:/leruli",

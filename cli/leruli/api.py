@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leruli.connection import Connection, Notice
-from leruli.errors import LeruliError
+from leruli.errors import LeruliError, RefusedError
 from leruli.paging import Page, entries_of, pages
 from leruli.redaction import remember
 from leruli.settings import ServiceSettings
@@ -17,6 +17,12 @@ BULK_LIMIT = 1000
 
 # Seconds to go on trying: a submission is worth waiting for.
 _PATIENCE_SUBMIT = 120.0
+
+#: Why a job with a size of /dev/shm is not submitted to a service that would ignore it.
+NO_SHM_SIZE = (
+    "The queue is older than this client and cannot set the size of /dev/shm (--shm-size): the job "
+    "would get 64 MB."
+)
 
 _FINAL = frozenset({"completed", "failed", "cancelled"})
 
@@ -34,6 +40,7 @@ class JobRequest:
     priority: int = 0  #: among one's own jobs, the highest first
     name: str = "default"  #: for people
     diskmb: int | None = None  #: None for the service's default
+    shmmb: int | None = None  #: of /dev/shm; None for Docker's default, 64 MB
 
     def payload(self, secret: str) -> dict[str, Any]:
         """Return the body of a task-submit call."""
@@ -47,7 +54,8 @@ class JobRequest:
             "timelimit": self.timelimit,
             "priority": self.priority,
         }
-        return payload if self.diskmb is None else {**payload, "diskmb": self.diskmb}
+        optional = {"diskmb": self.diskmb, "shmmb": self.shmmb}
+        return payload | {name: value for name, value in optional.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -95,13 +103,12 @@ class Service:
         """
         found: list[list[str] | LeruliError] = []
         for start in range(0, len(jobs), BULK_LIMIT):
-            asked = [_without_bucket(job) for job in jobs[start : start + BULK_LIMIT]]
-            answer = self._connection.call(
-                "task-check", {"secret": self._secret, "jobs": asked}, patience=_PATIENCE_SUBMIT
-            )
+            asked = jobs[start : start + BULK_LIMIT]
+            body = {"secret": self._secret, "jobs": [_without_bucket(job) for job in asked]}
+            answer = self._connection.call("task-check", body, patience=_PATIENCE_SUBMIT)
             if not isinstance(answer, list) or len(answer) != len(asked):
                 raise self._connection.nonsense()
-            found += [self._checked_entry(entry) for entry in answer]
+            found += [self._checked_entry(job, entry) for job, entry in zip(asked, answer)]
         return found
 
     def submit_bulk(
@@ -274,12 +281,15 @@ class Service:
             raise self._connection.nonsense()
         return self._text(entry.get("data"))
 
-    def _checked_entry(self, entry: Any) -> list[str] | LeruliError:
+    def _checked_entry(self, job: JobRequest, entry: Any) -> list[str] | LeruliError:
         status = entry.get("status") if isinstance(entry, dict) else None
         if not isinstance(status, int):
             raise self._connection.nonsense()
         data = entry.get("data")
         if status == 200 and isinstance(data, dict) and isinstance(data.get("warnings"), list):
+            # A service that does not know the field does not repeat it.
+            if data.get("shmmb") != job.shmmb:
+                return RefusedError(NO_SHM_SIZE)
             return [str(one) for one in data["warnings"]]
         return self._connection.refusal(status, data)
 

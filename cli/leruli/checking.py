@@ -22,12 +22,17 @@ def check_requests(
     """Raise RefusedError for a job that the queue would not take; `warn` of one that must wait.
 
     A job that no machine of the group can hold now is only warned of, once for all that ask for the
-    same, or refused if `strict`. A queue that is older than the client is not asked.
+    same, or refused if `strict`. A queue that is older than the client is not asked, and refused
+    jobs that it would not give their size of /dev/shm.
     """
+    from leruli.api import NO_SHM_SIZE
+
     distinct = list(dict.fromkeys(replace(one, bucket="", name="default") for one in requests))
     try:
         answers = service.check(distinct)
     except UnknownCallError:
+        if any(one.shmmb is not None for one in distinct):
+            raise RefusedError(f"{NO_SHM_SIZE} Nothing was submitted.") from None
         return
     for answer in answers:
         if isinstance(answer, LeruliError):

@@ -24,7 +24,10 @@ _MEANINGS = {
         "that a program ended itself (SIGABRT): mostly a check inside it failed, or it got no "
         "memory"
     ),
-    135: "a bus error: mostly /dev/shm or a file that is mapped into memory was full or cut short",
+    135: (
+        "a bus error: mostly /dev/shm (`--shm-size`) or a file that is mapped into memory was full "
+        "or cut short"
+    ),
     136: "an arithmetic error, such as a division by zero",
     137: (
         "that a program was killed (SIGKILL): mostly one of several used too much memory, or a "

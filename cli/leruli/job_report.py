@@ -74,6 +74,7 @@ def _limits(job: Mapping[str, Any]) -> str:
         _amount(job.get("memorymb"), "MB of memory"),
         f"{seconds / 60:g} min" if isinstance(seconds, (int, float)) else None,
         disk or "the service's default of disk",
+        _amount(job.get("shmmb"), "MB of /dev/shm"),
         f"priority {priority}" if priority else None,
     ]
     return ", ".join(part for part in parts if part)

@@ -59,6 +59,7 @@ class JobSpec:
     timelimit: int = DEFAULT_TIME_S  #: seconds
     priority: int = 0  #: among one's own jobs, the highest first
     diskmb: int | None = None  #: None for the service's default
+    shmmb: int | None = None  #: of /dev/shm; None for Docker's default, 64 MB
 
     @property
     def image(self) -> str:
@@ -78,9 +79,16 @@ class JobSpec:
             ("memory", self.memorymb),
             ("time limit", self.timelimit),
             ("disk", self.diskmb),
+            ("size of /dev/shm", self.shmmb),
         ):
             if number is not None and number < 1:
                 raise RefusedError(f"The {name} must be at least 1, not {number}.")
+        if self.shmmb is not None and self.shmmb > self.memorymb:
+            raise RefusedError(
+                f"The size of /dev/shm ({self.shmmb} MB) is more than the memory of the job "
+                f"({self.memorymb} MB). What a job writes to /dev/shm counts as its memory: ask "
+                "for a smaller /dev/shm or for more memory."
+            )
         run_script(self.command)
 
     def request(self, bucket: str, name: str) -> JobRequest:
@@ -97,6 +105,7 @@ class JobSpec:
             self.priority,
             name,
             self.diskmb,
+            self.shmmb,
         )
 
 

@@ -198,6 +198,7 @@ class ActivityJob(BaseModel):
     submittedat: datetime | None
     runningat: datetime | None
     endedat: datetime | None
+    shmmb: int | None = Field(description="Of /dev/shm. Null: Docker's default, 64 MB.")
 
     @classmethod
     def of(cls, job: ListedJob) -> ActivityJob:
@@ -219,6 +220,7 @@ class ActivityJob(BaseModel):
             submittedat=job.submitted_at,
             runningat=job.running_at,
             endedat=job.ended_at,
+            shmmb=job.shm_mb,
         )
 
 

@@ -28,6 +28,9 @@ class CheckedJob(BaseModel):
     """A job that a submission would take."""
 
     warnings: list[str] = Field(description="Sentences: no machine of the group can hold it now.")
+    shmmb: int | None = Field(
+        description="As asked. A service that ignores the field, an older one, answers none."
+    )
 
 
 class CheckEntry(BaseModel):

@@ -27,7 +27,7 @@ def able_to_submit(user: User) -> User:
 
 
 def within_limits(job: NewJob, settings: Settings) -> NewJob:
-    """Return the job, which asks for no more than the operator of the service allows.
+    """Return the job, which asks for no more than the operator allows and its memory holds.
 
     Raises
     ------
@@ -44,4 +44,11 @@ def within_limits(job: NewJob, settings: Settings) -> NewJob:
             raise UserReportableError(
                 f"Parameter {name}: {asked} is more than this service takes ({most}).", status=422
             )
+    if job.shm_mb is not None and job.shm_mb > job.memory_mb:
+        raise UserReportableError(
+            f"Parameter shmmb: {job.shm_mb} is more than the memory of the job (memorymb: "
+            f"{job.memory_mb}). What a job writes to /dev/shm counts as its memory: ask for a "
+            "smaller /dev/shm or for more memory.",
+            status=422,
+        )
     return job

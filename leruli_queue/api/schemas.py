@@ -108,6 +108,11 @@ class WantedJob(Body):
     diskmb: Annotated[int | None, Field(ge=16, le=_INT32), A_NUMBER] = Field(
         None, description="Limit of disk in MB; without it the service's default."
     )
+    shmmb: Annotated[int | None, Field(ge=1, le=_INT32), A_NUMBER] = Field(
+        None,
+        description="Size of /dev/shm in MB, at most `memorymb`: what is in it counts as memory. "
+        "Without it Docker's default, 64 MB.",
+    )
     priority: Annotated[int, Field(ge=-1000, le=1000), A_NUMBER] = Field(
         0, description="Among the user's own jobs: those with a higher one go first."
     )
@@ -131,6 +136,7 @@ class WantedJob(Body):
             self.timelimit,
             self.priority,
             self.diskmb,
+            self.shmmb,
         )
 
 

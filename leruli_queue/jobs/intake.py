@@ -46,6 +46,8 @@ class NewJob:
     priority: int = 0
     # None: LERULI_QUEUE_DEFAULT_DISK_MB, as it is when the job is started.
     disk_mb: int | None = None
+    # Of /dev/shm. None: Docker's default, 64 MB.
+    shm_mb: int | None = None
 
 
 class BucketInUseError(UserReportableError):
@@ -120,9 +122,13 @@ async def take_in(
         "priorities": [job.priority for _, job in jobs],
     }
     ids: list[UUID | None]
-    disk_mbs = [job.disk_mb for _, job in jobs]
-    if any(disk_mbs):
-        ids = await queries.take_in_with_disk(connection, **arguments, disk_mbs=disk_mbs)
+    if any(job.disk_mb or job.shm_mb for _, job in jobs):
+        ids = await queries.take_in_with_limits(
+            connection,
+            **arguments,
+            disk_mbs=[job.disk_mb for _, job in jobs],
+            shm_mbs=[job.shm_mb for _, job in jobs],
+        )
     else:
         ids = await queries.take_in(connection, **arguments)
     refused = [of for of, job_id in zip(jobs, ids, strict=True) if job_id is None]

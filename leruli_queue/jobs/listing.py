@@ -28,8 +28,9 @@ class ListedJob:
     version: str
     cores: int
     memory_mb: int
-    # None: it asks for none.
+    # None: it asks for none, and has the default.
     disk_mb: int | None
+    shm_mb: int | None
     state: JobState
     reason: str | None
     exit_code: int | None
@@ -107,6 +108,7 @@ async def listed(
             cores=row["cores"],
             memory_mb=row["memory_mb"],
             disk_mb=row["disk_mb"],
+            shm_mb=row["shm_mb"],
             state=JobState(row["state"]),
             reason=reason_of(row, capacity),
             exit_code=row["exit_code"],

@@ -28,6 +28,8 @@ class ParentSpec:
     cores: int
     # What Nomad is asked for (leruli_queue.jobs.sizes.memory_steps).
     memory_mb: int
+    # Of /dev/shm; None for Docker's default.
+    shm_mb: int | None
     # See `of`.
     part: int
     # The digest of its nodes where they are some of the group's: then it is of these for good.
@@ -41,7 +43,9 @@ class ParentSpec:
         row: Mapping[str, Any],
         few_nodes: str | None = None,
     ) -> ParentSpec:
-        """Return the parent of a job, by its job_id, code, version, cores and nomad_memory_mb.
+        """Return the parent of a job.
+
+        `row` has its job_id, code, version, cores, nomad_memory_mb and shm_mb.
 
         What asks for the same is spread over a few parents, always the same one for a job: for each
         dispatch Nomad looks for its idempotency token through all that the parent dispatched and
@@ -54,6 +58,7 @@ class ParentSpec:
             row["version"],
             row["cores"],
             row["nomad_memory_mb"],
+            row["shm_mb"],
             0 if few_nodes else row["job_id"].int % _PARTS,
             few_nodes,
         )
@@ -67,6 +72,7 @@ class ParentSpec:
             self.version,
             self.cores,
             self.memory_mb,
+            self.shm_mb or 0,
             self.part,
             template(),
             *([self.few_nodes] if self.few_nodes else []),
@@ -89,6 +95,7 @@ async def render_parent(
         "image": image_in_nomad(spec.group_key_id, spec.hiding_key, spec.code, spec.version),
         "cores": spec.cores,
         "memory_mb": spec.memory_mb,
+        "shm_mb": spec.shm_mb or 0,
     }
     return await gateway.parse_job(template(), _as_hcl(values))
 

@@ -855,7 +855,7 @@ class Queries:
         time_limits: object,
         priorities: object,
     ) -> Any: ...
-    async def take_in_with_disk(
+    async def take_in_with_limits(
         self,
         connection: Connection | Pool,
         *,
@@ -873,6 +873,7 @@ class Queries:
         time_limits: object,
         priorities: object,
         disk_mbs: object,
+        shm_mbs: object,
     ) -> Any: ...
     async def takes_changes(self, connection: Connection | Pool) -> Any: ...
     def tokens_of_group(

@@ -131,7 +131,7 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
     return decorate
 
 
-_LIMITS = ("cores", "memorymb", "priority", "diskmb")
+_LIMITS = ("cores", "memorymb", "priority", "diskmb", "shmmb")
 
 
 def _limits(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -166,6 +166,12 @@ def _limits(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., int]
                     type=_AT_LEAST_ONE,
                     help="Limit of disk in MB, input and output included."
                     + default("the service's"),
+                ),
+                click.option(
+                    "--shm-size",
+                    "shmmb",
+                    type=_AT_LEAST_ONE,
+                    help="Size of /dev/shm in MB. What is in it counts as memory." + default(64),
                 ),
                 click.option(
                     "--priority",

@@ -103,8 +103,10 @@ def _specs(
 ) -> dict[str, JobSpec]:
     """Return what to run in each folder; those where that is not known are chosen no more.
 
-    Raises NotFoundError when the image of all is not published.
+    Raises NotFoundError when the image of all is not published, and RefusedError when the queue
+    cannot give a job its size of /dev/shm.
     """
+    from leruli.checking import check_requests
     from leruli.resubmitting import spec_of
     from leruli.submitting import check_image
 
@@ -114,6 +116,10 @@ def _specs(
             specs[directory] = spec_of(directory, wanted.fields)
         except RefusedError as error:
             selection.refuse(directory, str(error))
+    sized = [spec.request("", "default") for spec in specs.values() if spec.shmmb is not None]
+    if sized:
+        # An older queue would ignore the size.
+        check_requests(service, sized)
     images = {spec.image: spec for spec in specs.values()}
     for image, spec in images.items():
         try:

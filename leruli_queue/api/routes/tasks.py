@@ -64,7 +64,8 @@ async def task_check(body: TaskCheck, context: ContextDep) -> list[CheckEntry]:
         CheckEntry(status=400, data=job)
         if isinstance(job, str)
         else CheckEntry(
-            status=200, data=CheckedJob(warnings=capacity.warnings(job.cores, job.memory_mb))
+            status=200,
+            data=CheckedJob(warnings=capacity.warnings(job.cores, job.memory_mb), shmmb=job.shm_mb),
         )
         for job in checked
     ]

@@ -170,18 +170,19 @@ WITH member AS MATERIALIZED (
         nomad_memory_mb = coalesce((:memory_steps::int[])[width_bucket(j.memory_mb - 1, :memory_steps::int[]) + 1],
                     j.memory_mb)
     WHERE j.id = ANY(ARRAY(SELECT id FROM picked)) AND j.state = 'received'
-    RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.nomad_memory_mb
+    RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.nomad_memory_mb, j.shm_mb
 ), noted AS (
     INSERT INTO attempts (job_id, number, node_set, cluster)
     SELECT id, attempt, :node_set, :cluster FROM claimed
 )
-SELECT id AS job_id, attempt AS number, code, version, cores, nomad_memory_mb FROM claimed ORDER BY id;
+SELECT id AS job_id, attempt AS number, code, version, cores, nomad_memory_mb, shm_mb
+FROM claimed ORDER BY id;
 
 -- name: undispatched_attempts
 -- Claimed, but whether Nomad has them was not committed. One that was started is there for sure. Without
 -- those of groups that are held because their work failed: they would keep others from their turn.
 SELECT a.job_id, a.number, a.node_set, j.started_at IS NOT NULL AS started, j.group_id, j.code,
-       j.version, j.cores, coalesce(j.nomad_memory_mb, j.memory_mb) AS nomad_memory_mb
+       j.version, j.cores, coalesce(j.nomad_memory_mb, j.memory_mb) AS nomad_memory_mb, j.shm_mb
 FROM attempts a JOIN jobs j ON j.id = a.job_id AND j.attempt = a.number
 WHERE a.cluster = :cluster
   AND a.ended_at IS NULL AND a.nomad_job_id IS NULL AND a.stop_requested_at IS NULL

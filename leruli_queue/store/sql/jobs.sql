@@ -5,11 +5,11 @@ SELECT take_in(
     :memory_mbs, :time_limits, :priorities
 );
 
--- name: take_in_with_disk$
--- The same for jobs of which some ask for disk: migrations/0015_disk.sql.
-SELECT take_in_with_disk(
+-- name: take_in_with_limits$
+-- The same for jobs of which some ask for disk or for /dev/shm: migrations/0020_shm.sql.
+SELECT take_in_with_limits(
     :lock, :key_ids, :ids, :group_ids, :user_ids, :buckets, :names, :codes, :versions, :cores,
-    :memory_mbs, :time_limits, :priorities, :disk_mbs
+    :memory_mbs, :time_limits, :priorities, :disk_mbs, :shm_mbs
 );
 
 -- name: why_not_taken_in

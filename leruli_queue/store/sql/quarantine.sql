@@ -190,7 +190,7 @@ WITH node AS (
         -- Exactly what it asks for: the steps are those of the other nodes.
         nomad_memory_mb = NULL
     WHERE j.id = ANY(ARRAY(SELECT id FROM picked)) AND j.state = 'received'
-    RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.memory_mb
+    RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.memory_mb, j.shm_mb
 ), noted AS (
     INSERT INTO attempts (job_id, number, node_set, cluster)
     SELECT id, attempt, :node_set, :cluster FROM claimed
@@ -200,7 +200,8 @@ WITH node AS (
     SET probe_job = c.id, probe_attempt = c.attempt, probe_at = now() + retry_delay(0, :pause_s)
     FROM claimed c WHERE n.id = :node_id
 )
-SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb AS nomad_memory_mb FROM claimed;
+SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb AS nomad_memory_mb, shm_mb
+FROM claimed;
 
 -- name: avoided_nodes
 -- On which nodes the platform failed earlier attempts of these jobs, the last ones first; and which node

@@ -122,7 +122,7 @@ def test_an_older_service_has_the_one_line(environment, service, water):
 
 
 def test_all_that_is_known_of_a_job(real, queue, water, tmp_path):
-    limits = ("--cores", "4", "--time", "90", "--disk", "500")
+    limits = ("--cores", "4", "--time", "90", "--disk", "500", "--shm-size", "256")
     done = real("task-submit", *limits, "psi4:1.5", "psi4", "input.dat", cwd=water)
     jobid = done.stdout.strip()
     assert jobid, done.stderr
@@ -141,7 +141,8 @@ def test_all_that_is_known_of_a_job(real, queue, water, tmp_path):
         "name *water",
         "image *psi4:1.5",
         "command *psi4 input.dat",
-        "limits *4 cores, 4,000 MB of memory, 90 min, 500 MB of disk",
+        "limits *4 cores, 4,000 MB of memory, 90 min, 500 MB of disk, 256 MB of",
+        " */dev/shm",
         r"received *20.*",
         r"submitted *20.* \(waited 2 min\)",
         r"running *20.* \(placed and prepared in 60 s\)|.*1 min\)",

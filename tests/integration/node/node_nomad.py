@@ -130,6 +130,7 @@ def register(server: Server, rig: Rig) -> None:
         "image": rig.image_in_nomad("plain", "1"),
         "cores": 1,
         "memory_mb": 100,
+        "shm_mb": 0,
     }
     body = {
         "JobHCL": TEMPLATE.read_text(encoding="utf-8"),

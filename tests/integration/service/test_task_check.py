@@ -24,6 +24,9 @@ WRONG: list[dict[str, Any]] = [
     JOB | {"timelimit": 2**31 - 1},
     JOB | {"diskmb": 1},
     JOB | {"diskmb": 2**31 - 1},
+    JOB | {"shmmb": 0},
+    JOB | {"shmmb": "64"},
+    JOB | {"shmmb": 4001},
     JOB | {"name": "x" * 201},
     JOB | {"name": "a\nb"},
     JOB | {"priority": 2000},
@@ -50,7 +53,7 @@ async def test_it_refuses_what_a_submission_would_refuse_in_the_same_words(
     )
     answers = await check(service, group, *jobs)
     assert [answer["status"] for answer in answers] == [400] * len(WRONG) + [200, 400]
-    assert answers[len(WRONG)]["data"] == {"warnings": []}
+    assert answers[len(WRONG)]["data"] == {"warnings": [], "shmmb": None}
     for answer, entry in zip(answers, submitted.json(), strict=True):
         if answer["status"] == 400:
             assert (entry["status"], entry["data"]) == (422, answer["data"])
@@ -101,7 +104,8 @@ async def test_a_machine_that_is_kept_for_another_job_can_hold_it(
 ) -> None:
     node = await make_node(pool, group)
     await pool.execute("UPDATE nodes SET reserved_for = $1 WHERE id = $2", uuid4(), node.id)
-    assert await check(service, group, JOB) == [{"status": 200, "data": {"warnings": []}}]
+    [answer] = await check(service, group, JOB)
+    assert (answer["status"], answer["data"]["warnings"]) == (200, [])
 
 
 async def test_a_thousand_jobs_at_once(service: httpx.AsyncClient, group: GroupOfTest) -> None:
