@@ -1,7 +1,7 @@
 # Every command that a person needs. `make` alone lists them.
 # Each target installs what it lacks; setup/ has the scripts, one duty each.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nodes bench simulate soak lint format stub pins tools images dist clean
+.PHONY: help demo test test-nodes bench simulate soak lint docs format stub pins tools images dist clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,10 +27,14 @@ simulate: ## run jobs on many simulated nodes (SIMULATE_ARGS='--nodes 100 --jobs
 soak: ## receive 50,000 jobs and run 2,000 while every part is killed (SOAK_ARGS='--drain 300')
 	@setup/soak.sh $(SOAK_ARGS)
 
-lint: ## ruff, mypy, import-linter and shellcheck
+lint: ## ruff, mypy, import-linter, shellcheck and the links of the documents
 	@setup/packages.sh lint
 	@setup/venv.sh
 	@setup/lint.sh
+
+docs: ## build the documents as a site in build/docs
+	@setup/venv.sh
+	@setup/docs.sh
 
 format: ## let ruff put right what it can
 	@setup/venv.sh

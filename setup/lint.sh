@@ -44,6 +44,7 @@ check "mypy: client and node agent" env MYPYPATH=cli:node_setup "$VENV/bin/mypy"
 check "mypy: tests of the service" test_calls
 check "import-linter" "$VENV/bin/lint-imports" --config .importlinter --no-cache
 check "shellcheck" shell_scripts
+check "documents" setup/docs.sh
 
 if ((${#failed[@]})); then
     printf -v list '%s, ' "${failed[@]}"
