@@ -117,14 +117,16 @@ def fetch(
     advance: Callable[[int], None] = lambda _: None,
     threads: int = _THREADS,
     local: LocalFiles | None = None,
+    is_over: bool = False,
 ) -> Fetched:
     """Download `items` into `directory`, beside local files that may not be replaced.
 
     `local` says which may; by default it is read from the folder. Names that would end up outside
     the folder are refused, one by one, as are those that Git or the client would take for their
     own; the others are fetched all the same, also when the storage does not give out one object.
-    What was fetched is noted in the record of the folder. Raises StorageError when the storage does
-    not answer at all, RefusedError for a record that cannot be read or written.
+    What was fetched is noted in the record of the folder. `is_over`: the job is over, so `items`
+    are all of its results. Raises StorageError when the storage does not answer at all,
+    RefusedError for a record that cannot be read or written.
     """
     fetched = Fetched()
     switch = StopSwitch(advance)
@@ -152,16 +154,18 @@ def fetch(
             return f"{error.strerror or error}."
 
     pool = ThreadPoolExecutor(threads)
+    is_whole = False
     try:
         for item, outcome in zip(items, pool.map(fetch_one, items)):
             if isinstance(outcome, str):
                 fetched.refused[item.name] = outcome
             elif not item.name.endswith("/"):
                 count_arrival(fetched, item.name, item.size, outcome)
+        is_whole = is_over and not fetched.refused
     finally:
         switch.switch_off()  # matters after an error or Ctrl-C only
         pool.shutdown(cancel_futures=True)
-        add_results(directory, bucket, bringing.states)
+        add_results(directory, bucket, bringing.states, are_all=is_whole)
     return fetched
 
 

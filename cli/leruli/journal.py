@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -79,22 +80,49 @@ class JournalView:
         Changes nothing, and does not mind that another process has it.
         """
         view = cls(journal_path(batch))
+        view._look()
+        return view
+
+    def _look(self) -> None:
         try:
-            with view.path.open(encoding="utf-8", errors="surrogateescape") as file:
-                view.is_held = _is_held(file)
-                view._take_all(file)
+            with self.path.open(encoding="utf-8", errors="surrogateescape") as file:
+                self.is_held = _is_held(file)
+                self._take_all(file)
         except FileNotFoundError:
             pass
         except OSError as error:
             raise RefusedError(
-                f"The journal of the batch, {view.path}, cannot be read: {error.strerror}. It "
+                f"The journal of the batch, {self.path}, cannot be read: {error.strerror}. It "
                 "tells which jobs the folders have."
             ) from error
-        return view
 
     def record(self, directory: str) -> Record:
         """Return what is known of a folder."""
         return self._records.get(self._key(directory), Record())
+
+    def record_elsewhere(self, directory: str) -> Record:
+        """Return what journals of other patterns or lists beside this one know of a folder.
+
+        The one that was written last counts. They are read at the first call: few folders need it.
+        Raises RefusedError.
+        """
+        for other in self._others:
+            found = other.record(directory)
+            if found.bucket is not None:
+                return found
+        return Record()
+
+    @functools.cached_property
+    def _others(self) -> list[JournalView]:
+        paths = [
+            path
+            for path in self.path.parent.glob(JOURNAL_PREFIX + "*")
+            if path.name != self.path.name and path.is_file()
+        ]
+        views = [JournalView(path) for path in sorted(paths, key=_written_at, reverse=True)]
+        for view in views:
+            view._look()
+        return views
 
     def _key(self, directory: str) -> str:
         key = self._keys.get(directory)
@@ -217,6 +245,13 @@ def _lock(file: IO[str], path: Path) -> None:
         f"Another leruli is at work on this batch: it holds {path}. Wait until it is done, or end "
         "it, then run the same command again."
     )
+
+
+def _written_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _is_held(file: IO[str]) -> bool:

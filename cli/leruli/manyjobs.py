@@ -128,8 +128,7 @@ def fetch_folders(
     def why_not(one: FolderJob) -> str | None:
         standing = check_own(one)
         why = _why_not_over(one)
-        is_fetched = journal.record(one.directory).fetched_job == one.jobid
-        if why is None and is_fetched and not wanted.again:
+        if why is None and not wanted.again and _is_fetched(one, standing, journal):
             if standing.edited:
                 tally.differing[one.directory] = standing.sentence(one.directory)
             return "fetched before"
@@ -152,6 +151,17 @@ def fetch_folders(
     return tally
 
 
+def _is_fetched(one: FolderJob, standing: Standing, journal: Journal) -> bool:
+    """Whether all results came: by the journal of the batch, or by the record of the folder.
+
+    The record knows what came by another pattern, or by a command in the folder.
+    """
+    if journal.record(one.directory).fetched_job == one.jobid:
+        return True
+    record = standing.record
+    return record is not None and record.bucket == one.bucket and record.is_fetched
+
+
 def _fetch_one(
     store: Store,
     one: FolderJob,
@@ -172,7 +182,9 @@ def _fetch_one(
     if not items and not wanted.with_input:
         return f"{one.state.status if one.state else 'over'}, without results"
     local = LocalFiles.of(one.directory, bucket, one.jobid, overwrite=wanted.overwrite)
-    fetched = fetch(store, bucket, items, one.directory, proceed, threads=1, local=local)
+    fetched = fetch(
+        store, bucket, items, one.directory, proceed, threads=1, local=local, is_over=one.is_over
+    )
     if wanted.with_input:
         fetched.input = bring_input(store, local, items, proceed)
     return fetched

@@ -103,10 +103,16 @@ class Record:
     carried: tuple[str, ...] = ()
     #: Names of the folders in it that were packed.
     folders: tuple[str, ...] = ()
+    #: Whether all results came into the folder after the job was over.
+    is_fetched: bool = False
 
-    def with_results(self, results: Mapping[str, FileState]) -> Record:
-        """Return it with these results beside those that it has."""
-        return replace(self, results={**self.results, **results})
+    def with_results(self, results: Mapping[str, FileState], *, are_all: bool) -> Record:
+        """Return it with these results beside those that it has; `are_all`: none is missing."""
+        return replace(
+            self,
+            results={**self.results, **results},
+            is_fetched=self.is_fetched or are_all,
+        )
 
 
 def read_record(directory: str) -> Record | None:
@@ -145,6 +151,7 @@ def write_record(directory: str, record: Record) -> None:
         "results": {name: vars(state) for name, state in record.results.items()},
         "carried": record.carried,
         "folders": record.folders,
+        "fetched": record.is_fetched,
     }
     content = json.dumps(document, separators=(",", ":")).encode()
     try:
@@ -157,14 +164,19 @@ def write_record(directory: str, record: Record) -> None:
         raise RefusedError(f"Cannot write {path}: {error.strerror}.") from error
 
 
-def add_results(directory: str, bucket: str, results: Mapping[str, FileState]) -> None:
+def add_results(
+    directory: str, bucket: str, results: Mapping[str, FileState], *, are_all: bool = False
+) -> None:
     """Note files that were fetched from `bucket`, if the record is about that bucket.
 
-    Raises RefusedError.
+    `are_all`: the job is over and all of its results are in the folder. Raises RefusedError.
     """
     record = read_record(directory)
-    if record is not None and record.bucket == bucket and results:
-        write_record(directory, record.with_results(results))
+    if record is None or record.bucket != bucket:
+        return
+    changed = record.with_results(results, are_all=are_all)
+    if results or changed.is_fetched != record.is_fetched:
+        write_record(directory, changed)
 
 
 def _write_new(path: str, content: bytes) -> bool:
@@ -213,6 +225,7 @@ def _from_document(document: Any) -> Record:
         results=_states(document["results"]),
         carried=tuple(document.get("carried", ())),
         folders=tuple(document.get("folders", ())),
+        is_fetched=bool(document.get("fetched")),
     )
 
 

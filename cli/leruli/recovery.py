@@ -21,14 +21,16 @@ def recall(directory: str, journal: JournalView | None) -> tuple[str | None, str
     """Return the job and the bucket of a folder, as it or the journal knows them.
 
     Of a folder without any trace of its job, and of one that has another bucket by now, the journal
-    is not asked: somebody deleted leruli.bucket and leruli.job to submit it anew. Raises
-    RefusedError.
+    is not asked: somebody deleted leruli.bucket and leruli.job to submit it again. What the journal
+    of the batch does not know, those of other patterns and lists may. Raises RefusedError.
     """
     folder = JobFolder(directory)
     job, bucket = folder.job(), folder.bucket()
-    if job is None and journal is not None:
+    if job is None and journal is not None and folder.has_traces():
         known = journal.record(directory)
-        if known.bucket is not None and bucket in (None, known.bucket) and folder.has_traces():
+        if known.bucket is None:
+            known = journal.record_elsewhere(directory)
+        if known.bucket is not None and bucket in (None, known.bucket):
             return known.job, known.bucket
     return job, bucket
 

@@ -90,7 +90,15 @@ def _one(out: Output, job: str | None, bucket: str | None, wanted: Wanted) -> in
     total = sum(item.size for item in items)
     local = LocalFiles.of(HERE, target.bucket, target.jobid, overwrite=wanted.overwrite)
     with progress("Fetching", total, visible=out.shows_progress) as advance:
-        fetched = fetch(store, target.bucket, items, HERE, advance, local=local)
+        fetched = fetch(
+            store,
+            target.bucket,
+            items,
+            HERE,
+            advance,
+            local=local,
+            is_over=state is not None and state.is_final,
+        )
         if wanted.with_input:
             fetched.input = bring_input(store, local, items, advance)
     standing = standing_of(HERE) if target.is_here else Standing()
