@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
+from leruli.counting import counted
 from leruli.errors import (
     AccessRefusedError,
     AlreadySubmittedError,
@@ -239,7 +240,7 @@ def _post(
 
     def progress() -> str:
         done = len(report.submitted) + len(report.skipped)
-        return f"{done} of {report.total} folders are submitted."
+        return f"Submitted so far: {done} of {counted(report.total, 'folder')}."
 
     requests = [one.case.spec.request(one.bucket, job_name(one.case.directory)) for one in group]
     try:

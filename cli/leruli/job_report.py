@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from leruli.brief import state_style
+from leruli.counting import counted
 from leruli.exit_codes import explain
 from leruli.moments import duration, parse_moment
 from leruli.tables import terminal_width
@@ -70,7 +71,7 @@ def _limits(job: Mapping[str, Any]) -> str:
     cores, seconds = job.get("cores"), job.get("timelimit")
     disk, priority = _amount(job.get("diskmb"), "MB of disk"), job.get("priority")
     parts = [
-        f"{cores} {'core' if cores == 1 else 'cores'}",
+        counted(cores, "core") if isinstance(cores, int) else None,
         _amount(job.get("memorymb"), "MB of memory"),
         f"{seconds / 60:g} min" if isinstance(seconds, (int, float)) else None,
         disk or "the service's default of disk",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from leruli.counting import counted
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -46,7 +48,7 @@ class _Teller:
         rate = self._done / (now - self._begun)
         rest = (self._total - self._done) / rate if rate > 0 else 0.0
         self._notice(
-            f"{self._title}: {self._done} of {self._total} {self._unit}, {rate:.0f}/s, "
+            f"{self._title}: {self._done} of {counted(self._total, self._unit)}, {rate:.0f}/s, "
             f"about {rest:.0f} s to go."
         )
 
@@ -56,13 +58,13 @@ def progress(
     title: str,
     total: int,
     *,
-    unit: str = "bytes",
+    unit: str = "byte",
     visible: bool = True,
     notice: Callable[[str], None] | None = None,
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar while the block runs; yields the function to call with each advance.
 
-    `unit` is "bytes" or the plural of what is counted. The function may be called by several
+    `unit` is "byte" or another noun for what is counted. The function may be called by several
     threads. Not `visible`: `notice`, if there is one, is told in a sentence every ten seconds how
     far it is, and rich is not even imported.
     """
@@ -86,10 +88,10 @@ def progress(
 
     class RateColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:.0f} {unit}/s")
+            return Text(f"{task.finished_speed or task.speed or 0:.0f} {unit}s/s")
 
     columns: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), RateColumn())
-    if unit == "bytes":
+    if unit == "byte":
         columns = (DownloadColumn(binary_units=True), TransferSpeedColumn())
     bar = Progress(
         TextColumn("{task.description}"),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from leruli.counting import counted
 from leruli.errors import BucketMissingError, RefusedError, StorageError
 from leruli.images import image_bucket
 
@@ -157,7 +158,7 @@ def _wait_for_machines(admin: GroupAdmin, notice: Notice) -> list[str]:
         if time.monotonic() > deadline:
             break
         if not told:
-            notice(f"Waiting until {len(lagging)} machines have been told.")
+            notice(f"Waiting for {counted(len(lagging), 'machine')} to be told.")
             told = True
         time.sleep(_ASK_MACHINES_EVERY)
     return lagging

@@ -21,6 +21,7 @@ from typing import IO, Any
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
+from leruli.counting import counted
 from leruli.deferred import deferred
 from leruli.errors import BucketMissingError, LeruliError, StorageAwayError, StorageError
 from leruli.patience import Patience
@@ -221,7 +222,7 @@ class Store:
                         done += len(chunk)
                         advance(len(chunk))
                 if done != item.size:
-                    raise HTTPError(f"{done} of {item.size} bytes came")
+                    raise HTTPError(f"{done} of {counted(item.size, 'byte')} came")
                 return Downloaded(digest.hexdigest(), _metadata(response.headers))
             except HTTPError as error:  # the connection broke in the middle
                 advance(-done)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 
+from leruli.counting import counted
 from leruli.leftovers import Leftovers
 from leruli.output import Output
 from leruli.standing import named
@@ -34,10 +35,10 @@ def tell_leftovers(
         )
     unknown = [name for name, one in found.items() if not one.is_known]
     if unknown and again:
-        whose = "This folder has" if len(found) == 1 else f"{len(unknown)} folders have"
+        where = "this folder" if len(found) == 1 else counted(len(unknown), "folder")
         out.note(
-            f"{whose} no record that tells results from input, as after an older client: all files "
-            "are sent. Delete results that are no input."
+            f"In {where} there is no record that tells results from input, as after an older "
+            "client: all files are sent. Delete results that are no input."
         )
 
 

@@ -15,6 +15,7 @@ from leruli.commands._batches import tell_failures
 from leruli.commands._image_argument import named_image, whole_request
 from leruli.commands._leftovers import tell_leftovers
 from leruli.commands._standing import tell_standing
+from leruli.counting import counted
 from leruli.jobfolder import JOB_FILE
 from leruli.output import Output
 from leruli.progress import progress
@@ -223,12 +224,12 @@ def submit_folders(
         for name, one in standings.items()
     )
     if before:
-        out.note(f"Going on: {before} of {len(cases)} folders were submitted before.")
+        out.note(f"Going on. Submitted before: {before} of {counted(len(cases), 'folder')}.")
     try:
         with progress(
             "Submitting",
             len(cases),
-            unit="folders",
+            unit="folder",
             visible=out.shows_progress,
             notice=out.remarks,
         ) as advance:
@@ -236,7 +237,7 @@ def submit_folders(
     except KeyboardInterrupt:
         out.complaint(
             f"Submitted {len(report.submitted)} now, {len(report.skipped)} before; "
-            f"{report.left + len(report.failed)} of {report.total} folders are left."
+            f"{report.left + len(report.failed)} of {counted(report.total, 'folder')} left."
         )
         raise
     _tell(out, report)
@@ -267,7 +268,7 @@ def _tell(out: Output, report: BatchReport) -> None:
     if report.skipped:
         parts.append(f"{len(report.skipped)} skipped: submitted before")
     if report.copies:
-        parts.append(f"{_counted(report.copies, 'copy', 'copies')} of other folders")
+        parts.append(f"{counted(len(report.copies), 'copy', 'copies')} of other folders")
     if report.edited:
         parts.append(f"{len(report.edited)} edited after its submission")
     others = len(report.failed) - len(report.copies) - len(report.edited)
@@ -287,7 +288,3 @@ def _tell(out: Output, report: BatchReport) -> None:
             "edited": report.edited,
         },
     )
-
-
-def _counted(names: Sequence[str], one: str, several: str) -> str:
-    return f"{len(names)} {one if len(names) == 1 else several}"

@@ -10,6 +10,7 @@ from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch, tell
 from leruli.commands._common import HERE, confirm, job_here, verb
 from leruli.commands._standing import check_own
+from leruli.counting import counted
 from leruli.errors import RefusedError
 from leruli.output import Output, printable
 from leruli.settings import ServiceSettings
@@ -102,5 +103,5 @@ def _all_waiting(out: Output, service_settings: ServiceSettings, user: str | Non
 
     with Service(service_settings, out.note) as service:
         count = sum(service.cancel_waiting(user))
-    out.done(f"Cancelled {count} {'job' if count == 1 else 'jobs'}.", {"cancelled": count})
+    out.done(f"Cancelled {counted(count, 'job')}.", {"cancelled": count})
     return 0

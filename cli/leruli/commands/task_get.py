@@ -11,6 +11,7 @@ from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch, tell, tell_failures
 from leruli.commands._common import HERE, verb
 from leruli.commands._targets import Target, target_here, target_named, target_of_job
+from leruli.counting import counted
 from leruli.errors import LeruliError, NotFoundError
 from leruli.log_tail import ERROR_LOG, last_lines
 from leruli.output import Output
@@ -147,12 +148,12 @@ def _tell_result(
     out: Output, target: Target, state: JobState | None, fetched: Fetched, lines: list[str]
 ) -> None:
     count = len(fetched.files) - len(fetched.unchanged)
-    text = f"Fetched {count} {'file' if count == 1 else 'files'}, {fetched.total_bytes} bytes"
+    text = f"Fetched {counted(count, 'file')}, {counted(fetched.total_bytes, 'byte')}"
     if fetched.unchanged:
         text += f"; {len(fetched.unchanged)} here already"
     given = fetched.input
     if given is not None:
-        text += f". Of {len(given.files)} files of the input {len(given.unchanged)} were here"
+        text += f". Input: {counted(len(given.files), 'file')}, {len(given.unchanged)} here already"
     out.done(
         f"{text}.",
         {
@@ -186,7 +187,7 @@ def _many(out: Output, batch: str, wanted: Wanted) -> int:
         recover(journal, names, service.find_jobs)
         folders = list(ask_for_folders(names, journal, service.find_jobs, service.statuses))
         with progress(
-            "Fetching", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
+            "Fetching", len(names), unit="folder", visible=out.shows_progress, notice=out.remarks
         ) as advance:
             tally = fetch_folders(
                 Store(storage_settings, connections=WORKERS, notice=out.note),
@@ -196,7 +197,7 @@ def _many(out: Output, batch: str, wanted: Wanted) -> int:
                 wanted,
                 advance,
             )
-    detail = f" ({tally.files} files, {tally.total_bytes} bytes)"
+    detail = f" ({counted(tally.files, 'file')}, {counted(tally.total_bytes, 'byte')})"
     if tally.differing:
         tell_failures(out, "To be looked at", tally.differing)
         detail += f"; {len(tally.differing)} to be looked at"

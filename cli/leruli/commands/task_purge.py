@@ -15,6 +15,7 @@ from leruli.commands._targets import (
     target_here,
     target_of_job,
 )
+from leruli.counting import counted
 from leruli.errors import NotFoundError, RefusedError
 from leruli.jobfolder import JobFolder
 from leruli.output import Output
@@ -69,8 +70,7 @@ def command(
     # The job can still be asked about; what leruli.bucket led to is no more.
     JobFolder(target.directory).forget_bucket(target.bucket)
     out.done(
-        f"Purged bucket {target.bucket}: {removed} {'object' if removed == 1 else 'objects'} "
-        "deleted.",
+        f"Purged bucket {target.bucket}: {counted(removed, 'object')} deleted.",
         {"bucket": target.bucket, "deleted": removed},
     )
     return 0
@@ -91,7 +91,7 @@ def _many(out: Output, batch: str, *, force: bool) -> int:
     with Service(service_settings, out.note) as service:
         folders = list(ask_for_folders(names, journal, service.find_jobs, service.statuses))
         with progress(
-            "Purging", len(names), unit="folders", visible=out.shows_progress, notice=out.remarks
+            "Purging", len(names), unit="folder", visible=out.shows_progress, notice=out.remarks
         ) as advance:
             tally = purge_folders(
                 Store(storage_settings, connections=WORKERS),

@@ -13,6 +13,7 @@ from leruli.commands._common import HERE, job_here, verb
 from leruli.commands._job_detail import show_job
 from leruli.commands._listing import in_states, wide_option
 from leruli.commands._standing import tell_standing
+from leruli.counting import counted
 from leruli.errors import RefusedError
 from leruli.output import Output
 from leruli.references import is_folder
@@ -111,5 +112,6 @@ def _many(
     shown = [one for one in entries if not states or one["status"] in states]
     brief = None if wide else _BRIEF
     out.table("folders", _COLUMNS, shown, more={"counts": counts}, brief=brief)
-    out.note(f"{len(entries)} folders: {', '.join(f'{n} {s}' for s, n in counts.most_common())}.")
+    several = ", ".join(f"{n} {state}" for state, n in counts.most_common())
+    out.note(f"{counted(len(entries), 'folder')}: {several}.")
     return 1 if any(counts[word] for word in ("unknown", NOT_SUBMITTED, COPY, EDITED)) else 0

@@ -40,7 +40,7 @@ def test_killed_again_and_again_every_folder_is_submitted_once(
     check_each_once(cases, queue, group)
     again = real(*submitting())
     assert f"{COUNT} skipped" in again.stdout
-    assert f"Going on: {COUNT} of {COUNT} folders were submitted before" in again.stderr
+    assert f"Going on. Submitted before: {COUNT} of {COUNT} folders." in again.stderr
 
 
 def test_ctrl_c_says_what_is_left(real, cases, queue, group):
@@ -54,7 +54,7 @@ def test_ctrl_c_says_what_is_left(real, cases, queue, group):
 
     assert process.returncode == 130, err
     there = len(list(cases.glob("*/leruli.job")))
-    assert f"{count - there} of {count} folders are left" in err
+    assert f"{count - there} of {count} folders left" in err
     assert "same command again" in err
     assert real(*submitting()).returncode == 0
     check_each_once(cases, queue, group, count)

@@ -80,7 +80,7 @@ def test_copies_are_told_and_get_jobs_of_their_own(real, mol, counted, store):
     for copy in copies:
         assert f"Not submitted: {copy.name}/: {copy.name}/ holds the job of mol-0.96" in told.stderr
     assert "1 skipped: submitted before; 3 copies of other folders." in told.stdout
-    assert "Going on: 1 of 4 folders were submitted before" in told.stderr
+    assert "Going on. Submitted before: 1 of 4 folders." in told.stderr
     assert counted() == 1
     report = json.loads(real(*batch("task-submit", "--json")).stdout)
     assert report["skipped"] == ["mol-0.96/"]

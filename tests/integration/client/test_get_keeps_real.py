@@ -234,7 +234,9 @@ def test_a_lost_leruli_bucket_is_no_lost_job(real, folder):
     assert real("task-get", cwd=folder.path).returncode == 0
     assert folder.read("output.dat") == "E\n"
     (folder.path / "output.dat").unlink()
-    assert real("task-get", "--batch", "mol-*").stdout.startswith("Fetched 1 completed (1 files")
+    assert real("task-get", "--batch", "mol-*").stdout.startswith(
+        "Fetched 1 completed (1 file, 2 bytes"
+    )
     assert folder.read("output.dat") == "E\n"
 
     assert real("task-purge", cwd=folder.path).returncode == 0

@@ -347,7 +347,7 @@ def test_a_full_backlog_is_waited_for(real, cases, queue, group):
             assert told[-1], told
             told.append(process.stderr.readline())
         assert sentence in told[-1]
-        assert "100 of 150 folders are submitted" in told[-1]
+        assert "Submitted so far: 100 of 150 folders." in told[-1]
         # One folder alone ends when its patience does, and says why.
         one = _folder(cases, "one")
         alone = real(*ONE, cwd=one, LERULI_RETRY_SECONDS="2")

@@ -1,6 +1,7 @@
 """What is said after a batch, and what --quiet leaves out."""
 
 import json
+import re
 
 from batch_world import set_states, submitting
 
@@ -35,3 +36,32 @@ def test_quiet_prints_results_and_errors_only(real, queue, group, cases):
     assert (done.stdout, done.stderr) == ("", "")
     listed = json.loads(real("task-cancel", "--quiet", "--json", "--batch", pattern).stdout)
     assert len(listed["skipped"]) == 10
+
+
+def test_one_is_told_in_the_singular(real, queue, group, store, cases):
+    """Was "1 folders" and "1 files"."""
+    folder = cases / "case-001"
+    told = []
+
+    def run(*arguments, cwd=cases):
+        done = real(*arguments, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout + done.stderr)
+
+    of_one = ("--batch", folder.name)
+    run(*submitting(pattern=folder.name))
+    run(*submitting(pattern=folder.name))
+    run("task-status", *of_one)
+    set_states(queue, group, "completed", [folder])
+    store.put((folder / "leruli.bucket").read_text().strip(), "output.dat", b"E")
+    run("task-get", *of_one)
+    run("task-get", "--with-input", cwd=folder)
+    run("task-purge", *of_one)
+    (folder / "leruli.job").unlink()
+    run(*submitting(pattern=folder.name))
+    run("task-cancel", *of_one)
+    run("task-purge", cwd=folder)
+    everything = "\n".join(told)
+    for expected in ("1 folder:", "of 1 folder.", "(1 file, 1 byte)", "Input: 1 file", "1 object "):
+        assert expected in everything
+    assert re.findall(r"\b1 \w+s\b(?<!was)(?<!has)(?<!is)", everything) == []

@@ -185,11 +185,11 @@ def test_a_batch_comes_as_soon_as_it_is_told_to(slept):
 
 def test_a_batch_waits_for_as_long_as_it_is_told_to(slept):
     full = busy(200)
-    assert full.submit_bulk([], lambda: "7 of 9 folders are submitted.") == []
+    assert full.submit_bulk([], lambda: "Submitted so far: 7 of 9 folders.") == []
     assert slept == [60.0] * 200
     assert set(full.told) == {
         "The queue is busy (HTTP 503); trying again in 60 s. The group has 5 jobs waiting, and no "
-        "more than 5 may wait. 7 of 9 folders are submitted."
+        "more than 5 may wait. Submitted so far: 7 of 9 folders."
     }
 
 

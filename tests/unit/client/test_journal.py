@@ -289,7 +289,7 @@ def test_away_from_a_terminal_the_progress_is_told_now_and_then(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     with progress.progress(
-        "Submitting", 100, unit="folders", visible=False, notice=told.append
+        "Submitting", 100, unit="folder", visible=False, notice=told.append
     ) as advance:
         for _ in range(25):
             clock[0] += 1.0

@@ -6,6 +6,7 @@ import click
 
 from leruli.commands._common import confirm, verb
 from leruli.commands.group._secrets import admin_settings
+from leruli.counting import counted
 from leruli.output import Output
 
 
@@ -29,5 +30,5 @@ def command(out: Output, yes: bool, node: str) -> None:
 
     with GroupAdmin(settings, out.note) as group:
         answer = group.remove_node(node)
-    jobs = "1 job" if answer["requeued"] == 1 else f"{answer['requeued']} jobs"
+    jobs = counted(answer["requeued"], "job")
     out.done(f"{answer['name']} is removed; {jobs} went back to the queue.", answer)
