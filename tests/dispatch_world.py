@@ -15,8 +15,8 @@ from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch.feeder import Feeder
 from leruli_queue.dispatch.fence import Fence
 from leruli_queue.dispatch.leadership import lead
+from leruli_queue.dispatch.maintenance import Maintenance
 from leruli_queue.dispatch.parents import Parents
-from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.stopper import Stopper
 from leruli_queue.naming import pool_name
 from leruli_queue.nomad.errors import NomadNotFoundError
@@ -32,7 +32,7 @@ class Dispatching:
 
     feeder: Feeder
     stopper: Stopper
-    reconciler: Reconciler
+    maintenance: Maintenance
     fence: Fence
     parents: Parents
     gateway: NomadGateway
@@ -48,7 +48,7 @@ async def dispatching(
         yield Dispatching(
             Feeder(settings, pool, leadership, gateway, parents),
             Stopper(pool, gateway),
-            Reconciler(settings, pool, gateway, fence),
+            Maintenance(settings, pool, gateway, fence),
             fence,
             parents,
             gateway,

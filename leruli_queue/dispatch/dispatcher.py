@@ -22,8 +22,8 @@ from leruli_queue.dispatch.leadership import (
     NoChangesTakenError,
     lead,
 )
+from leruli_queue.dispatch.maintenance import Maintenance
 from leruli_queue.dispatch.parents import Parents
-from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.stopper import Stopper
 from leruli_queue.dispatch.tracker import Tracker
 from leruli_queue.nomad.clusters import Cluster, read_clusters
@@ -155,10 +155,10 @@ def _duties(
     settings: Settings, pool: Pool, leadership: Leadership, gateway: NomadGateway
 ) -> list[Callable[[], Awaitable[None]]]:
     parents = Parents(pool, gateway, settings)
-    reconciler = Reconciler(settings, pool, gateway, Fence(settings, pool, gateway))
+    maintenance = Maintenance(settings, pool, gateway, Fence(settings, pool, gateway))
     feeder = Feeder(settings, pool, leadership, gateway, parents)
-    tracker = Tracker(pool, gateway.cluster, reconciler)
-    return [feeder.run, tracker.run, reconciler.run, Stopper(pool, gateway).run, parents.run]
+    tracker = Tracker(pool, gateway.cluster, maintenance.reconciler)
+    return [feeder.run, tracker.run, maintenance.run, Stopper(pool, gateway).run, parents.run]
 
 
 async def _keep_on(duty: Callable[[], Awaitable[None]], cluster: str) -> None:

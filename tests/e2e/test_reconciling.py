@@ -11,7 +11,7 @@ import pytest
 from e2e_world import GATED, StackOfTest
 
 from leruli_queue.dispatch.fence import Fence
-from leruli_queue.dispatch.reconciler import Reconciler
+from leruli_queue.dispatch.maintenance import Maintenance
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.kept import load_kept
 from leruli_queue.embedded.service import service_environment
@@ -75,13 +75,8 @@ async def test_what_nobody_heard_of_is_found_in_the_lists(
             list(jobs.values()),
         )
         await pool.execute("UPDATE jobs SET state = 'running' WHERE id = $1", jobs["over"])
-        reconciler = Reconciler(
-            settings,
-            pool,
-            gateway,
-            Fence(settings, pool, gateway),
-        )
-        await reconciler.compare()
+        maintenance = Maintenance(settings, pool, gateway, Fence(settings, pool, gateway))
+        await maintenance.reconciler.compare()
         for name, job_id in jobs.items():
             noted = await pool.fetchrow("SELECT * FROM attempts WHERE job_id = $1", job_id)
             assert noted["allocation_id"] == before[name]["allocation_id"]

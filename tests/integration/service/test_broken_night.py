@@ -15,8 +15,8 @@ from service_world import GroupOfTest, hear, make_jobs, make_node
 from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch.feeder import Feeder
 from leruli_queue.dispatch.leadership import lead
+from leruli_queue.dispatch.maintenance import Maintenance
 from leruli_queue.dispatch.parents import Parents
-from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.jobs.attempts import AttemptId, StaleAttemptError, end_attempt, start_attempt
 from leruli_queue.jobs.outcomes import Outcome, Receipt
 from leruli_queue.jobs.retries import Retries
@@ -140,10 +140,10 @@ async def play(settings: Settings, pool: Pool, group: GroupOfTest) -> tuple[Nigh
         watching = duties.create_task(leadership.watch())
         parents = Parents(pool, nomad, settings)
         feeder = Feeder(settings, pool, leadership, nomad, parents)
-        reconciler = Reconciler(settings, pool, nomad, nomad)
+        maintenance = Maintenance(settings, pool, nomad, nomad)
         while night.now < HOURS * 3600:
-            await reconciler._review_nodes()
-            await reconciler.give_back_misplaced()
+            await maintenance.review_nodes()
+            await maintenance.misplaced.take_back()
             await feeder.feed_once()
             await night.place(nomad)
             await night.pass_time(await until_something_happens(pool, night))

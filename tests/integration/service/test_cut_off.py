@@ -24,7 +24,7 @@ from service_world import (
 )
 
 from leruli_queue.access.authenticate import Node
-from leruli_queue.dispatch import reconciler as reconciler_module
+from leruli_queue.dispatch import overdue as overdue_module
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
@@ -85,7 +85,7 @@ async def test_when_the_whole_group_is_silent_nothing_is_given_up(
     await pool.execute("UPDATE nodes SET alive = false WHERE id = $1", also_silent.id)
     # That of another group is no help.
     await hear(pool, await make_node(pool, await make_group(pool, "physicists")))
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert (await state_of(pool, running))[0] == "running"
     assert await told(nomad_settings, group, running) == ("running", WAITS)
 
@@ -109,7 +109,7 @@ async def test_a_machine_that_could_not_run_it_is_no_reason_to_give_up(
             f"UPDATE nodes SET {changes[why]} WHERE id = $1",  # noqa: S608
             other.id,
         )
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert (await state_of(pool, running))[0] == "running"
 
 
@@ -118,7 +118,7 @@ async def test_a_receipt_is_not_missed_while_the_network_is_away(
 ) -> None:
     """It ended just before, and its receipt is on the node's disk."""
     await pool.execute("UPDATE attempts SET allocation_dead_at = now() - interval '1 hour'")
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert (await state_of(pool, running))[0] == "running"
 
 
@@ -127,11 +127,11 @@ async def test_once_another_machine_has_been_heard_for_as_long_it_runs_there(
 ) -> None:
     joined = await make_node(pool, group, cores=2)
     await hear(pool, joined, for_s=nomad_settings.node_silence_s - 20)
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     # Now it could run elsewhere, so there is nothing to be said of it yet.
     assert await told(nomad_settings, group, running) == ("running", None)
     await hear(pool, joined, for_s=nomad_settings.node_silence_s)
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert await state_of(pool, running) == GIVEN_UP
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 1
 
@@ -144,7 +144,7 @@ async def test_an_admin_ends_the_wait_by_removing_the_node(
     running: UUID,
     nomad_settings: Settings,
 ) -> None:
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     async with running_service(nomad_settings) as service:
         answer = await call(
             service, "group-node-remove", adminsecret=group.admin_secret, node=str(silent.id)
@@ -161,7 +161,7 @@ async def test_what_a_user_wants_cancelled_waits_for_no_node(
 ) -> None:
     async with running_service(nomad_settings) as service:
         await call(service, "task-cancel", secret=group.user_secret, jobid=str(running))
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert await state_of(pool, running) == (
         "cancelled",
         "cancelled; its node does not answer, so there is no output",
@@ -173,7 +173,7 @@ async def test_what_has_not_begun_there_is_given_back_as_ever(
 ) -> None:
     await pool.execute("UPDATE jobs SET state = 'submitted', started_at = NULL")
     await pool.execute("UPDATE attempts SET started_at = NULL, node_id = NULL")
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert await state_of(pool, running) == GIVEN_UP
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
 
@@ -203,7 +203,7 @@ async def test_a_long_sweep_looks_again_at_who_is_heard(
     states: list[str],
 ) -> None:
     """The network of all goes away while it gives up what ran on one that went before."""
-    monkeypatch.setattr(reconciler_module, "_GIVEN_UP_AT_ONCE", 1)
+    monkeypatch.setattr(overdue_module, "_GIVEN_UP_AT_ONCE", 1)
     jobs = [await run_on(pool, group, silent) for _ in range(3)]
     other = await make_node(pool, group)
     await pool.execute("UPDATE nodes SET joined_at = now() - interval '1 hour'")
@@ -212,5 +212,5 @@ async def test_a_long_sweep_looks_again_at_who_is_heard(
     async with dispatching(nomad_settings, pool, nomad) as active:
         await active.fence.keep()
         await hear(pool, other)
-        await active.reconciler.give_up_overdue()
+        await active.maintenance.overdue.give_up()
     assert [(await state_of(pool, job_id))[0] for job_id in sorted(jobs)] == states

@@ -161,7 +161,7 @@ async def test_what_cannot_be_given_up_holds_up_no_other_group(
     assert await dispatcher.feeder.feed_once() == 2
     await pool.execute("UPDATE attempts SET allocation_dead_at = now() - interval '1 hour'")
     await break_jobs_of(pool, group)
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert (await state_of(pool, job_id))[0] == "received"
 
 
@@ -196,7 +196,7 @@ async def test_a_job_as_large_as_a_node_still_fits_it(
         lambda: dispatcher.gateway._client.job.get_job(quote(child["ID"], safe=""))
     )
     assert job["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMB"] == 62_345
-    await dispatcher.reconciler.give_back_misplaced()
+    await dispatcher.maintenance.misplaced.take_back()
     assert (await state_of(pool, job_id))[0] == "submitted"
 
 
@@ -220,7 +220,7 @@ async def test_a_group_has_a_bounded_number_of_parents(
         assert len(active.parents._locks) == 0
         assert active.parents._registered.keys() == known
         # All of it is in place, and a parent that has left comes back when it is needed.
-        await active.reconciler.compare()
+        await active.maintenance.reconciler.compare()
         await pool.execute("UPDATE attempts SET nomad_job_id = NULL WHERE job_id = $1", jobs[0])
         assert await active.feeder.feed_once() == 1
         assert len(await children_of(gateway, jobs[0])) == 1

@@ -57,7 +57,7 @@ class Mixed:
 
     async def kept(self) -> dict[UUID, UUID]:
         """What is kept, after the dispatcher looked again."""
-        await self.active.reconciler.reservations.renew()
+        await self.active.maintenance.reservations.renew()
         return {
             row["id"]: row["reserved_for"]
             for row in await self.pool.fetch("SELECT * FROM nodes WHERE reserved_for IS NOT NULL")
@@ -123,7 +123,7 @@ async def test_what_waited_before_is_left_where_it_is(mixed: Mixed) -> None:
     second = await starving(mixed)
     [before] = await mixed.submitted(1, **SMALL)
     await mixed.kept()
-    await mixed.active.reconciler.give_back_misplaced()
+    await mixed.active.maintenance.misplaced.take_back()
     for job in (second, before):
         assert (await state_of(mixed.pool, job))[0] == "submitted"
 
@@ -135,7 +135,7 @@ async def test_the_node_is_given_free_when_the_job_has_its_place(mixed: Mixed) -
     [meanwhile] = await mixed.submitted(1, **SMALL)
     await mixed.began(second, mixed.large)
     assert await mixed.kept() == {}
-    await mixed.active.reconciler.give_back_misplaced()
+    await mixed.active.maintenance.misplaced.take_back()
     assert await state_of(mixed.pool, meanwhile) == (
         "received",
         "the nodes of the group changed; it will run again",
@@ -225,7 +225,7 @@ async def test_patience_goes_on_when_nodes_join(mixed: Mixed) -> None:
     second = await starving(mixed)
     since = await mixed.pool.fetchval("SELECT waiting_since FROM jobs WHERE id = $1", second)
     await make_node(mixed.pool, mixed.group)
-    await mixed.active.reconciler.give_back_misplaced()
+    await mixed.active.maintenance.misplaced.take_back()
     assert (await state_of(mixed.pool, second))[0] == "received"
     await mixed.active.feeder.feed_once()
     row = await mixed.pool.fetchrow(
@@ -241,7 +241,7 @@ async def test_what_waits_for_a_node_that_died_is_taken_back_and_told(mixed: Mix
     second = await starving(mixed)
     [small] = await mixed.submitted(1, **SMALL)
     await mixed.pool.execute("UPDATE nodes SET alive = false WHERE id = $1", mixed.large.id)
-    await mixed.active.reconciler.give_back_misplaced()
+    await mixed.active.maintenance.misplaced.take_back()
     assert (await state_of(mixed.pool, second))[0] == "received"
     assert await mixed.reason(second) == (
         "waiting for a node with 64 cores and 64000 MB: the only machine that large is troubled "

@@ -271,11 +271,11 @@ async def test_what_a_node_holds_is_not_given_up_on_nomads_word(
     for column in ("allocation_dead_at", "silent_since"):
         await call(api, "node-report", nodetoken=token, attempts=held)
         await pool.execute(lie.format(column), str(uuid4()))
-        await dispatcher.reconciler.give_up_overdue()
+        await dispatcher.maintenance.overdue.give_up()
         assert (await state_of(pool, job_id))[0] == "submitted"
     # Not for longer than the job may take, whatever the node says.
     await pool.execute("UPDATE attempts SET started_at = now() - interval '10 days'")
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert (await state_of(pool, job_id))[0] == "received"
 
 
@@ -294,7 +294,7 @@ async def test_what_a_node_does_not_hold_is_given_up(
         str(uuid4()),
     )
     await hear(pool, await make_node(pool, group))
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert await state_of(pool, job_id) == (
         "received",
         "its node does not answer; it will run again",

@@ -138,7 +138,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
         "silents": each(False),
     },
     "note_waiting": ATTEMPTS | {"reasons": each("why")},
-    # The reconciler and the stopper.
+    # Maintenance and the stopper.
     "release_nodes": CLUSTER | {"patience_s": 300.0},
     "reserve_nodes": CLUSTER | {"patience_s": 300.0},
     "attempts_in_flight": CLUSTER,

@@ -396,7 +396,7 @@ async def test_a_job_does_not_go_back_to_the_node_that_failed_it(
     assert await dispatcher.feeder.feed_once() == 1
     assert await allowed(dispatcher, job_id) == {str(other.id) for other in others}
     # It waits for them, and nothing takes it back.
-    await dispatcher.reconciler.give_back_misplaced()
+    await dispatcher.maintenance.misplaced.take_back()
     assert (await state_of(pool, job_id))[0] == "submitted"
 
 
@@ -431,7 +431,7 @@ async def test_what_waits_for_a_node_that_is_held_back_is_taken_from_it(
     assert await dispatcher.feeder.feed_once() == 1
     assert await allowed(dispatcher, waiting) == {str(node.id), str(other.id)}
     await fail_three(pool, group, node)
-    await dispatcher.reconciler.give_back_misplaced()
+    await dispatcher.maintenance.misplaced.take_back()
     await pool.execute(
         "UPDATE jobs SET not_before = now() + interval '1 hour' WHERE id <> $1", waiting
     )
@@ -441,7 +441,7 @@ async def test_what_waits_for_a_node_that_is_held_back_is_taken_from_it(
     await pool.execute("UPDATE nodes SET probe_at = now() WHERE held_at IS NOT NULL")
     assert await dispatcher.feeder.feed_once() == 1
     assert await allowed(dispatcher, probing) == {str(node.id)}
-    await dispatcher.reconciler.give_back_misplaced()
+    await dispatcher.maintenance.misplaced.take_back()
     assert (await state_of(pool, probing))[0] == "submitted"
     # Killed before Nomad's answer was committed: the same child, for the same node.
     await pool.execute("UPDATE attempts SET nomad_job_id = NULL WHERE job_id = $1", probing)

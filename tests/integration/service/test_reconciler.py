@@ -62,7 +62,7 @@ async def test_strays_in_nomad_are_stopped(
     token = attempt_token(stray)
     meta = {"job": str(stray.job_id), "attempt": "1"}
     await dispatcher.gateway.dispatch(parent_id, meta, id_prefix=token, idempotency_token=token)
-    await dispatcher.reconciler.compare()
+    await dispatcher.maintenance.reconciler.compare()
     await until_dead(dispatcher.gateway, stray.job_id)
     [kept] = await children_of(dispatcher.gateway, job_id)
     assert kept["Status"] == "pending"
@@ -75,7 +75,7 @@ async def test_a_child_that_is_dead_without_an_allocation_is_dispatched_again(
     await dispatcher.feeder.feed_once()
     await stop_child(dispatcher.gateway, job_id)
     await pool.execute("UPDATE attempts SET claimed_at = now() - interval '2 minutes'")
-    await dispatcher.reconciler.compare()
+    await dispatcher.maintenance.reconciler.compare()
     assert (await state_of(pool, job_id))[0] == "received"
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
 
@@ -90,7 +90,7 @@ async def test_what_started_and_is_gone_from_nomad_gets_the_time_for_its_receipt
         "UPDATE attempts SET nomad_job_id = 'gone', claimed_at = now() - interval '2 minutes'"
     )
     await stop_child(dispatcher.gateway, job_id)
-    await dispatcher.reconciler.compare()
+    await dispatcher.maintenance.reconciler.compare()
     assert (await state_of(pool, job_id))[0] == "running"
     assert await pool.fetchval("SELECT allocation_dead_at IS NOT NULL FROM attempts")
 
@@ -110,7 +110,7 @@ async def test_a_node_that_is_back_is_asked_before_its_job_is_given_up(
             "UPDATE attempts SET silent_since = now() - interval '1 hour', allocation_id = 'a1'"
         )
         await hear(pool, node)
-        await active.reconciler.give_up_overdue()
+        await active.maintenance.overdue.give_up()
         assert (await state_of(pool, job_id))[0] == "running"
         assert await pool.fetchval("SELECT silent_since FROM attempts") is None
 
@@ -130,11 +130,11 @@ async def test_one_that_is_over_on_a_node_that_nomad_does_not_hear_is_given_up(
         )
         await pool.execute("UPDATE attempts SET allocation_id = 'a1', node_id = $1", node.id)
         await active.fence.keep()
-        await active.reconciler.note_unheard()
+        await active.maintenance.overdue.note_unheard()
         assert await pool.fetchval("SELECT silent_since IS NOT NULL FROM attempts")
         await hear(pool, await make_node(pool, group))
         await pool.execute("UPDATE attempts SET silent_since = now() - interval '1 hour'")
-        await active.reconciler.give_up_overdue()
+        await active.maintenance.overdue.give_up()
     assert await state_of(pool, job_id) == (
         "received",
         "its node does not answer; it will run again",
@@ -152,12 +152,12 @@ async def test_what_a_node_does_not_begin_with_is_given_to_another(
             seen = observe(await there.read_allocation(allocation_id))
             assert seen is not None
             await note_observations(pool, [seen])
-            await active.reconciler.give_up_overdue()
+            await active.maintenance.overdue.give_up()
             assert (await state_of(pool, job_id))[0] == "submitted"
             # Nomad can place it anew, and then it has all of the time once more.
             await pool.execute("UPDATE attempts SET placed_at = now() - interval '1 hour'")
         await note_observations(pool, [seen])
-        await active.reconciler.give_up_overdue()
+        await active.maintenance.overdue.give_up()
     assert await state_of(pool, job_id) == (
         "received",
         "its node did not begin with it; it will run again",
@@ -177,7 +177,7 @@ async def test_a_silent_node_that_still_uploads_keeps_its_attempt(
         "allocation_id = $1",
         str(uuid4()),
     )
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert (await state_of(pool, job_id))[0] == "running"
 
 
@@ -193,10 +193,10 @@ async def test_what_nomad_lost_is_given_up_after_a_minute(
             child["ID"].replace("/", "%2F"), purge=True
         )
     )
-    await dispatcher.reconciler.compare()
+    await dispatcher.maintenance.reconciler.compare()
     assert (await state_of(pool, job_id))[0] == "submitted"
     await pool.execute("UPDATE attempts SET claimed_at = now() - interval '2 minutes'")
-    await dispatcher.reconciler.compare()
+    await dispatcher.maintenance.reconciler.compare()
     assert await state_of(pool, job_id) == (
         "received",
         "the cluster manager lost it; it will run again",
@@ -211,9 +211,9 @@ async def test_what_waits_for_nodes_of_an_earlier_template_is_given_back(
     with pytest.MonkeyPatch.context() as earlier:
         earlier.setattr("leruli_queue.dispatch.nodes.template", lambda: "the earlier one")
         await dispatcher.feeder.feed_once()
-        await dispatcher.reconciler.give_back_misplaced()
+        await dispatcher.maintenance.misplaced.take_back()
     assert (await state_of(pool, job_id))[0] == "submitted"
-    await dispatcher.reconciler.give_back_misplaced()
+    await dispatcher.maintenance.misplaced.take_back()
     assert (await state_of(pool, job_id))[0] == "received"
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
 
@@ -223,11 +223,11 @@ async def test_what_waits_for_nodes_that_are_gone_is_given_back(
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
     await dispatcher.feeder.feed_once()
-    await dispatcher.reconciler.give_back_misplaced()
+    await dispatcher.maintenance.misplaced.take_back()
     assert (await state_of(pool, job_id))[0] == "submitted"
     await queries.node_leaves(pool, node_id=node.id)
     await make_node(pool, group)
-    await dispatcher.reconciler.give_back_misplaced()
+    await dispatcher.maintenance.misplaced.take_back()
     assert (await state_of(pool, job_id))[0] == "received"
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
     await dispatcher.stopper.stop_once()
@@ -258,13 +258,13 @@ async def test_what_is_overdue_is_given_up(
     await dispatcher.feeder.feed_once()
     await hear(pool, await make_node(pool, group))
     await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert (await state_of(pool, job_id))[0] == "running"
     await pool.execute(
         f"UPDATE attempts SET {change}, allocation_id = $1",  # noqa: S608
         str(uuid4()),
     )
-    await dispatcher.reconciler.give_up_overdue()
+    await dispatcher.maintenance.overdue.give_up()
     assert await state_of(pool, job_id) == ("received", f"{reason}; it will run again")
 
 
@@ -287,7 +287,7 @@ async def test_time_without_reports_does_not_count_against_a_receipt(
     await pool.execute("UPDATE attempts SET allocation_dead_at = now() - interval '2 hours'")
 
     async def state() -> str:
-        await dispatcher.reconciler.give_up_overdue()
+        await dispatcher.maintenance.overdue.give_up()
         return str((await state_of(pool, job_id))[0])
 
     # The service is away ...
