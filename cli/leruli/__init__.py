@@ -1,12 +1,13 @@
 """Leruli Queue from Python: submit folders as jobs, follow them, fetch their results.
 
 >>> import leruli
->>> jobid = leruli.task_submit("water", "psi4", "1.5", "psi4 input.dat")
+>>> jobid = leruli.task_submit("water", "psi4", "1.3.2", "psi4 input.dat")
 >>> leruli.task_status(jobid)
 {'status': 'received', 'reason': None}
 
 Credentials come from the environment (see `leruli.settings`). What goes wrong is raised as a
-subclass of `LeruliError` (see `leruli.errors`).
+subclass of `LeruliError` (see `leruli.errors`), what has to be looked at is a `LeruliWarning`. All
+functions are described in docs/users/python.md of the Leruli Queue repository.
 """
 
 from __future__ import annotations
@@ -15,52 +16,127 @@ from typing import TYPE_CHECKING, Any
 
 from leruli._version import __version__
 from leruli.errors import (
+    AlreadySubmittedError,
+    BucketMissingError,
+    CopiedFolderError,
+    EditedFolderError,
     LeruliError,
+    LeruliWarning,
     NotFoundError,
     RefusedError,
     ServiceError,
     SettingsError,
     StorageError,
+    UnknownCallError,
 )
 
 if TYPE_CHECKING:
-    from leruli.tasks import (
-        task_cancel,
-        task_get,
+    from leruli.images import PublishedCode
+    from leruli.python_api.codes import (
         task_list_codes,
-        task_prune,
+        task_list_images,
         task_publish_code,
-        task_status,
-        task_submit,
-        task_submit_many,
+        task_unpublish_code,
     )
+    from leruli.python_api.groups import Node, Usage, group_activity, group_nodes, group_usage
+    from leruli.python_api.job import Attempt, Job, JobDetail, JobStatus, ManyFolders
+    from leruli.python_api.jobs import (
+        task_bucket,
+        task_cancel,
+        task_cancel_many,
+        task_cancel_waiting,
+        task_detail,
+        task_list,
+        task_status,
+        task_status_many,
+    )
+    from leruli.python_api.resubmission import task_resubmit, task_resubmit_many
+    from leruli.python_api.results import (
+        task_get,
+        task_get_many,
+        task_prune,
+        task_purge,
+        task_purge_many,
+    )
+    from leruli.python_api.submission import task_submit, task_submit_many
 
 __all__ = [
+    "AlreadySubmittedError",
+    "Attempt",
+    "BucketMissingError",
+    "CopiedFolderError",
+    "EditedFolderError",
+    "Job",
+    "JobDetail",
+    "JobStatus",
     "LeruliError",
+    "LeruliWarning",
+    "ManyFolders",
+    "Node",
     "NotFoundError",
+    "PublishedCode",
     "RefusedError",
     "ServiceError",
     "SettingsError",
     "StorageError",
+    "UnknownCallError",
+    "Usage",
     "__version__",
+    "group_activity",
+    "group_nodes",
+    "group_usage",
+    "task_bucket",
     "task_cancel",
+    "task_cancel_many",
+    "task_cancel_waiting",
+    "task_detail",
     "task_get",
+    "task_get_many",
+    "task_list",
     "task_list_codes",
+    "task_list_images",
     "task_prune",
     "task_publish_code",
+    "task_purge",
+    "task_purge_many",
+    "task_resubmit",
+    "task_resubmit_many",
     "task_status",
+    "task_status_many",
     "task_submit",
     "task_submit_many",
+    "task_unpublish_code",
 ]
+
+# Where a name is that is imported when it is first used.
+_HOMES = {
+    "images": ("PublishedCode",),
+    "python_api.codes": (
+        *("task_list_codes", "task_list_images"),
+        *("task_publish_code", "task_unpublish_code"),
+    ),
+    "python_api.groups": ("Node", "Usage", "group_activity", "group_nodes", "group_usage"),
+    "python_api.job": ("Attempt", "Job", "JobDetail", "JobStatus", "ManyFolders"),
+    "python_api.jobs": (
+        *("task_bucket", "task_cancel", "task_cancel_many", "task_cancel_waiting"),
+        *("task_detail", "task_list", "task_status", "task_status_many"),
+    ),
+    "python_api.results": (
+        *("task_get", "task_get_many", "task_prune", "task_purge", "task_purge_many"),
+    ),
+    "python_api.resubmission": ("task_resubmit", "task_resubmit_many"),
+    "python_api.submission": ("task_submit", "task_submit_many"),
+}
 
 
 def __getattr__(name: str) -> Any:
     # The functions pull in the HTTP and S3 libraries (a quarter of a second); `leruli --help`
     # imports this package too and needs neither.
-    if name.startswith("task_") and name in __all__:
-        from leruli import tasks
+    for home, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
 
-        return getattr(tasks, name)
+            return getattr(import_module(f"leruli.{home}"), name)
     raise AttributeError(f"module 'leruli' has no attribute {name!r}")
 
 

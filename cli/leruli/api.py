@@ -11,6 +11,7 @@ from leruli.errors import LeruliError, RefusedError
 from leruli.paging import Page, entries_of, pages
 from leruli.redaction import remember
 from leruli.settings import ServiceSettings
+from leruli.states import FINAL
 
 #: Jobs that the service takes in one bulk call at most.
 BULK_LIMIT = 1000
@@ -23,8 +24,6 @@ NO_SHM_SIZE = (
     "The queue is older than this client and cannot set the size of /dev/shm (--shm-size): the job "
     "would get 64 MB."
 )
-
-_FINAL = frozenset({"completed", "failed", "cancelled"})
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class JobState:
     @property
     def is_final(self) -> bool:
         """Whether the job is over and its bucket will not change any more."""
-        return self.status in _FINAL
+        return self.status in FINAL
 
     def __str__(self) -> str:
         return self.status if self.reason is None else f"{self.status}: {self.reason}"

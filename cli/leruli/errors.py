@@ -104,3 +104,10 @@ class BucketMissingError(StorageError):
     """The bucket does not exist: purged, or in another storage than the one configured."""
 
     exit_code = 4
+
+
+class LeruliWarning(UserWarning):
+    """What the Python functions warn of: the call succeeded, and a person has to look at something.
+
+    It is no LeruliError. `warnings.simplefilter("error", leruli.LeruliWarning)` raises it.
+    """

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from leruli.api import tokens_of
+from leruli import settings
+from leruli.api import Service, tokens_of
 from leruli.connection import Connection, Notice
 from leruli.paging import Page, entries_of, pages
 from leruli.redaction import remember
@@ -182,3 +183,14 @@ class GroupReader(_Caller):
         """Return the same as a CSV table."""
         body = self._body(by=list(by), since=since, until=until, format="csv")
         return self._connection.call_for_text("group-usage", body)
+
+
+def open_reader(notice: Notice = lambda _: None) -> GroupReader:
+    """Return the group as its token shows it; the token is fetched if it is not set."""
+    found = settings.group_settings()
+    if found is None:
+        with Service(settings.service_settings(), notice) as service:
+            token = service.group_token()
+        remember(token)
+        found = settings.reader_settings(token)
+    return GroupReader(found, notice)

@@ -40,6 +40,10 @@ class PublishedCode:
     size: int  #: bytes, compressed
     published: datetime | None
 
+    def __str__(self) -> str:
+        since = f" of {self.published.astimezone():%Y-%m-%d %H:%M}" if self.published else ""
+        return f"{self.code}:{self.version}{since} ({self.size / 1e6:,.1f} MB)"
+
 
 def image_bucket(group_token: str) -> str:
     """Return the bucket of the group's images."""
@@ -176,6 +180,23 @@ def check_shell(code: str, version: str) -> None:
         raise RefusedError(
             f"The image {image} has no /bin/sh, and no job could run in it. Build it on a base "
             "that has a shell, such as debian. Nothing was published."
+        )
+
+
+def check_publishable(code: str, version: str) -> int:
+    """Return what `local_image_size` does, of an image that jobs can run; raises what it does."""
+    size = local_image_size(code, version)
+    check_shell(code, version)
+    return size
+
+
+def check_replacement(published: PublishedCode | None, option: str) -> None:
+    """Raise RefusedError if an image of the name is published; `option` is how to replace it."""
+    if published is not None:
+        raise RefusedError(
+            f"The image {published} is published already. Nothing was changed. {option} puts this "
+            "machine's image in its place, for the whole group: jobs that start from then on run "
+            "the new one. Another VERSION keeps both."
         )
 
 

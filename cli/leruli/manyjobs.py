@@ -113,14 +113,15 @@ def ask_for_folders(
 def fetch_folders(
     store: Store,
     folders: Sequence[FolderJob],
-    journal: Journal,
+    journal: Journal | None,
     locate: Locate,
     wanted: Wanted,
     advance: Callable[[int], None] = lambda _: None,
 ) -> FetchTally:
     """Fetch the results of all jobs that are over, but for those that were fetched before.
 
-    A folder that holds another one's job is not fetched, and noted as failed.
+    What was fetched before stands in the journal, if there is one, and in the folder's record. A
+    folder that holds another one's job is not fetched, and noted as failed.
     """
     tally = FetchTally()
     check_own = _ownership(folders)
@@ -151,12 +152,12 @@ def fetch_folders(
     return tally
 
 
-def _is_fetched(one: FolderJob, standing: Standing, journal: Journal) -> bool:
+def _is_fetched(one: FolderJob, standing: Standing, journal: Journal | None) -> bool:
     """Whether all results came: by the journal of the batch, or by the record of the folder.
 
     The record knows what came by another pattern, or by a command in the folder.
     """
-    if journal.record(one.directory).fetched_job == one.jobid:
+    if journal is not None and journal.record(one.directory).fetched_job == one.jobid:
         return True
     record = standing.record
     return record is not None and record.bucket == one.bucket and record.is_fetched
@@ -190,7 +191,9 @@ def _fetch_one(
     return fetched
 
 
-def _note_fetched(tally: FetchTally, journal: Journal, one: FolderJob, fetched: Fetched) -> None:
+def _note_fetched(
+    tally: FetchTally, journal: Journal | None, one: FolderJob, fetched: Fetched
+) -> None:
     tally.files += len(fetched.files)
     tally.total_bytes += fetched.total_bytes
     if fetched.all_refused:
@@ -198,7 +201,8 @@ def _note_fetched(tally: FetchTally, journal: Journal, one: FolderJob, fetched: 
             f"{name} was not fetched: {why}" for name, why in fetched.all_refused.items()
         )
         return
-    journal.note_fetched(one.directory, str(one.jobid))
+    if journal is not None:
+        journal.note_fetched(one.directory, str(one.jobid))
     differences = fetched.differences()
     standing = standing_of(one.directory)
     if standing.edited:

@@ -119,9 +119,9 @@ class Output:
             say(printable(text))
 
     def warn(self, text: str) -> None:
-        """Tell on standard error what a script may want to know, too."""
+        """Warn on standard error, of what a script may want to know, too."""
         if not self.quiet:
-            say(printable(text))
+            say(f"Warning: {printable(text)}")
 
     def complaint(self, text: str) -> None:
         """Tell of one failure among several; the result sums them up."""

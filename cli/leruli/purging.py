@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leruli.errors import RefusedError
+from leruli.errors import NotFoundError, RefusedError
 from leruli.fetching import not_here, select_results
 from leruli.local_files import INPUT_KIND, LocalFiles
-from leruli.standing import named
+from leruli.references import job_of_folder, resolve
+from leruli.standing import Standing, named, standing_of
+from leruli.targets import check_bucket
 
 if TYPE_CHECKING:
     from leruli.api import JobState, Service
-    from leruli.standing import Standing
     from leruli.storage import Store
+    from leruli.targets import Target
 
 #: Said of a bucket that has to stay.
 NOT_FETCHED = "completed, but not fetched"
@@ -32,6 +35,45 @@ def check_purgeable(service: Service, jobid: str) -> JobState:
             "over, cancel it with `leruli task-cancel`, or purge all the same with --force."
         )
     return state
+
+
+def check_purge(
+    service: Service, store: Store, target: Target, *, is_bucket_named: bool = False
+) -> None:
+    """Raise RefusedError if a job needs its bucket, or if results would be lost with it.
+
+    A bucket that was named beside the job has to be that job's.
+    """
+    try:
+        if target.jobid:
+            jobid = resolve(service, target.jobid)
+        else:
+            jobid = job_of_folder(service, target.directory)
+    except NotFoundError as error:
+        raise RefusedError(f"{error} To purge its bucket all the same use --force.") from None
+    if is_bucket_named:
+        check_bucket(service, jobid, target.bucket)
+    state = check_purgeable(service, jobid)
+    standing = standing_of(target.directory)
+    if standing.record is None or standing.record.bucket != target.bucket:
+        standing = Standing()  # of another job
+    completed = state.status == "completed"
+    if why_keep(store, target.bucket, target.directory, standing, completed) == NOT_FETCHED:
+        raise RefusedError(
+            f"The job is completed, and its results are not in {_shown(target)} as the storage has "
+            f"them. {_where_to_fetch(target, jobid)}, or purge all the same with --force."
+        )
+
+
+def _shown(target: Target) -> str:
+    return "this folder" if target.directory == os.curdir else target.directory
+
+
+def _where_to_fetch(target: Target, jobid: str) -> str:
+    if not target.is_here:
+        return f"Fetch them with `leruli task-get {jobid}`, run this in the folder that has them"
+    there = "" if target.directory == os.curdir else " there"
+    return f"Fetch them{there} with `leruli task-get`"
 
 
 def why_keep(

@@ -47,10 +47,41 @@ def resolve(service: Service, text: str) -> str:
 
 def folder_named(text: str) -> JobFolder | None:
     """Return the folder that `text` names if it has a job or a bucket. Raises RefusedError."""
-    if _FULL_ID.fullmatch(text) or not is_folder(text):
+    if not names_folder(text):
         return None
     folder = JobFolder(text)
     return None if folder.job() is None and folder.bucket() is None else folder
+
+
+def job_of_folder(service: Service, directory: str) -> str:
+    """Return the id of a folder's job.
+
+    The queue is asked for it when a submission was interrupted and the folder has a bucket only.
+    Raises NotFoundError.
+    """
+    folder = JobFolder(directory)
+    found = folder.job()
+    if found is not None:
+        return found
+    bucket = folder.bucket()
+    if bucket is None:
+        raise NotFoundError(
+            f"No job id was given and there is no leruli.job in {named_folder(directory)}. Run "
+            "this in the folder of the job, or give the id."
+        )
+    [found] = service.find_jobs([bucket])
+    if found is not None:
+        return found
+    raise NotFoundError(
+        f"{'This folder' if directory == os.curdir else directory} has a bucket and no leruli.job, "
+        "as its submission was interrupted, and the queue knows no job of yours with it. Submit "
+        "again to finish it."
+    )
+
+
+def named_folder(directory: str) -> str:
+    """Return how a sentence names a folder."""
+    return "the current folder" if directory == os.curdir else directory
 
 
 def _ask(service: Service, text: str) -> str:
@@ -89,6 +120,11 @@ def _about_folder(text: str) -> str:
 def is_folder(text: str) -> bool:
     """Whether there is a folder of that name."""
     return os.path.isdir(text)  # noqa: PTH112  # pathlib raises for text that is no path
+
+
+def names_folder(text: str) -> bool:
+    """Whether `resolve` takes `text` for a folder."""
+    return _FULL_ID.fullmatch(text) is None and is_folder(text)
 
 
 def _ambiguous(text: str, jobs: list[dict[str, Any]], *, has_more: bool) -> str:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from leruli.api import BULK_LIMIT
 from leruli.aside import leave_original, set_aside
-from leruli.errors import LeruliError, RefusedError
+from leruli.checking import STRICT_OPTION, find_refusals
+from leruli.errors import LeruliError, NotFoundError, RefusedError
 from leruli.jobfolder import JobFolder
 from leruli.leftovers import Leftovers
-from leruli.manyjobs import NOT_SUBMITTED, FolderJob
+from leruli.manyjobs import NOT_SUBMITTED, FolderJob, ask_for_folders
 from leruli.record import read_record
-from leruli.standing import Standing, named
-from leruli.submitting import JobSpec
+from leruli.recovery import recover
+from leruli.standing import Standing, named, standings_of
+from leruli.submitting import JobSpec, check_image
 
 if TYPE_CHECKING:
     from leruli.api import Service
+    from leruli.journal import Journal
+    from leruli.storage import Store
 
 _SPEC_FIELDS = frozenset(one.name for one in dataclasses.fields(JobSpec))
 _NEEDED = ("code", "version", "command")
@@ -47,6 +51,70 @@ class Selection:
         if directory in self.copies:
             self.copies.remove(directory)
         self.failed[directory] = why
+
+
+def select_over(
+    service: Service,
+    folders: Sequence[str],
+    journal: Journal | None = None,
+    *,
+    failed_only: bool = False,
+    new: bool = False,
+) -> Selection:
+    """Choose the folders whose job is over, or has failed, and with `new` copied folders.
+
+    Folders that do not know their job are given it back, from the journal or by the service.
+    """
+    selection, own = without_copies(standings_of(folders), new=new and not failed_only)
+    recover(journal, own, service.find_jobs)
+    asked = ask_for_folders(own, journal, service.find_jobs, service.statuses)
+    select(selection, asked, failed_only=failed_only)
+    return selection
+
+
+def find_specs(
+    store: Store, service: Service, selection: Selection, wanted: Mapping[str, Any]
+) -> dict[str, JobSpec]:
+    """Return what to run in each folder: as before, but for what is `wanted`, fields of JobSpec.
+
+    A folder where that is not known is not chosen any more, nor one whose image is not published.
+    Raises NotFoundError when the image of all is not published.
+    """
+    specs: dict[str, JobSpec] = {}
+    for directory in selection.directories:
+        try:
+            specs[directory] = spec_of(directory, wanted)
+        except RefusedError as error:
+            selection.refuse(directory, str(error))
+    images = {spec.image: spec for spec in specs.values()}
+    for image, spec in images.items():
+        try:
+            check_image(store, service, spec)
+        except NotFoundError as error:
+            if len(images) == 1:
+                raise
+            for directory in [name for name, one in specs.items() if one.image == image]:
+                del specs[directory]
+                selection.refuse(directory, str(error))
+    return specs
+
+
+def drop_refused(
+    service: Service,
+    selection: Selection,
+    specs: dict[str, JobSpec],
+    warn: Callable[[str], None],
+    *,
+    strict: bool,
+    option: str = STRICT_OPTION,
+) -> None:
+    """Choose no more the folders whose jobs the queue would refuse; see `find_refusals`."""
+    requests = [spec.request("", "default") for spec in specs.values()]
+    refusals = find_refusals(service, requests, warn, strict=strict, option=option)
+    for directory, why in zip(list(specs), refusals):
+        if why is not None:
+            del specs[directory]
+            selection.refuse(directory, why)
 
 
 def without_copies(

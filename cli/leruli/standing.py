@@ -128,7 +128,7 @@ def standings_of(
     """
     standings: dict[str, Standing | RefusedError] = {}
     holders: dict[str, list[str]] = {}
-    for directory in directories:
+    for directory in dict.fromkeys(directories):
         try:
             standings[directory] = standing_of(directory, advance)
             folder = JobFolder(directory)

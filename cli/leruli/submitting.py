@@ -60,6 +60,7 @@ class JobSpec:
     priority: int = 0  #: among one's own jobs, the highest first
     diskmb: int | None = None  #: None for the service's default
     shmmb: int | None = None  #: of /dev/shm; None for Docker's default, 64 MB
+    name: str | None = None  #: for people; None for the name of the folder
 
     @property
     def image(self) -> str:
@@ -89,10 +90,18 @@ class JobSpec:
                 f"({self.memorymb} MB). What a job writes to /dev/shm counts as its memory: ask "
                 "for a smaller /dev/shm or for more memory."
             )
+        if self.name is not None and _taken_name(self.name) != self.name:
+            raise RefusedError(
+                f"{self.name[:_NAME_LENGTH]!r} cannot be the name of a job. It may have "
+                f"{_NAME_LENGTH} characters, none of which controls a terminal, and no secret."
+            )
         run_script(self.command)
 
     def request(self, bucket: str, name: str) -> JobRequest:
-        """Return what the service is asked, the files being in `bucket`."""
+        """Return what the service is asked, the files being in `bucket`.
+
+        `name` is that of the folder.
+        """
         from leruli.api import JobRequest
 
         return JobRequest(
@@ -103,7 +112,7 @@ class JobSpec:
             self.memorymb,
             self.timelimit,
             self.priority,
-            name,
+            self.name or name,
             self.diskmb,
             self.shmmb,
         )
@@ -117,7 +126,11 @@ def join_command(command: Command) -> str:
 def job_name(directory: str) -> str:
     """Return what the job of a folder is called: as the folder, as far as the service takes it."""
     name = os.path.basename(os.path.abspath(directory))  # noqa: PTH100, PTH119
-    return redact(_NOT_IN_NAMES.sub("_", name))[:_NAME_LENGTH] or "default"
+    return _taken_name(name) or "default"
+
+
+def _taken_name(name: str) -> str:
+    return redact(_NOT_IN_NAMES.sub("_", name))[:_NAME_LENGTH]
 
 
 @dataclass(frozen=True)

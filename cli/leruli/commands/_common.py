@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from leruli.errors import LeruliError, NotFoundError, RefusedError
-from leruli.jobfolder import JobFolder
+from leruli.errors import LeruliError, RefusedError
 from leruli.output import Output
-from leruli.references import resolve
+from leruli.references import job_of_folder, resolve
 
 if TYPE_CHECKING:
     from leruli.api import Service
@@ -69,29 +68,9 @@ def verb(*, interrupted: str) -> Callable[[Callable[..., int | None]], Callable[
 def job_here(jobid: str | None, service: Service, directory: str = HERE) -> str:
     """Return the id of the job that was named (see `leruli.references`), or that of the folder.
 
-    The queue is asked for it when a submission was interrupted and the folder has a bucket only.
     Raises NotFoundError, and RefusedError when the name fits several jobs.
     """
-    if jobid:
-        return resolve(service, jobid)
-    folder = JobFolder(directory)
-    found = folder.job()
-    if found is not None:
-        return found
-    bucket = folder.bucket()
-    if bucket is None:
-        raise NotFoundError(
-            "No job id was given and there is no leruli.job in the current folder. Run this in the "
-            "folder of the job, or give the id."
-        )
-    [found] = service.find_jobs([bucket])
-    if found is not None:
-        return found
-    raise NotFoundError(
-        f"{'This folder' if directory == HERE else directory} has a bucket and no leruli.job, as "
-        "its submission was interrupted, and the queue knows no job of yours with it. Submit again "
-        "to finish it."
-    )
+    return resolve(service, jobid) if jobid else job_of_folder(service, directory)
 
 
 def confirm(question: str, *, yes: bool) -> None:

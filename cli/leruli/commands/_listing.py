@@ -12,6 +12,7 @@ import click
 from leruli.brief import BriefColumn, Cut, state_column
 from leruli.moments import age, moment_utc
 from leruli.output import Output
+from leruli.states import STATES
 from leruli.suggestions import did_you_mean
 from leruli.tables import Column
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 _Body = TypeVar("_Body", bound=Callable[..., Any])
 _Listing = Callable[..., None]
 
-
-STATES = ("received", "submitted", "running", "completed", "failed", "cancelled")
 
 # What other queues call the states.
 _OTHER_WORDS = {

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from leruli import settings
 from leruli.commands._common import verb
 from leruli.commands._image_argument import named_image, required_image
-from leruli.errors import RefusedError
 from leruli.output import Output
 from leruli.progress import progress
-
-if TYPE_CHECKING:
-    from leruli.images import PublishedCode
 
 
 @click.command("publish-code")
@@ -35,32 +29,27 @@ def command(out: Output, replace: bool, code: str, version: str | None) -> None:
     service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
 
     from leruli.api import Service
-    from leruli.images import ImageTokens, check_shell, find_code, local_image_size, publish_code
+    from leruli.images import (
+        ImageTokens,
+        check_publishable,
+        check_replacement,
+        find_code,
+        publish_code,
+    )
     from leruli.storage import Store
 
-    size = local_image_size(code, version)
-    check_shell(code, version)
+    size = check_publishable(code, version)
     with Service(service_settings, out.note) as service:
         tokens = ImageTokens(service)
         store = Store(storage_settings)
         published = find_code(store, tokens, code, version)
-    if published is not None and not replace:
-        raise RefusedError(
-            f"The image {_described(published)} is published already. Nothing was changed. "
-            "--replace puts this machine's image in its place, for the whole group: jobs that "
-            "start from then on run the new one. Another VERSION keeps both."
-        )
+    if not replace:
+        check_replacement(published, "--replace")
     if published is not None:
-        out.note(f"Replacing {_described(published)}.")
+        out.note(f"Replacing {published}.")
     with progress(f"Publishing {code}:{version}", size, visible=out.shows_progress) as advance:
         publish_code(store, tokens, code, version, advance)
     text = f"Published {code}:{version}"
     if published is not None:
         text += "; jobs that start from now on run the new one"
     out.done(f"{text}.", {"code": code, "version": version, "replaced": published is not None})
-
-
-def _described(published: PublishedCode) -> str:
-    since = f" of {published.published.astimezone():%Y-%m-%d %H:%M}" if published.published else ""
-    size = f"{published.size / 1e6:,.1f} MB"
-    return f"{published.code}:{published.version}{since} ({size})"

@@ -10,12 +10,12 @@ import click
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch, tell, tell_failures
 from leruli.commands._common import HERE, verb
-from leruli.commands._targets import Target, target_here, target_named, target_of_job
 from leruli.counting import counted
 from leruli.errors import LeruliError, NotFoundError
 from leruli.log_tail import ERROR_LOG, last_lines
 from leruli.output import Output
 from leruli.progress import progress
+from leruli.targets import Target, target_here, target_named, target_of_job
 
 if TYPE_CHECKING:
     from leruli.api import JobState
@@ -76,12 +76,12 @@ def _one(out: Output, job: str | None, bucket: str | None, wanted: Wanted) -> in
 
     store = Store(storage_settings)
     if job is not None:
-        target = target_of_job(out, job, "get")
+        target = target_of_job(job, "get", out.note)
     elif bucket is not None:
-        target = target_named(out, bucket, store)
+        target = target_named(bucket, store, out.note)
     else:
         standing_of(HERE).check_own(HERE)
-        target = target_here(out, "get")
+        target = target_here(HERE, "get", out.note)
     # Asked first: a job that ends in between is then at worst called unfinished.
     state = _state(target.jobid)
     items = select_results(store, target.bucket, everything=wanted.everything)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch, tell
-from leruli.commands._common import HERE, job_here, verb
-from leruli.commands._targets import (
-    Target,
-    check_bucket,
-    target_here,
-    target_of_job,
-)
+from leruli.commands._common import HERE, verb
 from leruli.counting import counted
-from leruli.errors import NotFoundError, RefusedError
 from leruli.jobfolder import JobFolder
 from leruli.output import Output
 from leruli.progress import progress
-
-if TYPE_CHECKING:
-    from leruli.storage import Store
+from leruli.targets import Target, target_here, target_of_job
 
 
 @click.command("task-purge")
@@ -56,7 +45,7 @@ def command(
         raise click.UsageError("Give --job or JOBID, not both.")
     storage_settings = settings.storage_settings()
 
-    from leruli.purging import purge
+    from leruli.purging import check_purge, purge
     from leruli.storage import Store
 
     if bucket is not None:
@@ -65,7 +54,12 @@ def command(
         target = _target(out, jobid if job is None else job)
     store = Store(storage_settings)
     if not force:
-        _check(out, store, target, is_bucket_named=bucket is not None)
+        service_settings = settings.service_settings()
+
+        from leruli.api import Service
+
+        with Service(service_settings, out.note) as service:
+            check_purge(service, store, target, is_bucket_named=bucket is not None)
     removed = purge(store, target.bucket)
     # The job can still be asked about; what leruli.bucket led to is no more.
     JobFolder(target.directory).forget_bucket(target.bucket)
@@ -115,45 +109,7 @@ def _target(out: Output, reference: str | None) -> Target:
     if reference is not None:
         folder = folder_named(reference)
         if folder is None:
-            return target_of_job(out, reference, "purge")
+            return target_of_job(reference, "purge", out.note)
         directory = folder.directory
     standing_of(directory).check_own(directory)
-    return target_here(out, "purge", directory)
-
-
-def _check(out: Output, store: Store, target: Target, *, is_bucket_named: bool) -> None:
-    """Raise RefusedError if the job needs its bucket, or if results would be lost with it."""
-    service_settings = settings.service_settings()
-
-    from leruli.api import Service
-    from leruli.purging import NOT_FETCHED, check_purgeable, why_keep
-    from leruli.standing import Standing, standing_of
-
-    with Service(service_settings, out.note) as service:
-        try:
-            jobid = job_here(target.jobid, service, target.directory)
-        except NotFoundError as error:
-            raise RefusedError(f"{error} To purge its bucket all the same use --force.") from None
-        if is_bucket_named:
-            check_bucket(service, jobid, target.bucket)
-        state = check_purgeable(service, jobid)
-    standing = standing_of(target.directory)
-    if standing.record is None or standing.record.bucket != target.bucket:
-        standing = Standing()  # of another job
-    completed = state.status == "completed"
-    if why_keep(store, target.bucket, target.directory, standing, completed) == NOT_FETCHED:
-        raise RefusedError(
-            f"The job is completed, and its results are not in {_shown(target)} as the storage has "
-            f"them. {_where_to_fetch(target, jobid)}, or purge all the same with --force."
-        )
-
-
-def _shown(target: Target) -> str:
-    return "this folder" if target.directory == HERE else target.directory
-
-
-def _where_to_fetch(target: Target, jobid: str) -> str:
-    if not target.is_here:
-        return f"Fetch them with `leruli task-get {jobid}`, run this in the folder that has them"
-    there = "" if target.directory == HERE else " there"
-    return f"Fetch them{there} with `leruli task-get`"
+    return target_here(directory, "purge", out.note)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from batch_world import set_states
 
 TOO_MANY = ("task-submit", "--cores", "200", "psi4:1.5", "psi4", "input.dat")
 
@@ -59,3 +60,42 @@ def test_a_warning_stands_on_standard_error_alone(real, water, name):
     assert "Warning" not in done.stdout
     if name == "--json":
         assert "jobid" in json.loads(done.stdout)
+
+
+class TestResubmission:
+    """task-resubmit asks as task-submit does, before anything is moved."""
+
+    @pytest.fixture
+    def failed(self, real, queue, group, water):
+        """A folder whose job has failed."""
+        assert real("task-submit", "psi4:1.5", "psi4", cwd=water).returncode == 0
+        set_states(queue, group, "failed", [water])
+        return water
+
+    def test_what_no_machine_can_hold_is_told(self, real, failed):
+        done = real("task-resubmit", "--cores", "200", cwd=failed)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("Warning: No machine of the group can hold it now") == 1
+
+    @pytest.mark.parametrize("options", [("--strict", "--cores", "200"), ("--memory", "5")])
+    def test_what_is_refused_leaves_the_folder_as_it_is(self, real, failed, options):
+        before = {path.name for path in failed.iterdir()}
+        done = real("task-resubmit", *options, cwd=failed)
+        assert done.returncode == 1
+        assert "The folder is not submitted again: " in done.stderr
+        assert {path.name for path in failed.iterdir()} == before
+
+    def test_of_a_batch_the_others_go_on(self, real, queue, group, cases):
+        """Each folder has limits of its own, as its last job had."""
+        for number, memory in (("000", "100"), ("001", "999")):
+            folder = cases / f"case-{number}"
+            assert real("task-submit", "--memory", memory, "psi4:1.5", "psi4", cwd=folder)
+            set_states(queue, group, "failed", [folder])
+        record = cases / "case-000" / "leruli.folder"
+        record.write_text(record.read_text().replace('"memorymb":100', '"memorymb":5'))
+        done = real("task-resubmit", "--batch", "case-00[01]/", "--json")
+        assert done.returncode == 1
+        document = json.loads(done.stdout)
+        assert list(document["submitted"]) == ["case-001/"]
+        assert "memorymb" in document["failed"]["case-000/"]
+        assert not (cases / "case-000" / "leruli.history").exists()

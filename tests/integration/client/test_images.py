@@ -7,6 +7,7 @@ import json
 import subprocess
 import tarfile
 import uuid
+import warnings
 
 import pytest
 
@@ -159,3 +160,37 @@ def test_no_code_yet(leruli, environment, service, monkeypatch):
     assert (done.returncode, done.stdout) == (0, "")
     assert "publish-code" in done.stderr
     assert "lqg-" not in done.stderr
+
+
+def test_python_publishes_by_the_same_rules(environment, service, store, image):
+    """The published client replaced in silence: that goes on, but it is told."""
+    import leruli as module
+
+    code, version = image
+    module.task_publish_code(code, version)
+    [published] = [one for one in module.task_list_images() if one.code == code]
+    assert (published.version, published.size > 0) == (version, True)
+    assert (code, version) in module.task_list_codes()
+    with pytest.raises(module.RefusedError, match="replace=True puts this machine's image"):
+        module.task_publish_code(code, version, replace=False)
+    with pytest.warns(module.LeruliWarning, match=f"Replacing {code}:{version} of 20"):
+        module.task_publish_code(code, version)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module.task_publish_code(code, version, replace=True)
+    module.task_unpublish_code(code, version)
+    assert (code, version) not in module.task_list_codes()
+    with pytest.raises(module.NotFoundError, match="is not published"):
+        module.task_unpublish_code(code, version)
+
+
+def test_python_publishes_nothing_that_no_job_could_run(environment, service):
+    import leruli as module
+
+    code = f"leruli-client-test-{uuid.uuid4().hex[:8]}"
+    with local_image(code, "1", "hello"), local_image(code, "latest", "bin/sh"):
+        with pytest.raises(module.RefusedError, match="has no /bin/sh"):
+            module.task_publish_code(code, "1")
+        with pytest.raises(module.RefusedError, match="'latest' cannot be published"):
+            module.task_publish_code(code, "latest")
+    assert service.calls == []

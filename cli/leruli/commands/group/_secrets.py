@@ -36,13 +36,6 @@ def admin_settings() -> ServiceSettings:
 
 def reader(out: Output) -> GroupReader:
     """Return the group as its token shows it; the token is fetched if it is not set."""
-    from leruli.api import Service
-    from leruli.group import GroupReader
+    from leruli.group import open_reader
 
-    found = settings.group_settings()
-    if found is None:
-        with Service(settings.service_settings(), out.note) as service:
-            token = service.group_token()
-        remember(token)
-        found = settings.reader_settings(token)
-    return GroupReader(found, out.note)
+    return open_reader(out.note)

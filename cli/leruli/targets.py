@@ -1,20 +1,23 @@
-"""Which job and which bucket task-get and task-purge are to work on."""
+"""Which job and which bucket are to be fetched or purged."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leruli import settings
-from leruli.commands._common import HERE
 from leruli.errors import NotFoundError, RefusedError, ServiceError, UnknownCallError
 from leruli.jobfolder import JobFolder
-from leruli.output import Output
+from leruli.references import named_folder
 
 if TYPE_CHECKING:
     from leruli.api import Service
     from leruli.storage import Store
+
+Notice = Callable[[str], None]
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -31,22 +34,25 @@ class Target:
     #: Whether it was found in the folder, not named by an id or a name.
     is_here: bool
     #: The folder that has the results, or gets them.
-    directory: str = HERE
+    directory: str = os.curdir
 
 
-def target_of_job(out: Output, job: str, purpose: str) -> Target:
-    """Return a job that was named and its bucket; `purpose` is "get" or "purge"."""
+def target_of_job(job: str, purpose: str, notice: Notice = lambda _: None) -> Target:
+    """Return a job that was named and its bucket; `purpose` is "get" or "purge".
+
+    `notice` is told, in a sentence, whenever the queue has to be waited for.
+    """
     service_settings = settings.service_settings()
 
     from leruli.api import Service
     from leruli.references import resolve
 
-    with Service(service_settings, out.note) as service:
+    with Service(service_settings, notice) as service:
         jobid = resolve(service, job)
         return Target(service.bucket(jobid, purpose), jobid, is_here=False)
 
 
-def target_here(out: Output, purpose: str, directory: str = HERE) -> Target:
+def target_here(directory: str, purpose: str, notice: Notice = lambda _: None) -> Target:
     """Return the job and the bucket of a folder.
 
     Without leruli.bucket the queue is asked for the bucket. Raises NotFoundError.
@@ -57,14 +63,14 @@ def target_here(out: Output, purpose: str, directory: str = HERE) -> Target:
         return Target(bucket, jobid, is_here=True, directory=directory)
     if jobid is None:
         raise NotFoundError(
-            "No job was given, and there is neither leruli.job nor leruli.bucket in the current "
-            "folder. Run this in the folder of the job, or name the job."
+            "No job was given, and there is neither leruli.job nor leruli.bucket in "
+            f"{named_folder(directory)}. Run this in the folder of the job, or name the job."
         )
-    found = target_of_job(out, jobid, purpose)
+    found = target_of_job(jobid, purpose, notice)
     return Target(found.bucket, jobid, is_here=True, directory=directory)
 
 
-def target_named(out: Output, text: str, store: Store) -> Target:
+def target_named(text: str, store: Store, notice: Notice = lambda _: None) -> Target:
     """Return the bucket that is named: of a job, or a bucket by its own name.
 
     A name may be that of a bucket as well as a job id. Raises NotFoundError.
@@ -75,7 +81,7 @@ def target_named(out: Output, text: str, store: Store) -> Target:
     if _RANDOM_UUID.fullmatch(text) and store.has_bucket(text):
         return a_bucket
     try:
-        return target_of_job(out, text, "get")
+        return target_of_job(text, "get", notice)
     except (NotFoundError, ServiceError) as error:
         if not _BUCKET.fullmatch(text):
             raise

@@ -1,0 +1,168 @@
+"""Checking the arguments of the Python functions, and warning their caller."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, TypeVar, Union
+
+from leruli.errors import LeruliWarning, RefusedError
+from leruli.moments import moment_utc
+from leruli.redaction import redact
+from leruli.states import STATES
+from leruli.submitting import Command, JobSpec, join_command
+from leruli.suggestions import did_you_mean
+
+#: A folder.
+Folder = Union[str, "os.PathLike[str]"]
+
+#: A point in time, or how long ago it was: see `as_utc`.
+Moment = Union[datetime, date, timedelta, str]
+
+#: How a Python program asks for what --strict asks for.
+STRICT = "strict=True"
+
+_PACKAGE = str(Path(__file__).resolve().parents[1])
+
+_Item = TypeVar("_Item")
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the program that called into this package."""
+    level, frame = 2, sys._getframe().f_back
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level += 1
+        frame = frame.f_back
+    warnings.warn(redact(text), LeruliWarning, stacklevel=level)
+
+
+def _wrong(name: str, wanted: str, value: object) -> TypeError:
+    shown = redact(repr(value))
+    return TypeError(f"{name} has to be {wanted}, not {shown[:80]}.")
+
+
+def as_folder(name: str, value: Folder) -> str:
+    """Return the path of a folder; raises TypeError."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise _wrong(name, "the path of a folder", value)
+    return path
+
+
+def as_folders(name: str, values: Iterable[Folder]) -> list[str]:
+    """Return the paths of folders, each once; raises TypeError."""
+    return list(dict.fromkeys(as_folder(f"each of {name}", one) for one in several(name, values)))
+
+
+def several(name: str, values: Iterable[_Item]) -> Iterable[_Item]:
+    """Return `values`; raises TypeError, also for a text, which Python takes for its letters."""
+    if isinstance(values, (str, bytes, os.PathLike)) or not isinstance(values, Iterable):
+        raise _wrong(name, "a list", values)
+    return values
+
+
+def as_text(name: str, value: str) -> str:
+    """Return a text that is not empty; raises TypeError and RefusedError."""
+    if not isinstance(value, str):
+        raise _wrong(name, "a text", value)
+    if not value:
+        raise RefusedError(f"{name} is empty.")
+    return value
+
+
+def as_whole(name: str, value: int) -> int:
+    """Return a whole number, also one of NumPy; raises TypeError."""
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise _wrong(name, "a whole number", value)
+
+
+def as_line(command: Command) -> str:
+    """Return a command as one line of bash; raises TypeError."""
+    words: Any = command
+    if not isinstance(words, Sequence) or not all(isinstance(one, str) for one in words):
+        raise _wrong("command", "a text or a list of texts", command)
+    return join_command(command)
+
+
+def as_fields(**arguments: Any) -> dict[str, Any]:
+    """Return as fields of JobSpec those arguments of a submission that are not None.
+
+    Raises TypeError.
+    """
+    convert: dict[str, Callable[[Any], Any]] = {
+        name: lambda value, name=name: as_whole(name, value)  # type: ignore[misc]
+        for name in ("cores", "memorymb", "timeseconds", "diskmb", "shmmb", "priority")
+    }
+    convert["command"] = as_line
+    fields = {
+        name: convert[name](value) if name in convert else as_text(name, value)
+        for name, value in arguments.items()
+        if value is not None
+    }
+    if "timeseconds" in fields:
+        fields["timelimit"] = fields.pop("timeseconds")
+    return fields
+
+
+def as_spec(**arguments: Any) -> JobSpec:
+    """Return the arguments of a submission as what to run; raises TypeError."""
+    for name in ("code", "version", "command", "cores", "memorymb", "timeseconds", "priority"):
+        if arguments[name] is None:
+            raise _wrong(name, "given", None)
+    return JobSpec(**as_fields(**arguments))
+
+
+def as_states(states: str | Iterable[str] | None) -> list[str] | None:
+    """Return states of jobs as the service takes them; raises TypeError and RefusedError."""
+    if states is None:
+        return None
+    chosen = [states] if isinstance(states, str) else list(several("states", states))
+    for one in chosen:
+        if as_text("each of states", one) not in STATES:
+            raise RefusedError(
+                f"{one!r} is no state.{did_you_mean(one, STATES)} The states are "
+                f"{', '.join(STATES)}."
+            )
+    return chosen
+
+
+def as_utc(name: str, value: Moment | None) -> str | None:
+    """Return a moment as the service takes it: ISO 8601 in UTC.
+
+    A timedelta is so long ago; a text is one that the command line takes, such as "2026-11-24" or
+    "7d". Without a zone it is this machine's time. Raises TypeError and RefusedError.
+    """
+    moment: Any = value
+    if moment is None:
+        return None
+    if isinstance(moment, str):
+        try:
+            return moment_utc(moment)
+        except ValueError:
+            raise RefusedError(
+                f"{name}: {moment!r} is no moment. Write a date (2026-11-24), a time "
+                "(2026-11-24T08:30), or an age in minutes, hours, days or weeks (90m, 12h, 7d, 2w)."
+            ) from None
+    if isinstance(moment, timedelta):
+        moment = datetime.now(timezone.utc) - moment
+    elif isinstance(moment, date) and not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)  # noqa: DTZ001  # local, as below
+    if not isinstance(moment, datetime):
+        raise _wrong(name, "a datetime, a date, a timedelta or a text", moment)
+    return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")
+
+
+def as_limit(limit: int | None) -> int | None:
+    """Return how many entries are wanted at most; raises TypeError and RefusedError."""
+    if limit is not None and as_whole("limit", limit) < 1:
+        raise RefusedError(f"limit must be at least 1, not {limit}.")
+    return limit

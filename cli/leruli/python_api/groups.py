@@ -1,0 +1,182 @@
+"""Reading about the group from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from leruli.errors import RefusedError
+from leruli.group import open_reader
+from leruli.python_api.arguments import (
+    Moment,
+    as_limit,
+    as_states,
+    as_text,
+    as_utc,
+    several,
+)
+from leruli.python_api.job import Job, moment, read_answer
+
+_KEYS = ("user", "code", "month")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What jobs used that have ended."""
+
+    user: str | None  #: None if it was not asked to be told apart by user
+    code: str | None  #: likewise
+    month: str | None  #: YYYY-MM of the jobs' end in UTC; likewise
+    jobs: int
+    completed: int
+    failed: int
+    cancelled: int
+    core_hours: float  #: cores that were asked for, times hours of all attempts
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Usage:
+        """Read a row of the service's answer. Raises ServiceError."""
+        return read_answer(
+            lambda: cls(
+                user=row.get("user"),
+                code=row.get("code"),
+                month=row.get("month"),
+                jobs=row["jobs"],
+                completed=row["completed"],
+                failed=row["failed"],
+                cancelled=row["cancelled"],
+                core_hours=row["corehours"],
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the group."""
+
+    nodeid: str
+    name: str
+    standing: str  #: "usable", "troubled", "drained", "left" or "outdated": docs/admins/api.md
+    reason: str | None  #: why it can be given no job now
+    cores: int
+    cores_free: int
+    memory_mb: int  #: MB
+    memory_free_mb: int  #: MB
+    disk_free_mb: int | None  #: MB; None until its first report
+    job_count: int  #: jobs that it has leave to run
+    images: tuple[str, ...]  #: of the group, code:version; the first hundred
+    last_seen_at: datetime | None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Node:
+        """Read an entry of the service's answer. Raises ServiceError."""
+        return read_answer(
+            lambda: cls(
+                nodeid=str(entry["nodeid"]),
+                name=entry["name"],
+                standing=entry["standing"],
+                reason=entry.get("reason"),
+                cores=entry["cores"],
+                cores_free=entry["coresfree"],
+                memory_mb=entry["memorymb"],
+                memory_free_mb=entry["memoryfreemb"],
+                disk_free_mb=entry.get("diskfreemb"),
+                job_count=entry["jobs"],
+                images=tuple(entry.get("images") or ()),
+                last_seen_at=moment(entry.get("lastseenat")),
+            )
+        )
+
+
+def group_activity(
+    *,
+    states: str | Iterable[str] | None = None,
+    user: str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    limit: int | None = None,
+    after: str | None = None,
+) -> Iterator[Job]:
+    """List the jobs of the group, the newest first.
+
+    It is read with LERULI_GROUP_TOKEN, which is fetched with LERULI_API_SECRET if it is not set.
+
+    Parameters
+    ----------
+    user
+        Only jobs of this user.
+    states, since, until, limit, after
+        As those of `task_list`.
+
+    Returns
+    -------
+    iterator of Job
+
+    Raises
+    ------
+    TypeError, RefusedError, SettingsError, ServiceError
+        As `task_list`.
+    """
+    filters = {
+        "states": as_states(states),
+        "user": None if user is None else as_text("user", user),
+        "since": as_utc("since", since),
+        "until": as_utc("until", until),
+    }
+    most = as_limit(limit)
+    start = None if after is None else as_text("after", after)
+
+    def listed() -> Iterator[Job]:
+        with open_reader() as group:
+            for page in group.activity(most, start, **filters):
+                yield from map(Job.of, page.entries)
+
+    return listed()
+
+
+def group_usage(
+    by: Iterable[str] = _KEYS, *, since: Moment | None = None, until: Moment | None = None
+) -> list[Usage]:
+    """Add up jobs and core hours of the group, of jobs that have ended.
+
+    Parameters
+    ----------
+    by
+        What to tell apart: any of "user", "code" and "month".
+    since, until
+        Only jobs that ended then or later, and before then; as those of `task_list`.
+
+    Returns
+    -------
+    list of Usage
+
+    Raises
+    ------
+    TypeError, RefusedError, SettingsError, ServiceError
+        As `task_list`.
+    """
+    keys = [as_text("each of by", one) for one in several("by", by)]
+    for key in keys:
+        if key not in _KEYS:
+            raise RefusedError(f"by: {key!r} is none of {', '.join(_KEYS)}.")
+    period = as_utc("since", since), as_utc("until", until)
+    with open_reader() as group:
+        return [Usage.of(row) for row in group.usage(keys, *period)]
+
+
+def group_nodes() -> list[Node]:
+    """Return the machines of the group, by name.
+
+    Returns
+    -------
+    list of Node
+
+    Raises
+    ------
+    SettingsError, ServiceError
+        A setting, or the queue.
+    """
+    with open_reader() as group:
+        return [Node.of(entry) for entry in group.nodes()]

@@ -1,0 +1,187 @@
+"""What the Python functions return: jobs, and what became of many folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from leruli.errors import ServiceError
+from leruli.moments import parse_moment
+from leruli.states import ACTIVE
+
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """Where one of many jobs is."""
+
+    job: str  #: as it was named: a folder, an id, a name
+    jobid: str | None  #: None for a folder without a job
+    #: One of the six states; else "copy", "edited", "not submitted" or "unknown".
+    state: str
+    reason: str | None
+    #: The job's own state, also of a copied and of an edited folder; None if it was not asked for.
+    job_state: str | None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the job waits or runs."""
+        return self.job_state in ACTIVE
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as listings have it."""
+
+    jobid: str
+    user: str | None
+    name: str
+    code: str
+    version: str
+    cores: int
+    memory_mb: int  #: MB
+    disk_mb: int | None  #: MB; None: the service's default
+    shm_mb: int | None  #: of /dev/shm, MB; None: 64
+    state: str
+    reason: str | None
+    exit_code: int | None  #: of the command
+    attempt_count: int
+    received_at: datetime
+    submitted_at: datetime | None  #: when it was given to a machine
+    running_at: datetime | None  #: when its command began
+    ended_at: datetime | None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the job waits or runs."""
+        return self.state in ACTIVE
+
+    @property
+    def run_seconds(self) -> float | None:
+        """Seconds from the beginning of the command to the end of the job; None before that."""
+        if self.running_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.running_at).total_seconds()
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Job:
+        """Read an entry of a listing of the service. Raises ServiceError."""
+        return read_answer(lambda: cls(**_common(answer), attempt_count=int(answer["attempts"])))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt to run a job: a job whose machine fails is run again elsewhere."""
+
+    number: int  #: counted from 1
+    node: str | None  #: name of its machine; None: it has none yet
+    #: "waiting", "started", "running", "stopping", "ended" or "stopped": docs/admins/api.md
+    state: str
+    outcome: str | None  #: as its machine reported it
+    message: str | None  #: what its machine said, or why it was given up
+    started_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    peak_memory_mb: int | None  #: MB
+    cpu_seconds: float | None  #: seconds, of all cores together
+
+
+@dataclass(frozen=True)
+class JobDetail(Job):
+    """All that is known of a job."""
+
+    time_limit_seconds: int
+    priority: int
+    cancel_requested_at: datetime | None
+    node: str | None  #: name of the machine of the last attempt that began
+    peak_memory_mb: int | None  #: MB, of the same attempt
+    cpu_seconds: float | None  #: seconds of all cores together, of the same attempt
+    attempts: tuple[Attempt, ...]  #: the last 100, the oldest first
+    #: What runs, as one line of bash; None if no folder was named whose record has it.
+    command: str | None
+
+    @classmethod
+    def of_detail(cls, answer: Mapping[str, Any], command: str | None) -> JobDetail:
+        """Read what task-detail answered. Raises ServiceError."""
+
+        def build() -> JobDetail:
+            attempts = tuple(_attempt(one) for one in answer["attempts"])
+            return cls(
+                **_common(answer),
+                attempt_count=attempts[-1].number if attempts else 0,
+                time_limit_seconds=answer["timelimit"],
+                priority=answer["priority"],
+                cancel_requested_at=moment(answer.get("cancelrequestedat")),
+                node=answer.get("node"),
+                peak_memory_mb=answer.get("peakmemorymb"),
+                cpu_seconds=answer.get("cpuseconds"),
+                attempts=attempts,
+                command=command,
+            )
+
+        return read_answer(build)
+
+
+@dataclass(frozen=True)
+class ManyFolders:
+    """What became of many folders."""
+
+    done: tuple[str, ...]
+    skipped: Mapping[str, str]  #: folder: why, in a few words
+    failed: Mapping[str, str]  #: folder: why, in a sentence
+    #: Folders that were dealt with, and what a person has to look at, in sentences.
+    to_look_at: Mapping[str, str]
+
+
+def _common(answer: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "jobid": str(answer["jobid"]),
+        "user": answer.get("user"),
+        "name": answer["name"],
+        "code": answer["code"],
+        "version": answer["version"],
+        "cores": answer["cores"],
+        "memory_mb": answer["memorymb"],
+        "disk_mb": answer.get("diskmb"),
+        "shm_mb": answer.get("shmmb"),
+        "state": answer["state"],
+        "reason": answer.get("reason"),
+        "exit_code": answer.get("exitcode"),
+        "received_at": parse_moment(answer["receivedat"]),
+        "submitted_at": moment(answer.get("submittedat")),
+        "running_at": moment(answer.get("runningat")),
+        "ended_at": moment(answer.get("endedat")),
+    }
+
+
+def _attempt(answer: Mapping[str, Any]) -> Attempt:
+    return Attempt(
+        number=answer["number"],
+        node=answer.get("node"),
+        state=answer["state"],
+        outcome=answer.get("outcome"),
+        message=answer.get("message"),
+        started_at=moment(answer.get("startedat")),
+        ended_at=moment(answer.get("endedat")),
+        exit_code=answer.get("exitcode"),
+        peak_memory_mb=answer.get("peakmemorymb"),
+        cpu_seconds=answer.get("cpuseconds"),
+    )
+
+
+def moment(value: str | None) -> datetime | None:
+    """Return a moment of an answer; raises ValueError."""
+    return None if value is None else parse_moment(value)
+
+
+def read_answer(build: Callable[[], _Read]) -> _Read:
+    """Return what `build` makes of an answer of the service. Raises ServiceError."""
+    try:
+        return build()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ServiceError(
+            f"The queue's answer is not as expected ({type(error).__name__}: {error})."
+        ) from error
