@@ -65,7 +65,7 @@ def check_requests(
     """Raise RefusedError for the first job that is refused; see `find_refusals`."""
     for why in find_refusals(service, list(requests), warn, strict=strict, option=option):
         if why is not None:
-            raise RefusedError(f"Nothing was submitted. {why}")
+            raise RefusedError(f"{why} Nothing was submitted.")
 
 
 def _sentence(text: str) -> str:

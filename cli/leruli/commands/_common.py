@@ -65,12 +65,12 @@ def verb(*, interrupted: str) -> Callable[[Callable[..., int | None]], Callable[
     return decorate
 
 
-def job_here(jobid: str | None, service: Service, directory: str = HERE) -> str:
-    """Return the id of the job that was named (see `leruli.references`), or that of the folder.
+def job_here(jobid: str | None, service: Service) -> str:
+    """Return the id of the job that was named (see `leruli.references`), or the current folder's.
 
     Raises NotFoundError, and RefusedError when the name fits several jobs.
     """
-    return resolve(service, jobid) if jobid else job_of_folder(service, directory)
+    return resolve(service, jobid) if jobid else job_of_folder(service, HERE)
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -340,7 +340,7 @@ class TestPurging:
         with pytest.raises(leruli.RefusedError, match="would fail"):
             leruli.task_purge("mol-0.96")
         folder.ends(output_dat=b"E\n")
-        with pytest.raises(leruli.RefusedError, match="are not in this folder"):
+        with pytest.raises(leruli.RefusedError, match=r"are not in mol-0\.96"):
             leruli.task_purge("mol-0.96")
         with pytest.raises(leruli.RefusedError):
             leruli.task_purge(".", jobid=folder.job)
