@@ -23,6 +23,7 @@ from leruli.storage import Store
 from leruli.targets import Target, target_here, target_named, target_of_job
 
 if TYPE_CHECKING:
+    from leruli.api import JobState
     from leruli.manyjobs import FolderJob
 
 
@@ -94,14 +95,14 @@ def task_get(
         standing_of(directory).check_own(directory)
         target = target_here(directory, "get")
     # Asked first: a job that ends in between is then at worst called unfinished.
-    state = _sentence_on_state(target)
+    state = _state(target)
     items = select_results(store, target.bucket, everything=everything)
     local = LocalFiles.of(directory, target.bucket, target.jobid, overwrite=overwrite)
-    fetched = fetch(store, target.bucket, items, directory, local=local)
+    is_over = state is not None and state.is_final
+    fetched = fetch(store, target.bucket, items, directory, local=local, is_over=is_over)
     if with_input:
         fetched.input = bring_input(store, local, items, lambda _: None)
-    if state is not None:
-        warn(state)
+    _tell_state(target, state)
     _tell(fetched, standing_of(directory) if target.is_here else Standing(), directory)
     given = fetched.input.files if fetched.input is not None else []
     return list(dict.fromkeys([*fetched.files, *given]))
@@ -110,18 +111,19 @@ def task_get(
 def task_get_many(
     directories: Iterable[Folder],
     *,
+    again: bool = False,
     everything: bool = False,
     with_input: bool = False,
     overwrite: bool = False,
 ) -> ManyFolders:
     """Fetch the results of many folders, each into its own, as far as their jobs are over.
 
-    What a folder has already is not downloaded again.
-
     Parameters
     ----------
     directories
         The folders of the jobs.
+    again
+        Look at folders too whose results were all fetched before. What is there is not downloaded.
     everything, with_input, overwrite
         As those of `task_get`.
 
@@ -130,7 +132,8 @@ def task_get_many(
     ManyFolders
         `done`: folders that have their results. Their jobs may have failed: `task_status_many`
         tells. `to_look_at`: a result was put beside a local file, or the input was edited.
-        `skipped`: the job is not over, or left no results. `failed`: copies of other folders, too.
+        `skipped`: the job is not over, or left no results, or all were fetched before. `failed`:
+        copies of other folders, too.
 
     Raises
     ------
@@ -142,7 +145,7 @@ def task_get_many(
     names = as_folders("directories", directories)
     settings.require(settings.ALL)
     store = Store(settings.storage_settings(), connections=WORKERS)
-    wanted = Wanted(everything, overwrite=overwrite, with_input=with_input)
+    wanted = Wanted(everything, again, overwrite=overwrite, with_input=with_input)
     with Service(settings.service_settings()) as service:
         recover(None, names, service.find_jobs)
         folders = _folders(service, names)
@@ -266,22 +269,27 @@ def _folders(service: Service, names: list[str]) -> list[FolderJob]:
     return list(ask_for_folders(names, None, service.find_jobs, service.statuses))
 
 
-def _sentence_on_state(target: Target) -> str | None:
-    """Say that a job is not completed. Fetching does not depend on whether that can be had."""
+def _state(target: Target) -> JobState | None:
+    """Return the state of the job if it can be had; fetching does not depend on it."""
     if target.jobid is None or settings.missing(settings.SERVICE):
         return None
     try:
         with Service(settings.service_settings()) as service:
-            state = service.status(target.jobid)
+            return service.status(target.jobid)
     except LeruliError:
         return None
-    if state.status == "completed":
-        return None
+
+
+def _tell_state(target: Target, state: JobState | None) -> None:
+    """Warn of a job that is not completed."""
+    if state is None or state.status == "completed":
+        return
     if not state.is_final:
-        return f"Job {target.jobid} is {state.status}: this is what there is so far."
+        warn(f"Job {target.jobid} is {state.status}: this is what there is so far.")
+        return
     told = f"Job {target.jobid} is not completed. It is {state}."
     explanation = explain(state.status, state.reason)
-    return told if explanation is None else f"{told} {explanation}"
+    warn(told if explanation is None else f"{told} {explanation}")
 
 
 def _tell(fetched: Fetched, standing: Standing, directory: str) -> None:

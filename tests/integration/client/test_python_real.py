@@ -329,6 +329,10 @@ class TestResults:
         assert found.skipped == {"waiting": "received"}
         assert list(found.failed) == ["mol-1.00"]
         assert done.read("output.dat") == "E\n"
+        assert leruli.task_get_many(["done"]).skipped == {"done": "fetched before"}
+        (done.path / "output.dat").unlink()
+        assert leruli.task_get_many(["done"], again=True).done == ("done",)
+        assert done.read("output.dat") == "E\n"
         (done.path / "input.dat").write_text("r = 1.50\n")
         assert "input.dat, link.dat changed" in leruli.task_get_many(["done"]).to_look_at["done"]
         waiting.ends()
