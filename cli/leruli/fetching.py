@@ -14,9 +14,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +24,10 @@ from typing import TYPE_CHECKING
 from leruli.content import has_content
 from leruli.errors import BucketMissingError, RefusedError, StorageAwayError, StorageError
 from leruli.interruption import StopSwitch
-from leruli.jobfolder import HISTORY, PART_PREFIX
+from leruli.jobfolder import HISTORY
 from leruli.local_files import INPUT_KIND, LocalFiles, link_target
 from leruli.object_names import make_place, split_name, twins
+from leruli.parts import part_in, sweep
 from leruli.record import FileState, add_results
 from leruli.submitting import ARCHIVE
 
@@ -132,6 +132,7 @@ def fetch(
     switch = StopSwitch(advance)
     local = local or LocalFiles.of(directory, bucket)
     bringing = _Bringing(store, bucket, local, switch.advance)
+    sweep(bringing.root, _folders(items, local))
     taken = twins((item.name for item in items), bringing.root)
 
     def fetch_one(item: StoredObject) -> Arrival | str:
@@ -167,6 +168,13 @@ def fetch(
         pool.shutdown(cancel_futures=True)
         add_results(directory, bucket, bringing.states, are_all=is_whole)
     return fetched
+
+
+def _folders(items: list[StoredObject], local: LocalFiles) -> set[str]:
+    """Return the folders that results or submitted files are in, by their names."""
+    names = [item.name for item in items]
+    names += local.record.inputs if local.record is not None else ()
+    return {name.rpartition("/")[0] for name in names}
 
 
 def bring_input(
@@ -207,16 +215,6 @@ class Placing:
         self.states: dict[str, FileState] = {}
         # An object may have the name that is chosen for what is put beside a file.
         self._choosing = threading.Lock()
-
-    @contextlib.contextmanager
-    def part(self, folder: Path) -> Iterator[Path]:
-        """Yield a path to write to; a file that is still there at the end is deleted."""
-        part = folder / f"{PART_PREFIX}{secrets.token_hex(6)}"
-        try:
-            yield part
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
 
     def put(self, part: Path, name: str, path: Path, sha256: str, kind: str = "") -> Arrival:
         """Put a complete file where it belongs. Raises OSError.
@@ -302,7 +300,7 @@ class _Bringing(Placing):
                         self.note(beside, self.root / beside)
                         self.advance(item.size)
                         return Arrival(beside, is_new=False)
-        with self.part(path.parent) as part:
+        with part_in(path.parent) as part:
             came = self._store.download(self._bucket, item, part, self.advance)
             set_mode_and_time(part, *_mode_and_time(came.metadata))
             return self.put(part, name, path, came.sha256)

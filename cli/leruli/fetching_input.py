@@ -22,6 +22,7 @@ from leruli.fetching import Arrival, Fetched, Placing, count_arrival, set_mode_a
 from leruli.interruption import StopSwitch
 from leruli.local_files import INPUT_KIND, LocalFiles
 from leruli.object_names import make_place, split_name
+from leruli.parts import part_in
 from leruli.record import add_results
 from leruli.submitting import ARCHIVE
 
@@ -55,7 +56,7 @@ def fetch_input(
     switch = StopSwitch(advance)
     placing = Placing(local, switch.advance)
     try:
-        with placing.part(placing.root) as archive:
+        with part_in(placing.root) as archive:
             store.download(local.bucket, found[0], archive, switch.advance)
             return _Unpacking(placing, results).unpack(archive)
     finally:
@@ -135,7 +136,7 @@ class _Unpacking:
             count_arrival(self._fetched, name, member.size, Arrival(name, is_new=False))
             return
         kind = INPUT_KIND if name in self._results else ""
-        with self._placing.part(path.parent) as part:
+        with part_in(path.parent) as part:
             sha256 = self._write(archive, member, part)
             mtime_ns = None
             with contextlib.suppress(ValueError, OverflowError):

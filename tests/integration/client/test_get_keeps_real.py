@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import stat
 
 import pytest
@@ -220,10 +221,46 @@ def test_killed_anywhere_nothing_is_lost(real, folder):
     done = real("task-get", cwd=folder.path)
 
     assert done.returncode == 0, done.stderr
-    # What was being written when it was killed is there, as .leruli-part-*, and never sent.
     assert len(list(folder.path.glob("out/[0-9]*"))) == 400
     assert not list(folder.path.rglob("[!.]*.leruli-*"))
     assert folder.read("input.dat") == "r = 0.97\n"
+
+
+def parts(folder):
+    return sorted(folder.path.rglob(".leruli-part-*"))
+
+
+def begin_large_fetch(folder):
+    """Begin to fetch a large result into a folder of the folder; returns the process."""
+    folder.store.put(folder.bucket, "out/wfn", b"0" * 200 * 2**20)
+    folder.ends(output_dat=b"E\n")
+    process = begin(folder.path, "task-get", "--json")
+    wait_for(lambda: any(part.parent.name == "out" for part in parts(folder)))
+    return process
+
+
+def test_what_a_killed_fetch_was_writing_goes_with_the_next_one(real, folder):
+    process = begin_large_fetch(folder)
+    process.kill()
+    process.communicate()
+    assert parts(folder)
+    assert real("task-get", cwd=folder.path).returncode == 0
+    assert parts(folder) == []
+
+
+def test_what_a_running_fetch_writes_stays(real, folder):
+    process = begin_large_fetch(folder)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        written = [part for part in parts(folder) if part.parent.name == "out"]
+        assert real("task-get", cwd=folder.path).returncode == 0
+        assert [part for part in parts(folder) if part.parent.name == "out"] == written
+    finally:
+        process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "out/wfn" in json.loads(out)["files"]
+    assert parts(folder) == []
 
 
 def test_a_lost_leruli_bucket_is_no_lost_job(real, folder):
