@@ -26,8 +26,10 @@ _SUFFIX = ".tgz"
 _CODE = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*")
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,127}")
 
-# Layers are large and compress well enough at the quick end.
-_LEVEL = 3
+# Layers are large and compress well enough at the quick end. Of psi4's image, on one core: isal at
+# level 2 takes 249 MB/s and leaves 0.367 of it, zlib at level 3 takes 37 MB/s and leaves 0.347.
+_ISAL_LEVEL = 2
+_ZLIB_LEVEL = 3
 _CHUNK = 1024 * 1024
 
 
@@ -217,7 +219,7 @@ def publish_code(
     store.make_bucket(bucket)
     with (
         store.writing(bucket, _object_name(code, version), size) as sink,
-        gzip.GzipFile("", "wb", _LEVEL, sink, mtime=0) as packed,
+        _gzip_writer(sink) as packed,
         tempfile.TemporaryFile() as complaints,
         _start(
             "image", "save", f"{code}:{version}", stdout=subprocess.PIPE, stderr=complaints
@@ -234,6 +236,18 @@ def publish_code(
         if saving.wait() != 0:
             complaints.seek(0)
             raise _docker_failed(complaints.read().decode("utf-8", "replace"))
+
+
+def _gzip_writer(sink: IO[bytes]) -> gzip.GzipFile:
+    """Return a writer of the gzip format, the fastest that this machine has."""
+    try:
+        from isal import igzip
+    except ImportError:  # there is no wheel for this kind of machine
+        return gzip.GzipFile("", "wb", _ZLIB_LEVEL, sink, mtime=0)
+    writer: gzip.GzipFile = igzip.IGzipFile(  # type: ignore[no-untyped-call]
+        "", "wb", _ISAL_LEVEL, sink, mtime=0
+    )
+    return writer
 
 
 def unpublish_code(store: Store, tokens: ImageTokens, code: str, version: str) -> None:

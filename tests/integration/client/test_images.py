@@ -4,12 +4,16 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import subprocess
 import tarfile
 import uuid
 import warnings
+from pathlib import Path
 
 import pytest
+
+CLI = Path(__file__).parents[3] / "cli"
 
 
 @contextlib.contextmanager
@@ -65,6 +69,18 @@ def test_publish_list_replace_and_unpublish(leruli, image, store):
     assert (done.returncode, done.stdout) == (0, f"Unpublished {code}:{version}.\n")
     assert f"{code}:{version}" not in leruli("list-codes").stdout
     assert leruli("unpublish-code", "--yes", code, version).returncode == 4
+
+
+def test_an_image_is_published_without_a_wheel_of_isal(leruli, image, store, tmp_path):
+    """FAKE: an isal that cannot be imported, as on a kind of machine that has no wheel of it."""
+    code, version = image
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "isal.py").write_text("raise ImportError('no wheel')")
+    path = os.pathsep.join([str(tmp_path / "without"), str(CLI)])
+    done = leruli("publish-code", code, version, PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_published(leruli, store, code, version)
+    assert leruli("unpublish-code", "--yes", code, version).returncode == 0
 
 
 def bucket_of_images():
