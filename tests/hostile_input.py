@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "node_setup"))
 
-from leruli_node.files.unpack import BrokenInput, InputLimits, unpack
+from leruli_node.files.unpack import BrokenInputError, InputLimits, unpack
 
 MEGABYTE = 2**20
 
@@ -159,7 +159,7 @@ def main(kind: str, amount: int, files: int) -> None:
             limits = InputLimits(files, 2_000 * MEGABYTE)
             try:
                 unpack(packed(KINDS[kind](amount)), Path(folder) / "r", limits, threading.Event())
-            except BrokenInput as error:
+            except BrokenInputError as error:
                 return str(error)
         return ""
 

@@ -10,20 +10,20 @@ from typing import Any
 from leruli_node.attempts.receipts import Receipts
 from leruli_node.attempts.stage_out import StageOut
 from leruli_node.attempts.store import AttemptStore
-from leruli_node.container.docker_engine import DockerAway, DockerRefused, Listed
+from leruli_node.container.docker_engine import DockerRefusedError, DockerUnavailableError, Listed
 from leruli_node.container.main_script import write_control
 from leruli_node.container.rundir_access import RundirAccess
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.files.input_list import InputList
 from leruli_node.files.trash import Trash
 from leruli_node.files.upload import Uploaded
 from leruli_node.folders import Folders, make_folders
-from leruli_node.model import STAGED, AttemptId, AttemptState, Lease, boot_id
+from leruli_node.model import STAGED, AttemptId, AttemptState, StartGrant, boot_id
 from leruli_node.objects.job_bucket import JobBucket
 from leruli_node.retry import Stop
-from leruli_node.service.service_api import Stale
+from leruli_node.service.service_api import StaleError
 
-LEASE = Lease("bucket", "psi4", "1.5", 1, 4000, 100.0)
+GRANT = StartGrant("bucket", "psi4", "1.5", 1, 4000, 100.0)
 
 
 def attempt_state(number: int = 1, **more: Any) -> AttemptState:
@@ -35,7 +35,7 @@ def attempt_state(number: int = 1, **more: Any) -> AttemptState:
             startkey="k",
             phase=STAGED,
             boot_id=boot_id(),
-            lease=LEASE,
+            grant=GRANT,
         ),
         **more,
     )
@@ -54,7 +54,7 @@ class FakeEngine:
 
     def list_own(self, nodeid: str, attempt_key: str | None = None) -> list[Listed]:
         if self.away:
-            raise DockerAway("away")
+            raise DockerUnavailableError("away")
         return [
             Listed(key, key, word)
             for key, word in self.states.items()
@@ -63,7 +63,7 @@ class FakeEngine:
 
     def inspect(self, container: str) -> dict[str, Any] | None:
         if container in self.refuses:
-            raise DockerRefused("no")
+            raise DockerRefusedError("no")
         if container not in self.states:
             return None
         word = self.states[container]
@@ -114,7 +114,7 @@ class FakeApi:
     def may_upload(self, attempt: AttemptId, timeout: float | None = None) -> float | None:
         self.asked += 1
         if self.asked > self.stale_after:
-            raise Stale("it is not current")
+            raise StaleError("it is not current")
         return None
 
     def patiently(self, call: Any, backoff: Any, *args: Any) -> Any:
@@ -139,7 +139,7 @@ class FakeUploader:
     ) -> Uploaded:
         self.calls.append(rundir)
         if stop.wait(self.seconds) if self.seconds else stop.is_set():
-            raise Interrupted
+            raise StoppedError
         return Uploaded(1, 1, [])
 
 
@@ -172,7 +172,7 @@ class Bench:
             1.0,
             self.stop,
             lambda _: None,
-            docker_patience=0.3,
+            docker_retry_for_s=0.3,
             renewal=0.05,
         )
         self.stage_out.nodeid = "node"
@@ -183,7 +183,7 @@ class Bench:
         job = self.folders.job(state.id.key)
         job.mkdir()
         (job / "rundir").mkdir()
-        write_control(job / "control", state.id, state.lease or LEASE)
+        write_control(job / "control", state.id, state.grant or GRANT)
         return state.id
 
     def finish(self, attempt: AttemptId) -> dict[str, Any]:

@@ -19,9 +19,13 @@ from leruli_node.attempts.store import AttemptStore
 from leruli_node.attempts.sweep import sweep
 from leruli_node.attempts.watcher import Watcher
 from leruli_node.container.disk_use import DiskMeter, Disks, DiskUse
-from leruli_node.container.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node.container.docker_engine import (
+    DockerEngine,
+    DockerRefusedError,
+    DockerUnavailableError,
+)
 from leruli_node.container.rundir_access import RundirAccess
-from leruli_node.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, AgentError, Interrupted
+from leruli_node.errors import EXIT_REFUSED, EXIT_UNAVAILABLE, AgentError, StoppedError
 from leruli_node.fair_pool import FairPool
 from leruli_node.files.trash import Trash
 from leruli_node.files.unpack import InputLimits
@@ -33,9 +37,9 @@ from leruli_node.folders import (
     remove_unfinished,
     runtime_dir,
 )
+from leruli_node.images.cache import ImageCache
 from leruli_node.images.images import Images
 from leruli_node.images.loading import ImageLoader, load_lock_folder
-from leruli_node.images.room import ImageRoom
 from leruli_node.images.store import ImageStore
 from leruli_node.machine import Machine, this_machine
 from leruli_node.model import AttemptId
@@ -59,7 +63,7 @@ from leruli_node.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_LEAVE_PATIENCE = 8.0
+_LEAVE_RETRY_FOR_S = 8.0
 _SWEEP_PERIOD = 300.0
 
 
@@ -80,13 +84,13 @@ class Agent:
         self._signals = 0
         self._stop = threading.Event()
         self._facts = read_node(self.folders.node_file)
-        self._kept_id = self._facts.nodeid
+        self._former_nodeid = self._facts.nodeid
         self._machine = this_machine()
         if self._machine.is_another_than(Machine(self._facts.machine, tuple(self._facts.cards))):
             log.warning(
                 "this folder was made on another machine, which may still be the node %s: joining "
                 "as a new node",
-                self._kept_id,
+                self._former_nodeid,
             )
             self._facts = NodeFacts()
         self._api = ServiceApi(settings.base_url)
@@ -104,10 +108,10 @@ class Agent:
             lambda: self._image_store.newest(f"code-{settings.group_token}"),
             lambda: self._reporter.soon(),
         )
-        self._image_room = ImageRoom(
+        self._image_cache = ImageCache(
             self._engine, self.folders.images_file, self._store.images, settings.image_free_mb
         )
-        disks = Disks(settings.node_dir, self._image_room.images_folder, settings.disk_free_mb)
+        disks = Disks(settings.node_dir, self._image_cache.images_folder, settings.disk_free_mb)
         images = Images(
             self._engine,
             self._image_store,
@@ -115,11 +119,11 @@ class Agent:
             ImageLoader(
                 self._engine,
                 self._image_store,
-                self._image_room,
+                self._image_cache,
                 self.folders.downloads,
                 load_lock_folder(runtime_dir(), settings.docker_socket),
             ),
-            self._image_room,
+            self._image_cache,
             settings.patience_seconds,
         )
         self._stage_in = StageIn(
@@ -203,7 +207,7 @@ class Agent:
         self._trash.start()
         try:
             self._start()
-        except Interrupted:
+        except StoppedError:
             pass
         except AgentError:
             self._receipts.stop()
@@ -227,8 +231,8 @@ class Agent:
         self._wait_for_docker()
         joined = join(self._settings, self._api, self._facts, self._tls.request(), self._draining)
         first = self._facts.nodeid is None
-        if self._kept_id not in (None, joined.nodeid):
-            self._forget_all(str(self._kept_id))
+        if self._former_nodeid not in (None, joined.nodeid):
+            self._forget_all(str(self._former_nodeid))
         link_driver(self.folders, self._driver_program)
         port = write_config(self._settings, self.folders, self._tls, joined, self._facts.nomad_port)
         self._facts = NodeFacts(
@@ -253,7 +257,7 @@ class Agent:
 
     def _know_node(self, facts: NodeFacts) -> None:
         self._stage_in.image_prefix = facts.imageprefix
-        self._image_room.prefix = facts.imageprefix
+        self._image_cache.prefix = facts.imageprefix
         self._stage_out.nodeid = facts.nodeid
         self._watcher.nodeid = facts.nodeid
         self._reporter.image_prefix = facts.imageprefix or ""
@@ -291,7 +295,7 @@ class Agent:
                 self._rootless = self._engine.is_rootless()
                 self._warn_of_missing_limits()
                 break
-            except (DockerAway, DockerRefused) as error:
+            except (DockerUnavailableError, DockerRefusedError) as error:
                 if not told:
                     log.error(
                         "Docker does not answer at %s (%s); waiting for it",
@@ -321,7 +325,7 @@ class Agent:
         if self._rootless is None:
             try:
                 self._rootless = self._engine.is_rootless()
-            except (DockerAway, DockerRefused):
+            except (DockerUnavailableError, DockerRefusedError):
                 # An agent that is not root only ever works with a rootless one.
                 return os.getuid() != 0
         return self._rootless
@@ -342,8 +346,8 @@ class Agent:
         try:
             make_ballast(self.folders.root)
             sweep(nodeid, self.folders, self._store, self._engine, self._trash)
-            self._image_room.sweep()
-        except (DockerAway, DockerRefused) as error:
+            self._image_cache.sweep()
+        except (DockerUnavailableError, DockerRefusedError) as error:
             log.warning("left-overs stay for now: %s", type(error).__name__)
         except Exception:
             # Nothing that a job leaves may end the thread that removes left-overs.
@@ -363,20 +367,20 @@ class Agent:
         deadline = time.monotonic() + self._settings.drain_seconds
         log.info("shutting down; a second signal does it at once")
         if self._facts.nodeid is not None:
-            if not self._leave(min(deadline, time.monotonic() + _LEAVE_PATIENCE)):
+            if not self._leave(min(deadline, time.monotonic() + _LEAVE_RETRY_FOR_S)):
                 self._end_running()
             self._wait_idle(deadline)
-        patience = 1.0 if self._hurry.is_set() else 15.0
+        kill_after_s = 1.0 if self._hurry.is_set() else 15.0
         self._reporter.stop()
         self._watcher.stop()
         self._stop.set()
         self._server.stop()
         if self._nomad is not None:
-            self._nomad.stop(patience)
+            self._nomad.stop(kill_after_s)
         ended = orphans.end_children(set(), 2.0)
         if ended:
             log.info("ended processes that Nomad left", extra={"count": ended})
-        self._give_back()
+        self._requeue_running()
         if self._nomad is not None and not self._store.all():
             remove_allocations(self.folders.nomad_data)
         self._receipts.wait_empty(1.0 if self._hurry.is_set() else 5.0)
@@ -411,7 +415,7 @@ class Agent:
             for container in self._engine.list_own(str(self._facts.nodeid)):
                 if container.state == "running":
                     self._engine.signal(container.id, "TERM")
-        except (DockerAway, DockerRefused) as error:
+        except (DockerUnavailableError, DockerRefusedError) as error:
             log.warning("the containers could not be told: %s", error)
 
     def _wait_idle(self, deadline: float) -> None:
@@ -425,7 +429,7 @@ class Agent:
                 log.info("waiting for attempts to be staged out", extra={"active": told})
             self._hurry.wait(0.2)
 
-    def _give_back(self) -> None:
+    def _requeue_running(self) -> None:
         """End what still runs: its jobs go back to the queue.
 
         Attempts whose container has ended keep state and folder; the next agent uploads them.
@@ -435,7 +439,7 @@ class Agent:
             return
         try:
             containers = self._engine.list_own(nodeid)
-        except (DockerAway, DockerRefused) as error:
+        except (DockerUnavailableError, DockerRefusedError) as error:
             log.warning("containers are left: %s", error)
             return
         # Docker's word, not the watcher's note: a short job has ended before it is noted.
@@ -446,7 +450,7 @@ class Agent:
             noted = state.decision is not None or state.started_at is not None
             try:
                 if key in running or (key not in ran and not noted):
-                    self._stage_out.give_back(
+                    self._stage_out.requeue(
                         state.id, "the node was shut down before the job had ended"
                     )
                 else:

@@ -11,11 +11,11 @@ import httpx
 
 from leruli_node.errors import EXIT_SETTINGS, EXIT_UNREACHABLE, AgentError, describe
 from leruli_node.objects.object_store import (
-    NotThere,
+    NotFoundError,
     ObjectStore,
-    StoreAway,
-    StoreRefused,
-    Unstorable,
+    StoreRefusedError,
+    StoreUnavailableError,
+    UnstorableError,
 )
 from leruli_node.settings import Settings
 
@@ -99,18 +99,18 @@ def _check_store(settings: Settings) -> list[str]:
     good = f"the object store answers at {settings.s3_server} and takes the key"
     try:
         store.names(f"code-{settings.group_token}", prefix="no-such-image")
-    except NotThere as missing:
+    except NotFoundError as missing:
         if missing.bucket:
             return [good, "the group has no images yet: `leruli publish-code` makes them known"]
-    except Unstorable:
+    except UnstorableError:
         raise AgentError("LERULI_GROUP_TOKEN is not a group token.", EXIT_SETTINGS) from None
-    except StoreRefused as error:
+    except StoreRefusedError as error:
         raise AgentError(
             f"the object store at {settings.s3_server} does not let this node in ({error.code}). "
             "Check LERULI_S3_SERVER, LERULI_S3_ACCESS and LERULI_S3_SECRET.",
             EXIT_UNREACHABLE,
         ) from None
-    except StoreAway as error:
+    except StoreUnavailableError as error:
         raise AgentError(
             f"the object store at {settings.s3_server} cannot be reached ({error}). "
             "Check LERULI_S3_SERVER, and that this machine may connect to there.",

@@ -1,8 +1,8 @@
 """What can go wrong, by what follows from it.
 
 AgentError          the agent cannot run: one sentence for the operator and an exit code
-AttemptProblem      this attempt ends here: an outcome and one sentence for the job's owner
-Interrupted         the agent stops, or the attempt was stopped: leave the work as it is
+AttemptError        this attempt ends here: an outcome and one sentence for the job's owner
+StoppedError        the agent stops, or the attempt was stopped: leave the work as it is
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class AgentError(Exception):
         self.exit_code = exit_code
 
 
-class AttemptProblem(Exception):
+class AttemptError(Exception):
     """The attempt cannot go on: `outcome` for the service, the sentence for a person."""
 
     def __init__(self, outcome: str, message: str) -> None:
@@ -31,7 +31,7 @@ class AttemptProblem(Exception):
         self.message = message
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """Work was given up because the agent or the attempt is being stopped."""
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.retry import Stop
 
 # How often one who waits looks whether to stop, in seconds.
@@ -27,7 +27,7 @@ class FairPool:
     def reserved(self, amount: int, stop: Stop) -> Iterator[None]:
         """Hold `amount` units within the block; of more than there are, all.
 
-        Raises Interrupted when to stop while waiting. One thread must not reserve twice.
+        Raises StoppedError when to stop while waiting. One thread must not reserve twice.
         """
         amount = min(amount, self.total)
         ticket = object()
@@ -36,7 +36,7 @@ class FairPool:
             try:
                 while self._queue[0] is not ticket or self._free < amount:
                     if stop.is_set():
-                        raise Interrupted
+                        raise StoppedError
                     self._changed.wait(_POLL)
                 self._free -= amount
             finally:

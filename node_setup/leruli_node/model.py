@@ -10,6 +10,9 @@ from typing import Any
 
 _JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
+# Names of fields in the state file where they differ: agents of every version read it.
+_IN_FILE = {"grant": "lease"}
+
 # Phases, in order.
 ASKING = "asking"  # attempt-start may or may not have been granted
 GRANTED = "granted"  # the service gave leave; image and input are being brought
@@ -43,7 +46,7 @@ class AttemptId:
 
 
 @dataclass(frozen=True)
-class Lease:
+class StartGrant:
     """What attempt-start answered."""
 
     bucketid: str
@@ -60,7 +63,7 @@ class Lease:
     unmarkedoutput: bool | None = None
 
     @classmethod
-    def parse(cls, answer: dict[str, Any]) -> Lease:
+    def parse(cls, answer: dict[str, Any]) -> StartGrant:
         """From the service's answer; KeyError, TypeError or ValueError when it is not one."""
         return cls(
             bucketid=str(answer["bucketid"]),
@@ -101,7 +104,7 @@ class AttemptState:
     startkey: str
     phase: str
     boot_id: str
-    lease: Lease | None = None
+    grant: StartGrant | None = None
     problem_outcome: str | None = None
     problem_message: str | None = None
     started_at: float | None = None
@@ -135,7 +138,8 @@ class AttemptState:
 
     def to_bytes(self) -> bytes:
         """As it stands in the file."""
-        return json.dumps(asdict(self), indent=1).encode()
+        values = {_IN_FILE.get(name, name): value for name, value in asdict(self).items()}
+        return json.dumps(values, indent=1).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> AttemptState:
@@ -145,8 +149,8 @@ class AttemptState:
         """
         try:
             values = json.loads(data)
-            lease, decision = values.get("lease"), values.get("decision")
-            values["lease"] = Lease(**known_fields(Lease, lease)) if lease else None
+            grant, decision = values.get(_IN_FILE["grant"]), values.get("decision")
+            values["grant"] = StartGrant(**known_fields(StartGrant, grant)) if grant else None
             values["decision"] = Decision(**known_fields(Decision, decision)) if decision else None
             return cls(**known_fields(cls, values))
         except (TypeError, KeyError, AttributeError) as error:

@@ -22,14 +22,18 @@ from typing import Any
 from leruli_node import __version__
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.container.disk_use import Disks
-from leruli_node.container.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node.container.docker_engine import (
+    DockerEngine,
+    DockerRefusedError,
+    DockerUnavailableError,
+)
 from leruli_node.images.store import ImageStore
 from leruli_node.model import AttemptId
 from leruli_node.nomad.certificate import NodeTls
 from leruli_node.objects.store_watch import StoreWatch
 from leruli_node.retry import Backoff, Stop
 from leruli_node.service.membership import Certificate
-from leruli_node.service.service_api import Refused, ServiceApi, ServiceError
+from leruli_node.service.service_api import RefusedError, ServiceApi, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +106,7 @@ class Reporter:
     def first(self, stop: Stop) -> None:
         """Report before Nomad is started, so that what was given up ends before new jobs come.
 
-        Waits for the service as long as it takes. Raises Interrupted when the agent is to stop.
+        Waits for the service as long as it takes. Raises StoppedError when the agent is to stop.
         """
         self._api.patiently(self.report, Backoff(stop))
 
@@ -122,10 +126,10 @@ class Reporter:
             self._thread.join(timeout=2.0)
 
     def report(self) -> None:
-        """Report once and do what the reply says. Raises Unreachable."""
+        """Report once and do what the reply says. Raises UnreachableError."""
         try:
             reply = self._api.report(self._body())
-        except Refused as error:
+        except RefusedError as error:
             self._be_refused(str(error).rstrip("."))
             return
         self._refused_since = None
@@ -189,7 +193,7 @@ class Reporter:
     def renew(self) -> None:
         """Have the next certificate signed, and Nomad read it. Raises ServiceError."""
         certificate = Certificate.parse(self._api.certificate(self._tls.request()))
-        self._tls.keep(certificate)
+        self._tls.write(certificate)
         self._reload()
         log.info("certificate renewed", extra={"validseconds": certificate.valid_seconds})
 
@@ -214,7 +218,7 @@ class Reporter:
     def _body(self) -> dict[str, Any]:
         subject = self._subject
         disk = shutil.disk_usage(subject.folder)
-        held = {state.id for state in subject.store.all() if state.lease is not None}
+        held = {state.id for state in subject.store.all() if state.grant is not None}
         # Over, but the service does not know it yet: without the receipt it would run again.
         held.update(subject.undelivered())
         return {
@@ -237,7 +241,7 @@ class Reporter:
         prefix = f"{self.image_prefix}/"
         try:
             names = self._subject.engine.image_names(prefix, _DOCKER_TAKES)
-        except (DockerAway, DockerRefused):
+        except (DockerUnavailableError, DockerRefusedError):
             return self._known_images
         self._known_images = sorted(name[len(prefix) :] for name in names)[:_MOST_IMAGES]
         return self._known_images

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Union
 
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 
 
 class AnyEvent:
@@ -38,24 +38,24 @@ Stop = Union[threading.Event, AnyEvent]  # evaluated, also by Python 3.9
 class Backoff:
     """Delays of 0.5 s, doubled up to `longest`, each between half and all of it.
 
-    `patience` (seconds) bounds the whole; None means for ever.
+    `retry_for_s` (seconds) bounds the whole; None means for ever.
     """
 
     def __init__(
         self,
         stop: Stop,
-        patience: float | None = None,
+        retry_for_s: float | None = None,
         longest: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stop = stop
         self._clock = clock
-        self._deadline = None if patience is None else clock() + patience
+        self._deadline = None if retry_for_s is None else clock() + retry_for_s
         self._longest = longest
         self._delay = 0.5
 
     def pause(self, at_least: float = 0.0) -> bool:
-        """Wait before the next try; False when patience is over, Interrupted when to stop."""
+        """Wait before the next try; False when that time is over, StoppedError when to stop."""
         delay = max(at_least, self._delay * random.uniform(0.5, 1.0))  # noqa: S311
         self._delay = min(self._longest, self._delay * 2)
         if self._deadline is not None:
@@ -64,5 +64,5 @@ class Backoff:
                 return False
             delay = min(delay, left)
         if self._stop.wait(delay):
-            raise Interrupted
+            raise StoppedError
         return True

@@ -15,7 +15,13 @@ from typing import Any
 
 from leruli_node.folders import write_file
 from leruli_node.model import AttemptId
-from leruli_node.service.service_api import Refused, Rejected, ServiceApi, Stale, Unreachable
+from leruli_node.service.service_api import (
+    RefusedError,
+    RejectedError,
+    ServiceApi,
+    StaleError,
+    UnreachableError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -161,11 +167,11 @@ class Receipts:
             tries = self._tries[path.stem]
             try:
                 self._deliver(path)
-            except Unreachable as error:
+            except UnreachableError as error:
                 log.warning("a receipt waits for the service: %s", error)
                 tries.again_after(min(_LONGEST_UNREACHABLE, 2.0**tries.count), error.retry_after)
                 unanswered += 1
-            except (Refused, Rejected) as error:
+            except (RefusedError, RejectedError) as error:
                 log.error("the service refuses a receipt: %s", error, extra={"attempt": path.stem})
                 tries.again_after(_REFUSED_PAUSE)
             except Exception:
@@ -192,7 +198,7 @@ class Receipts:
         try:
             self._api.end(body)
             log.info("receipt delivered", extra=_facts(body))
-        except Stale as error:
+        except StaleError as error:
             log.info("receipt not needed any more: %s", error, extra=_facts(body))
         # Not synced: after a power cut it may be there again, and is not needed any more.
         path.unlink(missing_ok=True)

@@ -12,27 +12,33 @@ from pathlib import Path
 from leruli_node.attempts.stage_socket import Answer
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.container.main_script import write_control
-from leruli_node.errors import AttemptProblem, Interrupted
+from leruli_node.errors import AttemptError, StoppedError
 from leruli_node.fair_pool import FairPool
 from leruli_node.files.input_list import INPUT_LIST, writing
 from leruli_node.files.trash import Trash
-from leruli_node.files.unpack import BrokenInput, InputLimits, TooLarge, unpack
+from leruli_node.files.unpack import BrokenInputError, InputLimits, InputTooLargeError, unpack
 from leruli_node.files.upload import not_the_jobs
 from leruli_node.files.walk import NAMES_SHOWN
 from leruli_node.folders import Folders, make_ballast
 from leruli_node.images.images import Images
-from leruli_node.model import ASKING, GRANTED, STAGED, AttemptId, AttemptState, Lease, boot_id
+from leruli_node.model import ASKING, GRANTED, STAGED, AttemptId, AttemptState, StartGrant, boot_id
 from leruli_node.objects.job_bucket import ANY_TIME, BUCKET_MISSING, INPUT, JobBucket
 from leruli_node.objects.object_store import (
-    NotThere,
+    NotFoundError,
     ObjectStore,
-    StoreAway,
-    StoreRefused,
-    Unstorable,
+    StoreRefusedError,
+    StoreUnavailableError,
+    UnstorableError,
 )
 from leruli_node.objects.store_watch import StoreWatch
 from leruli_node.retry import AnyEvent, Backoff, Stop
-from leruli_node.service.service_api import Refused, Rejected, ServiceApi, Stale, Unreachable
+from leruli_node.service.service_api import (
+    RefusedError,
+    RejectedError,
+    ServiceApi,
+    StaleError,
+    UnreachableError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +63,7 @@ class StageIn:
         objects: ObjectStore,
         watch: StoreWatch,
         trash: Trash,
-        patience: float,
+        retry_for_s: float,
         limits: InputLimits,
         unpacking: FairPool,
         stop: threading.Event,
@@ -70,7 +76,7 @@ class StageIn:
         self._objects = objects
         self._watch = watch
         self._trash = trash
-        self._patience = patience
+        self._retry_for_s = retry_for_s
         self._limits = limits
         self._unpacking = unpacking
         self._run = f"{boot_id()} {secrets.token_hex(8)}"
@@ -96,15 +102,15 @@ class StageIn:
             abort = self._aborts[attempt.key] = threading.Event()
             try:
                 return self._stage(attempt, alloc, AnyEvent(self._stop, abort))
-            except Interrupted:
+            except StoppedError:
                 if self._stop.is_set():
                     raise
-                self._note(attempt, AttemptProblem("stopped", "the job was stopped early"))
+                self._note(attempt, AttemptError("stopped", "the job was stopped early"))
                 return Answer(FAILED, "stopped")
             except Exception:
                 # A task that asked again would meet the same, for ever.
                 log.exception("stage-in failed unexpectedly", extra=_facts(attempt))
-                trouble = AttemptProblem("node_trouble", "the node could not prepare the job")
+                trouble = AttemptError("node_trouble", "the node could not prepare the job")
                 # Not even that may work; then the service sees that the allocation failed.
                 with contextlib.suppress(OSError):
                     self._note(attempt, trouble)
@@ -124,7 +130,7 @@ class StageIn:
             return Answer(0)
         if state is not None and state.problem_outcome is not None:
             return Answer(FAILED, state.problem_message or "")
-        if (state is None or state.lease is None) and self._watch.trouble:
+        if (state is None or state.grant is None) and self._watch.trouble:
             # Without leave to start it costs the job nothing.
             if state is not None:
                 self._store.remove(attempt)
@@ -143,116 +149,116 @@ class StageIn:
             )
             self._store.create(state)
         try:
-            if state.lease is None and not make_ballast(self._folders.root):
-                raise AttemptProblem("node_trouble", "the node's disk is full")
-            lease = state.lease or self._ask(attempt, state.startkey, stop)
-            if lease is None:
+            if state.grant is None and not make_ballast(self._folders.root):
+                raise AttemptError("node_trouble", "the node's disk is full")
+            grant = state.grant or self._request_grant(attempt, state.startkey, stop)
+            if grant is None:
                 self._store.remove(attempt)
                 return Answer(DROPPED, "the service has no use for this attempt")
-            self._bring_image(lease, stop)
-            self._bring_input(attempt, lease, stop)
-        except AttemptProblem as problem:
+            self._bring_image(grant, stop)
+            self._bring_input(attempt, grant, stop)
+        except AttemptError as problem:
             self._note(attempt, problem)
             return Answer(FAILED, problem.message)
         except OSError as error:
             why = error.strerror or type(error).__name__
-            trouble = AttemptProblem("node_trouble", f"the node's disk failed: {why}")
+            trouble = AttemptError("node_trouble", f"the node's disk failed: {why}")
             self._note(attempt, trouble)
             return Answer(FAILED, trouble.message)
         self._store.update(attempt, phase=STAGED, boot_id=boot_id())
         log.info("staged in", extra=_facts(attempt))
         return Answer(0)
 
-    def _ask(self, attempt: AttemptId, startkey: str, stop: Stop) -> Lease | None:
+    def _request_grant(self, attempt: AttemptId, startkey: str, stop: Stop) -> StartGrant | None:
         """The service's leave to start, None when the attempt is to be dropped."""
         try:
             answer = self._api.patiently(
-                self._api.start, Backoff(stop, self._patience), attempt, startkey
+                self._api.start, Backoff(stop, self._retry_for_s), attempt, startkey
             )
-            lease = Lease.parse(answer)
-        except (Stale, Refused) as error:
+            grant = StartGrant.parse(answer)
+        except (StaleError, RefusedError) as error:
             log.info("not started: %s", error, extra=_facts(attempt))
             return None
-        except Unreachable as error:
+        except UnreachableError as error:
             log.error("no leave to start: %s", error, extra=_facts(attempt))
-            raise AttemptProblem(
+            raise AttemptError(
                 "node_trouble", "the node could not reach the service to start the job"
             ) from None
-        except (Rejected, KeyError, TypeError, ValueError) as error:
+        except (RejectedError, KeyError, TypeError, ValueError) as error:
             log.error("attempt-start was not understood: %s", error, extra=_facts(attempt))
-            raise AttemptProblem(
+            raise AttemptError(
                 "node_trouble", "the node and the service do not understand each other"
             ) from None
-        self._store.update(attempt, phase=GRANTED, lease=lease)
-        return lease
+        self._store.update(attempt, phase=GRANTED, grant=grant)
+        return grant
 
     def _prefix(self, stop: Stop) -> str:
         while self.image_prefix is None:
             if stop.wait(0.2):
-                raise Interrupted
+                raise StoppedError
         return self.image_prefix
 
-    def _bring_image(self, lease: Lease, stop: Stop) -> None:
+    def _bring_image(self, grant: StartGrant, stop: Stop) -> None:
         try:
-            self._images.ensure(self._prefix(stop), lease.code, lease.version, lease.image, stop)
-        except StoreRefused as error:
-            self._watch.look()
+            self._images.ensure(self._prefix(stop), grant.code, grant.version, grant.image, stop)
+        except StoreRefusedError as error:
+            self._watch.check()
             sentence = self._watch.trouble or f"the group's images may not be read ({error.code})"
-            raise AttemptProblem("node_trouble", sentence) from None
+            raise AttemptError("node_trouble", sentence) from None
 
-    def _bring_input(self, attempt: AttemptId, lease: Lease, stop: Stop) -> None:
+    def _bring_input(self, attempt: AttemptId, grant: StartGrant, stop: Stop) -> None:
         job = self._folders.job(attempt.key)
-        backoff = Backoff(stop, self._patience)
-        most = min(self._limits.bytes, (lease.diskmb or self._limits.bytes) * 2**20)
+        backoff = Backoff(stop, self._retry_for_s)
+        most = min(self._limits.bytes, (grant.diskmb or self._limits.bytes) * 2**20)
         limits = InputLimits(self._limits.files, most)
         deaths = self._deaths(attempt)
         while True:
             self._empty(job)
             try:
-                self._look_at_bucket(attempt, lease)
+                self._check_bucket(attempt, grant)
                 with self._unpacks(attempt, deaths > 0, stop):
-                    self._unpack(lease.bucketid, job, limits, stop)
+                    self._unpack(grant.bucketid, job, limits, stop)
                 break
-            except NotThere as error:
+            except NotFoundError as error:
                 why = BUCKET_MISSING if error.bucket else "the job's input (run.tgz) is missing"
-                raise AttemptProblem("input_broken", why) from None
-            except Unstorable:
-                raise AttemptProblem("input_broken", "the job's bucket has no valid name") from None
-            except TooLarge as error:
+                raise AttemptError("input_broken", why) from None
+            except UnstorableError:
+                raise AttemptError("input_broken", "the job's bucket has no valid name") from None
+            except InputTooLargeError as error:
                 if most < self._limits.bytes:
-                    raise AttemptProblem(
-                        "out_of_disk", f"its input alone needs more than {lease.diskmb} MB of disk"
+                    raise AttemptError(
+                        "out_of_disk", f"its input alone needs more than {grant.diskmb} MB of disk"
                     ) from None
-                raise AttemptProblem("input_broken", str(error)) from None
-            except BrokenInput as error:
-                raise AttemptProblem("input_broken", str(error)) from None
-            except StoreRefused as error:
+                raise AttemptError("input_broken", str(error)) from None
+            except BrokenInputError as error:
+                raise AttemptError("input_broken", str(error)) from None
+            except StoreRefusedError as error:
                 raise self._refused(error) from None
-            except StoreAway as error:
+            except StoreUnavailableError as error:
                 log.warning("bringing input waits for the store: %s", error)
                 if not backoff.pause():
-                    raise AttemptProblem(
+                    raise AttemptError(
                         "node_trouble", "the node could not reach the group's store"
                     ) from None
-        write_control(job / "control", attempt, lease)
+        write_control(job / "control", attempt, grant)
 
-    def _refused(self, error: StoreRefused) -> AttemptProblem:
+    def _refused(self, error: StoreRefusedError) -> AttemptError:
         """Whose fault it is that the store refuses the job's bucket: the key's, or the bucket's."""
-        self._watch.look()
+        self._watch.check()
         if self._watch.trouble:
-            return AttemptProblem("node_trouble", self._watch.trouble)
-        return AttemptProblem(
+            return AttemptError("node_trouble", self._watch.trouble)
+        return AttemptError(
             "input_broken", f"the group's S3 key may not read the job's bucket ({error.code})"
         )
 
-    def _look_at_bucket(self, attempt: AttemptId, lease: Lease) -> None:
+    def _check_bucket(self, attempt: AttemptId, grant: StartGrant) -> None:
         """Refuse a bucket with objects that the job did not write: they might get lost."""
-        follows_older = attempt.attempt > 1 and lease.unmarkedoutput is not False
+        follows_older = attempt.attempt > 1 and grant.unmarkedoutput is not False
         until = ANY_TIME if follows_older else None
-        bucket = JobBucket(self._objects, lease.bucketid, attempt, unmarked_until=until)
+        bucket = JobBucket(self._objects, grant.bucketid, attempt, unmarked_until=until)
         foreign = bucket.foreign(NAMES_SHOWN + 1)
         if foreign:
-            raise AttemptProblem("input_broken", not_the_jobs(foreign))
+            raise AttemptError("input_broken", not_the_jobs(foreign))
         newest = bucket.newest() if follows_older else None
         if newest is not None:
             self._store.update(attempt, unmarked_until=newest.timestamp())
@@ -276,7 +282,7 @@ class StageIn:
         if run is not None:
             self._store.update(attempt, unpacking_run=None, unpacking_deaths=deaths)
         if deaths >= _MOST_DEATHS:
-            raise AttemptProblem(
+            raise AttemptError(
                 "input_broken",
                 f"the node agent was killed {deaths} times while it unpacked the input (run.tgz), "
                 "the last time while it unpacked nothing else",
@@ -298,10 +304,10 @@ class StageIn:
 
     def _empty(self, job: Path) -> None:
         if not self._trash.put(job):
-            raise AttemptProblem("node_trouble", "the node could not clear the job's folder")
+            raise AttemptError("node_trouble", "the node could not clear the job's folder")
         job.mkdir(mode=0o700)
 
-    def _note(self, attempt: AttemptId, problem: AttemptProblem) -> None:
+    def _note(self, attempt: AttemptId, problem: AttemptError) -> None:
         log.warning("stage-in failed", extra={**_facts(attempt), "outcome": problem.outcome})
         self._store.update(
             attempt, problem_outcome=problem.outcome, problem_message=problem.message

@@ -18,17 +18,17 @@ from leruli_node.attempts.stage_socket import Answer
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.clock import wall_offset
 from leruli_node.container.docker_engine import (
-    DockerAway,
     DockerEngine,
-    DockerRefused,
+    DockerRefusedError,
+    DockerUnavailableError,
     container_facts,
 )
 from leruli_node.container.rundir_access import RundirAccess
-from leruli_node.container.script_notes import read_hints
-from leruli_node.errors import Interrupted
+from leruli_node.container.script_notes import read_notes
+from leruli_node.errors import StoppedError
 from leruli_node.files.input_list import INPUT_LIST, InputList
 from leruli_node.files.trash import Trash
-from leruli_node.files.upload import Uploaded, Uploader, UploadFailed
+from leruli_node.files.upload import Uploaded, Uploader, UploadError
 from leruli_node.folders import Folders
 from leruli_node.model import (
     DECIDED,
@@ -43,12 +43,12 @@ from leruli_node.objects.job_bucket import ANY_TIME, JobBucket
 from leruli_node.objects.object_store import ObjectStore
 from leruli_node.objects.upload_lease import UploadLease
 from leruli_node.retry import AnyEvent, Backoff, Stop
-from leruli_node.service.service_api import Refused, Rejected, ServiceApi, Stale
+from leruli_node.service.service_api import RefusedError, RejectedError, ServiceApi, StaleError
 
 log = logging.getLogger(__name__)
 
 # Docker may be restarting when a job has ended; after this its word is not waited for.
-DOCKER_PATIENCE = 600.0
+DOCKER_RETRY_FOR_S = 600.0
 _FIRST_TRY = 10.0
 _LONGEST_MESSAGE = 1000
 # The service has its own sentence for these; ours goes into joberr.txt only.
@@ -72,7 +72,7 @@ class StageOut:
         grace: float,
         stop: threading.Event,
         abort_stage_in: Callable[[AttemptId], None],
-        docker_patience: float = DOCKER_PATIENCE,
+        docker_retry_for_s: float = DOCKER_RETRY_FOR_S,
         renewal: float | None = None,
         is_disk_full: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -88,7 +88,7 @@ class StageOut:
         self._grace = grace
         self._stop = stop
         self._abort_stage_in = abort_stage_in
-        self._docker_patience = docker_patience
+        self._docker_retry_for_s = docker_retry_for_s
         self._is_disk_full = is_disk_full
         self._renewal = renewal
         # Of the uploads that are under way, by the attempt's key.
@@ -107,13 +107,13 @@ class StageOut:
     def finish(self, attempt: AttemptId) -> None:
         """Take an attempt from whatever it is in to its end; nothing when it is not known.
 
-        Raises Interrupted when the agent stops; the next one goes on from the state file.
+        Raises StoppedError when the agent stops; the next one goes on from the state file.
         """
         backoff = Backoff(self._stop)
         while True:
             try:
                 return self._finish(attempt)
-            except Interrupted:
+            except StoppedError:
                 raise
             except Exception:
                 log.exception("stage-out failed unexpectedly; again", extra=_facts(attempt))
@@ -133,8 +133,8 @@ class StageOut:
             if decision is None:
                 return
             uploaded: Uploaded | None = None
-            if state.lease is not None and _wants_upload(state, decision):
-                outcome = self._upload_with_lease(attempt, state, state.lease.bucketid, decision)
+            if state.grant is not None and _wants_upload(state, decision):
+                outcome = self._upload_with_lease(attempt, state, state.grant.bucketid, decision)
                 if outcome is None:
                     self.clean_up(attempt)
                     return
@@ -144,7 +144,7 @@ class StageOut:
         log.info("ended", extra={**_facts(attempt), "outcome": decision.outcome})
         self._receipts.announce(attempt, _FIRST_TRY)
 
-    def give_back(self, attempt: AttemptId, message: str) -> None:
+    def requeue(self, attempt: AttemptId, message: str) -> None:
         """End an attempt without its output: the node is shut down and the job runs elsewhere."""
         with self._held_at_once(attempt) as state:
             if state is None:
@@ -176,7 +176,7 @@ class StageOut:
                     self._decide(attempt, state)
                 for container in self._containers(attempt):
                     self._engine.remove(container)
-            except (DockerAway, DockerRefused, Interrupted) as error:
+            except (DockerUnavailableError, DockerRefusedError, StoppedError) as error:
                 log.warning("a container stays: %s", type(error).__name__, extra=_facts(attempt))
 
     @contextmanager
@@ -199,7 +199,7 @@ class StageOut:
         try:
             for container in self._containers(attempt):
                 self._engine.remove(container)
-        except (DockerAway, DockerRefused) as error:
+        except (DockerUnavailableError, DockerRefusedError) as error:
             log.warning("a container stays for now: %s", error, extra=_facts(attempt))
         except Exception:
             log.exception("a container stays for now", extra=_facts(attempt))
@@ -216,10 +216,10 @@ class StageOut:
         container: ContainerFacts | None = None
         killed = False
         docker_lost = False
-        if state.problem_outcome is None and state.lease is not None:
+        if state.problem_outcome is None and state.grant is not None:
             try:
                 container, killed = self._settle(attempt)
-            except DockerAway:
+            except DockerUnavailableError:
                 docker_lost = True
         state = self._store.get(attempt) or state
         if self._is_disk_full():
@@ -230,11 +230,11 @@ class StageOut:
         # A container that is gone may have run to its end before.
         if container is not None or (state.phase == STAGED and not docker_lost):
             readable = self._take(job)
-        hints = read_hints(job / "control")
+        notes = read_notes(job / "control")
         if docker_lost:
             decision = Decision("node_trouble", message="Docker on the node does not answer")
         else:
-            decision = decide(state, container, hints, boot_id(), killed, wall_offset())
+            decision = decide(state, container, notes, boot_id(), killed, wall_offset())
         if not readable:
             unread = "the node could not make all files of the job readable for itself"
             said = f"{decision.message}; {unread}" if decision.message else unread
@@ -243,14 +243,14 @@ class StageOut:
         ran = (
             (container is not None and container.started_at is not None)
             or state.started_at is not None
-            or hints.started
+            or notes.started
         )
         changed = self._store.update(attempt, phase=DECIDED, decision=decision, ran=ran)
         return changed or state
 
     def _take(self, job: Path) -> bool:
         """Make the job's files readable; False when that failed for as long as Docker gets."""
-        backoff = Backoff(self._stop, self._docker_patience, longest=10.0)
+        backoff = Backoff(self._stop, self._docker_retry_for_s, longest=10.0)
         while not self._access.take(job):
             if not backoff.pause():
                 return False
@@ -259,18 +259,18 @@ class StageOut:
     def _settle(self, attempt: AttemptId) -> tuple[ContainerFacts | None, bool]:
         """The attempt's container, not running any more, and whether somebody ended it.
 
-        Raises DockerAway when Docker does not come back in time.
+        Raises DockerUnavailableError when Docker does not come back in time.
         """
-        backoff = Backoff(self._stop, self._docker_patience, longest=10.0)
+        backoff = Backoff(self._stop, self._docker_retry_for_s, longest=10.0)
         while True:
             try:
-                return self._look(attempt)
-            except (DockerAway, DockerRefused) as error:
+                return self._inspect(attempt)
+            except (DockerUnavailableError, DockerRefusedError) as error:
                 log.warning("stage-out waits for Docker: %s", error, extra=_facts(attempt))
                 if not backoff.pause():
-                    raise DockerAway(str(error)) from None
+                    raise DockerUnavailableError(str(error)) from None
 
-    def _look(self, attempt: AttemptId) -> tuple[ContainerFacts | None, bool]:
+    def _inspect(self, attempt: AttemptId) -> tuple[ContainerFacts | None, bool]:
         found: list[dict[str, Any]] = []
         for container in self._containers(attempt):
             inspected = self._engine.inspect(container)
@@ -305,7 +305,7 @@ class StageOut:
                 self._engine.signal(container, "KILL")
                 deadline = time.monotonic() + 10.0
             if self._stop.wait(0.2):
-                raise Interrupted
+                raise StoppedError
 
     def _containers(self, attempt: AttemptId) -> list[str]:
         if self.nodeid is None:
@@ -330,7 +330,7 @@ class StageOut:
             job_bucket = JobBucket(self._objects, bucket, attempt, lease, until)
             with lease.renewed(_facts(attempt)):
                 return self._upload(attempt, state, job_bucket, decision, stop)
-        except Interrupted:
+        except StoppedError:
             if not lease.withdrawn.is_set():
                 raise
             return None
@@ -342,14 +342,14 @@ class StageOut:
             try:
                 self._api.patiently(lease.renew, Backoff(stop))
                 return True
-            except Stale as error:
+            except StaleError as error:
                 log.info("nothing is uploaded: %s", error, extra=_facts(attempt))
                 return False
-            except (Refused, Rejected) as error:
+            except (RefusedError, RejectedError) as error:
                 # Attempts that run may end in spite of a rotated secret, so this is not final.
                 log.error("no leave to upload: %s", error, extra=_facts(attempt))
                 if stop.wait(30.0):
-                    raise Interrupted from None
+                    raise StoppedError from None
 
     def _upload(
         self,
@@ -365,7 +365,7 @@ class StageOut:
         try:
             uploaded = self._uploader.upload(bucket, rundir, decision.message, stop, inputs)
             return decision, uploaded
-        except UploadFailed as error:
+        except UploadError as error:
             message = str(error)
         log.error("upload failed: %s", message, extra=_facts(attempt))
         if not state.ran:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.model import AttemptId
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class StageServer:
                 return
             try:
                 answer = self._answer(line)
-            except Interrupted:
+            except StoppedError:
                 # Without an answer the task asks again, the next agent then.
                 return
             except Exception:

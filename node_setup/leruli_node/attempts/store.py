@@ -48,8 +48,8 @@ class AttemptStore:
 
     def images(self) -> set[str]:
         """The images of all attempts, `code:version` each."""
-        leases = [state.lease for state in self.all()]
-        return {f"{lease.code}:{lease.version}" for lease in leases if lease is not None}
+        grants = [state.grant for state in self.all()]
+        return {f"{grant.code}:{grant.version}" for grant in grants if grant is not None}
 
     def has(self, attempt_key: str) -> bool:
         """Whether `<job with dashes>x<attempt>` is known, if only by a file kept for a person."""

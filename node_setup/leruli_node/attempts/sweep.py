@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 
 from leruli_node.attempts.store import AttemptStore
-from leruli_node.container.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node.container.docker_engine import (
+    DockerEngine,
+    DockerRefusedError,
+    DockerUnavailableError,
+)
 from leruli_node.files.trash import Trash
 from leruli_node.folders import Folders
 
@@ -45,8 +49,8 @@ def _sweep_containers(nodeid: str, store: AttemptStore, engine: DockerEngine) ->
             count += 1
             try:
                 engine.remove(container.id)
-            except DockerRefused as error:
+            except DockerRefusedError as error:
                 log.warning("a left-over container stays for now: %s", error)
-    except (DockerAway, DockerRefused) as error:
+    except (DockerUnavailableError, DockerRefusedError) as error:
         log.warning("left-over containers stay for now: %s", error)
     return count

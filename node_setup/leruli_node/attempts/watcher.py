@@ -1,7 +1,7 @@
 """Watching containers while they run: their start, their time limit, their use of memory.
 
 A time limit counts by a clock that setting the time does not move and that goes on while the
-machine is suspended, as the service's own patience with an attempt does.
+machine is suspended, as the service's limits do.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from leruli_node.attempts.store import AttemptStore
 from leruli_node.clock import boottime, process_start, wall_offset
 from leruli_node.container.disk_use import Disks, DiskUse
 from leruli_node.container.docker_engine import (
-    DockerAway,
     DockerEngine,
-    DockerRefused,
+    DockerRefusedError,
+    DockerUnavailableError,
     Listed,
     container_facts,
 )
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.model import DECIDED, STAGED, AttemptId, AttemptState
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Watcher:
         self._disks = disks
         self._abandoned_ended = abandoned_ended
         self._abandoned_never_started = abandoned_never_started
-        self._cancelled_patience = cancelled
+        self._cancelled_after = cancelled
         self._stop = threading.Event()
         # What only this process needs to know; an agent that starts again begins anew.
         self._termed: dict[str, float] = {}
@@ -96,11 +96,11 @@ class Watcher:
     def _run(self) -> None:
         while not self._stop.wait(_PERIOD):
             try:
-                self.look()
+                self.tick()
                 if self._docker_away:
                     self._docker_away = False
                     log.info("Docker answers again")
-            except (DockerAway, DockerRefused) as error:
+            except (DockerUnavailableError, DockerRefusedError) as error:
                 if not self._docker_away:
                     self._docker_away = True
                     log.error("Docker does not answer: %s", error)
@@ -108,8 +108,8 @@ class Watcher:
                 # One odd answer must not end the time limits of all jobs.
                 log.exception("watching failed unexpectedly")
 
-    def look(self) -> None:
-        """One look at all attempts; raises DockerAway, which would meet all of them."""
+    def tick(self) -> None:
+        """One look at all attempts; raises DockerUnavailableError, which would meet all of them."""
         states = self._store.all()
         if not states or self.nodeid is None:
             return
@@ -124,14 +124,14 @@ class Watcher:
         self._disk_use.forget_all_but(known)
         for state in states:
             try:
-                self._look_at(state, by_key.get(state.id.key, []))
-            except DockerAway:
+                self._check(state, by_key.get(state.id.key, []))
+            except DockerUnavailableError:
                 raise
             except Exception:
                 # One attempt's trouble must not end the time limits of all others.
                 log.exception("watching an attempt failed", extra=_facts(state.id))
 
-    def _look_at(self, state: AttemptState, containers: list[Listed]) -> None:
+    def _check(self, state: AttemptState, containers: list[Listed]) -> None:
         if self._is_cancelled_in_vain(state):
             self._finish_alone(state.id, "nobody ends this cancelled attempt; ending it")
             return
@@ -181,14 +181,14 @@ class Watcher:
             self._engine.signal(container.id, "KILL")
 
     def _has_no_time_left(self, state: AttemptState) -> bool:
-        if state.lease is None or state.started_boottime is None:
+        if state.grant is None or state.started_boottime is None:
             return False
-        return boottime() - state.started_boottime >= state.lease.timelimit
+        return boottime() - state.started_boottime >= state.grant.timelimit
 
     def _uses_too_much_disk(self, state: AttemptState, container: Listed) -> bool:
-        if state.lease is None or not state.lease.diskmb:
+        if state.grant is None or not state.grant.diskmb:
             return False
-        limit = state.lease.diskmb * 2**20
+        limit = state.grant.diskmb * 2**20
         used = self._disk_use.of(state.id.key, container.id, limit)
         if used is None:
             return False
@@ -228,7 +228,7 @@ class Watcher:
         since = self._cancelled.get(state.id.key)
         return (
             since is not None
-            and time.monotonic() - since >= self._cancelled_patience
+            and time.monotonic() - since >= self._cancelled_after
             and not self._store.work_lock(state.id).locked()
         )
 
@@ -246,8 +246,8 @@ class Watcher:
             or state.problem_outcome is not None
             or state.phase == DECIDED
         )
-        patience = self._abandoned_ended if over else self._abandoned_never_started
-        if now - since >= patience:
+        after = self._abandoned_ended if over else self._abandoned_never_started
+        if now - since >= after:
             self._finish_alone(state.id, "nobody stages this attempt out; ending it")
 
     def _finish_alone(self, attempt: AttemptId, why: str) -> None:
@@ -267,7 +267,7 @@ class Watcher:
     def _finish_until_done(self, attempt: AttemptId) -> None:
         try:
             self._finish(attempt)
-        except Interrupted:
+        except StoppedError:
             return
         finally:
             self._finishing.discard(attempt.key)

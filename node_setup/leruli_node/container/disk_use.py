@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leruli_node.clock import boottime
-from leruli_node.container.docker_engine import DockerAway, DockerEngine, DockerRefused
+from leruli_node.container.docker_engine import (
+    DockerEngine,
+    DockerRefusedError,
+    DockerUnavailableError,
+)
 from leruli_node.container.rundir_access import RundirAccess
 from leruli_node.folders import Folders
 
@@ -52,7 +56,7 @@ class DiskMeter:
         try:
             layer = self._engine.layer_folder(container)
             counted = 0 if layer is not None else self._engine.layer_bytes(container)
-        except (DockerAway, DockerRefused):
+        except (DockerUnavailableError, DockerRefusedError):
             return None
         found = self._du(paths if layer is None else [*paths, layer])
         return None if found is None else counted + found
@@ -202,5 +206,5 @@ class Disks:
     def _where_images_are(self) -> Path:
         try:
             return self._images_folder()
-        except (DockerAway, DockerRefused):
+        except (DockerUnavailableError, DockerRefusedError):
             return self._folder

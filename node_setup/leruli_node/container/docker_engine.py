@@ -24,11 +24,11 @@ ATTEMPT_LABEL = "leruli.attempt"
 _TIMEOUT = 60
 
 
-class DockerAway(Exception):
+class DockerUnavailableError(Exception):
     """Docker cannot be reached or does not answer; later it may."""
 
 
-class DockerRefused(Exception):
+class DockerRefusedError(Exception):
     """Docker answered that it cannot do this; the text is its own."""
 
 
@@ -58,7 +58,7 @@ class DockerEngine:
         self._clients: dict[int, Any] = {}
 
     def ping(self) -> None:
-        """Return when Docker answers; DockerAway otherwise."""
+        """Return when Docker answers; DockerUnavailableError otherwise."""
         self._call(lambda api: api.ping())
 
     def is_rootless(self) -> bool:
@@ -97,7 +97,7 @@ class DockerEngine:
         """Send a signal to a container's first process; one that is not running is no error."""
         try:
             self._call(lambda api: api.kill(container, name))
-        except (docker.errors.NotFound, DockerRefused):
+        except (docker.errors.NotFound, DockerRefusedError):
             return
 
     def remove(self, container: str) -> None:
@@ -106,7 +106,7 @@ class DockerEngine:
             self._call(lambda api: api.remove_container(container, v=True, force=True))
         except docker.errors.NotFound:
             return
-        except DockerRefused as error:
+        except DockerRefusedError as error:
             if "already in progress" not in str(error):
                 raise
 
@@ -122,7 +122,7 @@ class DockerEngine:
 
         try:
             stats = self._call(read)
-        except (docker.errors.NotFound, DockerRefused):
+        except (docker.errors.NotFound, DockerRefusedError):
             return None
         return parse_usage(stats)
 
@@ -162,7 +162,7 @@ class DockerEngine:
 
         try:
             return bool(self._call(read))
-        except (DockerRefused, KeyError):
+        except (DockerRefusedError, KeyError):
             return False
 
     def image_id(self, reference: str) -> str | None:
@@ -195,19 +195,19 @@ class DockerEngine:
         try:
             self._call(lambda api: api.tag(image, repository, tag, force=True))
         except docker.errors.NotFound as error:
-            raise DockerRefused("the image is not there any more") from error
+            raise DockerRefusedError("the image is not there any more") from error
 
     def untag(self, reference: str) -> None:
         """Take a name off an image; an image without names goes. In use or gone is no error."""
         try:
             self._call(lambda api: api.remove_image(reference, force=False, noprune=False))
-        except (docker.errors.NotFound, DockerRefused):
+        except (docker.errors.NotFound, DockerRefusedError):
             return
 
     def load(self, chunks: Iterable[bytes]) -> list[str]:
         """`docker load` of a stream: the names or ids that it brought.
 
-        Raises DockerRefused when it is not an image; what `chunks` raises passes through.
+        Raises DockerRefusedError when it is not an image; what `chunks` raises passes through.
         """
 
         def read(api: Any) -> list[str]:
@@ -215,7 +215,7 @@ class DockerEngine:
             for line in api.load_image(chunks):
                 if "errorDetail" in line or "error" in line:
                     detail = line.get("errorDetail") or {}
-                    raise DockerRefused(str(detail.get("message") or line.get("error")))
+                    raise DockerRefusedError(str(detail.get("message") or line.get("error")))
                 found = re.match(r"Loaded image(?: ID)?: (\S+)", line.get("stream") or "")
                 if found:
                     loaded.append(found.group(1))
@@ -235,7 +235,7 @@ class DockerEngine:
             except docker.errors.NotFound as error:
                 if "no such container" in str(error).lower():
                     # Somebody removes containers that do not run (`docker system prune`).
-                    raise DockerRefused(str(error.explanation)) from error
+                    raise DockerRefusedError(str(error.explanation)) from error
                 return False
             finally:
                 with contextlib.suppress(docker.errors.NotFound):
@@ -249,9 +249,9 @@ class DockerEngine:
         except docker.errors.NotFound:
             raise
         except docker.errors.APIError as error:
-            raise DockerRefused(str(error.explanation or error)) from error
+            raise DockerRefusedError(str(error.explanation or error)) from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-            raise DockerAway(type(error).__name__) from error
+            raise DockerUnavailableError(type(error).__name__) from error
 
     def _client(self, timeout: int) -> Any:
         with self._lock:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from leruli_node.model import AttemptId, Lease
+from leruli_node.model import AttemptId, StartGrant
 
 MAIN_SCRIPT = r"""#!/bin/sh
 # The first process of a job's container. It runs the job once, and only once.
@@ -62,20 +62,20 @@ exit "$code"
 """
 
 
-def write_control(control: Path, attempt: AttemptId, lease: Lease) -> None:
+def write_control(control: Path, attempt: AttemptId, grant: StartGrant) -> None:
     """Make the control folder with main.sh in it, usable by whatever user the image names."""
     control.mkdir()
     script = control / "main.sh"
-    text = MAIN_SCRIPT.replace("@environment@", environment(attempt, lease))
+    text = MAIN_SCRIPT.replace("@environment@", environment(attempt, grant))
     script.write_text(text, encoding="ascii")
     script.chmod(0o755)
     control.chmod(0o777)
 
 
-def environment(attempt: AttemptId, lease: Lease) -> str:
+def environment(attempt: AttemptId, grant: StartGrant) -> str:
     """The line of the shell that tells a job who it is and what it may use."""
     # The id is a checked uuid, the others are numbers: nothing to quote.
     return (
-        f"export LERULI_JOBID={attempt.job} LERULI_CORES={lease.cores} "
-        f"LERULI_MEMORYMB={lease.memorymb}"
+        f"export LERULI_JOBID={attempt.job} LERULI_CORES={grant.cores} "
+        f"LERULI_MEMORYMB={grant.memorymb}"
     )

@@ -15,7 +15,7 @@ _BYTES = re.compile(r"\d{1,18}\n?\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Hints:
+class ScriptNotes:
     """What main.sh says. `cpu_seconds` covers run.sh and all that it waited for.
 
     `peak_memory_mb` is the peak of the container's cgroup when run.sh had ended.
@@ -29,16 +29,16 @@ class Hints:
     peak_memory_mb: int | None = None
 
 
-def read_hints(control: Path) -> Hints:
+def read_notes(control: Path) -> ScriptNotes:
     """Read the control folder without following a link, opening a device or reading much."""
     try:
         folder = os.open(control, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return Hints()
+        return ScriptNotes()
     try:
         code = _read(folder, "exitcode")
         peak = _read(folder, "peakbytes")
-        return Hints(
+        return ScriptNotes(
             started=_exists(folder, "started"),
             refused=_exists(folder, "refused"),
             terminated=_exists(folder, "terminated"),

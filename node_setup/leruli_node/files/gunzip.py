@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.retry import Stop
 
 _GZIP = 31  # zlib's `wbits` for gzip, with its checksum
@@ -33,7 +33,7 @@ class GunzipReader:
     def read(self, size: int) -> bytes:
         """Return `size` bytes, fewer only at the end of the stream.
 
-        Raises GunzipError, Interrupted when to stop, and what the iterator raises.
+        Raises GunzipError, StoppedError when to stop, and what the iterator raises.
         """
         parts, missing = [], size
         while missing > 0:
@@ -48,7 +48,7 @@ class GunzipReader:
     def _some(self, most: int) -> bytes:
         while True:
             if self._stop.is_set():
-                raise Interrupted
+                raise StoppedError
             try:
                 if self._gzip.eof:
                     pending = self._gzip.unused_data or self._piece()

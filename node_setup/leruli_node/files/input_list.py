@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.files.walk import OPEN_FILE, UNREADABLE, Entry
 from leruli_node.retry import Stop
 
@@ -113,7 +113,7 @@ class InputList:
     def has_unchanged(self, entry: Entry, stop: Stop) -> bool:
         """Whether an entry of the output is a file of the input that the job left as it was.
 
-        Raises OSError for trouble that is not this file's own, Interrupted.
+        Raises OSError for trouble that is not this file's own, StoppedError.
         """
         if entry.is_link or not self._verdicts:
             return False
@@ -181,6 +181,6 @@ def _digest(descriptor: int, stop: Stop) -> bytes:
     digest = hashlib.sha256()
     while data := os.read(descriptor, _READ):
         if stop.is_set():
-            raise Interrupted
+            raise StoppedError
         digest.update(data)
     return digest.digest()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
-from leruli_node.errors import Interrupted
-from leruli_node.files.remainder import DiskFault
+from leruli_node.errors import StoppedError
+from leruli_node.files.remainder import DiskError
 from leruli_node.files.walk import OPEN_FILE, OPEN_FOLDER
 from leruli_node.retry import Stop
 
@@ -39,9 +39,9 @@ class OutputFile:
         self._at = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes. Raises Interrupted when to stop, DiskFault."""
+        """Up to `size` bytes. Raises StoppedError when to stop, DiskError."""
         if self._stop.is_set():
-            raise Interrupted
+            raise StoppedError
         end = self._size + len(self._tail)
         wanted = end - self._at if size is None or size < 0 else min(size, end - self._at)
         data = b""
@@ -49,7 +49,7 @@ class OutputFile:
             try:
                 data = self._file.read(min(wanted, self._size - self._at))
             except OSError as error:
-                raise DiskFault(error) from None
+                raise DiskError(error) from None
         start = self._at + len(data) - self._size
         if start >= 0:
             data += self._tail[start : start + wanted - len(data)]

@@ -8,7 +8,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.files.walk import Entry, Skipped, shown
 from leruli_node.retry import Stop
 
@@ -18,7 +18,7 @@ _COPY = 2**18
 _GZIP = 31
 
 
-class DiskFault(Exception):
+class DiskError(Exception):
     """An OSError of the disk, that it is not taken for one of the network."""
 
     def __init__(self, cause: OSError) -> None:
@@ -66,14 +66,14 @@ class Remainder:
         self._rest = b""
 
     def read(self, size: int = -1) -> bytes:
-        """Read up to `size` bytes. Raises Interrupted when to stop, DiskFault."""
+        """Read up to `size` bytes. Raises StoppedError when to stop, DiskError."""
         if self._stop.is_set():
-            raise Interrupted
+            raise StoppedError
         while not self._rest:
             try:
                 self._rest = next(self._pieces, b"")
             except OSError as error:
-                raise DiskFault(error) from None
+                raise DiskError(error) from None
             if not self._rest:
                 return b""
         part = self._rest if size < 0 else self._rest[:size]
@@ -89,7 +89,7 @@ class Remainder:
         gzip = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
         for piece in raw:
             if self._stop.is_set():
-                raise Interrupted
+                raise StoppedError
             data = gzip.compress(piece)
             if data:
                 yield data
@@ -100,7 +100,7 @@ class Remainder:
     ) -> Iterator[bytes]:
         for entry in entries:
             if self._stop.is_set():
-                raise Interrupted
+                raise StoppedError
             why = reason(entry)
             if why is None:
                 continue

@@ -59,7 +59,7 @@ class Output:
     def entries(self, skipped: Skipped) -> Iterator[Entry]:
         """As `walk`, without the files of the input that are unchanged; the same each time.
 
-        Raises OSError for trouble that is not one file's own, Interrupted.
+        Raises OSError for trouble that is not one file's own, StoppedError.
         """
         entries = walk(self.top, skipped)
         try:

@@ -35,11 +35,11 @@ _END = ("EmptyHeaderError", "EOFHeaderError")
 _LONG_HEADERS = "the input cannot be unpacked: its headers are too long"
 
 
-class BrokenInput(Exception):
+class BrokenInputError(Exception):
     """The archive is not one that is unpacked; the text says why, for a person."""
 
 
-class TooLarge(BrokenInput):
+class InputTooLargeError(BrokenInputError):
     """What is unpacked is more than was allowed."""
 
 
@@ -66,8 +66,8 @@ def unpack(
     that any user in the container can work with them. A later entry replaces an earlier one of
     the same name (the client appends run.sh to what the folder had).
 
-    Raises BrokenInput for anything that is not such an archive or is too much, OSError when the
-    disk fails, Interrupted, and what `chunks` raises.
+    Raises BrokenInputError for anything that is not such an archive or is too much, OSError when
+    the disk fails, StoppedError, and what `chunks` raises.
     """
     rundir.mkdir()
     rundir.chmod(0o777)
@@ -75,16 +75,16 @@ def unpack(
         _Unpacking(chunks, rundir, limits, stop, files).run()
     except (tarfile.TarError, GunzipError, EOFError, ValueError, RecursionError) as error:
         # It may quote what stands in the archive, whole.
-        raise BrokenInput(f"the input cannot be unpacked: {_shown(str(error))}") from None
+        raise BrokenInputError(f"the input cannot be unpacked: {_shown(str(error))}") from None
     except OSError as error:
         # Names that are too long, or a file and a folder of one name, are the archive's fault.
         faults = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)
         if error.errno in faults or error.errno is None:
             why = error.strerror or str(error)
-            raise BrokenInput(f"the input cannot be unpacked: {why}") from None
+            raise BrokenInputError(f"the input cannot be unpacked: {why}") from None
         raise
     if not stat.S_ISREG(_mode(rundir / "run.sh")):
-        raise BrokenInput("the input has no run.sh")
+        raise BrokenInputError("the input has no run.sh")
 
 
 class _Unpacking:
@@ -131,15 +131,15 @@ class _Unpacking:
             return
         self._count(1)
         if member.type not in _REGULAR or member.issparse():
-            raise BrokenInput(
+            raise BrokenInputError(
                 f"the input has {_kind(member)} ({_shown(member.name)}); "
                 f"only files and folders can be sent"
             )
         if not parts:
-            raise BrokenInput("the input has a file without a name")
+            raise BrokenInputError("the input has a file without a name")
         self._bytes += member.size
         if self._bytes > self._limits.bytes:
-            raise TooLarge(f"the input has more than {self._limits.bytes // 2**20} MB")
+            raise InputTooLargeError(f"the input has more than {self._limits.bytes // 2**20} MB")
         folder = self._make_folders(parts[:-1])
         self._reader.allow(member.size)
         facts, digest = _write(archive, member, folder / parts[-1])
@@ -149,7 +149,7 @@ class _Unpacking:
     def _count(self, files: int) -> None:
         self._files += files
         if self._files > self._limits.files:
-            raise BrokenInput(f"the input has more than {self._limits.files} files")
+            raise BrokenInputError(f"the input has more than {self._limits.files} files")
 
     def _make_folders(self, parts: list[str]) -> Path:
         folder = self._rundir
@@ -180,17 +180,17 @@ class _BoundedReader(GunzipReader):
         self._allowed = self.delivered + size + 2 * _READ
 
     def read(self, size: int) -> bytes:
-        """As GunzipReader.read. Raises BrokenInput for more than was allowed."""
+        """As GunzipReader.read. Raises BrokenInputError for more than was allowed."""
         data = super().read(size)
         if self.delivered > self._allowed:
-            raise BrokenInput(_LONG_HEADERS)
+            raise BrokenInputError(_LONG_HEADERS)
         return data
 
     def _piece(self) -> bytes:
         # Here, as a stream may go on for ever without giving a byte to `read`.
         piece = super()._piece()
         if self.compressed > self._most_compressed:
-            raise TooLarge(f"the input has more than {self._megabytes} MB")
+            raise InputTooLargeError(f"the input has more than {self._megabytes} MB")
         return piece
 
 
@@ -212,13 +212,13 @@ def _bounded_entry(files: int) -> type[tarfile.TarInfo]:
                 if type(error).__name__ in _END:
                     raise
                 # tarfile itself takes this for the end, and what follows would be missing.
-                raise BrokenInput(f"the input cannot be unpacked: {error}") from None
+                raise BrokenInputError(f"the input cannot be unpacked: {error}") from None
 
         @classmethod
         def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Entry:
             entry = super().frombuf(buf, encoding, errors)
             if entry.size < 0:
-                raise BrokenInput("the input cannot be unpacked: a size is negative")
+                raise BrokenInputError("the input cannot be unpacked: a size is negative")
             if entry.type in (*_REGULAR, tarfile.DIRTYPE):
                 cls.held = cls.lasting
                 return entry
@@ -228,7 +228,7 @@ def _bounded_entry(files: int) -> type[tarfile.TarInfo]:
             if entry.type == tarfile.XGLTYPE:
                 cls.lasting += size
             if cls.held > _MOST_HEADERS or cls.total > most:
-                raise BrokenInput(_LONG_HEADERS)
+                raise BrokenInputError(_LONG_HEADERS)
             return entry
 
     return Entry
@@ -236,14 +236,14 @@ def _bounded_entry(files: int) -> type[tarfile.TarInfo]:
 
 def _checked_name(name: str) -> list[str]:
     if name.startswith("/"):
-        raise BrokenInput(f"the input has an absolute name: {_shown(name)}")
+        raise BrokenInputError(f"the input has an absolute name: {_shown(name)}")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise BrokenInput(f"the input has a name with '..': {_shown(name)}")
+        raise BrokenInputError(f"the input has a name with '..': {_shown(name)}")
     if "\0" in name:
-        raise BrokenInput("the input has a name with a zero byte")
+        raise BrokenInputError("the input has a name with a zero byte")
     if len(parts) > DEEPEST + 1:
-        raise BrokenInput(f"the input has more than {DEEPEST} folders in each other")
+        raise BrokenInputError(f"the input has more than {DEEPEST} folders in each other")
     return parts
 
 
@@ -254,7 +254,7 @@ def _write(
     path.unlink(missing_ok=True)
     source = archive.extractfile(member)
     if source is None:  # pragma: no cover - only for members that are no files
-        raise BrokenInput("the input cannot be unpacked")
+        raise BrokenInputError("the input cannot be unpacked")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
         digest = hashlib.sha256()
@@ -262,7 +262,7 @@ def _write(
             digest.update(data)
             file.write(data)
         if file.tell() != member.size:
-            raise BrokenInput("the input cannot be unpacked: it ends too early")
+            raise BrokenInputError("the input cannot be unpacked: it ends too early")
         file.flush()
         os.fchmod(file.fileno(), 0o777 if member.mode & 0o111 else 0o666)
         # A time that the file system cannot hold: the present one does.

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.fair_pool import FairPool
 from leruli_node.files.input_list import InputList
 from leruli_node.files.output_file import OutputFile, open_below
-from leruli_node.files.remainder import DiskFault, Remainder, free_name
+from leruli_node.files.remainder import DiskError, Remainder, free_name
 from leruli_node.files.survey import LOGS, Output, Sorter, survey
 from leruli_node.files.walk import (
     NAMES_SHOWN,
@@ -32,9 +32,9 @@ from leruli_node.objects.job_bucket import BUCKET_WENT, ForeignObjectError, JobB
 from leruli_node.objects.object_store import (
     LARGEST,
     FileFacts,
-    NotThere,
-    StoreAway,
-    Unstorable,
+    NotFoundError,
+    StoreUnavailableError,
+    UnstorableError,
     part_bytes,
 )
 from leruli_node.objects.upload_lease import LeaseTooOldError
@@ -53,10 +53,10 @@ _LARGEST_REST = 150 * 2**30
 # A file above this takes long to send (bytes).
 _LARGE = 2**30
 # How long a disk that fails is asked again, in seconds: it does not come back like a store does.
-_DISK_PATIENCE = 3600.0
+_DISK_RETRY_FOR_S = 3600.0
 
 
-class UploadFailed(Exception):
+class UploadError(Exception):
     """The output could not be stored; the text is a sentence for a person."""
 
 
@@ -79,17 +79,17 @@ class Uploader:
     def __init__(
         self,
         parallel: int,
-        patience: float,
+        retry_for_s: float,
         max_bytes: int,
         max_files: int = 10_000,
         memory_bytes: int = 160 * 2**20,
     ) -> None:
-        """`patience` in seconds; `max_bytes` and `max_files` of one job's output.
+        """`retry_for_s` in seconds; `max_bytes` and `max_files` of one job's output.
 
         `memory_bytes` is for what is being sent of all outputs together.
         """
         self._parallel = parallel
-        self._patience = patience
+        self._retry_for_s = retry_for_s
         self._max_bytes = max_bytes
         self._max_files = max_files
         # Apart, so that files that take hours do not hold up those that take seconds.
@@ -113,17 +113,17 @@ class Uploader:
         rundir only joberr.txt is written, and not into a bucket with foreign objects. Can be
         repeated.
 
-        Raises UploadFailed when the patience with store or disk is over, the bucket is gone or not
-        the job's own; Interrupted.
+        Raises UploadError when store or disk fail for too long, the bucket is gone or not
+        the job's own; StoppedError.
         """
-        backoff = Backoff(stop, min(self._patience, _DISK_PATIENCE))
+        backoff = Backoff(stop, min(self._retry_for_s, _DISK_RETRY_FOR_S))
         while True:
             try:
                 return self._upload(bucket, rundir, sentence, stop, inputs or InputList())
             except OSError as error:
                 log.warning("the output cannot be read: %s", error.strerror)
                 if not backoff.pause():
-                    raise UploadFailed(
+                    raise UploadError(
                         "the node's disk failed while the output was uploaded"
                     ) from None
 
@@ -137,7 +137,7 @@ class Uploader:
     ) -> Uploaded:
         if rundir is None:
             text = _lines([sentence] if sentence else [])
-            self._refuse_foreign(bucket, Backoff(stop, self._patience))
+            self._refuse_foreign(bucket, Backoff(stop, self._retry_for_s))
             size = self._send(bucket, "joberr.txt", io.BytesIO(text), len(text), stop)
             return Uploaded(1, size, [])
         top = os.open(rundir, OPEN_FOLDER)
@@ -151,16 +151,16 @@ class Uploader:
     ) -> Uploaded:
         found = survey(output, self._max_files)
         too_much = self._too_much(found.sizes)
-        kept = {key: size for key, size in found.sizes.items() if key not in too_much}
-        left, name = self._max_bytes - sum(kept.values()), free_name(output.top)
-        keep = {*kept, *LOGS, *([name] if found.has_rest else [])}
-        backoff = Backoff(stop, self._patience)
-        unclear = self._while_away(lambda: bucket.make_room(keep), bucket, backoff)
+        chosen = {key: size for key, size in found.sizes.items() if key not in too_much}
+        left, name = self._max_bytes - sum(chosen.values()), free_name(output.top)
+        keep = {*chosen, *LOGS, *([name] if found.has_rest else [])}
+        backoff = Backoff(stop, self._retry_for_s)
+        unclear = self._while_away(lambda: bucket.remove_previous(keep), bucket, backoff)
         skipped = found.unreadable
         for key, reason in too_much.items():
             skipped.add(reason, shown(key))
-        kept.pop("joberr.txt", None)
-        count, total, refused = self._send_all(bucket, output, kept, skipped, stop)
+        chosen.pop("joberr.txt", None)
+        count, total, refused = self._send_all(bucket, output, chosen, skipped, stop)
         packed, passed_over = Skipped(), found.skipped
         if found.has_rest or refused:
             rest = self._send_rest(bucket, output, name, refused, left, stop)
@@ -215,7 +215,7 @@ class Uploader:
                 return None
             try:
                 return self._send_file(bucket, output, key, b"", either)
-            except Unstorable:
+            except UnstorableError:
                 refused[key] = _REFUSED
             except ForeignObjectError:
                 refused[key] = _TAKEN
@@ -226,7 +226,7 @@ class Uploader:
                 # The first failure is the one to tell; it ends the waiting of the others.
                 failures.append(error)
                 failed.set()
-            except (UploadFailed, Interrupted) as error:
+            except (UploadError, StoppedError) as error:
                 failures.append(error)
                 failed.set()
             return None
@@ -239,11 +239,11 @@ class Uploader:
         if failures:
             raise failures[0]
         if "joblog.txt" not in sizes:
-            with contextlib.suppress(Unstorable, ForeignObjectError):
+            with contextlib.suppress(UnstorableError, ForeignObjectError):
                 self._send(bucket, "joblog.txt", io.BytesIO(), 0, stop)
                 count += 1
         if stop.is_set():
-            raise Interrupted
+            raise StoppedError
         return count, total, refused
 
     def _send_file(
@@ -273,7 +273,7 @@ class Uploader:
                     if error.errno not in UNREADABLE:
                         raise
             return self._send(bucket, "joberr.txt", io.BytesIO(tail), len(tail), stop)
-        except (Unstorable, ForeignObjectError):
+        except (UnstorableError, ForeignObjectError):
             return None
 
     def _send_rest(
@@ -304,10 +304,10 @@ class Uploader:
             return rest
 
         try:
-            return self._while_away(send, bucket, Backoff(stop, self._patience))
-        except (Unstorable, ForeignObjectError):
+            return self._while_away(send, bucket, Backoff(stop, self._retry_for_s))
+        except (UnstorableError, ForeignObjectError):
             return None
-        except DiskFault as error:
+        except DiskError as error:
             raise error.cause from None
 
     def _send(
@@ -332,7 +332,7 @@ class Uploader:
             with memory.reserved(in_memory, stop):
                 try:
                     write()
-                except Unstorable:
+                except UnstorableError:
                     # A store may take a long name once and refuse to replace the object.
                     if not bucket.remove_earlier(key):
                         raise
@@ -340,14 +340,14 @@ class Uploader:
             return size
 
         try:
-            return self._while_away(send, bucket, Backoff(stop, self._patience))
-        except DiskFault as error:
+            return self._while_away(send, bucket, Backoff(stop, self._retry_for_s))
+        except DiskError as error:
             raise error.cause from None
 
     def _refuse_foreign(self, bucket: JobBucket, backoff: Backoff) -> None:
         foreign = self._while_away(lambda: bucket.foreign(NAMES_SHOWN + 1), bucket, backoff)
         if foreign:
-            raise UploadFailed(not_the_jobs(foreign))
+            raise UploadError(not_the_jobs(foreign))
 
     def _while_away(
         self, call: Callable[[], _Result], bucket: JobBucket, backoff: Backoff
@@ -356,14 +356,14 @@ class Uploader:
         while True:
             try:
                 return call()
-            except NotThere:
-                raise UploadFailed(BUCKET_WENT) from None
+            except NotFoundError:
+                raise UploadError(BUCKET_WENT) from None
             except LeaseTooOldError:
                 continue  # and wait there until it is renewed
-            except StoreAway as error:
+            except StoreUnavailableError as error:
                 log.warning("uploading waits for the store: %s", error)
                 if not backoff.pause():
-                    raise UploadFailed("the output could not be uploaded in time") from None
+                    raise UploadError("the output could not be uploaded in time") from None
                 bucket.doubt_lease()
 
 

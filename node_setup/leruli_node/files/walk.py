@@ -22,7 +22,7 @@ _LONGEST_PATH = 4095
 # Names of one folder that are held to be sorted; a larger one is taken in its own order.
 _SORTED = 10_000
 # Names that are looked at in one output; each costs some microseconds.
-MOST_LOOKS = 5_000_000
+MOST_VISITS = 5_000_000
 # Of one file, and for good; anything else (a disk that fails, too many open files) is the node's.
 UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENXIO)
 # What S3's listings, which are XML, cannot carry.
@@ -123,39 +123,39 @@ def walk(top: int, skipped: Skipped) -> Iterator[Entry]:
 
     Raises OSError for trouble that is not one file's own.
     """
-    looks = _Looks()
+    visits = _Visits()
     stack: list[tuple[int, str, Iterator[str]]] = []
     try:
-        yield from _files(top, "", 0, skipped, looks)
+        yield from _files(top, "", 0, skipped, visits)
         stack.append((os.dup(top), "", _folders(top)))
         while stack:
             folder, prefix, names = stack[-1]
             name = next(names, None)
-            if name is None or looks.over:
+            if name is None or visits.over:
                 os.close(stack.pop()[0])
                 continue
-            looks.done += 1
+            visits.done += 1
             key = prefix + name
             below = _enter(folder, name, key, len(stack), skipped)
             if below is None:
                 continue
             stack.append((below, key + "/", _folders(below)))
-            yield from _files(below, key + "/", len(stack) - 1, skipped, looks)
+            yield from _files(below, key + "/", len(stack) - 1, skipped, visits)
     finally:
         for folder, _, names in stack:
             names.close()  # type: ignore[attr-defined]
             os.close(folder)
-    if looks.over:
-        skipped.add(f"or more names after the first {MOST_LOOKS:,}, which were not looked at", "…")
+    if visits.over:
+        skipped.add(f"or more names after the first {MOST_VISITS:,}, which were not looked at", "…")
 
 
-class _Looks:
+class _Visits:
     def __init__(self) -> None:
         self.done = 0
 
     @property
     def over(self) -> bool:
-        return self.done >= MOST_LOOKS
+        return self.done >= MOST_VISITS
 
 
 def _enter(folder: int, name: str, key: str, depth: int, skipped: Skipped) -> int | None:
@@ -173,12 +173,12 @@ def _enter(folder: int, name: str, key: str, depth: int, skipped: Skipped) -> in
 
 
 def _files(
-    folder: int, prefix: str, depth: int, skipped: Skipped, looks: _Looks
+    folder: int, prefix: str, depth: int, skipped: Skipped, visits: _Visits
 ) -> Iterator[Entry]:
     for name in _ordered(folder, folders=False):
-        if looks.over:
+        if visits.over:
             return
-        looks.done += 1
+        visits.done += 1
         key = prefix + name
         try:
             facts = os.stat(name, dir_fd=folder, follow_symlinks=False)

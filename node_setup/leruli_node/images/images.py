@@ -17,13 +17,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from leruli_node.clock import boottime
-from leruli_node.container.docker_engine import DockerAway, DockerEngine
-from leruli_node.errors import AttemptProblem, Interrupted, describe
-from leruli_node.images.loading import BrokenImage, ImageLoader
+from leruli_node.container.docker_engine import DockerEngine, DockerUnavailableError
+from leruli_node.errors import AttemptError, StoppedError, describe
+from leruli_node.images.cache import ImageCache
+from leruli_node.images.loading import BrokenImageError, ImageLoader
 from leruli_node.images.names import etag_name, image_name, is_name, object_name, published_versions
-from leruli_node.images.room import ImageRoom
 from leruli_node.images.store import ImageStore
-from leruli_node.objects.object_store import NotThere, StoreAway, StoreRefused, Unstorable
+from leruli_node.objects.object_store import (
+    NotFoundError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    UnstorableError,
+)
 from leruli_node.retry import Backoff, Stop
 
 log = logging.getLogger(__name__)
@@ -54,16 +59,16 @@ class Images:
         store: ImageStore,
         group_token: str,
         loader: ImageLoader,
-        room: ImageRoom,
-        patience: float,
+        cache: ImageCache,
+        retry_for_s: float,
         broken_for: float = BROKEN_FOR,
     ) -> None:
         self._engine = engine
         self._store = store
         self._bucket = f"code-{group_token}"
         self._loader = loader
-        self._room = room
-        self._patience = patience
+        self._cache = cache
+        self._retry_for_s = retry_for_s
         self._broken_for = broken_for
         self._guard = threading.Lock()
         self._under_way: dict[str, _Bringing] = {}
@@ -74,28 +79,28 @@ class Images:
         """Return when the published image is here, also under the name that Nomad runs.
 
         An attempt that asks is in the agent's notes: its image is not removed from then on.
-        Raises Interrupted, StoreRefused, AttemptProblem (image_unknown, image_broken,
+        Raises StoppedError, StoreRefusedError, AttemptError (image_unknown, image_broken,
         node_trouble).
         """
         if not is_name(code, version):
-            raise AttemptProblem("image_unknown", f"{code}:{version} is not a name of an image")
-        backoff = Backoff(stop, self._patience)
+            raise AttemptError("image_unknown", f"{code}:{version} is not a name of an image")
+        backoff = Backoff(stop, self._retry_for_s)
         while True:
             try:
                 return self._ensure(prefix, code, version, run_as, stop)
-            except NotThere:
-                raise AttemptProblem("image_unknown", self._unknown(code, version)) from None
-            except Unstorable:
-                raise AttemptProblem(
+            except NotFoundError:
+                raise AttemptError("image_unknown", self._unknown(code, version)) from None
+            except UnstorableError:
+                raise AttemptError(
                     "image_unknown", f"{code}:{version} is not a name of an image"
                 ) from None
-            except StoreRefused:
-                raise  # no patience helps
-            except (StoreAway, DockerAway) as error:
-                what = "the group's store" if isinstance(error, StoreAway) else "Docker"
+            except StoreRefusedError:
+                raise  # another try does not help
+            except (StoreUnavailableError, DockerUnavailableError) as error:
+                what = "the group's store" if isinstance(error, StoreUnavailableError) else "Docker"
                 log.warning("waiting for %s to bring an image: %s", what, error)
                 if not backoff.pause():
-                    raise AttemptProblem(
+                    raise AttemptError(
                         "node_trouble", f"image {code}:{version} could not be brought: {what} fails"
                     ) from None
 
@@ -106,18 +111,18 @@ class Images:
         self._wait_for(prefix, code, version, etag, stop)
         if not self._use(prefix, code, version, etag, run_as):
             # It was published anew meanwhile, or somebody removed it.
-            raise DockerAway("the image is gone again")
+            raise DockerUnavailableError("the image is gone again")
 
     def _use(self, prefix: str, code: str, version: str, etag: str, run_as: str) -> bool:
         """Whether the image of this ETag is here; then it is used now, also as `run_as`."""
-        with self._room.nothing_removed():
+        with self._cache.nothing_removed():
             names = self._engine.names_of(etag_name(prefix, code, version, etag))
             name = image_name(prefix, code, version)
             if name not in names:
                 return False
             if run_as and run_as not in names:
                 self._loader.name(name, run_as)
-            self._room.used(code, version)
+            self._cache.used(code, version)
             return True
 
     def _wait_for(self, prefix: str, code: str, version: str, etag: str, stop: Stop) -> None:
@@ -125,7 +130,7 @@ class Images:
         with self._share(prefix, code, version, etag) as bringing:
             while not bringing.done.is_set():
                 if stop.is_set():
-                    raise Interrupted
+                    raise StoppedError
                 bringing.done.wait(_STEP)
         if bringing.error is not None:
             raise bringing.error
@@ -160,19 +165,25 @@ class Images:
     def _bring(self, bringing: _Bringing, prefix: str, code: str, version: str) -> None:
         try:
             log.info("fetching an image", extra={"image": f"{code}:{version}"})
-            with self._room.being_loaded(code, version):
+            with self._cache.being_loaded(code, version):
                 self._loader.bring(self._bucket, prefix, code, version, bringing.unwanted)
-        except BrokenImage as error:
+        except BrokenImageError as error:
             self._broken[error.marker] = (boottime(), str(error))
-            bringing.error = AttemptProblem("image_broken", str(error))
-        except (NotThere, Unstorable, StoreAway, DockerAway, AttemptProblem) as error:
+            bringing.error = AttemptError("image_broken", str(error))
+        except (
+            NotFoundError,
+            UnstorableError,
+            StoreUnavailableError,
+            DockerUnavailableError,
+            AttemptError,
+        ) as error:
             bringing.error = error
-        except Interrupted:
+        except StoppedError:
             # Whoever came in the moment in which the last one left asks anew.
-            bringing.error = DockerAway("nobody waited for the image any more")
+            bringing.error = DockerUnavailableError("nobody waited for the image any more")
         except Exception as error:
             log.exception("an image could not be brought")
-            bringing.error = DockerAway(type(error).__name__)
+            bringing.error = DockerUnavailableError(type(error).__name__)
         finally:
             with self._guard:
                 if self._under_way.get(bringing.marker) is bringing:
@@ -182,16 +193,16 @@ class Images:
     def _raise_if_broken(self, marker: str) -> None:
         since, sentence = self._broken.get(marker, (0.0, ""))
         if sentence and boottime() - since < self._broken_for:
-            raise AttemptProblem("image_broken", sentence)
+            raise AttemptError("image_broken", sentence)
         self._broken.pop(marker, None)
 
     def _unknown(self, code: str, version: str) -> str:
         sentence = f"image {code}:{version} is not published"
         try:
             names = self._store.names(self._bucket, f"{code}-")
-        except NotThere:
+        except NotFoundError:
             names = []
-        except StoreAway as error:
+        except StoreUnavailableError as error:
             log.warning("cannot list images: %s", describe(error))
             return sentence
         versions = published_versions(names, code)

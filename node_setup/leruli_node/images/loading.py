@@ -16,12 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from leruli_node.container.docker_engine import DockerAway, DockerEngine, DockerRefused
-from leruli_node.errors import AttemptProblem, Interrupted
+from leruli_node.container.docker_engine import (
+    DockerEngine,
+    DockerRefusedError,
+    DockerUnavailableError,
+)
+from leruli_node.errors import AttemptError, StoppedError
+from leruli_node.images.cache import ImageCache
 from leruli_node.images.names import etag_name, etag_names, image_name, object_name, short
-from leruli_node.images.room import ImageRoom
 from leruli_node.images.store import ImageStore
-from leruli_node.objects.object_store import CHUNK, StoreAway
+from leruli_node.objects.object_store import CHUNK, StoreUnavailableError
 from leruli_node.retry import Stop
 
 log = logging.getLogger(__name__)
@@ -65,7 +69,7 @@ _IS_TROUBLE = (
 )
 
 
-class BrokenImage(Exception):
+class BrokenImageError(Exception):
     """The object is no image that can run jobs, `marker` says which; the text is for a person."""
 
     def __init__(self, marker: str, sentence: str) -> None:
@@ -80,13 +84,13 @@ class ImageLoader:
         self,
         engine: DockerEngine,
         store: ImageStore,
-        room: ImageRoom,
+        cache: ImageCache,
         downloads: Path,
         locks: Path,
     ) -> None:
         self._engine = engine
         self._store = store
-        self._room = room
+        self._cache = cache
         self._downloads = downloads
         # One load at a time on one Docker, also between agents: what a load brought is told by
         # the names before and after it.
@@ -95,8 +99,8 @@ class ImageLoader:
     def bring(self, bucket: str, prefix: str, code: str, version: str, stop: Stop) -> None:
         """Fetch and load the image that is published now.
 
-        Raises BrokenImage, AttemptProblem (node_trouble), DockerAway, Interrupted, and what the
-        store raises.
+        Raises BrokenImageError, AttemptError (node_trouble), DockerUnavailableError, StoppedError,
+        and what the store raises.
         """
         with tempfile.TemporaryFile(dir=self._downloads) as archive:
             etag = self._fetch(archive, bucket, code, version, stop)
@@ -113,26 +117,26 @@ class ImageLoader:
         former = self._engine.image_id(further)
         image = self._engine.image_id(name)
         if image is None:
-            raise DockerAway("the image is gone again")
+            raise DockerUnavailableError("the image is gone again")
         self._tag(image, further)
         if former is not None and former != image:
-            self._room.remove_former(former)
+            self._cache.remove_former(former)
 
     def _fetch(self, archive: BinaryIO, bucket: str, code: str, version: str, stop: Stop) -> str:
         """Download the archive; its ETag."""
         with self._store.read(bucket, object_name(code, version)) as stream:
-            if not self._room.make(self._downloads, stream.size):
+            if not self._cache.evict_for(self._downloads, stream.size):
                 raise _trouble(_NO_ROOM)
             try:
                 for chunk in stream.chunks():
                     if stop.is_set():
-                        raise Interrupted
+                        raise StoppedError
                     archive.write(chunk)
                 archive.flush()
             except OSError as error:
                 raise _trouble(f"the node could not store the image: {error.strerror}") from None
             if archive.tell() != stream.size:
-                raise StoreAway("the download ended early")
+                raise StoreUnavailableError("the download ended early")
             return stream.etag
 
     def _load(
@@ -160,13 +164,13 @@ class ImageLoader:
             try:
                 archive.seek(0)
                 return self._engine.load(_chunks(archive, stop))
-            except DockerRefused as error:
+            except DockerRefusedError as error:
                 text = " ".join(str(error).split())[:200]
             if says_broken(text):
-                raise BrokenImage(marker, f"{code}:{version} is not an image: {text}")
+                raise BrokenImageError(marker, f"{code}:{version} is not an image: {text}")
             if "no space left" not in text.lower():
                 raise _trouble(f"the node's Docker could not load {code}:{version}: {text}")
-            if not self._room.remove_one():
+            if not self._cache.evict_one():
                 raise _trouble(_NO_ROOM)
 
     def _choose(self, marker: str, code: str, version: str, loaded: list[str]) -> str:
@@ -178,24 +182,24 @@ class ImageLoader:
         if len(found) == 1:
             return found.pop()
         what = "no image" if not found else f"{len(found)} images, none named {code}:{version}"
-        raise BrokenImage(marker, f"the archive of {code}:{version} holds {what}")
+        raise BrokenImageError(marker, f"the archive of {code}:{version} holds {what}")
 
     def _check(self, marker: str, code: str, version: str, image: str) -> None:
         # A job's first process is a shell script; Nomad's error would only say "no such file".
         try:
             if self._engine.has_file(image, "/bin/sh"):
                 return
-        except DockerRefused as error:
+        except DockerRefusedError as error:
             log.warning("cannot look into an image: %s", error)
             return
-        raise BrokenImage(marker, f"image {code}:{version} has no /bin/sh, which jobs need")
+        raise BrokenImageError(marker, f"image {code}:{version} has no /bin/sh, which jobs need")
 
     def _tag(self, image: str, name: str) -> None:
         repository, tag = name.rsplit(":", 1)
         try:
             self._engine.tag(image, repository, tag)
-        except DockerRefused as error:
-            raise DockerAway(str(error)) from None
+        except DockerRefusedError as error:
+            raise DockerUnavailableError(str(error)) from None
 
     def _restore_names(self, before: dict[str, str], loaded: list[str], *ours: str) -> None:
         """Give names that the archive brought back to what they stood for before."""
@@ -219,14 +223,14 @@ class ImageLoader:
                     break
                 except BlockingIOError:
                     if stop.wait(_STEP):
-                        raise Interrupted from None
+                        raise StoppedError from None
             yield
         finally:
             os.close(descriptor)
 
 
-def _trouble(sentence: str) -> AttemptProblem:
-    return AttemptProblem("node_trouble", sentence)
+def _trouble(sentence: str) -> AttemptError:
+    return AttemptError("node_trouble", sentence)
 
 
 def says_broken(text: str) -> bool:
@@ -240,7 +244,7 @@ def says_broken(text: str) -> bool:
 def _chunks(archive: BinaryIO, stop: Stop) -> Iterator[bytes]:
     while True:
         if stop.is_set():
-            raise Interrupted
+            raise StoppedError
         chunk = archive.read(CHUNK)
         if not chunk:
             return

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
-from leruli_node.objects.object_store import NotThere, Stream
+from leruli_node.objects.object_store import NotFoundError, Stream
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,11 @@ class ImageStore:
         return self._buckets(bucket)[0]
 
     def etag(self, bucket: str, name: str) -> str:
-        """The ETag of an image. Raises NotThere when no bucket has it."""
+        """The ETag of an image. Raises NotFoundError when no bucket has it."""
         return self._first(bucket, lambda one: self._store.etag(one, name))
 
     def read(self, bucket: str, name: str) -> AbstractContextManager[Stream]:
-        """Open an image for reading. Raises NotThere when no bucket has it."""
+        """Open an image for reading. Raises NotFoundError when no bucket has it."""
 
         def found(one: str) -> str:
             self._store.etag(one, name)
@@ -78,25 +78,25 @@ class ImageStore:
         return self._store.read(self._first(bucket, found), name)
 
     def names(self, bucket: str, prefix: str = "") -> list[str]:
-        """The names of all images (that begin with `prefix`). NotThere: there is no bucket."""
+        """The names of all images (that begin with `prefix`). NotFoundError: there is no bucket."""
         found: set[str] = set()
-        missing: list[NotThere] = []
+        missing: list[NotFoundError] = []
         buckets = self._buckets(bucket)
         for one in buckets:
             try:
                 found.update(self._store.names(one, prefix))
-            except NotThere as error:
+            except NotFoundError as error:
                 missing.append(error)
         if len(missing) == len(buckets):
             raise missing[0]
         return sorted(found)
 
     def _first(self, bucket: str, look: Callable[[str], Found]) -> Found:
-        missing: list[NotThere] = []
+        missing: list[NotFoundError] = []
         for one in self._buckets(bucket):
             try:
                 return look(one)
-            except NotThere as error:
+            except NotFoundError as error:
                 missing.append(error)
         # No bucket at all is another finding than a bucket without the image.
         raise next((error for error in missing if not error.bucket), missing[0])

@@ -32,7 +32,7 @@ class NodeTls:
         self.certificate_file = folder / "node.pem"
         self.key_file = folder / "node-key.pem"
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._kept_at: float | None = None
+        self._written_at: float | None = None
         self._life = 0.0
         self._not_after = 0.0
 
@@ -42,7 +42,7 @@ class NodeTls:
         signed = builder.sign(self._key, hashes.SHA256())
         return signed.public_bytes(serialization.Encoding.PEM).decode()
 
-    def keep_first(self, certificate: Certificate) -> None:
+    def write_first(self, certificate: Certificate) -> None:
         """Write key and certificate, while no Nomad runs that could read half of it."""
         key = self._key.private_bytes(
             serialization.Encoding.PEM,
@@ -50,15 +50,15 @@ class NodeTls:
             serialization.NoEncryption(),
         )
         write_file(self.key_file, key)
-        self.keep(certificate)
+        self.write(certificate)
 
-    def keep(self, certificate: Certificate) -> None:
+    def write(self, certificate: Certificate) -> None:
         """Write a certificate for the key that is there; the next is due after a third."""
         write_file(self.ca_file, certificate.ca.encode())
         write_file(self.certificate_file, certificate.certificate.encode())
         self._life = certificate.valid_seconds
         self._not_after = _not_after(certificate.certificate)
-        self._kept_at = boottime()
+        self._written_at = boottime()
 
     def is_due(self) -> bool:
         """Whether it is time for the next certificate.
@@ -66,9 +66,9 @@ class NodeTls:
         A third of its life has passed, suspended or not. Or the wall clock, by which Nomad judges,
         was set: it says that less than two thirds are left.
         """
-        if self._kept_at is None:
+        if self._written_at is None:
             return False
-        age = boottime() - self._kept_at
+        age = boottime() - self._written_at
         if age >= self._life / 3:
             return True
         return age >= min(_AGAIN, self._life / 6) and (

@@ -19,7 +19,7 @@ from leruli_node.files.remove_tree import remove_tree
 from leruli_node.folders import Folders, write_file
 from leruli_node.nomad import die_with_parent, orphans
 from leruli_node.nomad.certificate import NodeTls
-from leruli_node.service.membership import Joined
+from leruli_node.service.membership import Membership
 from leruli_node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def client_config(
     settings: Settings,
     folders: Folders,
     tls: NodeTls,
-    joined: Joined,
+    joined: Membership,
     ports: tuple[int, int, int],
 ) -> dict[str, Any]:
     """The client's configuration, to be written as JSON. It holds no secret.
@@ -129,7 +129,7 @@ def write_config(
     settings: Settings,
     folders: Folders,
     tls: NodeTls,
-    joined: Joined,
+    joined: Membership,
     earlier_port: int | None,
 ) -> int:
     """Write configuration, certificate, node id and introduction token where Nomad reads them.
@@ -149,7 +149,7 @@ def write_config(
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_file(id_file, joined.nodeid.encode())
     write_file(state / "intro_token.jwt", joined.introtoken.encode())
-    tls.keep_first(joined.certificate)
+    tls.write_first(joined.certificate)
     write_file(folders.nomad_config, json.dumps(config, indent=1).encode())
     return port
 
@@ -218,7 +218,7 @@ class NomadClient:
         self._log_file = folders.logs / "nomad.log"
         self._stop = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-        self._patience = 15.0
+        self._kill_after_s = 15.0
         # The signal at the parent's end is bound to the thread that forked: this one lives as
         # long as the agent.
         self._thread = threading.Thread(target=self._run, name="nomad", daemon=True)
@@ -238,12 +238,12 @@ class NomadClient:
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGHUP)
 
-    def stop(self, patience: float) -> None:
-        """End Nomad: TERM, after `patience` seconds KILL."""
-        self._patience = patience
+    def stop(self, kill_after_s: float) -> None:
+        """End Nomad: TERM, after `kill_after_s` seconds KILL."""
+        self._kill_after_s = kill_after_s
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=patience + 5.0)
+            self._thread.join(timeout=kill_after_s + 5.0)
 
     def _run(self) -> None:
         delay = 1.0
@@ -299,7 +299,7 @@ class NomadClient:
             return
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(self._patience)
+            process.wait(self._kill_after_s)
         except subprocess.TimeoutExpired:
             log.warning("Nomad does not end; killing it")
             process.kill()

@@ -57,10 +57,10 @@ def reap(keep: set[int]) -> None:
             return
 
 
-def end_children(keep: set[int], patience: float) -> int:
-    """End all children but some: TERM, after `patience` seconds KILL. How many there were."""
+def end_children(keep: set[int], kill_after_s: float) -> int:
+    """End all children but some: TERM, after `kill_after_s` seconds KILL. How many there were."""
     ended: set[int] = set()
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + kill_after_s
     last = deadline + 5.0
     while time.monotonic() < last:
         reap(keep)

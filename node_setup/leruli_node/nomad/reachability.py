@@ -10,7 +10,7 @@ from leruli_node.folders import Folders
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_S = 5.0
+_CONNECT_TIMEOUT_S = 5.0
 
 
 def check_servers(servers: list[str], folders: Folders) -> None:
@@ -34,7 +34,7 @@ def check_servers(servers: list[str], folders: Folders) -> None:
 def _answers(server: str) -> bool:
     host, _, port = server.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
     except (OSError, ValueError):
         return False
     return True

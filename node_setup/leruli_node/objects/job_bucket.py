@@ -15,7 +15,13 @@ from itertools import islice
 from typing import BinaryIO
 
 from leruli_node.model import AttemptId
-from leruli_node.objects.object_store import MARK, FileFacts, ListedObject, NotThere, ObjectStore
+from leruli_node.objects.object_store import (
+    MARK,
+    FileFacts,
+    ListedObject,
+    NotFoundError,
+    ObjectStore,
+)
 from leruli_node.objects.upload_lease import UploadLease
 
 INPUT = "run.tgz"
@@ -75,7 +81,7 @@ class JobBucket:
         self._lease = lease
         self._unmarked_until = unmarked_until
         self._parallel = parallel
-        #: Names of foreign objects, of those that `make_room` was told to keep.
+        #: Names of foreign objects, of those that `remove_previous` was told to keep.
         self.taken: set[str] = set()
 
     def foreign(self, most: int) -> list[str]:
@@ -89,7 +95,7 @@ class JobBucket:
         times = (item.modified for item in self._store.objects(self._name))
         return max((time for time in times if time is not None), default=None)
 
-    def make_room(self, keep: Collection[str]) -> list[str]:
+    def remove_previous(self, keep: Collection[str]) -> list[str]:
         """Delete what earlier attempts wrote and is not in `keep`; for `write`.
 
         Returns the names of the first objects that stay though they may be of an earlier attempt.
@@ -131,7 +137,7 @@ class JobBucket:
             return False
         try:
             self._store.mark(self._name, name)
-        except NotThere:
+        except NotFoundError:
             return False
         self._store.remove(self._name, [name], self._required_lease)
         return True
@@ -159,7 +165,7 @@ class JobBucket:
         def look(item: ListedObject) -> Origin | None:
             try:
                 mark = self._store.mark(self._name, item.name)
-            except NotThere:
+            except NotFoundError:
                 return None
             return origin_of(self._attempt, mark, self._may_be_output(item.modified, input_at))
 

@@ -55,11 +55,11 @@ _UNSTORABLE = frozenset(
 )
 
 
-class StoreAway(Exception):
+class StoreUnavailableError(Exception):
     """The store cannot be reached, or refuses for now; later it may not."""
 
 
-class StoreRefused(StoreAway):
+class StoreRefusedError(StoreUnavailableError):
     """The store does not let this key, or this clock, do that; `code` is S3's word for it."""
 
     def __init__(self, code: str) -> None:
@@ -67,7 +67,7 @@ class StoreRefused(StoreAway):
         self.code = code
 
 
-class NotThere(Exception):
+class NotFoundError(Exception):
     """There is no such object; `bucket` tells whether even the bucket is missing."""
 
     def __init__(self, bucket: bool) -> None:
@@ -75,7 +75,7 @@ class NotThere(Exception):
         self.bucket = bucket
 
 
-class Unstorable(Exception):
+class UnstorableError(Exception):
     """The store takes no object of this name or size."""
 
 
@@ -83,7 +83,7 @@ class WriteGuard(Protocol):
     """What says whether this node may write now."""
 
     def wait(self) -> None:
-        """Return when a request that writes may be sent; raises Interrupted."""
+        """Return when a request that writes may be sent; raises StoppedError."""
 
     def check(self) -> None:
         """Raise when a request that is being sent has to break off."""
@@ -118,11 +118,14 @@ class Stream:
     _response: urllib3.BaseHTTPResponse
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes, about a megabyte at a time; StoreAway when the connection breaks."""
+        """The bytes, about a megabyte at a time.
+
+        Raises StoreUnavailableError when the connection breaks.
+        """
         try:
             yield from self._response.stream(CHUNK, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise StoreAway(describe(error)) from None
+            raise StoreUnavailableError(describe(error)) from None
 
 
 class ObjectStore:
@@ -138,7 +141,7 @@ class ObjectStore:
     ) -> None:
         """Without a `region` the store is asked for each bucket's, once a bucket: once a job."""
         parts = urlsplit(server)
-        # No retries below: whoever calls has its own patience and can be interrupted.
+        # No retries below: the caller retries, and can be interrupted.
         self._http = _GuardedPool(
             timeout=urllib3.Timeout(connect=10.0, read=120.0),
             retries=urllib3.Retry(total=0, redirect=2),
@@ -212,7 +215,7 @@ class ObjectStore:
         Each request waits for the guard, and breaks off when that says so.
         """
         if size > LARGEST:
-            raise Unstorable("too large")
+            raise UnstorableError("too large")
         with _translated(), self._http.guarded(guard):
             # In this thread alone, which is the one that the guard is kept for.
             self._client.put_object(
@@ -230,7 +233,7 @@ class ObjectStore:
         with _translated(), self._http.guarded(guard):
             for error in self._client.remove_objects(bucket, map(DeleteObject, names)):
                 if error.code not in _MISSING:
-                    raise StoreAway(str(error.code))
+                    raise StoreUnavailableError(str(error.code))
 
     def close(self) -> None:
         """Close the connections."""
@@ -314,12 +317,12 @@ def _translated() -> Iterator[None]:
         yield
     except S3Error as error:
         if error.code in _MISSING:
-            raise NotThere(error.code == "NoSuchBucket") from None
+            raise NotFoundError(error.code == "NoSuchBucket") from None
         if error.code in _UNSTORABLE:
-            raise Unstorable(error.code) from None
+            raise UnstorableError(error.code) from None
         if getattr(error.response, "status", None) in (401, 403):
-            raise StoreRefused(str(error.code)[:60]) from None
-        raise StoreAway(describe(error)) from None
+            raise StoreRefusedError(str(error.code)[:60]) from None
+        raise StoreUnavailableError(describe(error)) from None
     except (
         InvalidResponseError,
         ServerError,
@@ -328,8 +331,8 @@ def _translated() -> Iterator[None]:
         OSError,
         ParseError,
     ) as error:
-        raise StoreAway(describe(error)) from None
+        raise StoreUnavailableError(describe(error)) from None
     except ValueError as error:
         if isinstance(error, UnicodeDecodeError) or str(error).startswith(_NONSENSE):
-            raise StoreAway("its answer is not S3's") from None
-        raise Unstorable("the name is not allowed") from None
+            raise StoreUnavailableError("its answer is not S3's") from None
+        raise UnstorableError("the name is not allowed") from None

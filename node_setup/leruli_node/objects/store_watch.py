@@ -12,17 +12,17 @@ import threading
 from collections.abc import Callable
 
 from leruli_node.objects.object_store import (
-    NotThere,
+    NotFoundError,
     ObjectStore,
-    StoreAway,
-    StoreRefused,
-    Unstorable,
+    StoreRefusedError,
+    StoreUnavailableError,
+    UnstorableError,
 )
 
 log = logging.getLogger(__name__)
 
 # Seconds that the agent's start waits for the first look: a store that hangs must not hold it up.
-_FIRST_LOOK = 5.0
+_FIRST_CHECK = 5.0
 # Seconds between two looks.
 _PERIOD = 60.0
 _PERIOD_TROUBLED = 10.0
@@ -42,22 +42,22 @@ class StoreWatch:
         self._objects = objects
         self._bucket = bucket
         self._changed = changed
-        self._looking = threading.Lock()
-        self._looked = threading.Event()
+        self._checking = threading.Lock()
+        self._checked = threading.Event()
         #: Why the node takes no jobs, in a sentence; None: the store takes the key, or is away.
         self.trouble: str | None = None
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Look once. A store that is away says nothing about the key."""
-        with self._looking:
+        with self._checking:
             before = self.trouble
             try:
                 self._objects.names(self._bucket(), prefix="no-such-image")
-            except StoreRefused as error:
+            except StoreRefusedError as error:
                 self.trouble = trouble_of(error.code)
-            except (NotThere, Unstorable):
+            except (NotFoundError, UnstorableError):
                 self.trouble = None
-            except StoreAway:
+            except StoreUnavailableError:
                 return
             else:
                 self.trouble = None
@@ -71,17 +71,17 @@ class StoreWatch:
     def start(self, stop: threading.Event) -> None:
         """Look in a thread until `stop` is set, and wait a moment for the first look."""
         threading.Thread(target=self.run, args=(stop,), name="store", daemon=True).start()
-        self._looked.wait(_FIRST_LOOK)
+        self._checked.wait(_FIRST_CHECK)
 
     def run(self, stop: threading.Event) -> None:
         """Look until `stop` is set."""
         while not stop.is_set():
             try:
-                self.look()
+                self.check()
             except Exception:
                 # Without another look the node would never take jobs again.
                 log.exception("looking at the object store failed unexpectedly")
-            self._looked.set()
+            self._checked.set()
             stop.wait(_PERIOD_TROUBLED if self.trouble else _PERIOD)
 
 

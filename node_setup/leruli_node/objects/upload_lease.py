@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.retry import Stop
-from leruli_node.service.service_api import ServiceError, Stale, Unreachable
+from leruli_node.service.service_api import ServiceError, StaleError, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class UploadLease:
     ----------
     ask
         Asks the service, within the given seconds. Returns its limit of silence in seconds, None
-        where it does not say it. Raises ServiceError; Stale when the attempt is over.
+        where it does not say it. Raises ServiceError; StaleError when the attempt is over.
     stop
         Ends all waiting.
     period
@@ -91,11 +91,11 @@ class UploadLease:
         return renewed_at is not None and self._clock() - renewed_at < self._life
 
     def wait(self) -> None:
-        """Wait until a write may begin. Raises Interrupted when there is to be none."""
+        """Wait until a write may begin. Raises StoppedError when there is to be none."""
         waited = False
         while True:
             if self._stop.is_set() or self.withdrawn.is_set():
-                raise Interrupted
+                raise StoppedError
             if self.is_fresh() and not self._is_doubted():
                 return
             if not waited:
@@ -106,9 +106,9 @@ class UploadLease:
                 self._changed.wait(_STEP)
 
     def check(self) -> None:
-        """Raise LeaseTooOldError or Interrupted when a write that is under way has to break off."""
+        """Raise LeaseTooOldError or StoppedError when a write under way has to break off."""
         if self._stop.is_set() or self.withdrawn.is_set():
-            raise Interrupted
+            raise StoppedError
         if not self.is_fresh():
             raise LeaseTooOldError
 
@@ -141,11 +141,11 @@ class UploadLease:
                 try:
                     self.renew()
                     pause = self._period
-                except Stale as error:
+                except StaleError as error:
                     log.info("the upload is stopped: %s", error, extra=what)
                     self.withdraw()
                     return
-                except Unreachable as error:
+                except UnreachableError as error:
                     log.warning("the upload's lease is not renewed: %s", error, extra=what)
                     pause = min(self._period, max(1.0, error.retry_after))
                 except ServiceError as error:

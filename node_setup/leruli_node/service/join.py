@@ -8,11 +8,17 @@ import time
 from typing import Any
 
 from leruli_node import __version__
-from leruli_node.errors import EXIT_REFUSED, AgentError, Interrupted
+from leruli_node.errors import EXIT_REFUSED, AgentError, StoppedError
 from leruli_node.node_facts import NodeFacts
 from leruli_node.retry import Stop
-from leruli_node.service.membership import Certificate, Joined
-from leruli_node.service.service_api import Refused, Rejected, ServiceApi, Stale, wait_for_service
+from leruli_node.service.membership import Certificate, Membership
+from leruli_node.service.service_api import (
+    RefusedError,
+    RejectedError,
+    ServiceApi,
+    StaleError,
+    wait_for_service,
+)
 from leruli_node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -23,12 +29,12 @@ _PREFIX = re.compile(r"[a-z0-9][a-z0-9./_-]{0,127}\Z")
 
 def join(
     settings: Settings, api: ServiceApi, earlier: NodeFacts, request: str, stop: Stop
-) -> Joined:
+) -> Membership:
     """Join, waiting for the service as long as it takes.
 
     `request` is the signing request for the certificate of Nomad's client.
 
-    Raises AgentError when the service refuses this node, Interrupted when the agent is to stop.
+    Raises AgentError when the service refuses this node, StoppedError when the agent is to stop.
     """
     body = {
         "computesecret": settings.compute_secret,
@@ -44,13 +50,13 @@ def join(
         answer = _ask(api, body, stop, 0.0 if earlier.nodeid is None else settings.refused_seconds)
         joined = _parse(answer)
         api.set_token(str(answer["nodetoken"]))
-    except Refused as error:
+    except RefusedError as error:
         raise AgentError(
             f"the service refuses this node: {str(error).rstrip('.')}. Check "
             "LERULI_COMPUTE_SECRET and LERULI_GROUP_TOKEN; either may have been rotated.",
             EXIT_REFUSED,
         ) from None
-    except (Rejected, Stale) as error:
+    except (RejectedError, StaleError) as error:
         raise AgentError(f"the service does not take this node: {error}.", EXIT_REFUSED) from None
     except (KeyError, TypeError, ValueError):
         raise AgentError(
@@ -69,18 +75,18 @@ def _ask(api: ServiceApi, body: dict[str, Any], stop: Stop, certain_after: float
     while True:
         try:
             return wait_for_service(api, body, stop)
-        except Refused as error:
+        except RefusedError as error:
             left = believed_at - time.monotonic()
             if left <= 0:
                 raise
             log.warning("the service refuses this node: %s; asking again", error)
         if stop.wait(min(left, 30.0)):
-            raise Interrupted
+            raise StoppedError
 
 
-def _parse(answer: dict[str, Any]) -> Joined:
+def _parse(answer: dict[str, Any]) -> Membership:
     nomad = answer["nomad"]
-    joined = Joined(
+    joined = Membership(
         nodeid=str(answer["nodeid"]),
         imageprefix=str(answer["imageprefix"]),
         servers=[str(server) for server in nomad["servers"]],

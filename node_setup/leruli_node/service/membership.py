@@ -26,7 +26,7 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class Joined:
+class Membership:
     """What node-join answered, without the node token (service_api has that)."""
 
     nodeid: str

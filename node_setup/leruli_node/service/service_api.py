@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from leruli_node import __version__
-from leruli_node.errors import Interrupted, describe
+from leruli_node.errors import StoppedError, describe
 from leruli_node.model import AttemptId
 from leruli_node.retry import Backoff, Stop
 
@@ -23,7 +23,7 @@ class ServiceError(Exception):
     """Root of what a call can end as; the text is the service's own sentence."""
 
 
-class Unreachable(ServiceError):
+class UnreachableError(ServiceError):
     """No answer, or one that says "later": the same call can be repeated as it is."""
 
     def __init__(self, sentence: str, retry_after: float = 0.0) -> None:
@@ -31,23 +31,23 @@ class Unreachable(ServiceError):
         self.retry_after = retry_after
 
 
-class Refused(ServiceError):
+class RefusedError(ServiceError):
     """401 or 403 of the service itself: the secret or token is not good (any more)."""
 
 
-class Stale(ServiceError):
+class StaleError(ServiceError):
     """409: the service has nothing to do with this attempt any more; drop it."""
 
 
-class Rejected(ServiceError):
+class RejectedError(ServiceError):
     """Any other 4xx: agent and service disagree about the call itself."""
 
 
 class ServiceApi:
     """Calls to the service; safe to use from several threads.
 
-    `token` is the node token of the latest join; until then calls about attempts are Unreachable,
-    so that they wait like they do while the service is away.
+    `token` is the node token of the latest join. Until then calls about attempts raise
+    UnreachableError, so that they wait like they do while the service is away.
     """
 
     def __init__(self, base_url: str, timeout: float = 30.0) -> None:
@@ -102,13 +102,13 @@ class ServiceApi:
     def patiently(self, call: Any, backoff: Backoff, *args: Any) -> Any:
         """Repeat a call until it is answered.
 
-        Raises Unreachable when the back-off's patience is over, Interrupted when to stop.
+        Raises UnreachableError when the back-off's time is over, StoppedError when to stop.
         """
         told = False
         while True:
             try:
                 return call(*args)
-            except Unreachable as error:
+            except UnreachableError as error:
                 if not told:
                     log.warning("the service cannot be reached; trying again: %s", error)
                     told = True
@@ -122,7 +122,7 @@ class ServiceApi:
     def _with_token(self) -> dict[str, Any]:
         with self._lock:
             if self._token is None:
-                raise Unreachable("this node has not joined yet")
+                raise UnreachableError("this node has not joined yet")
             return {"nodetoken": self._token}
 
     def _about(self, attempt: AttemptId, **more: Any) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class ServiceApi:
         try:
             response = self._client.post(path, json=body, timeout=limit)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable(f"{path}: {describe(error)}") from None
+            raise UnreachableError(f"{path}: {describe(error)}") from None
         try:
             answer = response.json()
         except ValueError:
@@ -148,15 +148,15 @@ class ServiceApi:
         retry_after = _seconds(response.headers.get("Retry-After"))
         # What a proxy or another program says at this address is no word of the service.
         if REQUEST_ID not in response.headers or not isinstance(detail, str):
-            raise Unreachable(f"{path}: HTTP {code}, which is not the service's", retry_after)
+            raise UnreachableError(f"{path}: HTTP {code}, which is not the service's", retry_after)
         # A 404 is no word about an attempt: the address leads to something else.
         if code in (404, 408, 425, 429) or code >= 500 or code < 400:
-            raise Unreachable(sentence, retry_after)
+            raise UnreachableError(sentence, retry_after)
         if code in (401, 403):
-            raise Refused(sentence)
+            raise RefusedError(sentence)
         if code == 409:
-            raise Stale(sentence)
-        raise Rejected(sentence)
+            raise StaleError(sentence)
+        raise RejectedError(sentence)
 
 
 def _seconds(text: str | None) -> float:
@@ -164,9 +164,9 @@ def _seconds(text: str | None) -> float:
 
 
 def wait_for_service(api: ServiceApi, body: dict[str, Any], stop: Stop) -> dict[str, Any]:
-    """node-join until it is answered; Refused and Rejected as they come."""
+    """node-join until it is answered; RefusedError and RejectedError as they come."""
     try:
         answer = api.patiently(api.join, Backoff(stop), body)
-    except Unreachable as error:  # pragma: no cover - that back-off has no end
-        raise Interrupted from error
+    except UnreachableError as error:  # pragma: no cover - that back-off has no end
+        raise StoppedError from error
     return dict(answer)

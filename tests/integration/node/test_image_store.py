@@ -15,7 +15,7 @@ from objects_world import running_objects
 
 from leruli_node import logs
 from leruli_node.images.store import ImageStore
-from leruli_node.objects.object_store import NotThere, ObjectStore
+from leruli_node.objects.object_store import NotFoundError, ObjectStore
 from leruli_queue.access.secrets import SecretType, make
 
 
@@ -50,7 +50,7 @@ def read(store: ImageStore, token: str, name: str) -> bytes:
 def test_images_are_found_in_the_newest_bucket_that_has_them(world: World) -> None:
     old, new = (make(SecretType.GROUP) for _ in range(2))
     store = ImageStore(world.objects, logs.hide)
-    with pytest.raises(NotThere) as missing:
+    with pytest.raises(NotFoundError) as missing:
         store.etag(f"code-{old.text}", "psi4-1.tgz")
     assert missing.value.bucket
     world.put(old.text, "psi4-1.tgz", b"old")
@@ -63,7 +63,7 @@ def test_images_are_found_in_the_newest_bucket_that_has_them(world: World) -> No
     assert read(store, old.text, "orca-5.tgz") == b"orca"
     assert store.names(f"code-{old.text}", "psi4-") == ["psi4-1.tgz"]
     assert store.names(f"code-{old.text}") == ["orca-5.tgz", "psi4-1.tgz"]
-    with pytest.raises(NotThere) as missing:
+    with pytest.raises(NotFoundError) as missing:
         store.etag(f"code-{old.text}", "psi4-2.tgz")
     assert not missing.value.bucket
 
@@ -76,7 +76,7 @@ def test_a_bucket_of_a_token_that_ended_is_nobodys(world: World) -> None:
     store.learn([new.text])
     assert store.newest(f"code-{old.text}") == f"code-{new.text}"
     world.put(old.text, "psi4-1.tgz", b"of a former member")
-    with pytest.raises(NotThere):
+    with pytest.raises(NotFoundError):
         store.etag(f"code-{old.text}", "psi4-1.tgz")
 
 

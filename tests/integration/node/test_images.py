@@ -20,7 +20,7 @@ from slow_docker import SlowDocker
 from slow_store import SlowStore
 
 from leruli_node.container.docker_engine import DockerEngine
-from leruli_node.images.room import ImageRoom
+from leruli_node.images.cache import ImageCache
 
 
 def build(rig: Rig, name: str, shell: bool = True, text: str = "x") -> bytes:
@@ -243,22 +243,22 @@ def test_images_go_by_their_last_use(tmp_path: Path, rig: Rig) -> None:
     engine = DockerEngine(Path("/var/run/docker.sock"))
     used: set[str] = set()
 
-    def opened() -> ImageRoom:
-        room = ImageRoom(engine, tmp_path / "images.json", lambda: used, 10**12)
-        room.prefix = prefix
-        return room
+    def opened() -> ImageCache:
+        cache = ImageCache(engine, tmp_path / "images.json", lambda: used, 10**12)
+        cache.prefix = prefix
+        return cache
 
-    room = opened()
+    cache = opened()
     for code in ("a", "b", "c", "d"):
         load(rig, build(rig, f"node-test-lru-{code}:1", text=code), f"{prefix}/{code}", "1")
-        room.used(code, "1")
+        cache.used(code, "1")
     load(rig, build(rig, "node-test-lru-old:1", text="old"), f"{prefix}-etag/c", "earlier")
-    room = opened()
-    room.used("a", "1")
+    cache = opened()
+    cache.used("a", "1")
     used.add("c:1")
     gone = []
-    with room.being_loaded("d", "1"):
-        while room.remove_one():
+    with cache.being_loaded("d", "1"):
+        while cache.evict_one():
             left = set(engine.image_names(prefix))
             gone.append(left)
     assert gone == [

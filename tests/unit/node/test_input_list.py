@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.files.input_list import INPUT_LIST, InputList, InputListWriter, writing
-from leruli_node.files.unpack import BrokenInput, InputLimits, unpack
+from leruli_node.files.unpack import BrokenInputError, InputLimits, unpack
 from leruli_node.files.walk import OPEN_FOLDER, Skipped, walk
 
 STOP = threading.Event()
@@ -71,7 +71,7 @@ def test_thousands_of_names(tmp_path: Path) -> None:
 
 
 def test_a_list_of_an_unfinished_input_is_not_used(tmp_path: Path) -> None:
-    with pytest.raises(BrokenInput), writing(tmp_path / INPUT_LIST) as noted:
+    with pytest.raises(BrokenInputError), writing(tmp_path / INPUT_LIST) as noted:
         unpack(iter([b"no archive"]), tmp_path / "r", InputLimits(9, 999), STOP, noted)
     (tmp_path / "r" / "a").write_bytes(b"1")
     noted = InputListWriter(tmp_path / INPUT_LIST)
@@ -84,7 +84,7 @@ def test_comparing_ends_when_the_agent_stops(tmp_path: Path) -> None:
     inputs = unpacked(tmp_path, [("a", b"1")])
     stop = threading.Event()
     stop.set()
-    with opened(tmp_path / "r") as top, pytest.raises(Interrupted):
+    with opened(tmp_path / "r") as top, pytest.raises(StoppedError):
         [inputs.has_unchanged(entry, stop) for entry in walk(top, Skipped())]
 
 

@@ -28,7 +28,7 @@ def test_a_certificate_is_renewed_by_both_clocks(
 
     def keep() -> None:
         pem = authority.sign_node(tls.request(), uuid.uuid4(), "global", timedelta(seconds=_DAY))
-        tls.keep(Certificate(authority.pem, pem, _DAY))
+        tls.write(Certificate(authority.pem, pem, _DAY))
 
     assert not tls.is_due()
     keep()

@@ -23,7 +23,7 @@ from leruli_node.container.rundir_access import RundirAccess
 from leruli_node.folders import BALLAST, make_ballast, write_file
 from leruli_node.model import AttemptId
 from leruli_node.nomad.orphans import raise_file_limit
-from leruli_node.service.service_api import ServiceApi, Stale, Unreachable
+from leruli_node.service.service_api import ServiceApi, StaleError, UnreachableError
 
 ATTEMPT = attempt_state().id
 
@@ -121,9 +121,9 @@ def test_404_is_no_word_about_an_attempt() -> None:
     api = ServiceApi(f"http://127.0.0.1:{server.server_address[1]}")
     api.set_token("t")
     try:
-        with pytest.raises(Unreachable):
+        with pytest.raises(UnreachableError):
             api.end({})
-        with pytest.raises(Stale):
+        with pytest.raises(StaleError):
             api.may_upload(ATTEMPT)
     finally:
         api.close()

@@ -7,7 +7,7 @@ import threading
 import pytest
 import urllib3
 
-from leruli_node.objects.object_store import ObjectStore, StoreAway, Unstorable
+from leruli_node.objects.object_store import ObjectStore, StoreUnavailableError, UnstorableError
 from leruli_node.objects.store_watch import StoreWatch
 
 
@@ -25,7 +25,7 @@ def test_a_buckets_name_is_not_part_of_a_hosts(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(urllib3.PoolManager, "urlopen", urlopen)
     host = "s3.eu-central-1.amazonaws.com"
     store = ObjectStore(f"https://{host}", "access", "secret", "eu-central-1")
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailableError):
         store.etag("code-of-a-group", "plain-1.tgz")
     assert asked
     assert all(url.startswith(f"https://{host}/code-of-a-group/") for url in asked)
@@ -53,12 +53,12 @@ def test_a_page_in_place_of_an_answer_is_a_store_that_is_away(
 
     monkeypatch.setattr(urllib3.PoolManager, "urlopen", urlopen)
     store = ObjectStore("http://127.0.0.1:1", "access", "secret", "here")
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailableError):
         store.names("bucket")
-    with pytest.raises(Unstorable):
+    with pytest.raises(UnstorableError):
         store.names("no/bucket")
     watch = StoreWatch(store, lambda: "bucket", lambda: None)
-    watch.look()
+    watch.check()
     assert watch.trouble is None
 
 
@@ -91,7 +91,7 @@ def test_a_store_that_hangs_does_not_hold_up_the_start(monkeypatch: pytest.Monke
             stop.wait(30)
             return []
 
-    monkeypatch.setattr("leruli_node.objects.store_watch._FIRST_LOOK", 0.1)
+    monkeypatch.setattr("leruli_node.objects.store_watch._FIRST_CHECK", 0.1)
     watch = StoreWatch(Hanging(), lambda: "bucket", lambda: None)  # type: ignore[arg-type]
     starting = threading.Thread(target=watch.start, args=(stop,))
     starting.start()

@@ -9,11 +9,11 @@ import pytest
 from leruli_node.attempts.outcome import decide
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.container.docker_engine import parse_time, parse_usage
-from leruli_node.container.script_notes import Hints, parse_times, read_hints
-from leruli_node.model import STAGED, AttemptId, AttemptState, ContainerFacts, Decision, Lease
+from leruli_node.container.script_notes import ScriptNotes, parse_times, read_notes
+from leruli_node.model import STAGED, AttemptId, AttemptState, ContainerFacts, Decision, StartGrant
 from leruli_node.node_facts import read_node
 
-LEASE = Lease("bucket", "psi4", "1.5", 1, 4000, 100.0)
+GRANT = StartGrant("bucket", "psi4", "1.5", 1, 4000, 100.0)
 STATE = AttemptState(
     job="00000000-0000-4000-8000-000000000001",
     attempt=1,
@@ -21,17 +21,18 @@ STATE = AttemptState(
     startkey="k",
     phase=STAGED,
     boot_id="boot",
-    lease=LEASE,
+    grant=GRANT,
 )
 LIMIT = dataclasses.replace(STATE, time_limit_at=101.0)
 STOPPED = dataclasses.replace(STATE, stopped_at=5.0)
 PROBLEM = dataclasses.replace(STATE, problem_outcome="image_broken", problem_message="why")
 STARTED = dataclasses.replace(STATE, started_at=0.0)
-LIMITED = dataclasses.replace(LEASE, diskmb=500)
-OVER = dataclasses.replace(STATE, lease=LIMITED, disk_over_at=5.0)
-FULL = dataclasses.replace(STATE, lease=LIMITED, disk_full=True)
+LIMITED = dataclasses.replace(GRANT, diskmb=500)
+OVER = dataclasses.replace(STATE, grant=LIMITED, disk_over_at=5.0)
+FULL = dataclasses.replace(STATE, grant=LIMITED, disk_full=True)
 FULL_UNLIMITED = dataclasses.replace(STATE, disk_full=True)
 OTHER_BOOT = dataclasses.replace(STATE, boot_id="earlier")
+TERMED = ScriptNotes(started=True, exit_code=143, terminated=True)
 
 
 def ran(code: int, seconds: float = 10.0, **more: object) -> ContainerFacts:
@@ -41,53 +42,53 @@ def ran(code: int, seconds: float = 10.0, **more: object) -> ContainerFacts:
 @pytest.mark.parametrize(
     ("state", "container", "hints", "killed", "outcome"),
     [
-        (STATE, ran(0), Hints(exit_code=0), False, "ended"),
-        (STATE, ran(3), Hints(exit_code=3), False, "ended"),
-        (STATE, ran(137), Hints(exit_code=137), False, "ended"),
-        (STATE, ran(122), Hints(), False, "ended"),
-        (PROBLEM, None, Hints(), False, "image_broken"),
-        (PROBLEM, ran(0), Hints(exit_code=0), False, "image_broken"),
-        (STATE, None, Hints(), False, "node_trouble"),
+        (STATE, ran(0), ScriptNotes(exit_code=0), False, "ended"),
+        (STATE, ran(3), ScriptNotes(exit_code=3), False, "ended"),
+        (STATE, ran(137), ScriptNotes(exit_code=137), False, "ended"),
+        (STATE, ran(122), ScriptNotes(), False, "ended"),
+        (PROBLEM, None, ScriptNotes(), False, "image_broken"),
+        (PROBLEM, ran(0), ScriptNotes(exit_code=0), False, "image_broken"),
+        (STATE, None, ScriptNotes(), False, "node_trouble"),
         # Somebody removed its container (docker system prune), and it had ended by itself before.
-        (STARTED, None, Hints(started=True, exit_code=0), False, "ended"),
-        (STATE, None, Hints(started=True, exit_code=3), False, "ended"),
-        (STATE, None, Hints(started=True, exit_code=143, terminated=True), False, "stopped"),
-        (LIMIT, None, Hints(started=True, exit_code=143, terminated=True), False, "time_limit"),
-        (STARTED, None, Hints(started=True), False, "node_trouble"),
-        (OVER, ran(143), Hints(terminated=True, exit_code=143), True, "out_of_disk"),
-        (OVER, ran(137), Hints(), True, "out_of_disk"),
-        (OVER, ran(0), Hints(exit_code=0), False, "ended"),
-        (FULL, ran(1), Hints(exit_code=1), False, "node_trouble"),
-        (FULL, ran(0), Hints(exit_code=0), False, "ended"),
-        (FULL_UNLIMITED, ran(1), Hints(exit_code=1), False, "ended"),
-        (dataclasses.replace(STATE, lease=None), ran(0), Hints(), False, "node_trouble"),
-        (STATE, ran(122), Hints(refused=True), False, "node_trouble"),
+        (STARTED, None, ScriptNotes(started=True, exit_code=0), False, "ended"),
+        (STATE, None, ScriptNotes(started=True, exit_code=3), False, "ended"),
+        (STATE, None, TERMED, False, "stopped"),
+        (LIMIT, None, TERMED, False, "time_limit"),
+        (STARTED, None, ScriptNotes(started=True), False, "node_trouble"),
+        (OVER, ran(143), ScriptNotes(terminated=True, exit_code=143), True, "out_of_disk"),
+        (OVER, ran(137), ScriptNotes(), True, "out_of_disk"),
+        (OVER, ran(0), ScriptNotes(exit_code=0), False, "ended"),
+        (FULL, ran(1), ScriptNotes(exit_code=1), False, "node_trouble"),
+        (FULL, ran(0), ScriptNotes(exit_code=0), False, "ended"),
+        (FULL_UNLIMITED, ran(1), ScriptNotes(exit_code=1), False, "ended"),
+        (dataclasses.replace(STATE, grant=None), ran(0), ScriptNotes(), False, "node_trouble"),
+        (STATE, ran(122), ScriptNotes(refused=True), False, "node_trouble"),
         # A job that writes the note itself but ends otherwise.
-        (STATE, ran(0), Hints(refused=True, exit_code=0), False, "ended"),
-        (STATE, ContainerFacts(127, error="no such file"), Hints(), False, "node_trouble"),
-        (OTHER_BOOT, ran(255), Hints(), False, "node_trouble"),
-        (OTHER_BOOT, ran(0), Hints(exit_code=0), False, "ended"),
-        (LIMIT, ran(143, 101.0), Hints(terminated=True, exit_code=143), True, "time_limit"),
-        (LIMIT, ran(137, 131.0), Hints(terminated=True), True, "time_limit"),
+        (STATE, ran(0), ScriptNotes(refused=True, exit_code=0), False, "ended"),
+        (STATE, ContainerFacts(127, error="no such file"), ScriptNotes(), False, "node_trouble"),
+        (OTHER_BOOT, ran(255), ScriptNotes(), False, "node_trouble"),
+        (OTHER_BOOT, ran(0), ScriptNotes(exit_code=0), False, "ended"),
+        (LIMIT, ran(143, 101.0), ScriptNotes(terminated=True, exit_code=143), True, "time_limit"),
+        (LIMIT, ran(137, 131.0), ScriptNotes(terminated=True), True, "time_limit"),
         # It ended between the note and the signal.
-        (LIMIT, ran(0, 99.9), Hints(exit_code=0), False, "ended"),
-        (LIMIT, ran(137, 131.0, oom_killed=True), Hints(), False, "time_limit"),
-        (STATE, ran(137, oom_killed=True), Hints(), False, "out_of_memory"),
-        (STATE, ran(0, oom_killed=True), Hints(exit_code=0), False, "out_of_memory"),
-        (STATE, ran(143), Hints(terminated=True, exit_code=143), False, "stopped"),
-        (STATE, ran(137), Hints(), True, "stopped"),
-        (STOPPED, ran(0), Hints(exit_code=0), False, "stopped"),
-        (STATE, ran(137), Hints(), False, "node_trouble"),
-        (STATE, ran(255), Hints(), False, "node_trouble"),
-        (STATE, ran(255), Hints(exit_code=255), False, "ended"),
+        (LIMIT, ran(0, 99.9), ScriptNotes(exit_code=0), False, "ended"),
+        (LIMIT, ran(137, 131.0, oom_killed=True), ScriptNotes(), False, "time_limit"),
+        (STATE, ran(137, oom_killed=True), ScriptNotes(), False, "out_of_memory"),
+        (STATE, ran(0, oom_killed=True), ScriptNotes(exit_code=0), False, "out_of_memory"),
+        (STATE, ran(143), ScriptNotes(terminated=True, exit_code=143), False, "stopped"),
+        (STATE, ran(137), ScriptNotes(), True, "stopped"),
+        (STOPPED, ran(0), ScriptNotes(exit_code=0), False, "stopped"),
+        (STATE, ran(137), ScriptNotes(), False, "node_trouble"),
+        (STATE, ran(255), ScriptNotes(), False, "node_trouble"),
+        (STATE, ran(255), ScriptNotes(exit_code=255), False, "ended"),
         # Started again, and no end of the first run is noted.
-        (STARTED, ran(122), Hints(refused=True), False, "node_trouble"),
+        (STARTED, ran(122), ScriptNotes(refused=True), False, "node_trouble"),
     ],
 )
 def test_outcome(
     state: AttemptState,
     container: ContainerFacts | None,
-    hints: Hints,
+    hints: ScriptNotes,
     killed: bool,
     outcome: str,
 ) -> None:
@@ -103,28 +104,28 @@ def test_outcome(
 
 @pytest.mark.parametrize("docker_says", [137, 255])
 def test_dockerd_was_away_at_a_good_end(docker_says: int) -> None:
-    decision = decide(STATE, ran(docker_says), Hints(exit_code=0), "boot")
+    decision = decide(STATE, ran(docker_says), ScriptNotes(exit_code=0), "boot")
     assert (decision.outcome, decision.exitcode) == ("ended", 0)
-    oom = decide(STATE, ran(137, oom_killed=True), Hints(exit_code=0), "boot")
+    oom = decide(STATE, ran(137, oom_killed=True), ScriptNotes(exit_code=0), "boot")
     assert (oom.outcome, oom.exitcode) == ("out_of_memory", 137)
 
 
 def test_a_second_start_after_the_end_does_not_spoil_the_result() -> None:
-    decision = decide(STARTED, ran(122, 0.1), Hints(refused=True, exit_code=3), "boot")
+    decision = decide(STARTED, ran(122, 0.1), ScriptNotes(refused=True, exit_code=3), "boot")
     assert (decision.outcome, decision.exitcode, decision.wallseconds) == ("ended", 3, None)
     # So short that nobody saw it running: that it noted its end is enough.
-    decision = decide(STATE, ran(122, 0.1), Hints(refused=True, exit_code=0), "boot")
+    decision = decide(STATE, ran(122, 0.1), ScriptNotes(refused=True, exit_code=0), "boot")
     assert (decision.outcome, decision.exitcode, decision.wallseconds) == ("ended", 0, None)
     limit = dataclasses.replace(STARTED, time_limit_at=100.0)
-    hints = Hints(refused=True, terminated=True, exit_code=143)
+    hints = ScriptNotes(refused=True, terminated=True, exit_code=143)
     assert decide(limit, ran(122, 0.1), hints, "boot").outcome == "time_limit"
 
 
 def test_messages() -> None:
-    limit = decide(LIMIT, ran(143, 100.0), Hints(), "boot")
+    limit = decide(LIMIT, ran(143, 100.0), ScriptNotes(), "boot")
     assert limit.message == "time limit of 100 s reached; output up to then was uploaded"
     assert limit.wallseconds == 100.0
-    oom = decide(STATE, ran(137, oom_killed=True), Hints(), "boot")
+    oom = decide(STATE, ran(137, oom_killed=True), ScriptNotes(), "boot")
     assert oom.message == "killed: used more than 4000 MB"
 
 
@@ -134,44 +135,44 @@ def test_a_clock_that_was_set_is_not_the_jobs_time() -> None:
     noted = dataclasses.replace(started, time_limit_at=5.0)
     # It began at 0 by the wall clock, 1000 by the other, and the wall clock was then set ahead.
     ahead = 3600.0 - 1000.0
-    decision = decide(noted, ran(0, 3610.0), Hints(exit_code=0), "boot", wall_offset=ahead)
+    decision = decide(noted, ran(0, 3610.0), ScriptNotes(exit_code=0), "boot", wall_offset=ahead)
     assert (decision.outcome, decision.wallseconds) == ("ended", 10.0)
     behind = -3600.0 - 1000.0
-    decision = decide(noted, ran(143, -3490.0), Hints(), "boot", wall_offset=behind)
+    decision = decide(noted, ran(143, -3490.0), ScriptNotes(), "boot", wall_offset=behind)
     assert (decision.outcome, decision.wallseconds) == ("time_limit", 110.0)
 
 
 def test_memory_of_the_machine_is_not_the_jobs() -> None:
     """M8: Docker's word and the samples are FAKES: cgroup v1 does not mix the two up."""
     small = dataclasses.replace(STATE, machine_full=True, peak_memory_mb=900)
-    decision = decide(small, ran(137, oom_killed=True), Hints(), "boot")
+    decision = decide(small, ran(137, oom_killed=True), ScriptNotes(), "boot")
     assert decision.outcome == "node_trouble"
     assert decision.message == (
         "the machine itself ran out of memory; the job used 900 of its 4000 MB when it was ended"
     )
-    large = dataclasses.replace(small, peak_memory_mb=3900)
-    assert decide(large, ran(137, oom_killed=True), Hints(), "boot").outcome == "out_of_memory"
+    large, killed = dataclasses.replace(small, peak_memory_mb=3900), ran(137, oom_killed=True)
+    assert decide(large, killed, ScriptNotes(), "boot").outcome == "out_of_memory"
     roomy = dataclasses.replace(small, machine_full=False)
-    assert decide(roomy, ran(137, oom_killed=True), Hints(), "boot").outcome == "out_of_memory"
+    assert decide(roomy, killed, ScriptNotes(), "boot").outcome == "out_of_memory"
 
 
 def test_a_peak_of_memory_that_cannot_be_is_not_believed() -> None:
     sampled = dataclasses.replace(STATE, peak_memory_mb=100)
-    assert STATE.lease is not None
-    most = STATE.lease.memorymb
-    assert decide(sampled, ran(0), Hints(peak_memory_mb=most), "boot").peakmemorymb == most
-    assert decide(sampled, ran(0), Hints(peak_memory_mb=99), "boot").peakmemorymb == 100
-    assert decide(sampled, ran(0), Hints(peak_memory_mb=most + 1), "boot").peakmemorymb == 100
-    assert decide(STATE, ran(0), Hints(peak_memory_mb=7), "boot").peakmemorymb == 7
-    assert decide(STATE, ran(0), Hints(), "boot").peakmemorymb is None
+    assert STATE.grant is not None
+    most = STATE.grant.memorymb
+    assert decide(sampled, ran(0), ScriptNotes(peak_memory_mb=most), "boot").peakmemorymb == most
+    assert decide(sampled, ran(0), ScriptNotes(peak_memory_mb=99), "boot").peakmemorymb == 100
+    assert decide(sampled, ran(0), ScriptNotes(peak_memory_mb=most + 1), "boot").peakmemorymb == 100
+    assert decide(STATE, ran(0), ScriptNotes(peak_memory_mb=7), "boot").peakmemorymb == 7
+    assert decide(STATE, ran(0), ScriptNotes(), "boot").peakmemorymb is None
 
 
 def test_cpu_seconds_that_cannot_be_are_not_believed() -> None:
     sampled = dataclasses.replace(STATE, cpu_seconds=4.0)
-    assert decide(sampled, ran(0), Hints(cpu_seconds=9.0), "boot").cpuseconds == 9.0
-    assert decide(sampled, ran(0), Hints(cpu_seconds=1.0), "boot").cpuseconds == 4.0
-    assert decide(sampled, ran(0), Hints(cpu_seconds=1e9), "boot").cpuseconds == 4.0
-    assert decide(STATE, ran(0), Hints(), "boot").cpuseconds is None
+    assert decide(sampled, ran(0), ScriptNotes(cpu_seconds=9.0), "boot").cpuseconds == 9.0
+    assert decide(sampled, ran(0), ScriptNotes(cpu_seconds=1.0), "boot").cpuseconds == 4.0
+    assert decide(sampled, ran(0), ScriptNotes(cpu_seconds=1e9), "boot").cpuseconds == 4.0
+    assert decide(STATE, ran(0), ScriptNotes(), "boot").cpuseconds is None
 
 
 def test_hints_follow_nothing_and_read_little(tmp_path: Path) -> None:
@@ -184,20 +185,20 @@ def test_hints_follow_nothing_and_read_little(tmp_path: Path) -> None:
     (control / "exitcode").symlink_to(secret)
     os.mkfifo(control / "times")
     (control / "started").mkdir()
-    hints = read_hints(control)
-    assert hints == Hints(started=True)
+    hints = read_notes(control)
+    assert hints == ScriptNotes(started=True)
     (control / "exitcode").unlink()
     (control / "exitcode").write_text("3\n")
     (control / "times").unlink()
     (control / "times").write_text("0m0.01s 0m0.00s\n1m2.50s 0m0.25s\n")
-    assert read_hints(control).exit_code == 3
-    assert read_hints(control).cpu_seconds == 62.75
+    assert read_notes(control).exit_code == 3
+    assert read_notes(control).cpu_seconds == 62.75
     for text, peak in (("2097153\n", 3), ("-1", None), ("1" * 19, None), ("x", None), ("٣", None)):
         (control / "peakbytes").write_text(text)
-        assert read_hints(control).peak_memory_mb == peak
+        assert read_notes(control).peak_memory_mb == peak
     (control / "exitcode").write_text("3; rm -rf /")
-    assert read_hints(control).exit_code is None
-    assert read_hints(tmp_path / "none") == Hints()
+    assert read_notes(control).exit_code is None
+    assert read_notes(tmp_path / "none") == ScriptNotes()
 
 
 def test_times_of_other_shells() -> None:
@@ -232,7 +233,7 @@ def test_state_survives_the_process(tmp_path: Path) -> None:
     store.create(STATE)
     store.update(STATE.id, time_limit_at=7.0)
     store.update(STATE.id, durable=False, peak_memory_mb=9)
-    decision = decide(STATE, ran(3), Hints(exit_code=3), "boot")
+    decision = decide(STATE, ran(3), ScriptNotes(exit_code=3), "boot")
     store.update(STATE.id, decision=decision)
     (tmp_path / "torn.json").write_text("{")
     again = AttemptStore(tmp_path)
@@ -244,6 +245,12 @@ def test_state_survives_the_process(tmp_path: Path) -> None:
     again.remove(STATE.id)
     assert AttemptStore(tmp_path).all() == []
     assert again.update(STATE.id, ran=True) is None
+
+
+def test_the_state_file_keeps_its_format() -> None:
+    values = json.loads(STATE.to_bytes())
+    assert values["lease"] == dataclasses.asdict(GRANT)
+    assert "grant" not in values
 
 
 def test_a_state_of_a_newer_agent_is_read(tmp_path: Path) -> None:

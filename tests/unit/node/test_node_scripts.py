@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from leruli_node.container.main_script import write_control
-from leruli_node.model import AttemptId, Lease
+from leruli_node.model import AttemptId, StartGrant
 
 ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000001", 1)
-LEASE = Lease("bucket", "psi4", "1.5", 3, 4000, 100.0)
+GRANT = StartGrant("bucket", "psi4", "1.5", 3, 4000, 100.0)
 DRIVER = Path(sys.executable).with_name("leruli-driver")
 SHELLS = [s for s in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(s[0])]
 TOOLS = ("sh", "mkdir", "rm", "sleep", "setsid", "cat")
@@ -36,7 +36,7 @@ def prepare(tmp_path: Path, script: str) -> list[Path]:
     rundir, control = tmp_path / "rundir", tmp_path / "control"
     rundir.mkdir()
     (rundir / "run.sh").write_text(script)
-    write_control(control, ATTEMPT, LEASE)
+    write_control(control, ATTEMPT, GRANT)
     main = control / "main.sh"
     # Outside of a container its paths are others, and a signal to all processes is not meant.
     text = main.read_text().replace("/leruli", str(control)).replace("/rundir", str(rundir))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from leruli_node.errors import Interrupted
-from leruli_node.files.unpack import BrokenInput, InputLimits, TooLarge, unpack
-from leruli_node.objects.object_store import StoreAway
+from leruli_node.errors import StoppedError
+from leruli_node.files.unpack import BrokenInputError, InputLimits, InputTooLargeError, unpack
+from leruli_node.objects.object_store import StoreUnavailableError
 
 STOP = threading.Event()
 
@@ -88,7 +88,7 @@ def test_a_folder(tmp_path: Path) -> None:
     ],
 )
 def test_malicious_members(tmp_path: Path, bad: tarfile.TarInfo, why: str) -> None:
-    with pytest.raises(BrokenInput, match=why):
+    with pytest.raises(BrokenInputError, match=why):
         do(pack(RUN, (bad, b"evil")), tmp_path / "r")
     assert not (tmp_path / "x").exists()
 
@@ -120,7 +120,7 @@ def record(key: str, value: str) -> bytes:
     ],
 )
 def test_malformed_headers(tmp_path: Path, raw: bytes) -> None:
-    with pytest.raises(BrokenInput, match="cannot be unpacked"):
+    with pytest.raises(BrokenInputError, match="cannot be unpacked"):
         do(gzip.compress(raw + header(b"0", 0) + b"\0" * 1024), tmp_path / "r", step=2**16)
 
 
@@ -133,7 +133,7 @@ def test_malformed_headers(tmp_path: Path, raw: bytes) -> None:
     ],
 )
 def test_headers_that_fill_the_memory(tmp_path: Path, raw: bytes) -> None:
-    with pytest.raises(BrokenInput, match="headers are too long"):
+    with pytest.raises(BrokenInputError, match="headers are too long"):
         do(gzip.compress(raw + header(b"0", 0) + b"\0" * 1024), tmp_path / "r", step=2**16)
 
 
@@ -147,40 +147,40 @@ def test_link_then_a_file_through_it(tmp_path: Path) -> None:
     data = pack(
         RUN, (member("a", tarfile.SYMTYPE, linkname=str(tmp_path)), b""), (member("a/x"), b"evil")
     )
-    with pytest.raises(BrokenInput, match="a link"):
+    with pytest.raises(BrokenInputError, match="a link"):
         do(data, tmp_path / "r")
     assert not (tmp_path / "x").exists()
 
 
 def test_limits(tmp_path: Path) -> None:
-    with pytest.raises(BrokenInput, match="more than 2 files"):
+    with pytest.raises(BrokenInputError, match="more than 2 files"):
         do(pack(RUN, (member("a"), b""), (member("b"), b"")), tmp_path / "r", files=2)
-    with pytest.raises(BrokenInput, match="MB"):
+    with pytest.raises(BrokenInputError, match="MB"):
         do(pack(RUN, (member("a"), b"x" * 2**21)), tmp_path / "s", size=2**20)
 
 
 def test_not_an_archive(tmp_path: Path) -> None:
     whole = pack(RUN, (member("a"), os.urandom(100_000)))
     for number, data in enumerate((b"", b"text", whole[:50_000], pack(RUN, mode="w"))):
-        with pytest.raises(BrokenInput):
+        with pytest.raises(BrokenInputError):
             do(data, tmp_path / str(number), step=4096)
-    with pytest.raises(BrokenInput, match=r"no run\.sh"):
+    with pytest.raises(BrokenInputError, match=r"no run\.sh"):
         do(pack((member("a"), b"")), tmp_path / "n")
 
 
 def test_a_lost_connection_is_not_broken_input(tmp_path: Path) -> None:
     def chunks() -> Iterator[bytes]:
         yield pack(RUN, (member("a"), os.urandom(100_000)))[:5_000]
-        raise StoreAway("gone")
+        raise StoreUnavailableError("gone")
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailableError):
         unpack(chunks(), tmp_path / "r", InputLimits(10, 10**6), STOP)
 
 
 def test_stop(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
-    with pytest.raises(Interrupted):
+    with pytest.raises(StoppedError):
         unpack(iter([pack(RUN)]), tmp_path / "r", InputLimits(10, 10**6), stop)
 
 
@@ -194,6 +194,6 @@ def test_a_stream_of_nothing_ends(tmp_path: Path) -> None:
             given += 2**20
             yield gzip.compress(b"") * (2**20 // 20)
 
-    with pytest.raises(TooLarge):
+    with pytest.raises(InputTooLargeError):
         unpack(chunks(), tmp_path / "r", InputLimits(10, 2**20), STOP)
     assert given < 5 * 2**20

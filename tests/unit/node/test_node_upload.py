@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.files import upload as upload_module
 from leruli_node.files.remainder import NAME
-from leruli_node.files.upload import Uploaded, Uploader, UploadFailed
+from leruli_node.files.upload import Uploaded, Uploader, UploadError
 from leruli_node.files.walk import NOT_UPLOADED, Skipped, shown, walk
 from leruli_node.images.names import etag_name, published_versions
 from leruli_node.model import AttemptId
@@ -26,10 +26,10 @@ from leruli_node.objects.object_store import (
     LARGEST,
     MARK,
     ListedObject,
-    NotThere,
+    NotFoundError,
     ObjectStore,
-    StoreAway,
-    Unstorable,
+    StoreUnavailableError,
+    UnstorableError,
     WriteGuard,
 )
 from leruli_node.objects.upload_lease import UploadLease
@@ -73,7 +73,7 @@ class MemoryStore(ObjectStore):
 
     def mark(self, bucket: str, name: str) -> str | None:
         if name not in self.content:
-            raise NotThere(bucket=False)
+            raise NotFoundError(bucket=False)
         return self.marks.get(name, f"{ATTEMPT.job}x1")
 
     def remove(self, bucket: str, names: list[str], guard: WriteGuard) -> None:
@@ -102,7 +102,7 @@ def upload(
     store: ObjectStore,
     top: Path | None,
     sentence: str | None = None,
-    patience: float = 5.0,
+    retry_for_s: float = 5.0,
     max_bytes: int = 10**15,
     max_files: int = 10_000,
 ) -> Uploaded:
@@ -110,7 +110,7 @@ def upload(
     lease = UploadLease(lambda _: None, stop)
     bucket = JobBucket(store, "b", ATTEMPT, lease)
     with lease.renewed({}):
-        return Uploader(2, patience, max_bytes, max_files).upload(bucket, top, sentence, stop)
+        return Uploader(2, retry_for_s, max_bytes, max_files).upload(bucket, top, sentence, stop)
 
 
 def test_all_but_the_reserved(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_sentence_and_notes_stand_in_joberr(tmp_path: Path) -> None:
 
 def test_tries_again(tmp_path: Path) -> None:
     store = MemoryStore()
-    store.fail = {"d/x": [StoreAway("1")], "joberr.txt": [StoreAway("2")]}
+    store.fail = {"d/x": [StoreUnavailableError("1")], "joberr.txt": [StoreUnavailableError("2")]}
     assert upload(store, make(tmp_path), "why").files == 3
     assert store.content["d/x"] == b"x" * 5000
     assert store.content["joberr.txt"] == b"error without line end\nleruli: why\n"
@@ -150,21 +150,24 @@ def test_tries_again(tmp_path: Path) -> None:
 
 def test_patience_ends(tmp_path: Path) -> None:
     store = MemoryStore()
-    store.fail = {"d/x": [StoreAway("no")] * 100, "joberr.txt": [StoreAway("no")] * 100}
-    with pytest.raises(UploadFailed, match="in time"):
-        upload(store, make(tmp_path), patience=0.5)
+    store.fail = {
+        "d/x": [StoreUnavailableError("no")] * 100,
+        "joberr.txt": [StoreUnavailableError("no")] * 100,
+    }
+    with pytest.raises(UploadError, match="in time"):
+        upload(store, make(tmp_path), retry_for_s=0.5)
 
 
 def test_bucket_gone(tmp_path: Path) -> None:
     store = MemoryStore()
-    store.fail = {"d/x": [NotThere(True)]}
-    with pytest.raises(UploadFailed, match="bucket"):
+    store.fail = {"d/x": [NotFoundError(True)]}
+    with pytest.raises(UploadError, match="bucket"):
         upload(store, make(tmp_path))
 
 
 def test_one_file_that_the_store_refuses(tmp_path: Path) -> None:
     store = MemoryStore()
-    store.fail = {"d/x": [Unstorable("KeyTooLongError")]}
+    store.fail = {"d/x": [UnstorableError("KeyTooLongError")]}
     done = upload(store, make(tmp_path))
     assert done.notes == ["in leruli-more.tar.gz: 1 files that the store refuses: d/x"]
     assert more(store) == {"d/x": b"x" * 5000}
@@ -175,7 +178,7 @@ def test_an_earlier_object_that_the_store_does_not_replace_goes_first(tmp_path: 
     """H8: what an earlier attempt had written stayed as a result of this one."""
     store = MemoryStore()
     store.content["d/x"] = b"of an earlier attempt"
-    store.fail = {"d/x": [Unstorable("KeyTooLongError")]}
+    store.fail = {"d/x": [UnstorableError("KeyTooLongError")]}
     done = upload(store, make(tmp_path))
     assert store.content["d/x"] == b"x" * 5000
     assert (done.files, done.notes) == (3, [])
@@ -184,7 +187,7 @@ def test_an_earlier_object_that_the_store_does_not_replace_goes_first(tmp_path: 
 def test_stop(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
-    with pytest.raises(Interrupted):
+    with pytest.raises(StoppedError):
         Uploader(2, 5.0, 10**9).upload(job_bucket(MemoryStore(), stop), make(tmp_path), None, stop)
 
 
@@ -294,7 +297,7 @@ def test_the_archive_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "for which there was no room: "
         "g17, g18, g19, g2, g3 and 7 more"
     )
-    monkeypatch.setattr("leruli_node.files.walk.MOST_LOOKS", 10)
+    monkeypatch.setattr("leruli_node.files.walk.MOST_VISITS", 10)
     (told,) = (note for note in upload(store, tmp_path, max_files=3).notes if "look" in note)
     assert told.startswith(
         "not uploaded, and gone with the job's folder: 1 or more names after the first 10"
@@ -304,7 +307,7 @@ def test_the_archive_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_archive_is_made_again_when_the_store_was_away(tmp_path: Path) -> None:
     (make(tmp_path) / "l").symlink_to("x")
     store = MemoryStore()
-    store.fail = {NAME: [StoreAway("1")]}
+    store.fail = {NAME: [StoreUnavailableError("1")]}
     assert upload(store, tmp_path).files == 4
     assert more(store) == {"l": "x"}
 
@@ -318,7 +321,7 @@ def test_a_job_with_large_files_does_not_hold_up_another(tmp_path: Path) -> None
             if name == "large":
                 began.set()
                 assert stop.wait(30)
-                raise Unstorable("enough")
+                raise UnstorableError("enough")
             super().write(bucket, name, *more)
 
     store = Slow()
@@ -328,7 +331,7 @@ def test_a_job_with_large_files_does_not_hold_up_another(tmp_path: Path) -> None
         file.truncate(2 * 2**30)
 
     def send_large() -> None:
-        with contextlib.suppress(Interrupted):
+        with contextlib.suppress(StoppedError):
             uploader.upload(job_bucket(store, stop), tmp_path / "a", None, stop)
 
     large = threading.Thread(target=send_large)
@@ -381,7 +384,7 @@ def test_out_of_descriptors_is_not_unreadable(tmp_path: Path) -> None:
         free = threading.Timer(0.3, lambda: [os.close(one) for one in held[:20]])
         free.start()
         store = MemoryStore()
-        done = upload(store, tmp_path, patience=20.0)
+        done = upload(store, tmp_path, retry_for_s=20.0)
         free.join()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -403,8 +406,8 @@ def test_a_disk_that_fails_is_asked_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert upload(store, make(tmp_path)).notes == []
     assert store.content["d/x"] == b"x" * 5000
     faults += [errno.EIO] * 1000
-    with pytest.raises(UploadFailed, match="disk"):
-        upload(store, tmp_path, patience=0.2)
+    with pytest.raises(UploadError, match="disk"):
+        upload(store, tmp_path, retry_for_s=0.2)
     faults[:] = [errno.EACCES, errno.EACCES]
     assert upload(store, tmp_path).notes == [
         "not uploaded, and gone with the job's folder: 1 unreadable files: d/x"
@@ -465,7 +468,7 @@ def test_parts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (0, 200 * 2**30, LARGEST):
         store.write("b", "n", io.BytesIO(), size, {}, guard)
     assert sizes == [16 * 2**20, 21 * 2**20, 64 * 2**20]
-    with pytest.raises(Unstorable):
+    with pytest.raises(UnstorableError):
         store.write("b", "n", io.BytesIO(), LARGEST + 1, {}, guard)
 
 
@@ -489,7 +492,7 @@ def test_stop_is_heard_within_a_file(tmp_path: Path) -> None:
 
     (tmp_path / "x").write_bytes(b"x" * 5000)
     store = Stopping()
-    with pytest.raises(Interrupted):
+    with pytest.raises(StoppedError):
         Uploader(1, 5.0, 10**9).upload(job_bucket(store, stop), tmp_path, None, stop)
     assert "x" not in store.content
 

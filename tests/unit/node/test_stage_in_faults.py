@@ -10,12 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from node_faults import LEASE, Bench, FakeApi, attempt_state
+from node_faults import GRANT, Bench, FakeApi, attempt_state
 
 from leruli_node.attempts.stage_in import FAILED, StageIn
 from leruli_node.attempts.stage_socket import Answer
 from leruli_node.attempts.store import AttemptStore
-from leruli_node.errors import Interrupted
+from leruli_node.errors import StoppedError
 from leruli_node.fair_pool import FairPool
 from leruli_node.files.unpack import InputLimits
 from leruli_node.model import DECIDED, AttemptId, Decision, boot_id
@@ -24,7 +24,7 @@ from leruli_node.model import DECIDED, AttemptId, Decision, boot_id
 def stage_in(bench: Bench, images: Any, objects: Any = None, trouble: str | None = None) -> StageIn:
     class Api(FakeApi):
         def start(self, attempt: AttemptId, startkey: str) -> dict[str, Any]:
-            return dataclasses.asdict(LEASE)
+            return dataclasses.asdict(GRANT)
 
     api: Any = Api()
     watch: Any = SimpleNamespace(trouble=trouble)
@@ -97,7 +97,7 @@ def test_no_new_attempt_without_ballast(bench: Bench, monkeypatch: pytest.Monkey
     assert answer == Answer(FAILED, "the node's disk is full")
     state = bench.store.get(ATTEMPT)
     assert state is not None
-    assert (state.problem_outcome, state.lease) == ("node_trouble", None)
+    assert (state.problem_outcome, state.grant) == ("node_trouble", None)
 
 
 def test_an_input_in_which_the_agent_died_twice_is_given_up(
@@ -119,7 +119,7 @@ def test_an_input_in_which_the_agent_died_twice_is_given_up(
 
     for _ in range(2):
         staging = stage_in(bench, NoImages())
-        monkeypatch.setattr(staging, "_look_at_bucket", lambda *_: None)
+        monkeypatch.setattr(staging, "_check_bucket", lambda *_: None)
         monkeypatch.setattr(staging, "_unpack", lambda *_, staging=staging: die(staging))
         with pytest.raises(Killed):
             staging(ATTEMPT, "a")
@@ -143,19 +143,19 @@ def test_an_agent_that_is_stopped_while_it_unpacks_has_not_died(
 
     def stopped(*_: object) -> None:
         bench.stop.set()
-        raise Interrupted
+        raise StoppedError
 
     for _ in range(3):
         bench.stop.clear()
         staging = stage_in(bench, NoImages())
-        monkeypatch.setattr(staging, "_look_at_bucket", lambda *_: None)
+        monkeypatch.setattr(staging, "_check_bucket", lambda *_: None)
         monkeypatch.setattr(staging, "_unpack", stopped)
-        with pytest.raises(Interrupted):
+        with pytest.raises(StoppedError):
             staging(ATTEMPT, "a")
     bench.store.update(ATTEMPT, unpacking_run="another-boot run")
     bench.stop.clear()
     staging = stage_in(bench, NoImages())
-    monkeypatch.setattr(staging, "_look_at_bucket", lambda *_: None)
+    monkeypatch.setattr(staging, "_check_bucket", lambda *_: None)
     monkeypatch.setattr(staging, "_unpack", lambda *_: None)
     assert staging(ATTEMPT, "a").code == 0
     state = bench.store.get(ATTEMPT)

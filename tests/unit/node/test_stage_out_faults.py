@@ -129,7 +129,7 @@ def test_what_is_given_back_at_the_end(
     agent._facts = NodeFacts("node")
     agent._engine, agent._store, agent._stage_out = bench.engine, bench.store, bench.stage_out
     agent._sweep = lambda nodeid: None
-    agent._give_back()
+    agent._requeue_running()
     assert (bench.folders.job(attempt.key) / "rundir" / "result").exists() is not given_back
     state = bench.store.get(attempt)
     assert (state is None) is given_back

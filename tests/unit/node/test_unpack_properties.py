@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from property_world import search, searching
 
 from leruli_node.files.remove_tree import remove_tree
-from leruli_node.files.unpack import BrokenInput, InputLimits, unpack
+from leruli_node.files.unpack import BrokenInputError, InputLimits, unpack
 
 MOST_FILES = 2_000
 MOST_BYTES = 2**20
@@ -205,7 +205,7 @@ def test_whatever_an_archive_holds_only_files_and_folders_come_of_it(tmp_path: P
 
 @searching
 def test_bytes_that_are_no_archive_are_broken_input(tmp_path: Path) -> None:
-    """No bytes at all end otherwise than by BrokenInput or by files and folders."""
+    """No bytes at all end otherwise than by BrokenInputError or by files and folders."""
 
     def holds(data: bytes, is_zipped: bool) -> None:
         unpacked(tmp_path, gzip.compress(data) if is_zipped else data)
@@ -251,7 +251,7 @@ def unpacked(tmp_path: Path, data: bytes) -> dict[str, bytes] | None:
         try:
             unpack(chunks, rundir, InputLimits(MOST_FILES, MOST_BYTES), threading.Event())
             refused = None
-        except BrokenInput as error:
+        except BrokenInputError as error:
             refused = str(error)
         finally:
             _, peak = tracemalloc.get_traced_memory()

@@ -15,7 +15,7 @@ from node_faults import Bench, attempt_state
 from leruli_node.attempts import store as state_module
 from leruli_node.attempts.watcher import Watcher, is_memory_full
 from leruli_node.container.disk_use import DiskMeter, Disks, DiskUse
-from leruli_node.container.docker_engine import DockerAway
+from leruli_node.container.docker_engine import DockerUnavailableError
 from leruli_node.model import ASKING, AttemptId
 
 
@@ -33,15 +33,15 @@ def test_one_attempts_trouble_does_not_end_the_round(bench: Bench) -> None:
     second = bench.add(attempt_state(2))
     bench.engine.states = {first.key: "running", second.key: "running"}
     bench.engine.refuses = {first.key}
-    watcher(bench, bench.stage_out.finish).look()
+    watcher(bench, bench.stage_out.finish).tick()
     assert bench.engine.signals == [(second.key, "TERM")]
 
 
 def test_docker_away_ends_the_round(bench: Bench) -> None:
     bench.add(attempt_state())
     bench.engine.away = True
-    with pytest.raises(DockerAway):
-        watcher(bench, bench.stage_out.finish).look()
+    with pytest.raises(DockerUnavailableError):
+        watcher(bench, bench.stage_out.finish).tick()
 
 
 def test_the_time_limit_holds_on_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,9 +53,9 @@ def test_the_time_limit_holds_on_a_full_disk(bench: Bench, monkeypatch: pytest.M
 
     monkeypatch.setattr(state_module, "write_file", full)
     watching = watcher(bench, bench.stage_out.finish)
-    watching.look()
+    watching.tick()
     time.sleep(0.2)
-    watching.look()
+    watching.tick()
     assert bench.engine.signals == [(attempt.key, "TERM"), (attempt.key, "KILL")]
     state = bench.store.get(attempt)
     assert state is not None
@@ -73,7 +73,7 @@ def test_a_full_disk_before_the_start_was_noted(
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(state_module, "write_file", full)
-    watcher(bench, bench.stage_out.finish).look()
+    watcher(bench, bench.stage_out.finish).tick()
     state = bench.store.get(attempt)
     assert state is not None
     assert state.started_boottime is not None
@@ -91,24 +91,24 @@ def test_a_machine_without_memory_is_noted(tmp_path: Path) -> None:
 
 def test_a_noted_problem_that_nomad_forgot_is_ended(bench: Bench) -> None:
     ended = threading.Event()
-    bench.add(attempt_state(phase=ASKING, lease=None, problem_outcome="image_broken"))
+    bench.add(attempt_state(phase=ASKING, grant=None, problem_outcome="image_broken"))
     watching = watcher(bench, lambda _: ended.set(), abandoned_ended=0.1)
-    watching.look()
+    watching.tick()
     time.sleep(0.2)
-    watching.look()
+    watching.tick()
     assert ended.wait(5)
 
 
 def test_a_stage_in_at_work_is_not_abandoned(bench: Bench) -> None:
-    attempt = bench.add(attempt_state(phase=ASKING, lease=None))
+    attempt = bench.add(attempt_state(phase=ASKING, grant=None))
     ended = threading.Event()
     watching = watcher(bench, lambda _: ended.set(), abandoned_never_started=0.1)
-    watching.look()
+    watching.tick()
     time.sleep(0.2)
     with bench.store.work_lock(attempt):
-        watching.look()
+        watching.tick()
     # Its time begins when the work is done.
-    watching.look()
+    watching.tick()
     assert not ended.wait(0.2)
 
 
@@ -120,13 +120,13 @@ def test_a_cancelled_attempt_that_nobody_ends_is_ended(bench: Bench, word: str |
     ended = threading.Event()
     watching = watcher(bench, lambda _: ended.set(), cancelled=0.1)
     watching.cancel(attempt)
-    watching.look()
+    watching.tick()
     time.sleep(0.2)
     with bench.store.work_lock(attempt):
-        watching.look()
+        watching.tick()
     assert not ended.wait(0.1)
     watching.cancel(attempt)
-    watching.look()
+    watching.tick()
     assert ended.wait(5)
 
 
@@ -148,12 +148,12 @@ def test_a_thread_that_cannot_be_started_is_tried_again(
     with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", start)
         for _ in range(3):
-            watching.look()
+            watching.tick()
             assert use.of(attempt.key, "container", 1) is None
     measured: list[str] = []
     monkeypatch.setattr(use, "_measure", lambda latest, key, _: measured.append(key))
     use.of(attempt.key, "container", 1)
-    watching.look()
+    watching.tick()
     deadline = time.monotonic() + 20
     while not (ended and measured):
         assert time.monotonic() < deadline

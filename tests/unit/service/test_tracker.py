@@ -10,7 +10,7 @@ from leruli_queue.dispatch import tracker as module
 from leruli_queue.dispatch.tracker import Tracker
 
 
-class StreamEnds(Exception):
+class StreamEndsError(Exception):
     pass
 
 
@@ -28,7 +28,7 @@ async def test_what_comes_while_events_are_noted_is_noted_in_one_go(
             yield [{"number": number}]
         all_read.set()
         await asyncio.sleep(0.1)
-        raise StreamEnds
+        raise StreamEndsError
 
     class Reconciler:
         async def compare(self) -> None:
@@ -43,5 +43,5 @@ async def test_what_comes_while_events_are_noted_is_noted_in_one_go(
     monkeypatch.setattr(following, "note", note)
     with pytest.raises(BaseExceptionGroup) as caught:
         await following.run()
-    assert caught.group_contains(StreamEnds)
+    assert caught.group_contains(StreamEndsError)
     assert done == ["compared", [0, 1, 2, 3, 4]]

@@ -27,7 +27,7 @@ MOST_FREE_MB = 20_480
 _PART_FREE = 10
 
 
-class ImageRoom:
+class ImageCache:
     """What images of the group are on this node, and which was used when.
 
     `in_use` tells the images of the attempts here, `code:version` each. `least_free_mb` is the
@@ -89,17 +89,17 @@ class ImageRoom:
                 self._former.append(image)
                 self._note()
 
-    def make(self, path: Path, size: int) -> bool:
+    def evict_for(self, path: Path, size: int) -> bool:
         """Remove images until `size` bytes are free where `path` is; whether they are."""
         while shutil.disk_usage(path).free < size:
-            if not self._is_where_images_are(path) or not self.remove_one():
+            if not self._is_where_images_are(path) or not self.evict_one():
                 return False
         return True
 
     def sweep(self) -> None:
         """Remove what is old, and images until as much is free as there is to be.
 
-        Raises DockerAway, DockerRefused, OSError.
+        Raises DockerUnavailableError, DockerRefusedError, OSError.
         """
         with self._lock:
             left = [image for image in self._former if not self._remove_nameless(image)]
@@ -108,7 +108,7 @@ class ImageRoom:
                 self._note()
         root = self.images_folder()
         while shutil.disk_usage(root).free < self.least_free(root):
-            if not self.remove_one():
+            if not self.evict_one():
                 return
 
     def least_free(self, root: Path) -> int:
@@ -117,7 +117,7 @@ class ImageRoom:
             return self._least_free_mb * 2**20
         return min(MOST_FREE_MB * 2**20, shutil.disk_usage(root).total // _PART_FREE)
 
-    def remove_one(self) -> bool:
+    def evict_one(self) -> bool:
         """Remove one image that nobody uses: what was published before first, then by use."""
         with self._lock:
             return any(self._remove(names) for names in self._removable())
