@@ -7,17 +7,22 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from leruli_node.attempts.cleanup import Cleanup
+from leruli_node.attempts.leased_upload import LeasedUpload
 from leruli_node.attempts.receipts import Receipts
+from leruli_node.attempts.settle import Settlement
 from leruli_node.attempts.stage_out import StageOut
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.container.docker_engine import DockerRefusedError, DockerUnavailableError, Listed
 from leruli_node.container.main_script import write_control
+from leruli_node.container.own_containers import OwnContainers
 from leruli_node.container.rundir_access import RundirAccess
 from leruli_node.errors import StoppedError
 from leruli_node.files.input_list import InputList
 from leruli_node.files.trash import Trash
 from leruli_node.files.upload import Uploaded
 from leruli_node.folders import Folders, make_folders
+from leruli_node.identity import NodeIdentity
 from leruli_node.model import STAGED, AttemptId, AttemptState, StartGrant, boot_id
 from leruli_node.objects.job_bucket import JobBucket
 from leruli_node.retry import Stop
@@ -156,26 +161,31 @@ class Bench:
         self.stop = threading.Event()
         api: Any = self.api
         self.receipts = Receipts(self.folders.receipts, api, lambda _: None)
+        self.identity = NodeIdentity("node", "p")
         engine: Any = self.engine
         uploader: Any = self.uploader
         store: Any = None  # that uploader does not look into it
-        self.stage_out = StageOut(
+        containers = OwnContainers(engine, self.identity)
+        self.settlement = Settlement(
             self.folders,
             self.store,
-            api,
             engine,
+            containers,
             self.access,
-            store,
-            self.trash,
-            uploader,
-            self.receipts,
             1.0,
             self.stop,
-            lambda _: None,
             docker_retry_for_s=0.3,
-            renewal=0.05,
         )
-        self.stage_out.nodeid = "node"
+        self.stage_out = StageOut(
+            self.store,
+            containers,
+            self.settlement,
+            LeasedUpload(self.folders, api, store, uploader, self.stop, renewal=0.05),
+            self.receipts,
+            Cleanup(self.folders, self.store, containers, self.trash),
+            self.stop,
+            lambda _: None,
+        )
         self.receipts.start()
 
     def add(self, state: AttemptState) -> AttemptId:

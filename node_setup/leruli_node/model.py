@@ -44,6 +44,11 @@ class AttemptId:
         """`<job without dashes>x<attempt>`: the attempt's id everywhere else."""
         return f"{self.job.replace('-', '')}x{self.attempt}"
 
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """What a log line says of the attempt (`extra`)."""
+        return {"job": self.job, "attempt": self.attempt}
+
 
 @dataclass(frozen=True)
 class StartGrant:

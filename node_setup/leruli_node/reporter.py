@@ -27,6 +27,7 @@ from leruli_node.container.docker_engine import (
     DockerRefusedError,
     DockerUnavailableError,
 )
+from leruli_node.identity import NodeIdentity
 from leruli_node.images.store import ImageStore
 from leruli_node.model import AttemptId
 from leruli_node.nomad.certificate import NodeTls
@@ -64,12 +65,14 @@ class Reporter:
     `drop` ends an attempt without its output, `cancel` one whose command does not run yet.
     `reload` has Nomad read its certificate. `expel` is called with a sentence when this node gets
     no job any more; more than once. A refusal is believed `certain_after` seconds after the first.
+    `soon` is set by others when there is something to say.
     """
 
     def __init__(
         self,
         api: ServiceApi,
         tls: NodeTls,
+        identity: NodeIdentity,
         subject: Subject,
         images: ImageStore,
         watch: StoreWatch,
@@ -78,9 +81,11 @@ class Reporter:
         reload: Callable[[], None],
         expel: Callable[[str], None],
         certain_after: float,
+        soon: threading.Event,
     ) -> None:
         self._api = api
         self._tls = tls
+        self._identity = identity
         self._subject = subject
         self._image_store = images
         self._watch = watch
@@ -90,14 +95,13 @@ class Reporter:
         self._expel = expel
         self._certain_after = certain_after
         self._stop = threading.Event()
-        self._soon = threading.Event()
+        self._soon = soon
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._told: str | None = None
         # Of attempts that are being dropped.
         self._dropping: set[AttemptId] = set()
         self._known_images: list[str] = []
         self.period = 15.0
-        self.image_prefix = ""
         # Limits that Docker does not enforce; None before it was asked.
         self.unenforced: list[str] | None = None
         # Since when the service has refused this node's token, by time.monotonic().
@@ -113,10 +117,6 @@ class Reporter:
     def start(self) -> None:
         """Go on reporting."""
         self._thread.start()
-
-    def soon(self) -> None:
-        """Report at once: there is something to say."""
-        self._soon.set()
 
     def stop(self) -> None:
         """Report no longer."""
@@ -236,9 +236,9 @@ class Reporter:
         }
 
     def _images(self) -> list[str]:
-        if not self.image_prefix:
+        if not self._identity.image_prefix:
             return []
-        prefix = f"{self.image_prefix}/"
+        prefix = f"{self._identity.image_prefix}/"
         try:
             names = self._subject.engine.image_names(prefix, _DOCKER_TAKES)
         except (DockerUnavailableError, DockerRefusedError):

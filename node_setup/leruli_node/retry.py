@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Union
+from typing import TypeVar, Union
 
 from leruli_node.errors import StoppedError
 
@@ -33,6 +33,7 @@ class AnyEvent:
 
 
 Stop = Union[threading.Event, AnyEvent]  # evaluated, also by Python 3.9
+_Result = TypeVar("_Result")
 
 
 class Backoff:
@@ -66,3 +67,56 @@ class Backoff:
         if self._stop.wait(delay):
             raise StoppedError
         return True
+
+
+def retrying(
+    call: Callable[[], _Result],
+    on: type[Exception] | tuple[type[Exception], ...],
+    backoff: Backoff,
+    report: Callable[[Exception], None],
+    final: tuple[type[Exception], ...] = (),
+) -> _Result:
+    """Repeat a call until it succeeds.
+
+    Parameters
+    ----------
+    call
+        Anything that can be done again after it failed.
+    on
+        The errors after which it is done again.
+    backoff
+        The pauses, and for how long. The `retry_after` (seconds) of an error is the shortest pause.
+    report
+        Called with each of these errors, before the pause.
+    final
+        Errors among `on` that end it all the same.
+
+    Raises
+    ------
+    Exception
+        The error of the last try when the time is over; at once those that are not in `on`.
+    StoppedError
+        The agent stops, or the attempt.
+    """
+    while True:
+        try:
+            return call()
+        except final:
+            raise
+        except on as error:
+            report(error)
+            if not backoff.pause(getattr(error, "retry_after", 0.0)):
+                raise
+
+
+def only_first(report: Callable[[Exception], None]) -> Callable[[Exception], None]:
+    """Report the first error alone: it is waited for, and the log need not repeat it."""
+    reported = False
+
+    def report_once(error: Exception) -> None:
+        nonlocal reported
+        if not reported:
+            reported = True
+            report(error)
+
+    return report_once

@@ -17,9 +17,10 @@ from leruli_node.fair_pool import FairPool
 from leruli_node.files.input_list import INPUT_LIST, writing
 from leruli_node.files.trash import Trash
 from leruli_node.files.unpack import BrokenInputError, InputLimits, InputTooLargeError, unpack
-from leruli_node.files.upload import not_the_jobs
+from leruli_node.files.upload_notes import not_the_jobs
 from leruli_node.files.walk import NAMES_SHOWN
 from leruli_node.folders import Folders, make_ballast
+from leruli_node.identity import NodeIdentity
 from leruli_node.images.images import Images
 from leruli_node.model import ASKING, GRANTED, STAGED, AttemptId, AttemptState, StartGrant, boot_id
 from leruli_node.objects.job_bucket import ANY_TIME, BUCKET_MISSING, INPUT, JobBucket
@@ -31,7 +32,7 @@ from leruli_node.objects.object_store import (
     UnstorableError,
 )
 from leruli_node.objects.store_watch import StoreWatch
-from leruli_node.retry import AnyEvent, Backoff, Stop
+from leruli_node.retry import AnyEvent, Backoff, Stop, retrying
 from leruli_node.service.service_api import (
     RefusedError,
     RejectedError,
@@ -52,12 +53,13 @@ _MOST_DEATHS = 2
 
 
 class StageIn:
-    """Prepares attempts; `image_prefix` is set once the node has joined."""
+    """Prepares attempts for their containers."""
 
     def __init__(
         self,
         folders: Folders,
         store: AttemptStore,
+        identity: NodeIdentity,
         api: ServiceApi,
         images: Images,
         objects: ObjectStore,
@@ -71,6 +73,7 @@ class StageIn:
     ) -> None:
         self._folders = folders
         self._store = store
+        self._identity = identity
         self._api = api
         self._images = images
         self._objects = objects
@@ -83,7 +86,6 @@ class StageIn:
         self._stop = stop
         self._draining = draining
         self._aborts: dict[str, threading.Event] = {}
-        self.image_prefix: str | None = None
 
     def abort(self, attempt: AttemptId) -> None:
         """End a stage-in that is under way; nothing when there is none."""
@@ -109,7 +111,7 @@ class StageIn:
                 return Answer(FAILED, "stopped")
             except Exception:
                 # A task that asked again would meet the same, for ever.
-                log.exception("stage-in failed unexpectedly", extra=_facts(attempt))
+                log.exception("stage-in failed unexpectedly", extra=attempt.log_fields)
                 trouble = AttemptError("node_trouble", "the node could not prepare the job")
                 # Not even that may work; then the service sees that the allocation failed.
                 with contextlib.suppress(OSError):
@@ -121,7 +123,7 @@ class StageIn:
     def _stage(self, attempt: AttemptId, alloc: str, stop: Stop) -> Answer:
         state = self._store.get(attempt)
         if state is not None and state.alloc != alloc:
-            log.warning("a second allocation of an attempt is refused", extra=_facts(attempt))
+            log.warning("a second allocation of an attempt is refused", extra=attempt.log_fields)
             return Answer(DROPPED, "this attempt already runs in another allocation")
         if state is not None and state.decision is not None:
             # Its output is there, and waits to be brought out.
@@ -166,7 +168,7 @@ class StageIn:
             self._note(attempt, trouble)
             return Answer(FAILED, trouble.message)
         self._store.update(attempt, phase=STAGED, boot_id=boot_id())
-        log.info("staged in", extra=_facts(attempt))
+        log.info("staged in", extra=attempt.log_fields)
         return Answer(0)
 
     def _request_grant(self, attempt: AttemptId, startkey: str, stop: Stop) -> StartGrant | None:
@@ -177,15 +179,15 @@ class StageIn:
             )
             grant = StartGrant.parse(answer)
         except (StaleError, RefusedError) as error:
-            log.info("not started: %s", error, extra=_facts(attempt))
+            log.info("not started: %s", error, extra=attempt.log_fields)
             return None
         except UnreachableError as error:
-            log.error("no leave to start: %s", error, extra=_facts(attempt))
+            log.error("no leave to start: %s", error, extra=attempt.log_fields)
             raise AttemptError(
                 "node_trouble", "the node could not reach the service to start the job"
             ) from None
         except (RejectedError, KeyError, TypeError, ValueError) as error:
-            log.error("attempt-start was not understood: %s", error, extra=_facts(attempt))
+            log.error("attempt-start was not understood: %s", error, extra=attempt.log_fields)
             raise AttemptError(
                 "node_trouble", "the node and the service do not understand each other"
             ) from None
@@ -193,10 +195,11 @@ class StageIn:
         return grant
 
     def _prefix(self, stop: Stop) -> str:
-        while self.image_prefix is None:
+        """The prefix of image names; the join brings one that an earlier release did not keep."""
+        while (prefix := self._identity.image_prefix) is None:
             if stop.wait(0.2):
                 raise StoppedError
-        return self.image_prefix
+        return prefix
 
     def _bring_image(self, grant: StartGrant, stop: Stop) -> None:
         try:
@@ -208,38 +211,38 @@ class StageIn:
 
     def _bring_input(self, attempt: AttemptId, grant: StartGrant, stop: Stop) -> None:
         job = self._folders.job(attempt.key)
-        backoff = Backoff(stop, self._retry_for_s)
-        most = min(self._limits.bytes, (grant.diskmb or self._limits.bytes) * 2**20)
-        limits = InputLimits(self._limits.files, most)
         deaths = self._deaths(attempt)
-        while True:
+
+        def report(error: Exception) -> None:
+            log.warning("bringing input waits for the store: %s", error)
+
+        def bring() -> None:
             self._empty(job)
-            try:
-                self._check_bucket(attempt, grant)
-                with self._unpacks(attempt, deaths > 0, stop):
-                    self._unpack(grant.bucketid, job, limits, stop)
-                break
-            except NotFoundError as error:
-                why = BUCKET_MISSING if error.bucket else "the job's input (run.tgz) is missing"
-                raise AttemptError("input_broken", why) from None
-            except UnstorableError:
-                raise AttemptError("input_broken", "the job's bucket has no valid name") from None
-            except InputTooLargeError as error:
-                if most < self._limits.bytes:
-                    raise AttemptError(
-                        "out_of_disk", f"its input alone needs more than {grant.diskmb} MB of disk"
-                    ) from None
-                raise AttemptError("input_broken", str(error)) from None
-            except BrokenInputError as error:
-                raise AttemptError("input_broken", str(error)) from None
-            except StoreRefusedError as error:
-                raise self._refused(error) from None
-            except StoreUnavailableError as error:
-                log.warning("bringing input waits for the store: %s", error)
-                if not backoff.pause():
-                    raise AttemptError(
-                        "node_trouble", "the node could not reach the group's store"
-                    ) from None
+            self._check_bucket(attempt, grant)
+            with self._unpacks(attempt, deaths > 0, stop):
+                self._unpack(grant, job, stop)
+
+        try:
+            retrying(
+                bring,
+                StoreUnavailableError,
+                Backoff(stop, self._retry_for_s),
+                report,
+                final=(StoreRefusedError,),
+            )
+        except NotFoundError as error:
+            why = BUCKET_MISSING if error.bucket else "the job's input (run.tgz) is missing"
+            raise AttemptError("input_broken", why) from None
+        except UnstorableError:
+            raise AttemptError("input_broken", "the job's bucket has no valid name") from None
+        except BrokenInputError as error:
+            raise AttemptError("input_broken", str(error)) from None
+        except StoreRefusedError as error:
+            raise self._refused(error) from None
+        except StoreUnavailableError:
+            raise AttemptError(
+                "node_trouble", "the node could not reach the group's store"
+            ) from None
         write_control(job / "control", attempt, grant)
 
     def _refused(self, error: StoreRefusedError) -> AttemptError:
@@ -263,9 +266,19 @@ class StageIn:
         if newest is not None:
             self._store.update(attempt, unmarked_until=newest.timestamp())
 
-    def _unpack(self, bucket: str, job: Path, limits: InputLimits, stop: Stop) -> None:
-        with self._objects.read(bucket, INPUT) as stream, writing(job / INPUT_LIST) as files:
-            unpack(stream.chunks(), job / "rundir", limits, stop, files)
+    def _unpack(self, grant: StartGrant, job: Path, stop: Stop) -> None:
+        most = min(self._limits.bytes, (grant.diskmb or self._limits.bytes) * 2**20)
+        limits = InputLimits(self._limits.files, most)
+        try:
+            source = self._objects.read(grant.bucketid, INPUT)
+            with source as stream, writing(job / INPUT_LIST) as files:
+                unpack(stream.chunks(), job / "rundir", limits, stop, files)
+        except InputTooLargeError:
+            if most == self._limits.bytes:
+                raise
+            raise AttemptError(
+                "out_of_disk", f"its input alone needs more than {grant.diskmb} MB of disk"
+            ) from None
 
     def _deaths(self, attempt: AttemptId) -> int:
         """How often the agent was killed while it unpacked this input; a problem from twice on.
@@ -278,7 +291,7 @@ class StageIn:
         deaths, run = state.unpacking_deaths, state.unpacking_run
         if run not in (None, self._run) and run.split(" ")[0] == boot_id():
             deaths += 1
-            log.warning("the agent ended while it unpacked an input", extra=_facts(attempt))
+            log.warning("the agent ended while it unpacked an input", extra=attempt.log_fields)
         if run is not None:
             self._store.update(attempt, unpacking_run=None, unpacking_deaths=deaths)
         if deaths >= _MOST_DEATHS:
@@ -308,11 +321,7 @@ class StageIn:
         job.mkdir(mode=0o700)
 
     def _note(self, attempt: AttemptId, problem: AttemptError) -> None:
-        log.warning("stage-in failed", extra={**_facts(attempt), "outcome": problem.outcome})
+        log.warning("stage-in failed", extra={**attempt.log_fields, "outcome": problem.outcome})
         self._store.update(
             attempt, problem_outcome=problem.outcome, problem_message=problem.message
         )
-
-
-def _facts(attempt: AttemptId) -> dict[str, object]:
-    return {"job": attempt.job, "attempt": attempt.attempt}

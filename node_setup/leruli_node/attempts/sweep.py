@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.container.docker_engine import (
@@ -11,9 +12,13 @@ from leruli_node.container.docker_engine import (
     DockerUnavailableError,
 )
 from leruli_node.files.trash import Trash
-from leruli_node.folders import Folders
+from leruli_node.folders import Folders, make_ballast
+from leruli_node.images.cache import ImageCache
 
 log = logging.getLogger(__name__)
+
+# Seconds between two sweeps.
+_PERIOD = 300.0
 
 
 def sweep(
@@ -54,3 +59,40 @@ def _sweep_containers(nodeid: str, store: AttemptStore, engine: DockerEngine) ->
     except (DockerUnavailableError, DockerRefusedError) as error:
         log.warning("left-over containers stay for now: %s", error)
     return count
+
+
+class Sweeper:
+    """Removes left-overs from time to time, and images where the disk gets full."""
+
+    def __init__(
+        self,
+        folders: Folders,
+        store: AttemptStore,
+        engine: DockerEngine,
+        trash: Trash,
+        image_cache: ImageCache,
+    ) -> None:
+        self._folders = folders
+        self._store = store
+        self._engine = engine
+        self._trash = trash
+        self._image_cache = image_cache
+
+    def run(self, nodeid: str, stop: threading.Event) -> None:
+        """Sweep every few minutes until `stop` is set."""
+        while True:
+            self.sweep(nodeid)
+            if stop.wait(_PERIOD):
+                return
+
+    def sweep(self, nodeid: str) -> None:
+        """Sweep once. Raises nothing: what cannot go now goes with a later sweep."""
+        try:
+            make_ballast(self._folders.root)
+            sweep(nodeid, self._folders, self._store, self._engine, self._trash)
+            self._image_cache.sweep()
+        except (DockerUnavailableError, DockerRefusedError) as error:
+            log.warning("left-overs stay for now: %s", type(error).__name__)
+        except Exception:
+            # Nothing that a job leaves may end the thread that removes left-overs.
+            log.exception("left-overs stay for now")

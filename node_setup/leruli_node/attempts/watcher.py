@@ -24,6 +24,7 @@ from leruli_node.container.docker_engine import (
     container_facts,
 )
 from leruli_node.errors import StoppedError
+from leruli_node.identity import NodeIdentity
 from leruli_node.model import DECIDED, STAGED, AttemptId, AttemptState
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Watcher:
         self,
         store: AttemptStore,
         engine: DockerEngine,
+        identity: NodeIdentity,
         grace: float,
         finish: Callable[[AttemptId], None],
         disk_use: DiskUse,
@@ -60,6 +62,7 @@ class Watcher:
     ) -> None:
         self._store = store
         self._engine = engine
+        self._identity = identity
         self._grace = grace
         self._finish = finish
         self._disk_use = disk_use
@@ -77,7 +80,6 @@ class Watcher:
         self._docker_away = False
         self._machine_full = self._disk_full = False
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
-        self.nodeid: str | None = None
 
     def start(self) -> None:
         """Start watching."""
@@ -110,12 +112,12 @@ class Watcher:
 
     def tick(self) -> None:
         """One look at all attempts; raises DockerUnavailableError, which would meet all of them."""
-        states = self._store.all()
-        if not states or self.nodeid is None:
+        states, nodeid = self._store.all(), self._identity.nodeid
+        if not states or nodeid is None:
             return
         self._machine_full, self._disk_full = is_memory_full(), self._disks.is_full()
         by_key: dict[str, list[Listed]] = {}
-        for one in self._engine.list_own(self.nodeid):
+        for one in self._engine.list_own(nodeid):
             by_key.setdefault(one.attempt_key, []).append(one)
         known = {state.id.key for state in states}
         for memory in (self._sampled, self._idle_since, self._termed, self._cancelled):
@@ -129,7 +131,7 @@ class Watcher:
                 raise
             except Exception:
                 # One attempt's trouble must not end the time limits of all others.
-                log.exception("watching an attempt failed", extra=_facts(state.id))
+                log.exception("watching an attempt failed", extra=state.id.log_fields)
 
     def _check(self, state: AttemptState, containers: list[Listed]) -> None:
         if self._is_cancelled_in_vain(state):
@@ -154,7 +156,7 @@ class Watcher:
                 # Docker's processes are not seen from here: as old as the wall clock says.
                 since = min(boottime(), started - wall_offset())
             state = self._note(state, started_at=started, started_boottime=since)
-            log.info("running", extra=_facts(attempt))
+            log.info("running", extra=attempt.log_fields)
         full = {
             "machine_full": state.machine_full or self._machine_full,
             "disk_full": state.disk_full or self._disk_full,
@@ -168,10 +170,10 @@ class Watcher:
         if state.time_limit_at is None and self._has_no_time_left(state):
             # Durable before the signal: the reason must not be lost with the agent.
             state = self._note(state, time_limit_at=time.time())
-            log.info("time limit reached", extra=_facts(state.id))
+            log.info("time limit reached", extra=state.id.log_fields)
         if state.disk_over_at is None and self._uses_too_much_disk(state, container):
             state = self._note(state, disk_over_at=time.time())
-            log.info("disk limit reached", extra=_facts(state.id))
+            log.info("disk limit reached", extra=state.id.log_fields)
         if state.time_limit_at is None and state.disk_over_at is None:
             return
         if state.id.key not in self._termed:
@@ -202,7 +204,7 @@ class Watcher:
         try:
             return self._store.update(state.id, **changes) or state
         except OSError as error:
-            log.error("an attempt cannot be noted: %s", error.strerror, extra=_facts(state.id))
+            log.error("an attempt cannot be noted: %s", error.strerror, extra=state.id.log_fields)
             return self._store.update(state.id, durable=False, **changes) or state
 
     def _sample(self, state: AttemptState, container: Listed) -> None:
@@ -254,7 +256,7 @@ class Watcher:
         """Stage an attempt out that nobody asks for, beside the watching."""
         if attempt.key in self._finishing:
             return
-        log.warning(why, extra=_facts(attempt))
+        log.warning(why, extra=attempt.log_fields)
         self._finishing.add(attempt.key)
         try:
             threading.Thread(
@@ -282,7 +284,3 @@ def is_memory_full(file: Path = Path("/proc/meminfo")) -> bool:
     kilobytes = {words[0]: int(words[1]) for words in lines if len(words) > 1}
     total = kilobytes.get("MemTotal:", 0)
     return kilobytes.get("MemAvailable:", total) < total * _NEXT_TO_NOTHING
-
-
-def _facts(attempt: AttemptId) -> dict[str, object]:
-    return {"job": attempt.job, "attempt": attempt.attempt}

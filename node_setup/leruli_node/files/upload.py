@@ -9,16 +9,16 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from leruli_node.errors import StoppedError
-from leruli_node.fair_pool import FairPool
 from leruli_node.files.input_list import InputList
-from leruli_node.files.output_file import OutputFile, open_below
 from leruli_node.files.remainder import DiskError, Remainder, free_name
+from leruli_node.files.send import Sender, SendMemory, UploadError
 from leruli_node.files.survey import LOGS, Output, Sorter, survey
+from leruli_node.files.upload_notes import as_lines, not_the_jobs, of_unclear_origin
 from leruli_node.files.walk import (
     NAMES_SHOWN,
     NOT_UPLOADED,
@@ -28,17 +28,12 @@ from leruli_node.files.walk import (
     shown,
     without_names,
 )
-from leruli_node.objects.job_bucket import BUCKET_WENT, ForeignObjectError, JobBucket
+from leruli_node.objects.job_bucket import ForeignObjectError, JobBucket
 from leruli_node.objects.object_store import (
     LARGEST,
-    FileFacts,
-    NotFoundError,
-    StoreUnavailableError,
     UnstorableError,
-    part_bytes,
 )
-from leruli_node.objects.upload_lease import LeaseTooOldError
-from leruli_node.retry import AnyEvent, Backoff, Stop
+from leruli_node.retry import AnyEvent, Backoff, Stop, retrying
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +45,8 @@ _REFUSED = "files that the store refuses"
 # takes in parts of an object whose size is not known before, in bytes.
 _REST_FACTOR = 100
 _LARGEST_REST = 150 * 2**30
-# A file above this takes long to send (bytes).
-_LARGE = 2**30
 # How long a disk that fails is asked again, in seconds: it does not come back like a store does.
 _DISK_RETRY_FOR_S = 3600.0
-
-
-class UploadError(Exception):
-    """The output could not be stored; the text is a sentence for a person."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +81,7 @@ class Uploader:
         self._retry_for_s = retry_for_s
         self._max_bytes = max_bytes
         self._max_files = max_files
-        # Apart, so that files that take hours do not hold up those that take seconds.
-        self._memory = FairPool(memory_bytes // 2)
-        self._memory_of_large = FairPool(memory_bytes - memory_bytes // 2)
+        self._memory = SendMemory(memory_bytes)
 
     def upload(
         self,
@@ -116,54 +103,50 @@ class Uploader:
         Raises UploadError when store or disk fail for too long, the bucket is gone or not
         the job's own; StoppedError.
         """
+
+        def report(error: Exception) -> None:
+            log.warning("the output cannot be read: %s", cast(OSError, error).strerror)
+
+        sender = Sender(bucket, self._memory, self._retry_for_s, stop)
         backoff = Backoff(stop, min(self._retry_for_s, _DISK_RETRY_FOR_S))
-        while True:
-            try:
-                return self._upload(bucket, rundir, sentence, stop, inputs or InputList())
-            except OSError as error:
-                log.warning("the output cannot be read: %s", error.strerror)
-                if not backoff.pause():
-                    raise UploadError(
-                        "the node's disk failed while the output was uploaded"
-                    ) from None
+        try:
+            return retrying(
+                lambda: self._upload(sender, rundir, sentence, inputs or InputList()),
+                OSError,
+                backoff,
+                report,
+            )
+        except OSError:
+            raise UploadError("the node's disk failed while the output was uploaded") from None
 
     def _upload(
-        self,
-        bucket: JobBucket,
-        rundir: Path | None,
-        sentence: str | None,
-        stop: Stop,
-        inputs: InputList,
+        self, sender: Sender, rundir: Path | None, sentence: str | None, inputs: InputList
     ) -> Uploaded:
         if rundir is None:
-            text = _lines([sentence] if sentence else [])
-            self._refuse_foreign(bucket, Backoff(stop, self._retry_for_s))
-            size = self._send(bucket, "joberr.txt", io.BytesIO(text), len(text), stop)
-            return Uploaded(1, size, [])
+            text = as_lines([sentence] if sentence else [])
+            _refuse_foreign(sender)
+            return Uploaded(1, sender.send("joberr.txt", io.BytesIO(text), len(text)), [])
         top = os.open(rundir, OPEN_FOLDER)
         try:
-            return self._bring(bucket, Output(top, inputs, stop), sentence, stop)
+            return self._bring(sender, Output(top, inputs, sender.stop), sentence)
         finally:
             os.close(top)
 
-    def _bring(
-        self, bucket: JobBucket, output: Output, sentence: str | None, stop: Stop
-    ) -> Uploaded:
+    def _bring(self, sender: Sender, output: Output, sentence: str | None) -> Uploaded:
         found = survey(output, self._max_files)
         too_much = self._too_much(found.sizes)
         chosen = {key: size for key, size in found.sizes.items() if key not in too_much}
         left, name = self._max_bytes - sum(chosen.values()), free_name(output.top)
         keep = {*chosen, *LOGS, *([name] if found.has_rest else [])}
-        backoff = Backoff(stop, self._retry_for_s)
-        unclear = self._while_away(lambda: bucket.remove_previous(keep), bucket, backoff)
+        unclear = sender.retry(lambda: sender.bucket.remove_previous(keep))
         skipped = found.unreadable
         for key, reason in too_much.items():
             skipped.add(reason, shown(key))
         chosen.pop("joberr.txt", None)
-        count, total, refused = self._send_all(bucket, output, chosen, skipped, stop)
+        count, total, refused = self._send_all(sender, output, chosen, skipped)
         packed, passed_over = Skipped(), found.skipped
         if found.has_rest or refused:
-            rest = self._send_rest(bucket, output, name, refused, left, stop)
+            rest = self._send_rest(sender, output, name, refused, left)
             if rest is None:
                 skipped.add(_REFUSED, name)
             else:
@@ -171,10 +154,10 @@ class Uploader:
                 packed, passed_over = rest.packed, rest.skipped
         notes = packed.sentences(f"in {name}") + skipped.sentences() + passed_over.sentences()
         parts = {f"in {name}": [packed], NOT_UPLOADED: [skipped, passed_over]}
-        summary = "; ".join(without_names(parts) + _of_unclear_origin(unclear))
-        notes += _of_unclear_origin(unclear)
-        tail = _lines(([sentence] if sentence else []) + notes)
-        size = self._send_log(bucket, output, "joberr.txt" in found.sizes, tail, stop)
+        summary = "; ".join(without_names(parts) + of_unclear_origin(unclear))
+        notes += of_unclear_origin(unclear)
+        tail = as_lines(([sentence] if sentence else []) + notes)
+        size = _send_log(sender, output, "joberr.txt" in found.sizes, tail)
         if size is None:
             # joberr.txt can tell neither of itself nor of the others; the receipt does.
             lost = Skipped()
@@ -199,7 +182,7 @@ class Uploader:
         return reasons
 
     def _send_all(
-        self, bucket: JobBucket, output: Output, sizes: dict[str, int], skipped: Skipped, stop: Stop
+        self, sender: Sender, output: Output, sizes: dict[str, int], skipped: Skipped
     ) -> tuple[int, int, dict[str, str]]:
         """Send these files, and an empty joblog.txt where there is none.
 
@@ -207,14 +190,15 @@ class Uploader:
         """
         failed = threading.Event()
         failures: list[BaseException] = []
-        either = AnyEvent(stop, failed)
+        either = AnyEvent(sender.stop, failed)
+        one_sender = replace(sender, stop=either)
         refused: dict[str, str] = {}
 
         def send(key: str) -> int | None:
             if either.is_set():
                 return None
             try:
-                return self._send_file(bucket, output, key, b"", either)
+                return one_sender.send_file(output, key)
             except UnstorableError:
                 refused[key] = _REFUSED
             except ForeignObjectError:
@@ -240,50 +224,19 @@ class Uploader:
             raise failures[0]
         if "joblog.txt" not in sizes:
             with contextlib.suppress(UnstorableError, ForeignObjectError):
-                self._send(bucket, "joblog.txt", io.BytesIO(), 0, stop)
+                sender.send("joblog.txt", io.BytesIO(), 0)
                 count += 1
-        if stop.is_set():
+        if sender.stop.is_set():
             raise StoppedError
         return count, total, refused
 
-    def _send_file(
-        self, bucket: JobBucket, output: Output, key: str, tail: bytes, stop: Stop
-    ) -> int:
-        with os.fdopen(open_below(output.top, key), "rb") as file:
-            facts = os.fstat(file.fileno())
-            size = facts.st_size
-            if tail:
-                tail = _on_new_line(file, size, tail)
-            source = cast(BinaryIO, OutputFile(file, size, tail, stop))
-            origin = FileFacts(output.inputs.original_mode(key, facts), facts.st_mtime_ns)
-            return self._send(bucket, key, source, size + len(tail), stop, origin)
-
-    def _send_log(
-        self, bucket: JobBucket, output: Output, is_file: bool, tail: bytes, stop: Stop
-    ) -> int | None:
-        """Send joberr.txt, last of all, for it says what became of the rest.
-
-        Returns its size in bytes, None when objects that are not of this job are in its place.
-        """
-        try:
-            if is_file:
-                try:
-                    return self._send_file(bucket, output, "joberr.txt", tail, stop)
-                except OSError as error:
-                    if error.errno not in UNREADABLE:
-                        raise
-            return self._send(bucket, "joberr.txt", io.BytesIO(tail), len(tail), stop)
-        except (UnstorableError, ForeignObjectError):
-            return None
-
     def _send_rest(
         self,
-        bucket: JobBucket,
+        sender: Sender,
         output: Output,
         name: str,
         refused: dict[str, str],
         left: int,
-        stop: Stop,
     ) -> Remainder | None:
         """Send the archive of what are no objects of their own; None when that is refused."""
 
@@ -294,99 +247,44 @@ class Uploader:
                 lambda entry: sorter.reason(entry) or refused.get(entry.key),
                 self._max_files * _REST_FACTOR,
                 min(left, _LARGEST_REST),
-                stop,
+                sender.stop,
             )
             try:
-                with self._memory_of_large.reserved(3 * part_bytes(1), stop):
-                    bucket.write(name, cast(BinaryIO, rest), -1)
+                with sender.memory.for_stream(sender.stop):
+                    sender.bucket.write(name, cast(BinaryIO, rest), -1)
             finally:
                 rest.close()
             return rest
 
         try:
-            return self._while_away(send, bucket, Backoff(stop, self._retry_for_s))
+            return sender.retry(send)
         except (UnstorableError, ForeignObjectError):
             return None
         except DiskError as error:
             raise error.cause from None
 
-    def _send(
-        self,
-        bucket: JobBucket,
-        key: str,
-        file: BinaryIO,
-        size: int,
-        stop: Stop,
-        origin: FileFacts | None = None,
-    ) -> int:
-        part = part_bytes(size)
-        # While one part is still held the next one is read.
-        in_memory = size if size <= part else 2 * part
-        memory = self._memory_of_large if size > _LARGE else self._memory
 
-        def write() -> None:
-            file.seek(0)
-            bucket.write(key, file, size, origin)
+def _send_log(sender: Sender, output: Output, is_file: bool, tail: bytes) -> int | None:
+    """Send joberr.txt, last of all, for it says what became of the rest.
 
-        def send() -> int:
-            with memory.reserved(in_memory, stop):
-                try:
-                    write()
-                except UnstorableError:
-                    # A store may take a long name once and refuse to replace the object.
-                    if not bucket.remove_earlier(key):
-                        raise
-                    write()
-            return size
-
-        try:
-            return self._while_away(send, bucket, Backoff(stop, self._retry_for_s))
-        except DiskError as error:
-            raise error.cause from None
-
-    def _refuse_foreign(self, bucket: JobBucket, backoff: Backoff) -> None:
-        foreign = self._while_away(lambda: bucket.foreign(NAMES_SHOWN + 1), bucket, backoff)
-        if foreign:
-            raise UploadError(not_the_jobs(foreign))
-
-    def _while_away(
-        self, call: Callable[[], _Result], bucket: JobBucket, backoff: Backoff
-    ) -> _Result:
-        """Repeat a call while the store is away or the lease too old."""
-        while True:
+    Returns its size in bytes, None when objects that are not of this job are in its place.
+    """
+    try:
+        if is_file:
             try:
-                return call()
-            except NotFoundError:
-                raise UploadError(BUCKET_WENT) from None
-            except LeaseTooOldError:
-                continue  # and wait there until it is renewed
-            except StoreUnavailableError as error:
-                log.warning("uploading waits for the store: %s", error)
-                if not backoff.pause():
-                    raise UploadError("the output could not be uploaded in time") from None
-                bucket.doubt_lease()
+                return sender.send_file(output, "joberr.txt", tail)
+            except OSError as error:
+                if error.errno not in UNREADABLE:
+                    raise
+        return sender.send("joberr.txt", io.BytesIO(tail), len(tail))
+    except (UnstorableError, ForeignObjectError):
+        return None
 
 
-def not_the_jobs(foreign: list[str]) -> str:
-    """Say of a bucket that it holds these objects, of which the job wrote none."""
-    return (
-        f"its bucket holds objects that are not of this job: {_listed_names(foreign)}. Nothing in "
-        "the bucket was changed. Submit again with a new bucket that holds run.tgz alone"
-    )
-
-
-def _listed_names(names: list[str]) -> str:
-    more = ", and more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(shown(name) for name in names[:NAMES_SHOWN]) + more
-
-
-def _of_unclear_origin(names: list[str]) -> list[str]:
-    if not names:
-        return []
-    return [
-        "left in the bucket: objects that may be of an earlier attempt, by an older version of the "
-        f"node agent: {_listed_names(names)}"
-    ]
+def _refuse_foreign(sender: Sender) -> None:
+    foreign = sender.retry(lambda: sender.bucket.foreign(NAMES_SHOWN + 1))
+    if foreign:
+        raise UploadError(not_the_jobs(foreign))
 
 
 def _some_at_a_time(
@@ -405,12 +303,3 @@ def _some_at_a_time(
                 yield one.result()
     for one in running:
         yield one.result()
-
-
-def _lines(sentences: list[str]) -> bytes:
-    return "".join(f"leruli: {sentence}\n" for sentence in sentences).encode()
-
-
-def _on_new_line(file: BinaryIO, size: int, text: bytes) -> bytes:
-    last = os.pread(file.fileno(), 1, size - 1) if size else b"\n"
-    return text if last == b"\n" else b"\n" + text

@@ -18,6 +18,7 @@ from pathlib import Path
 from leruli_node.clock import boottime
 from leruli_node.container.docker_engine import DockerEngine
 from leruli_node.folders import write_file
+from leruli_node.identity import NodeIdentity
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +38,13 @@ class ImageCache:
     def __init__(
         self,
         engine: DockerEngine,
+        identity: NodeIdentity,
         file: Path,
         in_use: Callable[[], set[str]],
         least_free_mb: int | None = None,
     ) -> None:
         self._engine = engine
+        self._identity = identity
         self._file = file
         self._in_use = in_use
         self._least_free_mb = least_free_mb
@@ -50,7 +53,6 @@ class ImageCache:
         self._uses, self._former = _read(file)
         self._noted: dict[str, float] = {}
         self._docker_root: Path | None = None
-        self.prefix: str | None = None
 
     @contextmanager
     def nothing_removed(self) -> Iterator[None]:
@@ -135,12 +137,13 @@ class ImageCache:
 
     def _removable(self) -> list[list[str]]:
         """The names of each image that may go, in the order in which they go."""
-        if self.prefix is None:
+        prefix = self._identity.image_prefix
+        if prefix is None:
             return []
         used = self._in_use() | set(self._loading)
-        ours = tuple(f"{self.prefix}{part}/" for part in ("", "-etag", "-run"))
+        ours = tuple(f"{prefix}{part}/" for part in ("", "-etag", "-run"))
         names_of: dict[str, list[str]] = {}
-        for name, image in self._engine.image_names(f"{self.prefix}").items():
+        for name, image in self._engine.image_names(prefix).items():
             if name.startswith(ours):
                 names_of.setdefault(image, []).append(name)
         found = []
@@ -160,7 +163,8 @@ class ImageCache:
             # A container of it is still there.
             return False
         log.info("removed an image to make room", extra={"image": min(names)})
-        for name in [name for name in self._uses if f"{self.prefix}/{name}" in names]:
+        prefix = self._identity.image_prefix
+        for name in [name for name in self._uses if f"{prefix}/{name}" in names]:
             del self._uses[name]
             self._noted.pop(name, None)
         self._note()

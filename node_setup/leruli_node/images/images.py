@@ -29,7 +29,7 @@ from leruli_node.objects.object_store import (
     StoreUnavailableError,
     UnstorableError,
 )
-from leruli_node.retry import Backoff, Stop
+from leruli_node.retry import Backoff, Stop, retrying
 
 log = logging.getLogger(__name__)
 
@@ -84,25 +84,31 @@ class Images:
         """
         if not is_name(code, version):
             raise AttemptError("image_unknown", f"{code}:{version} is not a name of an image")
-        backoff = Backoff(stop, self._retry_for_s)
-        while True:
-            try:
-                return self._ensure(prefix, code, version, run_as, stop)
-            except NotFoundError:
-                raise AttemptError("image_unknown", self._unknown(code, version)) from None
-            except UnstorableError:
-                raise AttemptError(
-                    "image_unknown", f"{code}:{version} is not a name of an image"
-                ) from None
-            except StoreRefusedError:
-                raise  # another try does not help
-            except (StoreUnavailableError, DockerUnavailableError) as error:
-                what = "the group's store" if isinstance(error, StoreUnavailableError) else "Docker"
-                log.warning("waiting for %s to bring an image: %s", what, error)
-                if not backoff.pause():
-                    raise AttemptError(
-                        "node_trouble", f"image {code}:{version} could not be brought: {what} fails"
-                    ) from None
+
+        def report(error: Exception) -> None:
+            log.warning("waiting for %s to bring an image: %s", _who_fails(error), error)
+
+        try:
+            retrying(
+                lambda: self._ensure(prefix, code, version, run_as, stop),
+                (StoreUnavailableError, DockerUnavailableError),
+                Backoff(stop, self._retry_for_s),
+                report,
+                final=(StoreRefusedError,),  # another try does not help
+            )
+        except NotFoundError:
+            raise AttemptError("image_unknown", self._unknown(code, version)) from None
+        except UnstorableError:
+            raise AttemptError(
+                "image_unknown", f"{code}:{version} is not a name of an image"
+            ) from None
+        except StoreRefusedError:
+            raise
+        except (StoreUnavailableError, DockerUnavailableError) as error:
+            raise AttemptError(
+                "node_trouble",
+                f"image {code}:{version} could not be brought: {_who_fails(error)} fails",
+            ) from None
 
     def _ensure(self, prefix: str, code: str, version: str, run_as: str, stop: Stop) -> None:
         etag = self._store.etag(self._bucket, object_name(code, version))
@@ -209,3 +215,7 @@ class Images:
         if not versions:
             return f"{sentence}; no version of {code} is"
         return f"{sentence}; {code} has {', '.join(versions[:20])}"
+
+
+def _who_fails(error: Exception) -> str:
+    return "the group's store" if isinstance(error, StoreUnavailableError) else "Docker"

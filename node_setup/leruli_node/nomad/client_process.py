@@ -219,18 +219,20 @@ class NomadClient:
         self._stop = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._kill_after_s = 15.0
+        self._was_started = False
         # The signal at the parent's end is bound to the thread that forked: this one lives as
         # long as the agent.
         self._thread = threading.Thread(target=self._run, name="nomad", daemon=True)
 
     def start(self) -> None:
         """Start Nomad and keep it running."""
+        self._was_started = True
         self._thread.start()
 
-    def pid(self) -> int | None:
-        """Nomad's process id while it runs."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+    @property
+    def was_started(self) -> bool:
+        """Whether `start` was called: before that there is nothing of this run's to end."""
+        return self._was_started
 
     def reload(self) -> None:
         """Have Nomad read its certificate again; what it runs is not touched."""

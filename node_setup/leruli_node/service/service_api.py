@@ -11,7 +11,7 @@ import httpx
 from leruli_node import __version__
 from leruli_node.errors import StoppedError, describe
 from leruli_node.model import AttemptId
-from leruli_node.retry import Backoff, Stop
+from leruli_node.retry import Backoff, Stop, only_first, retrying
 
 log = logging.getLogger(__name__)
 
@@ -104,16 +104,11 @@ class ServiceApi:
 
         Raises UnreachableError when the back-off's time is over, StoppedError when to stop.
         """
-        told = False
-        while True:
-            try:
-                return call(*args)
-            except UnreachableError as error:
-                if not told:
-                    log.warning("the service cannot be reached; trying again: %s", error)
-                    told = True
-                if not backoff.pause(error.retry_after):
-                    raise
+
+        def report(error: Exception) -> None:
+            log.warning("the service cannot be reached; trying again: %s", error)
+
+        return retrying(lambda: call(*args), UnreachableError, backoff, only_first(report))
 
     def close(self) -> None:
         """Close the connections."""

@@ -20,6 +20,7 @@ from slow_docker import SlowDocker
 from slow_store import SlowStore
 
 from leruli_node.container.docker_engine import DockerEngine
+from leruli_node.identity import NodeIdentity
 from leruli_node.images.cache import ImageCache
 
 
@@ -244,9 +245,8 @@ def test_images_go_by_their_last_use(tmp_path: Path, rig: Rig) -> None:
     used: set[str] = set()
 
     def opened() -> ImageCache:
-        cache = ImageCache(engine, tmp_path / "images.json", lambda: used, 10**12)
-        cache.prefix = prefix
-        return cache
+        identity = NodeIdentity("node", prefix)
+        return ImageCache(engine, identity, tmp_path / "images.json", lambda: used, 10**12)
 
     cache = opened()
     for code in ("a", "b", "c", "d"):

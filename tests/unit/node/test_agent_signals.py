@@ -9,17 +9,17 @@ from pathlib import Path
 # In a process of its own: whoever is caught here hangs for ever.
 SCRIPT = """
 import signal, sys
-from leruli_node.agent import Agent
 from leruli_node.settings import read_settings
+from leruli_node.wiring import build
 
-agent = Agent(read_settings({
+lifetime = build(read_settings({
     "LERULI_BASEURL": "http://127.0.0.1:9", "LERULI_GROUP_TOKEN": "x",
     "LERULI_COMPUTE_SECRET": "x", "LERULI_S3_SERVER": "http://127.0.0.1:9",
     "LERULI_S3_ACCESS": "x", "LERULI_S3_SECRET": "x", "LERULI_NODE_NOMAD": "/bin/true",
     "LERULI_NODE_DRIVER": "/bin/true", "LERULI_NODE_DIR": sys.argv[1],
-}))
-signal.signal(signal.SIGTERM, agent._on_signal)
-for event in (agent._draining, agent._hurry):
+})).base.lifetime
+signal.signal(signal.SIGTERM, lifetime.on_signal)
+for event in (lifetime.draining, lifetime.hurry):
     # Where wait() and set() hold it for a moment.
     with event._cond:
         signal.raise_signal(signal.SIGTERM)

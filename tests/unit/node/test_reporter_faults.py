@@ -9,6 +9,7 @@ from typing import Any
 from node_faults import Bench, attempt_state
 
 from leruli_node.container.disk_use import Disks
+from leruli_node.identity import NodeIdentity
 from leruli_node.images.store import ImageStore
 from leruli_node.model import AttemptId
 from leruli_node.reporter import Reporter, Subject
@@ -29,6 +30,7 @@ class HangingDrop:
         self.reporter = Reporter(
             odd,
             odd,
+            NodeIdentity(),
             Subject(
                 bench.folders.root,
                 bench.store,
@@ -44,6 +46,7 @@ class HangingDrop:
             lambda: None,
             lambda _: None,
             0.0,
+            threading.Event(),
         )
         self.reporter.period = 0.05
 

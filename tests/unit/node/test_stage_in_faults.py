@@ -28,9 +28,10 @@ def stage_in(bench: Bench, images: Any, objects: Any = None, trouble: str | None
 
     api: Any = Api()
     watch: Any = SimpleNamespace(trouble=trouble)
-    made = StageIn(
+    return StageIn(
         bench.folders,
         bench.store,
+        bench.identity,
         api,
         images,
         objects,
@@ -42,8 +43,6 @@ def stage_in(bench: Bench, images: Any, objects: Any = None, trouble: str | None
         bench.stop,
         threading.Event(),
     )
-    made.image_prefix = "p"
-    return made
 
 
 class NoImages:

@@ -6,19 +6,20 @@ import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from node_faults import Bench, attempt_state
 
-from leruli_node.agent import Agent
 from leruli_node.attempts.receipts import Receipts
 from leruli_node.attempts.stage_socket import Answer
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.attempts.sweep import sweep
 from leruli_node.files import trash as trash_module
+from leruli_node.lifetime import Lifetime
 from leruli_node.model import DECIDED, AttemptId
-from leruli_node.node_facts import NodeFacts
+from leruli_node.shutdown import Shutdown
 
 
 def test_output_is_brought_when_docker_is_away_for_long(bench: Bench) -> None:
@@ -71,13 +72,13 @@ def test_an_attempt_whose_removal_a_power_cut_undid_uploads_nothing(bench: Bench
     attempt = bench.add(attempt_state())
     bench.engine.states = {attempt.key: "exited"}
     file = bench.folders.attempts / f"{attempt.id}.json"
-    bench.stage_out._decide(attempt, attempt_state())
+    bench.settlement.settle(attempt, attempt_state())
     kept = file.read_bytes()
     bench.finish(attempt)
     assert len(bench.uploader.calls) == 1
     file.write_bytes(kept)
-    bench.store = AttemptStore(bench.folders.attempts)
-    bench.stage_out._store = bench.store
+    # What the next agent reads from disk.
+    AttemptStore.__init__(bench.store, bench.folders.attempts)
     # The service has its receipt.
     bench.api.stale_after = bench.api.asked
     bench.stage_out.finish(attempt)
@@ -125,11 +126,18 @@ def test_what_is_given_back_at_the_end(
     (bench.folders.job(attempt.key) / "rundir" / "result").write_text("precious")
     if docker_says:
         bench.engine.states = {attempt.key: docker_says}
-    agent: Any = object.__new__(Agent)
-    agent._facts = NodeFacts("node")
-    agent._engine, agent._store, agent._stage_out = bench.engine, bench.store, bench.stage_out
-    agent._sweep = lambda nodeid: None
-    agent._requeue_running()
+    base = SimpleNamespace(
+        settings=SimpleNamespace(drain_seconds=1.0),
+        lifetime=Lifetime(bench.store),
+        identity=bench.identity,
+        api=bench.api,
+        engine=bench.engine,
+        store=bench.store,
+    )
+    parts: Any = SimpleNamespace(
+        base=base, stage_out=bench.stage_out, sweeper=SimpleNamespace(sweep=lambda nodeid: None)
+    )
+    Shutdown(parts)._requeue_running()
     assert (bench.folders.job(attempt.key) / "rundir" / "result").exists() is not given_back
     state = bench.store.get(attempt)
     assert (state is None) is given_back

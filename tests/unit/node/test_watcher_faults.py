@@ -23,9 +23,7 @@ def watcher(bench: Bench, finish: Callable[[AttemptId], None], **more: float) ->
     engine: Any = bench.engine
     disks = Disks(bench.folders.root, lambda: bench.folders.root)
     use = DiskUse(DiskMeter(engine, bench.access, bench.folders), disks)
-    made = Watcher(bench.store, engine, 0.1, finish, use, disks, **more)
-    made.nodeid = "node"
-    return made
+    return Watcher(bench.store, engine, bench.identity, 0.1, finish, use, disks, **more)
 
 
 def test_one_attempts_trouble_does_not_end_the_round(bench: Bench) -> None:
