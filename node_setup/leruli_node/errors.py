@@ -32,7 +32,7 @@ class AttemptError(Exception):
 
 
 class StoppedError(Exception):
-    """Work was given up because the agent or the attempt is being stopped."""
+    """Work was abandoned because the agent or the attempt is being stopped."""
 
 
 def describe(error: BaseException) -> str:

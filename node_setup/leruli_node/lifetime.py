@@ -21,7 +21,7 @@ class Lifetime:
     hurry
         A second signal came: nothing is waited for.
     stop
-        Everything that waits gives up.
+        Every wait ends.
     expelled
         Why the service gives this node no job any more, once it said so.
     """

@@ -15,7 +15,7 @@ _IN_FILE = {"grant": "lease"}
 
 # Phases, in order.
 ASKING = "asking"  # attempt-start may or may not have been granted
-GRANTED = "granted"  # the service gave leave; image and input are being brought
+GRANTED = "granted"  # the service granted the start; image and input are being brought
 STAGED = "staged"  # the container may start
 DECIDED = "decided"  # how it ended is settled; output is being uploaded
 

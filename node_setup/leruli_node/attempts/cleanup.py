@@ -41,7 +41,7 @@ class Cleanup:
             if self._store.get(attempt) is not None:
                 self._store.remove(attempt)
         except OSError as error:
-            # The next stage-out finds its receipt, or is refused leave to upload.
+            # The next stage-out finds its receipt, or is refused the upload lease.
             why = error.strerror
             log.warning("an attempt's state stays for now: %s", why, extra=attempt.log_fields)
 

@@ -1,4 +1,4 @@
-"""Stage-in: leave to start, the image, the input."""
+"""Stage-in: the start grant, the image, the input."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class StageIn:
         if state is not None and state.problem_outcome is not None:
             return Answer(FAILED, state.problem_message or "")
         if (state is None or state.grant is None) and self._watch.trouble:
-            # Without leave to start it costs the job nothing.
+            # Without a start grant it costs the job nothing.
             if state is not None:
                 self._store.remove(attempt)
             return Answer(DROPPED, self._watch.trouble)
@@ -172,7 +172,7 @@ class StageIn:
         return Answer(0)
 
     def _request_grant(self, attempt: AttemptId, startkey: str, stop: Stop) -> StartGrant | None:
-        """The service's leave to start, None when the attempt is to be dropped."""
+        """The start grant, None when the attempt is to be dropped."""
         try:
             answer = self._api.patiently(
                 self._api.start, Backoff(stop, self._retry_for_s), attempt, startkey

@@ -143,7 +143,7 @@ class JobBucket:
         return True
 
     def doubt_lease(self) -> None:
-        """The store was away, so this node may have been too: ask for leave before going on."""
+        """The store was away, so this node may have been too: renew the lease before going on."""
         self._required_lease.doubt()
 
     @property

@@ -88,7 +88,7 @@ class ServiceApi:
     def may_upload(self, attempt: AttemptId, timeout: float | None = None) -> float | None:
         """attempt-upload: returns when the attempt is still the current one.
 
-        Answers for how many seconds a node may be silent before its attempts are given up; None
+        Answers for how many seconds a node may be silent before its attempts are abandoned; None
         where the service, an older one, does not say it.
         """
         answer = self._post("attempt-upload", self._about(attempt, marks=True), timeout)
