@@ -58,6 +58,11 @@ class Output:
         """Tell what was done, which is no result of its own: --quiet leaves it out."""
         self.result("" if self.quiet else text, document)
 
+    def summary(self, text: str) -> None:
+        """Print the last line of a table on standard output, where `tail` finds it."""
+        if not self.as_json and not self.quiet:
+            click.echo(printable(text))
+
     def secret(self, kind: str, secret: str, about: Mapping[str, Any], advice: str) -> None:
         """Print a secret that is what was asked for, and what to do with it.
 

@@ -15,6 +15,8 @@ from leruli.references import short_id
 if TYPE_CHECKING:
     from leruli.api import Service
 
+_NO_BUCKET = "no leruli.bucket here: they were purged, or `leruli task-get` finds them"
+
 
 def show_job(out: Output, service: Service, jobid: str, directory: str) -> None:
     """Print the state of a job; all that is known of it with --json and for a person.
@@ -63,5 +65,7 @@ def _of_folder(jobid: str, directory: str) -> tuple[str | None, str]:
         record = read_record(directory)
     except LeruliError:  # what a folder holds is no reason to show nothing
         return None, elsewhere
-    command = record.spec.get("command") if record is not None and record.bucket == bucket else None
-    return command, f"bucket {bucket}" if bucket else elsewhere
+    # After a purge there is no leruli.bucket, and the record is still that of the job.
+    knows_job = record is not None and bucket in (record.bucket, None)
+    command = record.spec.get("command") if record is not None and knows_job else None
+    return command, f"bucket {bucket}" if bucket else _NO_BUCKET

@@ -124,7 +124,8 @@ def _tell_state(out: Output, state: JobState | None) -> None:
         from leruli.exit_codes import explain
 
         explanation = explain(state.status, state.reason)
-        told = f"The job is not completed. It is {state}."
+        told = f"The job {'has failed' if state.status == 'failed' else 'was cancelled'}"
+        told += f": {state.reason.rstrip('.')}." if state.reason else "."
         out.complaint(told if explanation is None else f"{told} {explanation}")
 
 

@@ -113,5 +113,5 @@ def _many(
     brief = None if wide else _BRIEF
     out.table("folders", _COLUMNS, shown, more={"counts": counts}, brief=brief)
     several = ", ".join(f"{n} {state}" for state, n in counts.most_common())
-    out.note(f"{counted(len(entries), 'folder')}: {several}.")
+    out.summary(f"{counted(len(entries), 'folder')}: {several}.")
     return 1 if any(counts[word] for word in ("unknown", NOT_SUBMITTED, COPY, EDITED)) else 0

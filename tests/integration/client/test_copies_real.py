@@ -205,7 +205,7 @@ def test_status_tells_copies_and_edited_folders(real, mol):
 
     assert told.returncode == 1
     assert f"mol-1.00/\t{job_of(mol)}\tcopy\tof mol-0.96; its job is completed" in told.stdout
-    assert "2 folders: 1 completed, 1 copy." in told.stdout + told.stderr
+    assert "2 folders: 1 completed, 1 copy." in told.stdout
     (mol / "input.dat").write_text("r = 1.50\n")
     told = real(*batch("task-status", "--json"))
     first, second = json.loads(told.stdout)["folders"]

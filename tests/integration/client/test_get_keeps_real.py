@@ -179,7 +179,7 @@ def test_the_state_is_told_first_and_why_a_job_failed(real, folder):
 
     assert done.returncode == 0
     told = done.stderr.splitlines()
-    assert told[0].startswith(f"The job is not completed. It is failed: {reason}. Exit code 2 is")
+    assert told[0].startswith(f"The job has failed: {reason}. Exit code 2 is")
     assert told[1] == "The end of joberr.txt:"
     assert told[2:5] == ["    line 6", "    line 7", "    line 8"]
     assert len(told[5]) == 204

@@ -156,6 +156,13 @@ def test_all_that_is_known_of_a_job(real, queue, water, tmp_path):
     elsewhere = on_terminal("task-status", jobid[-8:], cwd=tmp_path)
     assert f"leruli task-get --job {jobid[-8:]}" in elsewhere.text
     # Scripts see what they saw.
+    # Purged, it has its command still, and nothing says that its results can be fetched.
+    (water / "leruli.bucket").unlink()
+    purged = on_terminal("task-status", cwd=water)
+    purged.check_width(80)
+    assert "psi4 input.dat" in purged.text
+    assert "no leruli.bucket here" in purged.text
+    assert "--job" not in purged.text
     plain = real("task-status", cwd=water)
     assert plain.stdout == "failed: its command ended with exit code 127\n"
     assert "not in the image" in plain.stderr
