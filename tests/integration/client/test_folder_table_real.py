@@ -23,6 +23,9 @@ COMMANDS = {
     "task-get": ("task-get",),
     "task-purge": ("task-purge",),
 }
+# These do the same with --batch, but for folders without a job.
+BATCHES = ("task-status", "task-cancel", "task-get", "task-purge")
+WITHOUT_JOB = {"task-status": 1, "task-cancel": 0, "task-get": 0, "task-purge": 0}
 
 # Exit codes, in the order of the commands.
 OWN = (1, 0, 0, 0, 0, 0, 0)
@@ -90,6 +93,11 @@ def without_record(mol: Path) -> Case:
     return Case(mol)
 
 
+def without_bucket(mol: Path) -> Case:
+    (mol / "leruli.bucket").unlink()
+    return Case(mol)
+
+
 def interrupted(mol: Path) -> Case:
     (mol / "leruli.job").unlink()
     return Case(mol)
@@ -105,6 +113,7 @@ ROWS = {
     "checked out by git, `leruli.*` committed": (committed, OWN),
     "checked out by git, `leruli.*` ignored": (ignored, (0, 0, 1, 4, 4, 4, 4)),
     "without a record (published client)": (without_record, (1, 0, 1, 0, 0, 0, 0)),
+    "without `leruli.bucket`": (without_bucket, OWN),
     "interrupted": (interrupted, (0, 0, 0, 0, 0, 0, 0)),
 }
 
@@ -112,9 +121,9 @@ ROWS = {
 def test_the_table_has_these_rows_and_columns() -> None:
     lines = [line for line in DOCS.read_text().splitlines() if line.startswith("| ")]
     table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-    start = next(n for n, cells in enumerate(table) if cells[0] == "the folder is")
+    [start] = [n for n, cells in enumerate(table) if cells[0] == "the folder is"]
     assert [cell.strip("` ") for cell in table[start][1:]] == list(COMMANDS)
-    assert [cells[0] for cells in table[start + 1 : start + 1 + len(ROWS)]] == list(ROWS)
+    assert [cells[0] for cells in table[start + 1 :]] == list(ROWS)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -123,7 +132,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"{name} --batch" for name in BATCHES)])
 @pytest.mark.parametrize("row", ROWS)
 def test_a_cell(row, command, real, tmp_path, queue, group, store, monkeypatch, capsys):
     from leruli.cli import run
@@ -147,14 +156,20 @@ def test_a_cell(row, command, real, tmp_path, queue, group, store, monkeypatch, 
     case = build(mol)
     before = snapshot(case.folder)
     original = snapshot(case.original) if case.original else {}
-    words = [word.format(name=case.folder.name) for word in COMMANDS[command]]
+    verb = command.removesuffix(" --batch") if command not in COMMANDS else command
+    expected = codes[list(COMMANDS).index(verb)]
+    words = [word.format(name=case.folder.name) for word in COMMANDS[verb]]
+    if verb != command:
+        words += ["--batch", f"{case.folder.name}/"]
+        expected = WITHOUT_JOB[verb] if expected == 4 else expected
     monkeypatch.chdir(case.folder.parent if "--batch" in words else case.folder)
     capsys.readouterr()
 
     code = run(words)
 
-    told = capsys.readouterr().err
-    assert code == codes[list(COMMANDS).index(command)], told
+    # task-status --batch tells in its table.
+    told = "".join(capsys.readouterr())
+    assert code == expected, told
     if code == 1 and case.told:
         assert case.told in told
     # No local change is lost: all is where it was, or in the history.
@@ -164,7 +179,7 @@ def test_a_cell(row, command, real, tmp_path, queue, group, store, monkeypatch, 
             assert content in (after.get(name), after.get(f"leruli.history/{job}/{name}"))
     # Nothing of the job is touched: its state, its bucket, the folder that it belongs to.
     assert queue.sql("SELECT state FROM jobs WHERE id = $1", job)[0][0] == "completed"
-    if (command, code) == ("task-purge", 0):
+    if verb == "task-purge" and codes[-1] == 0:
         assert not store.has_bucket(bucket)
     else:
         there = {item.name for item in store.list(bucket)}
