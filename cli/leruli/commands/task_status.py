@@ -17,6 +17,7 @@ from leruli.counting import counted
 from leruli.errors import RefusedError
 from leruli.output import Output
 from leruli.references import is_folder
+from leruli.states import STATES
 from leruli.tables import Column
 
 _COLUMNS = (
@@ -112,6 +113,7 @@ def _many(
     shown = [one for one in entries if not states or one["status"] in states]
     brief = None if wide else _BRIEF
     out.table("folders", _COLUMNS, shown, more={"counts": counts}, brief=brief)
-    several = ", ".join(f"{n} {state}" for state, n in counts.most_common())
-    out.summary(f"{counted(len(entries), 'folder')}: {several}.")
+    ordered = sorted(counts, key=lambda word: [*STATES, word].index(word))
+    told = ", ".join(f"{counts[word]} {word}" for word in ordered)
+    out.summary(f"{counted(len(entries), 'folder')}: {told}.")
     return 1 if any(counts[word] for word in ("unknown", NOT_SUBMITTED, COPY, EDITED)) else 0
