@@ -20,6 +20,7 @@ _LONGEST = (
     "e2e/test_hostile_soak.py",
     "e2e/test_hostile_node.py",
     "e2e/test_lost_node.py",
+    "e2e/test_tutorial.py",
     "e2e/test_manual.py",
     "e2e/test_rotation.py",
     "integration/node/test_faults.py",

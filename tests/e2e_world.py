@@ -91,11 +91,13 @@ class StackOfTest:
     def kill(self, part: str, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(self.pid_of(part), number)
 
-    def leruli(self, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def leruli(
+        self, folder: Path, *arguments: str, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["leruli", *arguments],
             cwd=folder,
-            env=self.user,
+            env=self.user | settings,
             executable=BIN / "leruli",
             capture_output=True,
             text=True,

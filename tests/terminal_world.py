@@ -18,6 +18,8 @@ from rich.cells import cell_len
 CLI = Path(__file__).parents[1] / "cli"
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# What moves or erases on a terminal: an escape sequence, or one character that does.
+_MOVES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|[\r\n]")
 
 
 @dataclass
@@ -36,6 +38,33 @@ class Shown:
     def text(self) -> str:
         return "\n".join(self.lines)
 
+    @property
+    def left(self) -> list[str]:
+        """The lines that stay on the terminal: without what was erased or written over.
+
+        Long lines are whole, as if the terminal were as wide as they are.
+        """
+        screen = [""]
+        row = column = end = 0
+        for move in [*_MOVES.finditer(self.raw), None]:
+            text = self.raw[end : move.start() if move else None]
+            line = screen[row].ljust(column)
+            screen[row] = line[:column] + text + line[column + len(text) :]
+            column += len(text)
+            if move is None:
+                break
+            end = move.end()
+            if move[0] == "\r":
+                column = 0
+            elif move[0] == "\n":
+                row += 1
+                screen.extend([""] * (row + 1 - len(screen)))
+            elif move[2] == "A":
+                row = max(0, row - int(move[1] or 1))
+            elif move[2] == "K":
+                screen[row] = "" if move[1] == "2" else screen[row][:column]
+        return [line.expandtabs().rstrip() for line in "\n".join(screen).rstrip("\n").split("\n")]
+
     def check_width(self, columns: int) -> None:
         """No line is so long that the terminal would break it."""
         assert [line for line in self.lines if cell_len(line) > columns] == []
@@ -45,13 +74,27 @@ def on_terminal(
     *arguments: str, columns: int = 80, cwd: Path, typed: str = "", **settings: str
 ) -> Shown:
     """Run the client with all its streams on a terminal; `typed` is what a person types."""
+    environment = {**os.environ, "PYTHONPATH": str(CLI), **settings}
+    client = [sys.executable, "-m", "leruli", *arguments]
+    return run_on_terminal(client, environment, columns=columns, cwd=cwd, typed=typed)
+
+
+def run_on_terminal(
+    command: list[str],
+    environment: dict[str, str],
+    *,
+    columns: int = 80,
+    cwd: Path,
+    typed: str = "",
+) -> Shown:
+    """Run a command with all its streams on a terminal; `typed` is what a person types."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = {**os.environ, "PYTHONPATH": str(CLI), "TERM": "xterm-256color", **settings}
+    environment = {"TERM": "xterm-256color", **environment}
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         environment.pop(name, None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "leruli", *arguments],
+        command,
         cwd=cwd,
         env=environment,
         stdin=slave,
