@@ -14,7 +14,7 @@ from leruli_queue.access.authenticate import Node
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.retries import Retries
-from leruli_queue.nodes.administer import NamedNode, resume_node
+from leruli_queue.nodes.administer import NamedNode, give_jobs_again
 from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
@@ -280,7 +280,7 @@ class World:
         """As the API does but for Nomad, which knows none of the nodes."""
         node = self._token(step).node
         async with self.pool.acquire() as connection:
-            await resume_node(connection, NamedNode(node.id, "machine", DEFAULT))
+            await give_jobs_again(connection, NamedNode(node.id, "machine", DEFAULT))
 
     async def _remove(self, step: Step, _: Look) -> None:
         """Of the two nodes of a group one stays."""

@@ -17,7 +17,7 @@ from leruli_queue.api.permits import Permits
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.backlog import Backlog
 from leruli_queue.nodes.certificates import NodeSigner, load_authority
-from leruli_queue.nodes.join import Gate
+from leruli_queue.nodes.gate import Gate
 from leruli_queue.nodes.join_limits import JoinLimits
 from leruli_queue.nomad.clusters import Cluster, read_clusters
 from leruli_queue.nomad.gateway import NomadGateway

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -50,20 +49,6 @@ def sentence_of(faults: Iterable[Mapping[str, Any]]) -> str:
     return "; ".join(sentences[:10])
 
 
-@contextmanager
-def cluster_explained() -> Iterator[None]:
-    """Turn what Nomad fails in the block into an answer that says to try again."""
-    try:
-        yield
-    except NomadError as error:
-        log.error("Nomad failed a call", why=str(error))
-        raise UserReportableError(
-            "The cluster manager (Nomad) does not answer the service. Try again in a moment.",
-            status=503,
-            retry_after=5,
-        ) from error
-
-
 def install_error_handlers(app: FastAPI) -> None:
     """Answer errors as ``{"detail": sentence}``."""
 
@@ -79,6 +64,16 @@ def install_error_handlers(app: FastAPI) -> None:
     async def reportable(request: Request, error: UserReportableError) -> JSONResponse:
         headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
         return _problem(request, error.status, error.message, headers)
+
+    @app.exception_handler(NomadError)
+    async def nomad_away(request: Request, error: NomadError) -> JSONResponse:
+        log.error("Nomad failed a call", why=str(error))
+        return _problem(
+            request,
+            503,
+            "The cluster manager (Nomad) does not answer the service. Try again in a moment.",
+            {"Retry-After": "5"},
+        )
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 from uuid import UUID, uuid4
 
 import structlog
 
 from leruli_queue.access import sealing
 from leruli_queue.access.authenticate import Group, Node, rotated_for_machines
-from leruli_queue.access.secrets import SecretType, make
+from leruli_queue.access.secrets import Secret, SecretType, make
 from leruli_queue.errors import UserReportableError
-from leruli_queue.naming import pool_name
+from leruli_queue.groups.group_token import image_tokens
+from leruli_queue.naming import image_prefix, pool_name
 from leruli_queue.nodes.certificates import NodeSigner
+from leruli_queue.nodes.gate import Gate, GateOf
 from leruli_queue.nodes.join_limits import JoinLimits
 from leruli_queue.nodes.standing import Standing, standing_of
 from leruli_queue.store.pool import Connection, Lend, Pool
 from leruli_queue.store.queries import queries
 
 log = structlog.get_logger(__name__)
-
-
-class NodeAdmission(Protocol):
-    """What joining needs of the cluster manager (``leruli_queue.nomad.gateway`` has it)."""
-
-    async def admit_node(self, node_id: UUID, pool: str) -> str:
-        """Make sure of the pool and return a token to register with."""
-
-    async def drain_node(self, node_id: UUID, deadline_s: float) -> None:
-        """Place nothing more on the node and stop what is left there after the deadline."""
-
-    async def end_drain(self, node_id: UUID) -> None:
-        """Let the node take jobs again, if it is known."""
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A cluster, as far as nodes are let into it."""
-
-    name: str
-    admission: NodeAdmission
-    signer: NodeSigner
 
 
 @dataclass(frozen=True)
@@ -57,24 +36,39 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """A certificate for a node's Nomad client."""
+
+    # PEM.
+    text: str
+    signer: NodeSigner
+
+
+@dataclass(frozen=True)
 class Admission:
     """What a machine gets to become a node."""
 
     node_id: UUID
     node_token: str
+    # Names of its Nomad cluster, and of its group's pool there.
+    cluster: str
     pool: str
     introduction_token: str
-    # For its Nomad client, PEM.
-    certificate: str
+    certificate: Certificate
+    # See ``leruli_queue.naming``.
+    image_prefix: str
+    # By these it finds the images' buckets, the newest first.
+    image_tokens: list[str]
 
 
 async def join_node(
     lend: Lend,
-    gate: Gate,
+    gate_of: GateOf,
+    limits: JoinLimits,
     group: Group,
+    group_token: str,
     machine: Machine,
     earlier_id: UUID | None,
-    limits: JoinLimits,
 ) -> Admission:
     """Make a machine a node of the group, or let an earlier one come back.
 
@@ -86,12 +80,55 @@ async def join_node(
     ----------
     lend
         Lends a connection. None is kept while Nomad is asked, which may take as long as it likes.
+    group_token
+        The text of the token that the group was authenticated by.
 
     Raises
     ------
     UserReportableError
         422 when the machine's signing request cannot be used; 403 when the group token was rotated
-        meanwhile; 503 when the group has too many nodes; and what ``lend`` raises.
+        meanwhile; 503 when machines of the group join too often, the group has too many nodes or
+        its cluster is not set up; and what ``lend`` raises.
+    leruli_queue.nomad.errors.NomadError
+        When Nomad does not let the node in.
+    """
+    limits.take(group.id)
+    async with lend() as connection:
+        gate = gate_of(await queries.cluster_of_group(connection, group_id=group.id))
+    admitted = None
+    while admitted is None:
+        admitted = await _admit(lend, gate, limits, group, machine, earlier_id)
+        earlier_id = None  # removed by an admin in between
+    node_id, node_token, certificate, introduction = admitted
+    async with lend() as connection:
+        tokens = await image_tokens(connection, group.id, group_token)
+    return Admission(
+        node_id,
+        node_token,
+        gate.name,
+        pool_name(group.key_id),
+        introduction,
+        Certificate(certificate, gate.signer),
+        image_prefix(group.key_id),
+        tokens,
+    )
+
+
+async def _admit(
+    lend: Lend,
+    gate: Gate,
+    limits: JoinLimits,
+    group: Group,
+    machine: Machine,
+    earlier_id: UUID | None,
+) -> tuple[UUID, str, str, str] | None:
+    """Admit the machine to Nomad and store it as a node.
+
+    Returns
+    -------
+    tuple of UUID, str, str and str, or None
+        Id, node token, certificate and introduction token. None when an admin removed the earlier
+        node meanwhile.
     """
     async with lend() as connection:
         earlier = await queries.earlier_node(connection, node_id=earlier_id, group_id=group.id)
@@ -99,38 +136,50 @@ async def join_node(
             await limits.make_room(connection, group.id)
     node_id = uuid4() if earlier is None else earlier["id"]
     certificate = gate.signer.sign(machine.signing_request, node_id)
-    pool = pool_name(group.key_id)
     # Nomad first: a node in the database that Nomad does not let in would never start anything.
-    introduction = await gate.admission.admit_node(node_id, pool)
+    introduction = await gate.admission.admit_node(node_id, pool_name(group.key_id))
     if earlier is not None and not earlier["drained"]:
         # One that left is draining or ineligible.
         await gate.admission.end_drain(node_id)
     token = make(SecretType.NODE)
     async with lend() as connection, connection.transaction():
-        await _hold_group_token(connection, group)
-        known = await queries.upsert_node(
-            connection,
-            id=node_id,
-            group_id=group.id,
-            cluster=gate.name,
-            name=machine.name,
-            key_id=token.key_id,
-            token_hash=token.hash,
-            epoch=group.epoch,
-            cores=machine.cores,
-            memory_mb=machine.memory_mb,
-            agent_version=machine.agent_version,
-        )
-        await queries.note_joined_with(
-            connection,
-            node_id=node_id,
-            public_key=sealing.public_key(token),
-            token_key_id=group.token_key_id,
-        )
-    if known is None:  # removed by an admin in between
-        return await join_node(lend, gate, group, machine, None, limits)
+        known = await _store_node(connection, gate.name, group, machine, node_id, token)
+    if not known:
+        return None
     log.info("node joined", node=str(node_id), name=machine.name, cores=machine.cores)
-    return Admission(node_id, token.text, pool, introduction, certificate)
+    return node_id, token.text, certificate, introduction
+
+
+async def _store_node(
+    connection: Connection,
+    cluster: str,
+    group: Group,
+    machine: Machine,
+    node_id: UUID,
+    token: Secret,
+) -> bool:
+    """Store the node; return whether it was not removed by an admin before."""
+    await _hold_group_token(connection, group)
+    known = await queries.upsert_node(
+        connection,
+        id=node_id,
+        group_id=group.id,
+        cluster=cluster,
+        name=machine.name,
+        key_id=token.key_id,
+        token_hash=token.hash,
+        epoch=group.epoch,
+        cores=machine.cores,
+        memory_mb=machine.memory_mb,
+        agent_version=machine.agent_version,
+    )
+    await queries.note_joined_with(
+        connection,
+        node_id=node_id,
+        public_key=sealing.public_key(token),
+        token_key_id=group.token_key_id,
+    )
+    return known is not None
 
 
 async def _hold_group_token(connection: Connection, group: Group) -> None:
@@ -145,7 +194,7 @@ async def _hold_group_token(connection: Connection, group: Group) -> None:
         raise rotated_for_machines(group.token_key_id, "this moment")
 
 
-async def leave_node(lend: Lend, cluster: NodeAdmission, node: Node, deadline_s: float) -> int:
+async def leave_node(lend: Lend, gate_of: GateOf, node: Node, deadline_s: float) -> int:
     """Take a node out of service and return how many attempts are still on it; can be repeated.
 
     Parameters
@@ -154,28 +203,36 @@ async def leave_node(lend: Lend, cluster: NodeAdmission, node: Node, deadline_s:
         As for :func:`join_node`.
     deadline_s
         Seconds after which Nomad stops what still runs there.
+
+    Raises
+    ------
+    UserReportableError
+        503 when the node's cluster is not set up.
+    leruli_queue.nomad.errors.NomadError
+        When Nomad does not drain the node.
     """
     async with lend() as connection:
+        gate = gate_of(await queries.cluster_of_node(connection, node_id=node.id))
         running: int = await queries.node_leaves(connection, node_id=node.id)
-    await cluster.drain_node(node.id, deadline_s)
+    await gate.admission.drain_node(node.id, deadline_s)
     return running
 
 
 async def renew_certificate(
-    connection: Connection | Pool, signer: NodeSigner, node: Node, request: str
-) -> str:
+    connection: Connection | Pool, gate_of: GateOf, node: Node, request: str
+) -> Certificate:
     """Sign a new certificate for a node that may go on: of the current secret, and not removed.
 
     Raises
     ------
     UserReportableError
         403 when the node joined with a secret, or in a cluster, that is not the group's any more;
-        422 when the signing request cannot be used.
+        422 when the signing request cannot be used; 503 when the node's cluster is not set up.
     """
-    row = await queries.standing_of_node(connection, node_id=node.id)
-    standing = standing_of(row)
+    signer = gate_of(await queries.cluster_of_node(connection, node_id=node.id)).signer
+    standing = standing_of(await queries.standing_of_node(connection, node_id=node.id))
     if standing.standing in (Standing.OUTDATED, Standing.REMOVED):
         raise UserReportableError(
             f"This node gets no new certificate: {standing.reason}.", status=403
         )
-    return signer.sign(request, node.id)
+    return Certificate(signer.sign(request, node.id), signer)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from leruli_queue.access.audit import Action, note_action
-from leruli_queue.access.authenticate import User
-from leruli_queue.access.authorise import authorise_reader_or_admin, authorise_user
+from leruli_queue.access.authorise import authorise_reader_or_admin
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import ContextDep
-from leruli_queue.api.errors import cluster_explained
 from leruli_queue.api.node_schemas import (
     ChangedNode,
     DrainNode,
@@ -21,16 +18,9 @@ from leruli_queue.api.node_schemas import (
 )
 from leruli_queue.api.schemas import problems
 from leruli_queue.jobs.retries import Retries
-from leruli_queue.nodes.administer import (
-    NamedNode,
-    drain_node,
-    find_node,
-    remove_node,
-    resume_node,
-)
+from leruli_queue.nodes.administer import drain_node, remove_node, resume_node
 from leruli_queue.nodes.overview import NodeOverview, list_nodes
 from leruli_queue.nodes.standing import Standing
-from leruli_queue.store.pool import Connection
 
 router = APIRouter(tags=["nodes"], responses=problems())
 
@@ -62,50 +52,25 @@ async def group_nodes(body: GroupNodes, context: ContextDep) -> GroupNodesAnswer
 @router.post(f"/{Call.GROUP_NODE_DRAIN}", responses=_ONE_NODE)
 async def group_node_drain(body: DrainNode, context: ContextDep) -> ChangedNode:
     """Give a node no more jobs until it is resumed; what runs on it may end."""
-    async with context.writing() as connection:
-        admin = await authorise_user(connection, Call.GROUP_NODE_DRAIN, body.adminsecret)
-        node = await find_node(connection, admin.group_id, body.node)
-        await drain_node(connection, node)
-        await _note(connection, admin, Action.NODE_DRAINED, node)
-    if body.deadline is not None:
-        with cluster_explained():
-            await context.gate(node.cluster).admission.drain_node(node.id, body.deadline)
+    node = await drain_node(
+        context.writing, context.gate, body.adminsecret, body.node, body.deadline
+    )
     return ChangedNode(nodeid=node.id, name=node.name)
 
 
 @router.post(f"/{Call.GROUP_NODE_RESUME}", responses=_ONE_NODE)
 async def group_node_resume(body: OneNode, context: ContextDep) -> ChangedNode:
     """Let a node have jobs again that was drained, or is held back for its failures."""
-    async with context.writing() as connection:
-        admin = await authorise_user(connection, Call.GROUP_NODE_RESUME, body.adminsecret)
-        node = await find_node(connection, admin.group_id, body.node)
-        await resume_node(connection, node)
-        await _note(connection, admin, Action.NODE_RESUMED, node)
-    with cluster_explained():
-        await context.gate(node.cluster).admission.end_drain(node.id)
+    node = await resume_node(context.writing, context.gate, body.adminsecret, body.node)
     return ChangedNode(nodeid=node.id, name=node.name)
 
 
 @router.post(f"/{Call.GROUP_NODE_REMOVE}", responses=_ONE_NODE)
 async def group_node_remove(body: OneNode, context: ContextDep) -> RemovedNode:
     """Remove a node for good; what runs on it is stopped and runs elsewhere."""
-    async with context.writing() as connection:
-        admin = await authorise_user(connection, Call.GROUP_NODE_REMOVE, body.adminsecret)
-        node = await find_node(connection, admin.group_id, body.node)
-        requeued = await remove_node(connection, admin.group_id, node, Retries.of(context.settings))
-        await _note(connection, admin, Action.NODE_REMOVED, node)
+    retries = Retries.of(context.settings)
+    node, requeued = await remove_node(context.writing, body.adminsecret, body.node, retries)
     return RemovedNode(nodeid=node.id, name=node.name, requeued=requeued)
-
-
-async def _note(connection: Connection, admin: User, action: Action, node: NamedNode) -> None:
-    await note_action(
-        connection,
-        admin.group_id,
-        action,
-        actor_id=admin.id,
-        subject=node.name,
-        detail=str(node.id),
-    )
 
 
 def _shown(node: NodeOverview) -> ShownNode:

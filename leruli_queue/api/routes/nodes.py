@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from leruli_queue.access.authenticate import Node
 from leruli_queue.access.authorise import authorise_machine, authorise_node
 from leruli_queue.access.roles import Call
-from leruli_queue.api.context import Context, ContextDep
-from leruli_queue.api.errors import cluster_explained
+from leruli_queue.api.context import ContextDep
 from leruli_queue.api.schemas import (
     AttemptEnd,
     AttemptStart,
@@ -30,17 +28,13 @@ from leruli_queue.api.schemas import (
     problems,
 )
 from leruli_queue.errors import UserReportableError
-from leruli_queue.groups.group_token import image_tokens
 from leruli_queue.jobs.attempts import AttemptId, allow_upload, end_attempt, start_attempt
 from leruli_queue.jobs.outcomes import Receipt
 from leruli_queue.jobs.retries import Retries
-from leruli_queue.naming import image_prefix
 from leruli_queue.nodes.image_tokens import image_tokens_of_node
-from leruli_queue.nodes.join import Gate, Machine, join_node, leave_node, renew_certificate
+from leruli_queue.nodes.join import Certificate, Machine, join_node, leave_node, renew_certificate
 from leruli_queue.nodes.report import Report, take_report
 from leruli_queue.settings import Settings
-from leruli_queue.store.pool import Connection
-from leruli_queue.store.queries import queries
 
 router = APIRouter(tags=["nodes"], responses=problems())
 
@@ -59,15 +53,16 @@ async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
             group_token=body.grouptoken,
             compute_secret=body.computesecret,
         )
-        context.join_limits.take(group.id)
-        gate = context.gate(await queries.cluster_of_group(connection, group_id=group.id))
-    with cluster_explained():
-        admission = await join_node(
-            context.reading, gate, group, machine, body.nodeid, context.join_limits
-        )
-    async with context.reading() as connection:
-        tokens = await image_tokens(connection, group.id, body.grouptoken)
-    cluster = context.clusters[gate.name]
+    admission = await join_node(
+        context.reading,
+        context.gate,
+        context.join_limits,
+        group,
+        body.grouptoken,
+        machine,
+        body.nodeid,
+    )
+    cluster = context.clusters[admission.cluster]
     return NodeJoinAnswer(
         nodeid=admission.node_id,
         nodetoken=admission.node_token,
@@ -78,9 +73,9 @@ async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
             pool=admission.pool,
             introtoken=admission.introduction_token,
         ),
-        tls=_certificate(gate, admission.certificate),
-        imageprefix=image_prefix(group.key_id),
-        imagetokens=tokens,
+        tls=_certificate(admission.certificate),
+        imageprefix=admission.image_prefix,
+        imagetokens=admission.image_tokens,
         reportseconds=context.settings.node_report_s,
     )
 
@@ -90,11 +85,9 @@ async def node_leave(body: WithNodeToken, context: ContextDep) -> NodeLeaveAnswe
     """Take the node out of service; answers how many attempts are still on it."""
     async with context.reading() as connection:
         node = await authorise_node(connection, Call.NODE_LEAVE, body.nodetoken)
-        gate = await _gate_of(connection, node, context)
-    with cluster_explained():
-        running = await leave_node(
-            context.reading, gate.admission, node, context.settings.drain_deadline_s
-        )
+    running = await leave_node(
+        context.reading, context.gate, node, context.settings.drain_deadline_s
+    )
     return NodeLeaveAnswer(running=running)
 
 
@@ -103,9 +96,7 @@ async def node_certificate(body: NodeCertificate, context: ContextDep) -> NodeCe
     """Sign the node's next certificate, unless its compute secret was rotated since it joined."""
     async with context.reading() as connection:
         node = await authorise_node(connection, Call.NODE_CERTIFICATE, body.nodetoken)
-        gate = await _gate_of(connection, node, context)
-        certificate = await renew_certificate(connection, gate.signer, node, body.csr)
-    return _certificate(gate, certificate)
+        return _certificate(await renew_certificate(connection, context.gate, node, body.csr))
 
 
 @router.post(f"/{Call.NODE_REPORT}")
@@ -201,13 +192,9 @@ def _attempt(body: OneAttempt) -> AttemptId:
     return AttemptId(body.jobid, body.attempt)
 
 
-async def _gate_of(connection: Connection, node: Node, context: Context) -> Gate:
-    return context.gate(await queries.cluster_of_node(connection, node_id=node.id))
-
-
-def _certificate(gate: Gate, certificate: str) -> NodeCertificateAnswer:
+def _certificate(certificate: Certificate) -> NodeCertificateAnswer:
     return NodeCertificateAnswer(
-        ca=gate.signer.authority.pem,
-        certificate=certificate,
-        validseconds=gate.signer.lifetime.total_seconds(),
+        ca=certificate.signer.authority.pem,
+        certificate=certificate.text,
+        validseconds=certificate.signer.lifetime.total_seconds(),
     )

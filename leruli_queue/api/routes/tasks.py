@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import FailFast, ValidationError
 
-from leruli_queue.access.authenticate import SecretRefusedError, User
 from leruli_queue.access.authorise import authorise_user
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import AddressDep, ContextDep
 from leruli_queue.api.errors import sentence_of
 from leruli_queue.api.job_schemas import CheckedJob, CheckEntry, DetailAnswer, TaskCheck
-from leruli_queue.api.limits import CANNOT_RUN_YET, able_to_submit, within_limits
 from leruli_queue.api.schemas import (
     BucketAnswer,
     BulkAnswer,
@@ -33,11 +30,18 @@ from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.bucket import job_bucket
 from leruli_queue.jobs.cancel import cancel_job
 from leruli_queue.jobs.detail import job_detail
-from leruli_queue.jobs.intake import BucketInUseError, NewJob, take_in
+from leruli_queue.jobs.intake import NewJob
 from leruli_queue.jobs.reasons import living_capacity
 from leruli_queue.jobs.status import Status, job_status, parse_job_id
+from leruli_queue.jobs.submission import (
+    CANNOT_RUN_YET,
+    Submission,
+    able_to_submit,
+    submit_many,
+    submit_one,
+    within_limits,
+)
 from leruli_queue.settings import Settings
-from leruli_queue.store.pool import Connection
 
 router = APIRouter(tags=["tasks"], responses=problems())
 
@@ -74,17 +78,9 @@ async def task_check(body: TaskCheck, context: ContextDep) -> list[CheckEntry]:
 @router.post(f"/{Call.TASK_SUBMIT}", responses=problems(_NOT_SUBMITTED))
 async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
     """Submit one job and answer its id. The same job in the same bucket answers the same id."""
-    job = within_limits(body.new_job(body.bucketid), context.settings)
+    submission = _submission(body, context.settings)
     async with context.reading() as connection:
-        user = able_to_submit(await authorise_user(connection, Call.TASK_SUBMIT, body.secret))
-        await context.backlog.make_room(connection, {(user.group_id, user.id): 1})
-        match (await take_in(connection, [(user, job)]))[0]:
-            case None:
-                raise await _refused_meanwhile(connection, Call.TASK_SUBMIT, body.secret)
-            case BucketInUseError() as refusal:
-                raise refusal
-            case job_id:
-                return str(job_id)
+        return str(await submit_one(connection, context.backlog, submission))
 
 
 @router.post(f"/{Call.BULK_TASK_SUBMIT}")
@@ -94,64 +90,16 @@ async def bulk_task_submit(
     address: AddressDep,
 ) -> list[BulkAnswer]:
     """Submit many jobs. The answers are in order; a refused job does not stop the others."""
-    settings = context.settings
-    if len(bodies) > settings.max_bulk:
-        raise UserReportableError(
-            f"One post may hold {settings.max_bulk} jobs; this one has {len(bodies)}.", status=422
-        )
-    answers: dict[int, BulkAnswer] = {}
-    asked: dict[int, tuple[str, NewJob]] = {}
-    for position, body in enumerate(bodies):
-        try:
-            parsed = TaskSubmit.model_validate(body)
-            asked[position] = (
-                parsed.secret,
-                within_limits(parsed.new_job(parsed.bucketid), settings),
-            )
-        except ValidationError as error:
-            answers[position] = BulkAnswer(status=422, data=sentence_of(error.errors()))
-        except UserReportableError as error:
-            answers[position] = _refusal(error)
-    secrets = {secret for secret, _ in asked.values()}
-    if len(secrets) > settings.max_bulk_secrets:
-        raise UserReportableError(
-            f"The jobs of one post may have {settings.max_bulk_secrets} different secrets; these "
-            f"have {len(secrets)}.",
-            status=422,
-        )
+    parsed = _submissions(bodies, context.settings)
+    submissions = [entry for entry in parsed if isinstance(entry, Submission)]
     async with context.reading() as connection:
-        users = await _submitters(connection, secrets)
-        accepted = []
-        for position, (secret, job) in asked.items():
-            match users[secret]:
-                case UserReportableError() as refusal:
-                    answers[position] = _refusal(refusal)
-                case user:
-                    accepted.append((position, user, job))
-        if accepted:
-            submitters = Counter((user.group_id, user.id) for _, user, _ in accepted)
-            await context.backlog.make_room(connection, submitters)
-            taken = await take_in(connection, [(user, job) for _, user, job in accepted])
-            refusals: dict[str, UserReportableError] = {}
-            for (position, _, _), job_id in zip(accepted, taken, strict=True):
-                if isinstance(job_id, UUID):
-                    answers[position] = BulkAnswer(status=200, data=str(job_id))
-                    continue
-                if job_id is not None:
-                    answers[position] = _refusal(job_id)
-                    continue
-                secret, _ = asked[position]
-                if secret not in refusals:
-                    refusals[secret] = await _refused_meanwhile(
-                        connection, Call.BULK_TASK_SUBMIT, secret
-                    )
-                answers[position] = _refusal(refusals[secret])
-            users.update(refusals)
-    wrong = [user.key_id for user in users.values() if isinstance(user, SecretRefusedError)]
-    if wrong and len(wrong) == len(users):
-        # With a right secret among them the jobs are in, and their ids must not be held back.
-        await context.throttle.hold_back(address, wrong)
-    return [answers[position] for position in range(len(bodies))]
+        submitted = await submit_many(connection, context.backlog, submissions)
+    if submitted.wrong_key_ids:
+        await context.throttle.hold_back(address, submitted.wrong_key_ids)
+    results = iter(submitted.results)
+    return [
+        _bulk_answer(next(results)) if isinstance(entry, Submission) else entry for entry in parsed
+    ]
 
 
 @router.post(f"/{Call.TASK_STATUS}", responses=problems(_UNKNOWN_JOB))
@@ -198,37 +146,46 @@ def _checked(body: Mapping[str, Any], settings: Settings) -> NewJob | str:
         return error.message
 
 
-async def _submitters(
-    connection: Connection, secrets: Iterable[str]
-) -> dict[str, User | UserReportableError]:
-    """Authorise each secret."""
-    users: dict[str, User | UserReportableError] = {}
-    for secret in secrets:
+def _submission(body: TaskSubmit, settings: Settings) -> Submission:
+    return Submission(body.secret, within_limits(body.new_job(body.bucketid), settings))
+
+
+def _submissions(
+    bodies: Sequence[Mapping[str, Any]], settings: Settings
+) -> list[Submission | BulkAnswer]:
+    """Return each job that can be submitted, or the answer that refuses it.
+
+    Raises
+    ------
+    UserReportableError
+        422 when one post has too many jobs, or too many secrets.
+    """
+    if len(bodies) > settings.max_bulk:
+        raise UserReportableError(
+            f"One post may hold {settings.max_bulk} jobs; this one has {len(bodies)}.", status=422
+        )
+    parsed: list[Submission | BulkAnswer] = []
+    for body in bodies:
         try:
-            user = await authorise_user(connection, Call.BULK_TASK_SUBMIT, secret)
-            users[secret] = able_to_submit(user)
+            parsed.append(_submission(TaskSubmit.model_validate(body), settings))
+        except ValidationError as error:
+            parsed.append(BulkAnswer(status=422, data=sentence_of(error.errors())))
         except UserReportableError as error:
-            users[secret] = error
-    return users
+            parsed.append(_bulk_answer(error))
+    secrets = {entry.secret for entry in parsed if isinstance(entry, Submission)}
+    if len(secrets) > settings.max_bulk_secrets:
+        raise UserReportableError(
+            f"The jobs of one post may have {settings.max_bulk_secrets} different secrets; these "
+            f"have {len(secrets)}.",
+            status=422,
+        )
+    return parsed
 
 
-async def _refused_meanwhile(
-    connection: Connection, call: Call, secret: str
-) -> UserReportableError:
-    """Say why nothing was taken in under a secret that was right a moment ago."""
-    try:
-        await authorise_user(connection, call, secret)
-    except UserReportableError as error:
-        return error
-    return UserReportableError(
-        "The group was disabled for a moment. Nothing was taken; try again.",
-        status=503,
-        retry_after=1,
-    )
-
-
-def _refusal(error: UserReportableError) -> BulkAnswer:
-    return BulkAnswer(status=error.status, data=error.message)
+def _bulk_answer(result: UUID | UserReportableError) -> BulkAnswer:
+    if isinstance(result, UserReportableError):
+        return BulkAnswer(status=result.status, data=result.message)
+    return BulkAnswer(status=200, data=str(result))
 
 
 def _answer(status: Status) -> StatusAnswer:

@@ -32,7 +32,7 @@ from leruli_queue.jobs.attempts import (
 from leruli_queue.jobs.outcomes import Outcome, Receipt
 from leruli_queue.jobs.quarantine import Quarantine, review
 from leruli_queue.jobs.retries import Retries
-from leruli_queue.nodes.administer import NamedNode, remove_node
+from leruli_queue.nodes.administer import NamedNode, remove_from_group
 from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries
@@ -341,7 +341,7 @@ async def test_a_node_is_removed_while_its_jobs_receipt_counts_against_it(
 
         async def remove() -> int:
             async with removing.transaction():
-                return await remove_node(removing, group.id, node, RETRIES)
+                return await remove_from_group(removing, group.id, node, RETRIES)
 
         async with receiving.transaction():
             await queries.attempt_for_receipt(receiving, job_id=job_id, number=1)
