@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from leruli_queue.api.routes import bulk, group_nodes, groups, nodes, tasks
+from leruli_queue.api.routes import agents, bulk, groups, nodes, tasks
 
 VERSIONS = ("/v22_1", "/latest")
 """Prefixes under which every route of the wire contract stands."""
@@ -13,6 +13,6 @@ VERSIONS = ("/v22_1", "/latest")
 def versioned_router() -> APIRouter:
     """Return the routes of the wire contract, to be mounted under each of :data:`VERSIONS`."""
     router = APIRouter()
-    for module in (tasks, bulk, groups, group_nodes, nodes):
+    for module in (tasks, bulk, groups, nodes, agents):
         router.include_router(module.router)
     return router

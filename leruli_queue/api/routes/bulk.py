@@ -10,7 +10,8 @@ from fastapi import APIRouter
 from leruli_queue.access.authenticate import authenticate_user
 from leruli_queue.access.authorise import authorise_user
 from leruli_queue.access.roles import Call
-from leruli_queue.api.bulk_schemas import (
+from leruli_queue.api.context import ContextDep, LongCall
+from leruli_queue.api.schemas.bulk import (
     BulkCancel,
     BulkFind,
     BulkStatus,
@@ -19,10 +20,15 @@ from leruli_queue.api.bulk_schemas import (
     StatusEntry,
     TaskList,
 )
-from leruli_queue.api.context import ContextDep, LongCall
-from leruli_queue.api.group_schemas import ActivityAnswer, ActivityJob
-from leruli_queue.api.job_schemas import ResolveAnswer, ResolvedJob, TaskResolve
-from leruli_queue.api.schemas import StatusAnswer, problems
+from leruli_queue.api.schemas.common import problems
+from leruli_queue.api.schemas.groups import ActivityAnswer
+from leruli_queue.api.schemas.tasks import (
+    ActivityJob,
+    ResolveAnswer,
+    ResolvedJob,
+    StatusAnswer,
+    TaskResolve,
+)
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.bucket import jobs_of_buckets
 from leruli_queue.jobs.cancel import cancel_jobs, cancel_named, cancel_own

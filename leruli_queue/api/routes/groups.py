@@ -12,10 +12,10 @@ from leruli_queue.access.authenticate import Group
 from leruli_queue.access.authorise import authorise_reader, authorise_user
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import Context, ContextDep, LongCall
-from leruli_queue.api.group_schemas import (
+from leruli_queue.api.schemas.common import WithAdminSecret, WithSecret, problems
+from leruli_queue.api.schemas.groups import (
     Activity,
     ActivityAnswer,
-    ActivityJob,
     Audit,
     AuditAnswer,
     AuditEntry,
@@ -34,7 +34,7 @@ from leruli_queue.api.group_schemas import (
     UsageAnswerRow,
     UsageFormat,
 )
-from leruli_queue.api.schemas import WithAdminSecret, WithSecret, problems
+from leruli_queue.api.schemas.tasks import ActivityJob
 from leruli_queue.groups.activity import group_activity
 from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.groups.group_token import (

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import ContextDep
 from leruli_queue.api.metrics import METRICS_TYPE
-from leruli_queue.api.schemas import Health
+from leruli_queue.api.schemas.common import Health
 from leruli_queue.store.pool import DATABASE_AWAY
 from leruli_queue.store.queries import queries
 

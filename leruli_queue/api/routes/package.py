@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import ContextDep
-from leruli_queue.api.schemas import Problem
+from leruli_queue.api.schemas.common import Problem
 from leruli_queue.errors import UserReportableError
 
 _TAR = "application/x-tar"

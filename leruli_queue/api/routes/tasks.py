@@ -13,18 +13,20 @@ from leruli_queue.access.authorise import authorise_user
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import AddressDep, ContextDep
 from leruli_queue.api.errors import sentence_of
-from leruli_queue.api.job_schemas import CheckedJob, CheckEntry, DetailAnswer, TaskCheck
-from leruli_queue.api.schemas import (
+from leruli_queue.api.schemas.common import CancelProblem, problems
+from leruli_queue.api.schemas.tasks import (
     BucketAnswer,
     BulkAnswer,
-    CancelProblem,
+    CheckedJob,
+    CheckEntry,
+    DetailAnswer,
     OneJob,
     StatusAnswer,
     TaskBucket,
+    TaskCheck,
     TaskSubmit,
     UnparsedTaskSubmit,
     WantedJob,
-    problems,
 )
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.bucket import job_bucket

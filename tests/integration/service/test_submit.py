@@ -11,7 +11,7 @@ from service_world import GroupOfTest, make_group, running_service
 from leruli_queue.access.authenticate import authenticate_user
 from leruli_queue.access.roles import RULES
 from leruli_queue.access.secrets import SecretType, make
-from leruli_queue.api.schemas import AttemptEnd
+from leruli_queue.api.schemas.agents import AttemptEnd
 from leruli_queue.jobs.intake import BucketInUseError, NewJob, take_in
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool

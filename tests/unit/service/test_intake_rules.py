@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from leruli_queue.api.errors import sentence_of
-from leruli_queue.api.schemas import TaskSubmit
+from leruli_queue.api.schemas.tasks import TaskSubmit
 from leruli_queue.jobs.intake import split_code_version
 
 GOOD = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from leruli_queue.api.routes import bulk, group_nodes, groups, health, nodes, tasks
+from leruli_queue.api.routes import agents, bulk, groups, health, nodes, tasks
 
 
 def _calls(dependant: Dependant) -> Iterator[object]:
@@ -21,7 +21,7 @@ def _calls(dependant: Dependant) -> Iterator[object]:
 def test_routes_and_what_they_depend_on_are_coroutines() -> None:
     routes = [
         route
-        for module in (tasks, bulk, groups, group_nodes, nodes, health)
+        for module in (tasks, bulk, groups, nodes, agents, health)
         for route in module.router.routes
     ]
     assert routes

@@ -8,7 +8,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from leruli_queue.api.schemas import A_NUMBER, Body, Label, SecretText, WithAdminSecret, given
+from leruli_queue.api.schemas.common import (
+    A_NUMBER,
+    Body,
+    Label,
+    SecretText,
+    WithAdminSecret,
+    given,
+)
 from leruli_queue.nodes.standing import Standing
 
 

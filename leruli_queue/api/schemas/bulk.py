@@ -7,8 +7,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from leruli_queue.api.group_schemas import Limit, Time
-from leruli_queue.api.schemas import Body, Bucket, Label, StatusAnswer, WithSecret, given
+from leruli_queue.api.schemas.common import Body, Label, Limit, Time, WithSecret, given
+from leruli_queue.api.schemas.tasks import Bucket, StatusAnswer
 from leruli_queue.jobs.states import JobState
 
 # To describe a fault of each of a million entries would take a minute and gigabytes: fail_fast.

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -22,47 +19,21 @@ from pydantic import (
 
 from leruli_queue.access.audit import Action
 from leruli_queue.access.roles import Role
-from leruli_queue.api.schemas import (
+from leruli_queue.api.schemas.common import (
     A_NUMBER,
     MAX_WHOLE,
     Body,
     Label,
+    Limit,
     SecretText,
+    Time,
     WithAdminSecret,
     given,
 )
+from leruli_queue.api.schemas.tasks import ActivityJob
 from leruli_queue.groups.names import NAME_PATTERN, check_name
 from leruli_queue.groups.usage import Dimension
-from leruli_queue.jobs.listing import ListedJob
 from leruli_queue.jobs.states import JobState
-
-MAX_PAGE = 1000
-"""Rows of one page of a list at most."""
-
-
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-
-
-def _begins_with_a_date(value: object) -> object:
-    # Pydantic would take "2026" for seconds since 1970.
-    if value is not None and not (isinstance(value, str) and _DATE.match(value)):
-        raise ValueError("it has to be a text such as 2026-11-24T08:00:00Z")
-    return value
-
-
-def _in_utc(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("it has to be in the years 1 to 9999, UTC") from None
-
-
-# A time without a zone is UTC.
-Time = Annotated[datetime, AfterValidator(_in_utc), BeforeValidator(_begins_with_a_date)]
-
-Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Rows of one page at most."), A_NUMBER]
 
 _NAME_SCHEMA: dict[str, Any] = {"pattern": f"^{NAME_PATTERN}$", "not": {"pattern": "  "}}
 
@@ -177,51 +148,6 @@ class Activity(WithGroupToken):
     until: Time | None = Field(None, description="Received before.")
     limit: Limit = 100
     after: UUID | None = Field(None, description="The `next` of the page before.")
-
-
-class ActivityJob(BaseModel):
-    """A job, without its bucket."""
-
-    jobid: UUID
-    user: str
-    name: str = Field(description="The job's, as its user gave it.")
-    code: str
-    version: str
-    cores: int
-    memorymb: int
-    diskmb: int | None = Field(description="Null: it asks for none, and has the default.")
-    state: JobState
-    reason: str | None
-    exitcode: int | None
-    attempts: int
-    receivedat: datetime
-    submittedat: datetime | None
-    runningat: datetime | None
-    endedat: datetime | None
-    shmmb: int | None = Field(description="Of /dev/shm. Null: Docker's default, 64 MB.")
-
-    @classmethod
-    def of(cls, job: ListedJob) -> ActivityJob:
-        """Return what is answered about a job of a page."""
-        return cls(
-            jobid=job.id,
-            user=job.user,
-            name=job.name,
-            code=job.code,
-            version=job.version,
-            cores=job.cores,
-            memorymb=job.memory_mb,
-            diskmb=job.disk_mb,
-            state=job.state,
-            reason=job.reason,
-            exitcode=job.exit_code,
-            attempts=job.attempts,
-            receivedat=job.received_at,
-            submittedat=job.submitted_at,
-            runningat=job.running_at,
-            endedat=job.ended_at,
-            shmmb=job.shm_mb,
-        )
 
 
 class ActivityAnswer(BaseModel):

@@ -1,0 +1,302 @@
+"""Bodies and answers of the calls about one job, and of submissions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field, GetJsonSchemaHandler, StringConstraints, field_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from leruli_queue.api.schemas.common import (
+    A_NUMBER,
+    INT32,
+    Body,
+    Count,
+    Label,
+    NoSecret,
+    WithSecret,
+)
+from leruli_queue.jobs.bucket import Purpose
+from leruli_queue.jobs.detail import Attempt, AttemptState, JobDetail
+from leruli_queue.jobs.intake import CODE_VERSION_SCHEMA, NewJob, split_code_version
+from leruli_queue.jobs.listing import ListedJob
+from leruli_queue.jobs.resolve import FoundJob
+from leruli_queue.jobs.states import JobState
+
+# An S3 bucket name.
+Bucket = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", max_length=63), NoSecret
+]
+
+
+class WantedJob(Body):
+    """A job, as the client describes it before there is a bucket."""
+
+    name: Label = Field("default", description="Free text for people.")
+    codeversion: Annotated[str, NoSecret] = Field(
+        max_length=200,
+        description="Image to run in, `code:version`.",
+        json_schema_extra=CODE_VERSION_SCHEMA,
+    )
+    cores: Count = 1
+    memorymb: Annotated[int, Field(ge=16, le=INT32), A_NUMBER] = Field(
+        4000, description="Memory limit in MB."
+    )
+    timelimit: Count = Field(86400, description="Time limit in seconds.")
+    diskmb: Annotated[int | None, Field(ge=16, le=INT32), A_NUMBER] = Field(
+        None, description="Limit of disk in MB; without it the service's default."
+    )
+    shmmb: Annotated[int | None, Field(ge=1, le=INT32), A_NUMBER] = Field(
+        None,
+        description="Size of /dev/shm in MB, at most `memorymb`: what is in it counts as memory. "
+        "Without it Docker's default, 64 MB.",
+    )
+    priority: Annotated[int, Field(ge=-1000, le=1000), A_NUMBER] = Field(
+        0, description="Among the user's own jobs: those with a higher one go first."
+    )
+
+    @field_validator("codeversion")
+    @classmethod
+    def _names_an_image(cls, value: str) -> str:
+        split_code_version(value)
+        return value
+
+    def new_job(self, bucket: str) -> NewJob:
+        """Return what intake takes."""
+        code, version = split_code_version(self.codeversion)
+        return NewJob(
+            bucket,
+            self.name,
+            code,
+            version,
+            self.cores,
+            self.memorymb,
+            self.timelimit,
+            self.priority,
+            self.diskmb,
+            self.shmmb,
+        )
+
+
+class TaskSubmit(WantedJob, WithSecret):
+    """A job, as the client asks for it."""
+
+    bucketid: Bucket = Field(description="Bucket with run.tgz, made before this call.")
+
+
+class _DescribedAs:
+    """Has the schema describe what is parsed job by job, so that one does not stop the others."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(self._model.__pydantic_core_schema__)
+
+
+UnparsedTaskSubmit = Annotated[dict[str, Any], _DescribedAs(TaskSubmit)]
+UnparsedWantedJob = Annotated[dict[str, Any], _DescribedAs(WantedJob)]
+
+
+class BulkAnswer(BaseModel):
+    """The answer to one job of a bulk submit."""
+
+    status: int = Field(
+        description="200 accepted, 403 secret, 409 the bucket has another job, 412 no compute "
+        "secret, 422 why."
+    )
+    data: str = Field(description="The job id, or a sentence.")
+
+
+class OneJob(WithSecret):
+    """A call about one job."""
+
+    jobid: str = Field(max_length=100)
+
+
+class TaskBucket(OneJob):
+    """Which bucket has a job's files, and what for it is asked."""
+
+    purpose: Purpose = Field(
+        Purpose.GET, description="For the group's audit, where the job is another user's."
+    )
+
+
+class BucketAnswer(BaseModel):
+    """The bucket of a job."""
+
+    bucketid: str
+
+
+class StatusAnswer(BaseModel):
+    """Where a job is."""
+
+    status: JobState
+    reason: str | None = Field(description="A sentence where the state does not say it all.")
+
+
+MAX_CHECKED = 1000
+"""Jobs in one task-check."""
+
+
+class TaskCheck(WithSecret):
+    """Jobs that are to be submitted later."""
+
+    jobs: list[UnparsedWantedJob] = Field(fail_fast=True, max_length=MAX_CHECKED)
+
+
+class CheckedJob(BaseModel):
+    """A job that a submission would take."""
+
+    warnings: list[str] = Field(description="Sentences: no machine of the group can hold it now.")
+    shmmb: int | None = Field(
+        description="As asked. A service that ignores the field, an older one, answers none."
+    )
+
+
+class CheckEntry(BaseModel):
+    """The answer about one of many jobs."""
+
+    status: int = Field(description="200, or 400 for what a submission would refuse.")
+    data: CheckedJob | str = Field(description="The warnings, or why it would be refused.")
+
+
+class TaskResolve(WithSecret):
+    """What a person calls a job."""
+
+    reference: Label = Field(
+        min_length=1,
+        description="The job's name, or 4 or more digits that its id begins or ends with.",
+    )
+    limit: Annotated[int, Field(ge=1, le=20), A_NUMBER] = 20
+
+
+class ResolvedJob(BaseModel):
+    """A job that the reference can mean."""
+
+    jobid: UUID
+    name: str
+    state: JobState
+    receivedat: datetime
+
+    @classmethod
+    def of(cls, job: FoundJob) -> ResolvedJob:
+        """Return what is answered about a job that was found."""
+        return cls(jobid=job.id, name=job.name, state=job.state, receivedat=job.received_at)
+
+
+class ResolveAnswer(BaseModel):
+    """The user's own jobs that a reference can mean, newest first."""
+
+    jobs: list[ResolvedJob]
+    more: bool = Field(description="Whether there are more than `limit`.")
+
+
+class ActivityJob(BaseModel):
+    """A job, without its bucket."""
+
+    jobid: UUID
+    user: str
+    name: str = Field(description="The job's, as its user gave it.")
+    code: str
+    version: str
+    cores: int
+    memorymb: int
+    diskmb: int | None = Field(description="Null: it asks for none, and has the default.")
+    state: JobState
+    reason: str | None
+    exitcode: int | None
+    attempts: int
+    receivedat: datetime
+    submittedat: datetime | None
+    runningat: datetime | None
+    endedat: datetime | None
+    shmmb: int | None = Field(description="Of /dev/shm. Null: Docker's default, 64 MB.")
+
+    @classmethod
+    def of(cls, job: ListedJob) -> ActivityJob:
+        """Return what is answered about a job of a page."""
+        return cls(
+            jobid=job.id,
+            user=job.user,
+            name=job.name,
+            code=job.code,
+            version=job.version,
+            cores=job.cores,
+            memorymb=job.memory_mb,
+            diskmb=job.disk_mb,
+            state=job.state,
+            reason=job.reason,
+            exitcode=job.exit_code,
+            attempts=job.attempts,
+            receivedat=job.received_at,
+            submittedat=job.submitted_at,
+            runningat=job.running_at,
+            endedat=job.ended_at,
+            shmmb=job.shm_mb,
+        )
+
+
+class ShownAttempt(BaseModel):
+    """One attempt of a job."""
+
+    number: int = Field(description="Counted from 1.")
+    node: str | None = Field(description="Name of its node; null where it has none yet.")
+    state: AttemptState
+    outcome: str | None = Field(description="As its node reported it; null without a report.")
+    message: str | None = Field(description="What its node said, or why it was given up.")
+    startedat: datetime | None = Field(description="When its node got leave to start it.")
+    endedat: datetime | None
+    exitcode: int | None
+    peakmemorymb: int | None
+    cpuseconds: float | None
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> ShownAttempt:
+        """Return what is answered about an attempt."""
+        return cls(
+            number=attempt.number,
+            node=attempt.node,
+            state=attempt.state,
+            outcome=attempt.outcome,
+            message=attempt.message,
+            startedat=attempt.started_at,
+            endedat=attempt.ended_at,
+            exitcode=attempt.exit_code,
+            peakmemorymb=attempt.peak_memory_mb,
+            cpuseconds=attempt.cpu_s,
+        )
+
+
+class DetailAnswer(ActivityJob):
+    """All that is known of a job; without its bucket."""
+
+    attempts: list[ShownAttempt] = Field(  # type: ignore[assignment]  # lists have their number
+        description="The last 100 at most, the oldest first."
+    )
+    timelimit: int = Field(description="Seconds.")
+    priority: int
+    cancelrequestedat: datetime | None
+    node: str | None = Field(description="Name of the node of the last attempt that began.")
+    peakmemorymb: int | None = Field(description="Of the same attempt.")
+    cpuseconds: float | None = Field(description="Of the same attempt.")
+
+    @classmethod
+    def of_detail(cls, detail: JobDetail) -> DetailAnswer:
+        """Return what is answered about a job."""
+        ran = detail.last_run
+        return cls(
+            **ActivityJob.of(detail.job).model_dump(exclude={"attempts"}),
+            attempts=[ShownAttempt.of(attempt) for attempt in detail.attempts],
+            timelimit=detail.time_limit_s,
+            priority=detail.priority,
+            cancelrequestedat=detail.cancel_requested_at,
+            node=ran.node if ran else None,
+            peakmemorymb=ran.peak_memory_mb if ran else None,
+            cpuseconds=ran.cpu_s if ran else None,
+        )
