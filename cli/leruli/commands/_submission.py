@@ -73,7 +73,7 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
     """
 
     def decorate(body: Callable[..., int]) -> Callable[..., int]:
-        @_limits(again=again)
+        @functools.partial(_add_limits, again=again)
         @click.option(
             "--new",
             is_flag=True,
@@ -132,59 +132,49 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
     return decorate
 
 
-_LIMITS = ("cores", "memorymb", "priority", "diskmb", "shmmb")
+# Of each limit: its option, its name in the body, the type, the help and the default.
+_LIMIT_OPTIONS: tuple[tuple[str, str, click.IntRange, str, object], ...] = (
+    ("--cores", "cores", _AT_LEAST_ONE, "CPU cores.", DEFAULT_CORES),
+    ("--memory", "memorymb", _AT_LEAST_ONE, "Memory limit in MB.", DEFAULT_MEMORY_MB),
+    ("--time", "minutes", _AT_LEAST_ONE, "Time limit in minutes.", DEFAULT_TIME_S // 60),
+    (
+        "--disk",
+        "diskmb",
+        _AT_LEAST_ONE,
+        "Limit of disk in MB, input and output included.",
+        "the service's",
+    ),
+    (
+        "--shm-size",
+        "shmmb",
+        _AT_LEAST_ONE,
+        "Size of /dev/shm in MB. What is in it counts as memory.",
+        64,
+    ),
+    (
+        "--priority",
+        "priority",
+        click.IntRange(-1000, 1000),
+        "Among your own waiting jobs the highest go first.",
+        0,
+    ),
+)
+
+# Those that are fields of JobSpec as they are.
+_LIMITS = tuple(name for _, name, *_ in _LIMIT_OPTIONS if name != "minutes")
 
 
-def _limits(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    def default(text: object) -> str:
-        return f"  [default: {'as before' if again else text}]"
-
-    def decorate(body: Callable[..., int]) -> Callable[..., int]:
-        if again:
-            body = click.option(
-                "--command", "line", metavar="LINE", help="What to run instead, in quotes."
-            )(body)
-        for option in reversed(
-            (
-                click.option(
-                    "--cores", type=_AT_LEAST_ONE, help="CPU cores." + default(DEFAULT_CORES)
-                ),
-                click.option(
-                    "--memory",
-                    "memorymb",
-                    type=_AT_LEAST_ONE,
-                    help="Memory limit in MB." + default(DEFAULT_MEMORY_MB),
-                ),
-                click.option(
-                    "--time",
-                    "minutes",
-                    type=_AT_LEAST_ONE,
-                    help="Time limit in minutes." + default(DEFAULT_TIME_S // 60),
-                ),
-                click.option(
-                    "--disk",
-                    "diskmb",
-                    type=_AT_LEAST_ONE,
-                    help="Limit of disk in MB, input and output included."
-                    + default("the service's"),
-                ),
-                click.option(
-                    "--shm-size",
-                    "shmmb",
-                    type=_AT_LEAST_ONE,
-                    help="Size of /dev/shm in MB. What is in it counts as memory." + default(64),
-                ),
-                click.option(
-                    "--priority",
-                    type=click.IntRange(-1000, 1000),
-                    help="Among your own waiting jobs the highest go first." + default(0),
-                ),
-            )
-        ):
-            body = option(body)
-        return body
-
-    return decorate
+def _add_limits(body: Callable[..., int], *, again: bool) -> Callable[..., int]:
+    """Add the options for limits; `again` as in `what_to_run`."""
+    if again:
+        body = click.option(
+            "--command", "line", metavar="LINE", help="What to run instead, in quotes."
+        )(body)
+    # The option that is added last is the first one in --help.
+    for option, name, kind, text, default in reversed(_LIMIT_OPTIONS):
+        shown = "as before" if again else default
+        body = click.option(option, name, type=kind, help=f"{text}  [default: {shown}]")(body)
+    return body
 
 
 def submit_prepared(out: Output, store: Store, service: Service, prepared: Prepared) -> int:
