@@ -22,6 +22,8 @@ OUTSIDE = (
     "node_setup/README.md",
     "CONTRIBUTING.md",
     "README.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
     "bench/README.md",
     "soak/README.md",
     "cli/README.md",
