@@ -122,7 +122,8 @@ class AttemptState:
     machine_full: bool = False
     # More disk than the limit was used; since 1970, as time_limit_at.
     disk_over_at: float | None = None
-    # Whether a disk that the job writes to was full while the container ran, whoever filled it.
+    # Whether a disk that the job writes to was full while the container ran. The job itself or
+    # something else may have filled it.
     disk_full: bool = False
     peak_disk_mb: int | None = None
     ran: bool = False

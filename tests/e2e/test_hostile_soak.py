@@ -28,6 +28,7 @@ def test_honest_jobs_end_once_beside_enemies(tmp_path: Path) -> None:
         timeout=890,
         check=False,
     )
+    assert done.returncode in (0, 1), done.stderr
     # A run that broke off has no report.
     assert done.stdout, f"exit code {done.returncode}: {done.stderr[-4000:]}"
     report = json.loads(done.stdout)
