@@ -1,1 +1,1 @@
-"""`make bench`: what the queue does in a second, with a peer beside it in the same run."""
+"""`make bench`: measures the queue, with a peer beside it in the same run."""

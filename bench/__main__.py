@@ -1,4 +1,4 @@
-"""``python -m bench``: run measurements one after the other, print the table, write it down."""
+"""``python -m bench``: runs measurements one after the other, prints the table and stores it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from leruli_queue.embedded.programs import find_programs
 from leruli_queue.errors import SetupError
 
 _RESULTS = Path(__file__).parent / "results"
-# What a measurement may fail with without taking the others with it.
+# Errors of a measurement after which the next one still runs.
 _FAILURES = (SetupError, UnexpectedAnswerError, TimeoutError, OSError, subprocess.SubprocessError)
 
 
@@ -38,9 +38,9 @@ _FAILURES = (SetupError, UnexpectedAnswerError, TimeoutError, OSError, subproces
 @click.option("--folders", default=10_000, show_default=True, help="Folders in one batch.")
 @click.option("--node-jobs", default=300, show_default=True, help="Jobs that a node drains.")
 @click.option("--calls", default=100, show_default=True, help="Calls in one sample of lists.")
-@click.option("--settle", default=15, show_default=True, help="Seconds that memory is looked at.")
+@click.option("--settle", default=15, show_default=True, help="Seconds to sample memory.")
 @click.option("--workers", default=2, show_default=True, help="Processes of serve for intake.")
-@click.option("--limit", default=900, show_default=True, help="Seconds for one measurement.")
+@click.option("--limit", default=900, show_default=True, help="Timeout of a measurement, in s.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder to write to; else in /tmp.")
 @click.option("--peers/--no-peers", default=True, help="Measure the peers too.")
 @click.option("--write/--no-write", default=True, help="Write to bench/results.")
@@ -59,25 +59,25 @@ def main(
     peers: bool,
     write: bool,
 ) -> None:
-    """Measure what the queue does in a second; bench/README.md says what and how."""
+    """Measure the queue; bench/README.md describes each measurement."""
     unknown = set(only) - set(MEASUREMENTS)
     if unknown:
         raise click.UsageError(
-            f"There is no measurement {', '.join(sorted(unknown))}; there are "
+            f"There is no measurement {', '.join(sorted(unknown))}. Choose from: "
             f"{', '.join(MEASUREMENTS)}."
         )
     peer_version = slurm.version() if peers else None
     if peers and peer_version is None:
         click.echo(
-            "SLURM is not installed (setup/packages.sh bench): it is not measured.", err=True
+            "SLURM is not measured, as it is not installed: setup/packages.sh bench.", err=True
         )
-    # Parts of a stack log to files; what is done in this process would spoil the table.
+    # Parts of a stack log to files. Log lines of this process would spoil the table.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     began = datetime.now(UTC).astimezone()
     if data is not None:
         data.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="leruli-bench-", dir=data) as folder:
-        # A peer's user may have to enter it.
+        # A peer may run as another user, who must be able to enter this folder.
         Path(folder).chmod(0o711)
         options = Options(
             *(repeat, jobs, crowd, folders, node_jobs, calls, settle, workers, Path(folder), limit),
@@ -105,7 +105,7 @@ def _run(names: tuple[str, ...], options: Options) -> tuple[list[Result], list[s
         began = time.monotonic()
         try:
             with _at_most(options.limit_s):
-                # One by one: what was measured before a failure stays.
+                # Add one by one: figures from before a failure stay.
                 for figure in MEASUREMENTS[name](options):
                     results.append(Result(figure, load_now()))  # noqa: PERF401
         except _FAILURES as error:
@@ -116,10 +116,10 @@ def _run(names: tuple[str, ...], options: Options) -> tuple[list[Result], list[s
 
 @contextmanager
 def _at_most(seconds: int) -> Iterator[None]:
-    """Interrupt what takes too long where it is, so that its own cleaning up is done."""
+    """Raise a TimeoutError inside the block after ``seconds``, so that the block cleans up."""
 
     def too_long(_signal: int, _frame: object) -> None:
-        raise TimeoutError(f"it took longer than {seconds} s (--limit)")
+        raise TimeoutError(f"It took longer than {seconds} s (--limit).")
 
     before = signal.signal(signal.SIGALRM, too_long)
     signal.alarm(seconds)

@@ -1,4 +1,4 @@
-"""When containers started and ended, by Docker's own clock; and what bare `docker run` does."""
+"""Start and end of containers by Docker's clock, and the rate of bare `docker run`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _ATTEMPT = "leruli.attempt"
 
 @dataclass
 class Lives:
-    """Start and end of the container of each job, in seconds since 1970, by the job's id."""
+    """Start and end of each job's container, by job id, in seconds since 1970."""
 
     started: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
 
     def take(self, line: str) -> None:
-        """Note one event of Docker."""
+        """Record one event of Docker, given as a JSON line."""
         event = json.loads(line)
         attempt = event["Actor"]["Attributes"].get(_ATTEMPT)
         if attempt is None:
@@ -37,10 +37,10 @@ class Lives:
 
 @contextmanager
 def watched_containers() -> Iterator[Lives]:
-    """Follow Docker's events of jobs' containers inside of the block."""
+    """Record Docker's events about containers of jobs inside the block."""
     command = ["docker", "events", "--format", "{{json .}}", "--filter", f"label={_ATTEMPT}"]
     command += ["--filter", "event=start", "--filter", "event=die"]
-    # Also what happens before Docker has taken the question.
+    # Include events from before Docker answers this command.
     command += ["--since", f"{time.time():.9f}"]
     lives = Lives()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -56,7 +56,7 @@ def watched_containers() -> Iterator[Lives]:
         reader.start()
         try:
             yield lives
-            # Docker tells of an end a little after it.
+            # Docker reports an end with a short delay.
             time.sleep(0.5)
         finally:
             process.terminate()
@@ -64,7 +64,7 @@ def watched_containers() -> Iterator[Lives]:
 
 
 def bare_rate(count: int, at_once: int) -> float:
-    """Return how many containers a second `docker run --rm` runs, so many at once."""
+    """Return the containers per second of `docker run --rm`, with ``at_once`` in parallel."""
     command = [
         *("docker", "run", "--rm", "--network", "none", "--security-opt", "no-new-privileges"),
         *("--cpus", "1", "--memory", f"{MEMORY_MB}m", "--pids-limit", "32768", IMAGE, "true"),

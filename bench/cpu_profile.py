@@ -1,6 +1,6 @@
-"""``python -m bench.cpu_profile``: where the CPU time of a short job goes, beside `docker run`'s.
+"""``python -m bench.cpu_profile``: CPU time of a short job by part, beside `docker run`.
 
-As root, with perf. docs/developers/short-jobs.md has its table and says what follows from it.
+Needs root and perf. docs/developers/short-jobs.md has the table and its conclusions.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ _LEAST_MS = 0.5
 @click.command()
 @click.option("--jobs", default=60, show_default=True, help="Jobs, and containers of docker run.")
 @click.option("--slots", default=8, show_default=True, help="How many at once.")
-def main(jobs: int, slots: int) -> None:
-    """Drain jobs that run `true`, then run as many containers, and print both as one table."""
+@click.option("--slot-max", default=60, show_default=True, help="LERULI_QUEUE_SLOT_MAX_S.")
+@click.option("--shared", is_flag=True, help="Jobs in shared containers.")
+def main(jobs: int, slots: int, slot_max: int, shared: bool) -> None:
+    """Run jobs of the command `true`, then as many containers; print both as one table."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with tempfile.TemporaryDirectory(prefix="leruli-profile-") as folder:
         data = Path(folder)
-        with running_node_stack(data / "stack", slots=slots) as stack:
+        settings = {"LERULI_QUEUE_SLOT_MAX_S": str(slot_max)}
+        with running_node_stack(data / "stack", slots=slots, settings=settings) as stack:
             buckets = stack.make_buckets("true", slots + jobs)
-            # The image is loaded, and the parent job registered, by the first of all.
-            stack.wait_until_completed(stack.submit(buckets[:slots]), 300)
+            # Warm-up: the first jobs load the image and register the parent job.
+            stack.wait_until_completed(stack.submit(buckets[:slots], shares=shared), 300)
             with recorded(data / "ours"):
-                stack.wait_until_completed(stack.submit(buckets[slots:]), 600)
+                stack.wait_until_completed(stack.submit(buckets[slots:], shares=shared), 600)
             with recorded(data / "bare"):
                 bare_rate(jobs, slots)
             ours = by_part(data / "ours", stack.process_ids)
@@ -42,11 +45,11 @@ def main(jobs: int, slots: int) -> None:
 
 
 def table(ours: Mapping[str, float], bare: Mapping[str, float], jobs: int) -> str:
-    """Return both as milliseconds a job, the dearest part first; `other` is not of the sum."""
+    """Return a Markdown table of both, in ms per job, largest part first, without OTHER."""
     lines = ["| CPU ms a job | a job of ours | docker run |", "| --- | ---: | ---: |"]
     sums = [0.0, 0.0]
     for part in sorted({*ours, *bare}, key=lambda part: -max(ours.get(part, 0), bare.get(part, 0))):
-        # While docker run is measured, the idle stack is not part of it.
+        # The stack idles while docker run is measured; its CPU time does not count then.
         counts = part.startswith("Docker") or part in (KERNEL, INSIDE)
         values = [ours.get(part, 0.0), bare.get(part, 0.0) if counts else 0.0]
         values = [seconds / jobs * 1000 for seconds in values]
@@ -56,7 +59,7 @@ def table(ours: Mapping[str, float], bare: Mapping[str, float], jobs: int) -> st
         lines.append(f"| {part} | {values[0]:.0f} | {values[1]:.0f} |")
     lines.append(f"| all | {sums[0]:.0f} | {sums[1]:.0f} |")
     others = [f"{seconds.get(OTHER, 0.0) / jobs * 1000:.0f}" for seconds in (ours, bare)]
-    return "\n".join([*lines, f"What else the machine did meanwhile: {' and '.join(others)} ms."])
+    return "\n".join([*lines, f"Other processes meanwhile: {' and '.join(others)} ms."])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""CPU time by part of the stack, exact also for processes that live for milliseconds.
+"""CPU time by part of the stack, exact even for processes that live for milliseconds.
 
-The kernel's scheduler tells of every slice of time that a thread had (`sched_stat_runtime`), and
-perf of every process that was made: so each slice is put to the account of the part whose child it
-was.
-Sampling, and `/proc`, miss or miscount what a container needs: a dozen processes within 0.1 s.
+The kernel's scheduler reports every time slice of a thread (`sched_stat_runtime`), and perf reports
+every new process. So each slice is counted for the part from which its process descends.
+A container needs a dozen processes within 0.1 s; sampling and `/proc` miss or miscount them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _FORK = re.compile(r"PERF_RECORD_FORK\((\d+):(\d+)\):\((\d+):\d+\)")
 _COMM = re.compile(r"PERF_RECORD_COMM(?: exec)?: (.*):(\d+)/(\d+)\s*$")
 _SLICE = re.compile(r"^\s*.*?\s+(-?\d+)/(-?\d+)\s.*comm=(.*) pid=(\d+) runtime=(\d+)")
 _KTHREADD = 2
-# Docker's own, wherever they are started from.
+# Docker's programs, independent of their parent.
 _DOCKER = {
     "exe": "Docker: hook of libnetwork, start of runc's child",
     "runc": "Docker: runc",
@@ -40,35 +39,35 @@ _DOCKER = {
 
 @contextmanager
 def recorded(data: Path) -> Iterator[None]:
-    """Record the whole machine inside of the block.
+    """Record the whole machine inside the block.
 
     Raises
     ------
     SetupError
-        When perf cannot do it: it takes root, Debian's linux-perf and the kernel's trace points.
+        If perf cannot record. It needs root, Debian's linux-perf and the kernel's trace points.
     """
     if not (_TRACEFS / "events").is_dir():
         raise SetupError(
-            f"the kernel's trace points are not at {_TRACEFS}. As root: "
+            f"There are no trace points of the kernel at {_TRACEFS}. As root: "
             f"mount -t tracefs nodev {_TRACEFS}"
         )
     command = ["perf", "record", "-a", "-e", "sched:sched_stat_runtime", "-N", "-o", str(data)]
     try:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     except OSError as error:
-        raise SetupError("perf is not installed (Debian: linux-perf)") from error
+        raise SetupError("perf is not installed. On Debian: apt install linux-perf") from error
     try:
         time.sleep(0.5)
         yield
     finally:
         process.terminate()
-        said = process.communicate()[1]
+        errors = process.communicate()[1]
     if not data.exists():
-        raise SetupError(f"perf recorded nothing: {said.decode(errors='replace').strip()}")
+        raise SetupError(f"perf recorded nothing: {errors.decode(errors='replace').strip()}")
 
 
 def by_part(data: Path, parts: Mapping[str, int]) -> dict[str, float]:
-    """Return the seconds of CPU time of each part in a recording, what is of no part as OTHER."""
+    """Return the CPU time of each part in a recording, in s; the rest is under OTHER."""
     done = subprocess.run(
         [
             *("perf", "script", "-i", str(data), "--show-task-events"),
@@ -83,7 +82,7 @@ def by_part(data: Path, parts: Mapping[str, int]) -> dict[str, float]:
 
 
 def account(lines: Iterable[str], parts: Mapping[str, int]) -> dict[str, float]:
-    """Put every slice in the output of `perf script` to the account of a part."""
+    """Sum the slices in the output of `perf script` by part, in s."""
     tree = _Tree(parts)
     seconds: defaultdict[str, float] = defaultdict(float)
     for line in lines:
@@ -93,14 +92,14 @@ def account(lines: Iterable[str], parts: Mapping[str, int]) -> dict[str, float]:
             tree.name(found[1], int(found[2]), int(found[3]))
         elif found := _SLICE.match(line):
             process, thread, name, ran, nanoseconds = found.groups()
-            # The slice of a thread is sometimes noted by the one that woke it.
+            # Sometimes the waking thread records the slice of the thread that it woke.
             known = int(process) if thread == ran else None
             seconds[tree.part(int(ran), known, name)] += int(nanoseconds) / 1e9
     return seconds
 
 
 class _Tree:
-    """Which process is whose child, and what it runs."""
+    """Parent and name of each process."""
 
     def __init__(self, parts: Mapping[str, int]) -> None:
         self._parts = {pid: part for part, pid in parts.items()}

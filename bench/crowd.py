@@ -1,4 +1,4 @@
-"""Very many jobs in a database, by COPY: what has to stay quick however many there are."""
+"""Insert very many jobs by COPY, to measure calls that must stay quick with any number."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _COLUMNS = (
     *("id", "group_id", "user_id", "bucket", "name", "code", "version", "cores", "memory_mb"),
     *("time_limit_s", "state", "received_at", "ended_at"),
 )
-# At most so many of the ids are kept to ask for.
-_ASKED_FOR = 5000
+# About how many ids `add_crowd` returns.
+_IDS = 5000
 
 
 def add_crowd(stack: Stack, count: int, states: tuple[JobState, ...]) -> list[UUID]:
-    """Put jobs of the user in, the states in turn; return some of their ids, oldest first."""
-    every = max(1, count // _ASKED_FOR)
+    """Insert jobs of the user, with the states in turn; return some of their ids, oldest first."""
+    every = max(1, count // _IDS)
     some: list[UUID] = []
     now = datetime.now(UTC)
 
@@ -47,7 +47,7 @@ async def _copy(url: str, records: Iterator[tuple[object, ...]]) -> None:
     connection = await asyncpg.connect(url)
     try:
         await connection.copy_records_to_table("jobs", records=records, columns=_COLUMNS)
-        # What autovacuum does within a minute of so much.
+        # After so many inserts autovacuum would do this within a minute.
         await connection.execute("VACUUM ANALYZE jobs")
     finally:
         await connection.close()

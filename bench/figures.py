@@ -1,4 +1,4 @@
-"""What a measurement hands back: samples, their median, how they stand to a target and a peer."""
+"""Figures of a measurement: samples, median, and comparison with a target and with peers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Better(StrEnum):
-    """Which way a figure should go."""
+    """Direction in which a figure gets better."""
 
     HIGHER = "at least"
     LOWER = "at most"
@@ -17,16 +17,16 @@ class Better(StrEnum):
 
 @dataclass(frozen=True)
 class Samples:
-    """The same thing measured several times. ``who`` is a peer's name, or empty for ours."""
+    """Samples of one figure. ``who`` is the peer's name, or empty for ours."""
 
     values: Sequence[float]
     who: str = ""
-    # What a reader has to know of how it came about.
+    # Conditions of the measurement, for the reader.
     note: str = ""
 
     @property
     def median(self) -> float:
-        """The figure that is compared."""
+        """The value that is compared."""
         return statistics.median(self.values)
 
 
@@ -40,15 +40,15 @@ class Figure:
     ours: Samples
     target: float | None = None
     peers: Sequence[Samples] = field(default=())
-    # By a peer's name: how many times better than it we have to be.
+    # Least ratio to each peer, by its name.
     least: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_met(self) -> bool | None:
         """Whether our median reaches the target and each least ratio.
 
-        None where nothing is asked, and where all that was measured is reached but a peer that
-        counts was not.
+        None if there is neither a target nor a least ratio. None also if everything measured is
+        reached, but a peer with a least ratio was not measured.
         """
         asked = [self.is_ahead(who) for who in self.least]
         if self.target is not None:
@@ -60,14 +60,14 @@ class Figure:
         return None if None in asked or not asked else True
 
     def is_ahead(self, who: str) -> bool | None:
-        """Whether we are as far ahead of a peer as we have to be; None if it was not measured."""
+        """Whether our ratio to a peer is at least the required one; None if not measured."""
         for peer in self.peers:
             if peer.who == who:
                 return self.ratio(peer) >= self.least[who]
         return None
 
     def ratio(self, peer: Samples) -> float:
-        """How many times better than a peer we are; below 1, how much worse."""
+        """How many times better than a peer we are; below 1 we are worse."""
         ours, theirs = self.ours.median, peer.median
         if self.better is Better.LOWER:
             ours, theirs = theirs, ours

@@ -1,7 +1,7 @@
-"""A cheap load generator: it shares the cores with what it measures.
+"""A cheap load generator, as it shares the cores with the service that it measures.
 
-Requests are made before the clock starts and answers are read after it stopped; in between there
-is one small callback an answer, on uvloop and httptools.
+Requests are built before the clock starts, and answers are read after it stops. In between each
+answer costs one small callback, on uvloop and httptools.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import uvloop
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to one request."""
+    """The answer to one request, with the time until it was complete in s."""
 
     status: int
     body: bytes
@@ -27,18 +27,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Load:
-    """All answers, in the order of the requests, and how long they took together."""
+    """All answers in the order of the requests, and the time that they took together in s."""
 
     answers: Sequence[Answer]
     seconds: float
 
 
 class UnexpectedAnswerError(Exception):
-    """The service did not answer what is being measured."""
+    """The service gave another answer than the measurement needs."""
 
 
 def request(path: str, body: bytes) -> bytes:
-    """Return a POST as it goes over the line."""
+    """Return the bytes of a POST request with a JSON body."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
@@ -47,14 +47,14 @@ def request(path: str, body: bytes) -> bytes:
 
 
 def send(port: int, requests: Sequence[bytes], *, connections: int, limit_s: float) -> Load:
-    """Send requests over some connections at once, each with one request under way.
+    """Send requests over several connections, one request at a time on each.
 
     Raises
     ------
     TimeoutError
-        When it takes longer than the limit.
+        If all of it takes longer than ``limit_s``.
     UnexpectedAnswerError
-        When a connection is closed, or an answer is not 200.
+        If the service closes a connection, or an answer is not 200.
     """
     load = uvloop.run(_send(port, requests, connections, limit_s))
     for answer in load.answers:
@@ -84,7 +84,7 @@ async def _send(port: int, requests: Sequence[bytes], connections: int, limit_s:
 
 
 class _Shared:
-    """The requests that no connection has taken yet, and the answers that came."""
+    """Requests that are not sent yet, and answers so far, of all connections."""
 
     def __init__(self, requests: Sequence[bytes]) -> None:
         self.requests = requests
@@ -98,7 +98,7 @@ class _Shared:
 
 
 class _Client(asyncio.Protocol):
-    """One connection; httptools calls its on_… methods."""
+    """One connection. httptools calls the methods on_…."""
 
     def __init__(self, shared: _Shared) -> None:
         self._shared = shared
@@ -109,7 +109,7 @@ class _Client(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's is one by what it does, not by its class.
+        # uvloop's transport has the methods of asyncio.Transport, but is no subclass.
         self._transport = cast(asyncio.Transport, transport)
 
     def send_next(self) -> None:
@@ -142,7 +142,7 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if len(self._shared.answers) < len(self._shared.requests):
-            self._shared.fail(f"the service closed a connection ({error})")
+            self._shared.fail(f"The service closed a connection: {error}")
 
     def close(self) -> None:
         self._transport.close()

@@ -1,4 +1,4 @@
-"""What a figure was measured on: without it, it says nothing."""
+"""The machine of a measurement; no figure means anything without it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LIBRARIES = ("fastapi", "uvicorn", "pydantic", "asyncpg", "uvloop")
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine, and how busy it was before the first measurement."""
+    """A machine, and its load before the first measurement."""
 
     name: str
     processor: str
@@ -24,13 +24,13 @@ class Machine:
     memory_gib: float
     kernel: str
     system: str
-    # File system and device of the folder that all of it writes to.
+    # File system and device of the folder to which everything is written.
     disk: str
     load_before: tuple[float, float, float]
     versions: dict[str, str]
 
     def lines(self) -> list[str]:
-        """Say it to a person."""
+        """Return the description as lines for people."""
         load = " ".join(f"{value:.2f}" for value in self.load_before)
         return [
             f"{self.name}: {self.cores} cores ({self.processor}), {self.memory_gib:.0f} GiB",
@@ -40,12 +40,12 @@ class Machine:
         ]
 
     def as_dict(self) -> dict[str, object]:
-        """Return it for a file that programs read."""
+        """Return the description for a JSON file."""
         return asdict(self)
 
 
 def describe(folder: Path, programs: Programs, peers: dict[str, str]) -> Machine:
-    """Look at the machine; ``peers`` are the versions of the peers that were found."""
+    """Describe this machine; ``peers`` has the version of each installed peer by its name."""
     return Machine(
         name=platform.node(),
         processor=_field(Path("/proc/cpuinfo"), "model name") or platform.machine(),
@@ -53,13 +53,13 @@ def describe(folder: Path, programs: Programs, peers: dict[str, str]) -> Machine
         memory_gib=int((_field(Path("/proc/meminfo"), "MemTotal") or "0").split()[0]) / 2**20,
         kernel=platform.release(),
         system=platform.freedesktop_os_release().get("PRETTY_NAME", "Linux"),
-        disk=_said("findmnt", "--noheadings", "--output", "FSTYPE,SOURCE", "--target", str(folder)),
+        disk=_output("findmnt", "--noheadings", "--output=FSTYPE,SOURCE", "--target", str(folder)),
         load_before=os.getloadavg(),
         versions={
             "leruli-queue": _revision(),
             "Python": platform.python_version(),
-            "PostgreSQL": _said(str(programs.postgres_bin / "postgres"), "--version").split()[-1],
-            "Nomad": _said(str(programs.nomad), "version").split()[1].lstrip("v"),
+            "PostgreSQL": _output(str(programs.postgres_bin / "postgres"), "--version").split()[-1],
+            "Nomad": _output(str(programs.nomad), "version").split()[1].lstrip("v"),
             **{library: version(library) for library in _LIBRARIES},
             **peers,
         },
@@ -67,20 +67,20 @@ def describe(folder: Path, programs: Programs, peers: dict[str, str]) -> Machine
 
 
 def load_now() -> float:
-    """Return how many processes wanted to run in the last minute, on average."""
+    """Return the load average of the last minute."""
     return os.getloadavg()[0]
 
 
 def _revision() -> str:
-    """Return the commit of the tree, with a + when it was changed since."""
+    """Return the commit of the tree, with a + if tracked files differ from it."""
     here = str(Path(__file__).parent)
-    commit = _said("git", "-C", here, "rev-parse", "--short", "HEAD")
-    changed = _said("git", "-C", here, "status", "--porcelain", "--untracked-files=no")
+    commit = _output("git", "-C", here, "rev-parse", "--short", "HEAD")
+    changed = _output("git", "-C", here, "status", "--porcelain", "--untracked-files=no")
     return f"{commit or version('leruli-queue')}{'+' if changed else ''}"
 
 
-def _said(*command: str) -> str:
-    """Return what a program prints, in one line; nothing where it is not or fails."""
+def _output(*command: str) -> str:
+    """Return a program's output as one line; empty if the program is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):

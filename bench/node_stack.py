@@ -1,6 +1,6 @@
-"""A whole stack with this machine as its node, and jobs whose buckets are made beforehand.
+"""A whole stack with this machine as its node, and jobs with prepared buckets.
 
-What `leruli-queue up` starts, in one folder, with the tests' small image published.
+It is the stack of `leruli-queue up`, in one folder. The small image of the tests is published.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ from bench.load import UnexpectedAnswerError
 from leruli_queue.embedded import postgres
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.identities import service_url
-from leruli_queue.embedded.kept import Kept
 from leruli_queue.embedded.programs import find_programs
 from leruli_queue.embedded.progress import Progress
 from leruli_queue.embedded.stack import Stack
+from leruli_queue.embedded.state import StackState
 from leruli_queue.errors import SetupError
 
 IMAGE = "leruli-test:1"
 MEMORY_MB = 100
 _BULK = 100
-_LOOK_EVERY_S = 0.5
+_POLL_S = 0.5
 _ENDED = """
 SELECT count(*) FILTER (WHERE state = 'completed') AS completed,
        count(*) FILTER (WHERE state IN ('failed', 'cancelled')) AS otherwise,
@@ -50,23 +50,25 @@ _NAMES = "{{.Repository}}:{{.Tag}}"
 
 @dataclass(frozen=True)
 class NodeStack:
-    """A running stack whose node is this machine; as many jobs of one core run at once as slots."""
+    """A running stack whose node is this machine, with ``slots`` slots of one core."""
 
     folders: Folders
-    kept: Kept
+    state: StackState
     slots: int
 
-    def make_buckets(self, command: str, count: int) -> list[str]:
-        """Make a bucket a job, each with a run.tgz that runs the command; return their names."""
-        archive = _archive(command)
-        store = Minio(
-            f"{self.kept.address}:{self.kept.ports.object_store}",
-            access_key=self.kept.object_store_access,
-            secret_key=self.kept.object_store_secret,
-            secure=False,
-        )
+    def make_buckets(self, job: str | Callable[[str], Mapping[str, str]], count: int) -> list[str]:
+        """Make a bucket per job, each with its run.tgz; return their names.
+
+        Parameters
+        ----------
+        job
+            The command of all jobs, or a function that returns the files of a job (name and text)
+            from the name of its bucket.
+        """
+        store = self.store()
 
         def make(bucket: str) -> str:
+            archive = _archive(_command(job) if isinstance(job, str) else job(bucket))
             store.make_bucket(bucket)
             store.put_object(bucket, "run.tgz", io.BytesIO(archive), len(archive))
             return bucket
@@ -74,19 +76,39 @@ class NodeStack:
         with ThreadPoolExecutor(4) as pool:
             return list(pool.map(make, [str(uuid4()) for _ in range(count)]))
 
-    def submit(self, buckets: Sequence[str]) -> list[str]:
-        """Submit a job of one core for each bucket and return their ids."""
-        code, version = IMAGE.split(":")
+    def store(self) -> Minio:
+        """Return a client of the object store for several threads."""
+        return Minio(
+            f"{self.state.address}:{self.state.ports.object_store}",
+            access_key=self.state.object_store_access,
+            secret_key=self.state.object_store_secret,
+            secure=False,
+        )
+
+    def submit(
+        self,
+        buckets: Sequence[str],
+        *,
+        image: str = IMAGE,
+        memory_mb: int = MEMORY_MB,
+        shares: bool = False,
+    ) -> list[str]:
+        """Submit a job of one core for each bucket; return their ids.
+
+        With ``shares`` the jobs may run in shared containers.
+        """
+        code, version = image.split(":")
         job = {
-            "secret": self.kept.user_secret,
+            "secret": self.state.user_secret,
             "name": "default",
             "codeversion": f"{code}:{version}",
             "cores": 1,
-            "memorymb": MEMORY_MB,
+            "memorymb": memory_mb,
             "timelimit": 3600,
+            "sharecontainer": shares,
         }
         ids: list[str] = []
-        with httpx.Client(base_url=service_url(self.kept), timeout=60, trust_env=False) as http:
+        with httpx.Client(base_url=service_url(self.state), timeout=60, trust_env=False) as http:
             for first in range(0, len(buckets), _BULK):
                 jobs = [job | {"bucketid": bucket} for bucket in buckets[first : first + _BULK]]
                 answer = http.post("/v22_1/bulk/task-submit", json=jobs)
@@ -96,7 +118,7 @@ class NodeStack:
         return ids
 
     def fetch(self, sql: str, *arguments: object) -> list[Any]:
-        """Look into the database: what is noted of each job is not all in the API."""
+        """Return rows of the database, which has more about a job than the API."""
 
         async def fetch() -> list[Any]:
             async with self._connection() as connection:
@@ -106,86 +128,113 @@ class NodeStack:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
-        connection = await asyncpg.connect(postgres.database_url(self.folders, self.kept))
+        connection = await asyncpg.connect(postgres.database_url(self.folders, self.state))
         try:
             yield connection
         finally:
             await connection.close()
 
     def wait_until_completed(self, ids: Sequence[str], limit_s: float) -> float:
-        """Wait until all these jobs are completed; return when the last one was (since 1970).
+        """Wait until all these jobs are completed; return the last end in s since 1970.
 
         Raises
         ------
         TimeoutError
-            When they are not in time.
+            If this takes longer than ``limit_s``.
         UnexpectedAnswerError
-            When one ended otherwise.
+            If a job failed or was cancelled.
         """
 
         async def wait() -> float:
-            # On one connection: to make one costs PostgreSQL as much as a job does.
+            # Poll on one connection: opening one costs PostgreSQL as much as a job.
             async with asyncio.timeout(limit_s), self._connection() as connection:
                 while True:
                     (row,) = await connection.fetch(_ENDED, ids)
                     if row["otherwise"]:
-                        raise UnexpectedAnswerError(f"{row['otherwise']} jobs were not completed")
+                        raise UnexpectedAnswerError(
+                            f"{row['otherwise']} jobs failed or were cancelled."
+                        )
                     if row["completed"] == len(ids):
                         return float(row["last"].timestamp())
-                    await asyncio.sleep(_LOOK_EVERY_S)
+                    await asyncio.sleep(_POLL_S)
 
         return asyncio.run(wait())
 
+    def nomad_client_id(self) -> int:
+        """Return the process id of the Nomad client, which is a child of the node agent."""
+        agent = self.process_ids["node"]
+        for child in Path(f"/proc/{agent}/task").glob("*/children"):
+            for pid in child.read_text(encoding="ascii").split():
+                if b"nomad.json" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return int(pid)
+        raise SetupError("The node agent has no Nomad client.")
+
     @property
     def process_ids(self) -> dict[str, int]:
-        """Process ids of the parts, by name."""
+        """Process id of each part, by its name."""
         started = json.loads(self.folders.started.read_text(encoding="utf-8"))
         return {name: pid for name, (pid, *_) in started.items()}
 
 
 @contextmanager
-def running_node_stack(folder: Path, *, slots: int) -> Iterator[NodeStack]:
-    """Run a stack that nobody used before; what it wrote, in Docker too, goes with it."""
+def running_node_stack(
+    folder: Path,
+    *,
+    slots: int,
+    settings: Mapping[str, str] | None = None,
+    images: Sequence[str] = (IMAGE,),
+) -> Iterator[NodeStack]:
+    """Run a new stack; remove its folder and its image names in Docker at the end.
+
+    Parameters
+    ----------
+    settings
+        Further environment of its parts.
+    images
+        The images that are published.
+    """
     folders = Folders(folder)
     folders.make()
     stack = Stack(folders, find_programs(), Progress(quiet=True), address="127.0.0.1", node=True)
     try:
-        with _environment("LERULI_NODE_CORES", str(slots)):
+        with _environment({"LERULI_NODE_CORES": str(slots), **(settings or {})}):
             stack.start()
-        made = NodeStack(folders, stack.kept, slots)
-        _publish(made)
+        made = NodeStack(folders, stack.state, slots)
+        for image in images:
+            _publish(made, image)
         yield made
     finally:
         stack.stop()
-        _forget_images(stack.kept)
+        _forget_images(stack.state)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Have a variable in the environment, which the parts of a stack are started with."""
-    before = os.environ.get(name)
-    os.environ[name] = value
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the parts of the stack that start inside the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
-def _publish(stack: NodeStack) -> None:
-    kept = stack.kept
+def _publish(stack: NodeStack, image: str) -> None:
+    state = stack.state
     environment = {
-        "LERULI_BASEURL": service_url(kept),
-        "LERULI_API_SECRET": kept.user_secret,
-        "LERULI_S3_SERVER": f"http://{kept.address}:{kept.ports.object_store}",
-        "LERULI_S3_ACCESS": kept.object_store_access,
-        "LERULI_S3_SECRET": kept.object_store_secret,
+        "LERULI_BASEURL": service_url(state),
+        "LERULI_API_SECRET": state.user_secret,
+        "LERULI_S3_SERVER": f"http://{state.address}:{state.ports.object_store}",
+        "LERULI_S3_ACCESS": state.object_store_access,
+        "LERULI_S3_SECRET": state.object_store_secret,
     }
     done = subprocess.run(
-        [Path(sys.executable).parent / "leruli", "publish-code", *IMAGE.split(":")],
+        [Path(sys.executable).parent / "leruli", "publish-code", *image.split(":")],
         env={**os.environ, **environment},
         check=False,
         capture_output=True,
@@ -194,16 +243,16 @@ def _publish(stack: NodeStack) -> None:
     )
     if done.returncode != 0:
         raise SetupError(
-            f"the image {IMAGE} cannot be published; make it by images/build.sh leruli-test. "
-            f"What was said: {done.stderr.strip()}"
+            f"The image {image} cannot be published. If it is missing, run `images/build.sh "
+            f"{image.split(':')[0]}`. The client wrote: {done.stderr.strip()}"
         )
 
 
-def _forget_images(kept: Kept) -> None:
-    """Take the names off that the node gave to the image."""
-    if not kept.group_token:
+def _forget_images(state: StackState) -> None:
+    """Remove the names that the node gave to the image."""
+    if not state.group_token:
         return
-    prefix = f"leruli.local/{kept.group_token.split('-')[1]}"
+    prefix = f"leruli.local/{state.group_token.split('-')[1]}"
     listed = subprocess.run(
         ["docker", "images", "--format", _NAMES], capture_output=True, text=True, check=True
     )
@@ -212,12 +261,18 @@ def _forget_images(kept: Kept) -> None:
         subprocess.run(["docker", "rmi", *names], check=True, capture_output=True)
 
 
-def _archive(command: str) -> bytes:
-    """Return a run.tgz as the client makes it of an empty folder."""
-    script = f"#!/bin/bash\n{command}\n".encode()
+def _command(command: str) -> dict[str, str]:
+    """Return the files of a job that the client makes from an empty folder."""
+    return {"run.sh": f"#!/bin/bash\n{command}\n"}
+
+
+def _archive(files: Mapping[str, str]) -> bytes:
+    """Return a run.tgz as the client makes it."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        member = tarfile.TarInfo("run.sh")
-        member.size, member.mode = len(script), 0o755
-        archive.addfile(member, io.BytesIO(script))
+        for name, text in files.items():
+            content = text.encode()
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755
+            archive.addfile(member, io.BytesIO(content))
     return packed.getvalue()

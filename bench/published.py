@@ -1,4 +1,4 @@
-"""The client that is on PyPI (22.1.6), unchanged, in a virtual environment of its own."""
+"""The client 22.1.6 from PyPI, unchanged, in its own virtual environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PINS = Path(__file__).parents[1] / "requirements" / "published-client.txt"
 
 
 def published_client() -> Path:
-    """Return its command; it is installed into a cache, once for each change of its pins."""
+    """Return the path of its command; a change of its pins installs it again into the cache."""
     cache = Path(
         os.environ.get("LERULI_QUEUE_CACHE")
         or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leruli-queue"

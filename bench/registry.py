@@ -1,4 +1,4 @@
-"""Which measurements there are, and what each of them is given."""
+"""The measurements by name, and their options."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bench.figures import Figure
 
 @dataclass(frozen=True)
 class Options:
-    """What the person who runs it may choose."""
+    """Options of a run, as given on the command line."""
 
-    # How often each thing is measured; the median counts.
+    # Samples of each figure; the median counts.
     repeat: int
-    # Jobs in one sample of ours and of a peer's; a measurement may need a multiple, and says so.
+    # Jobs in one sample, ours or a peer's. A measurement that needs a multiple says so.
     jobs: int
-    # Jobs in the group for what has to stay the same however many there are.
+    # Jobs in the group, for figures that must not depend on their number.
     crowd: int
     # Folders in one sample of the client's batch.
     folders: int
@@ -25,28 +25,28 @@ class Options:
     node_jobs: int
     # Calls of each kind in one sample of the lists.
     calls: int
-    # Seconds over which memory is looked at.
+    # Seconds over which memory is sampled.
     settle_s: int
     # Processes of `serve`.
     workers: int
-    # Everything that is written is below it; peers write there as well, so to the same disk.
+    # Parent of everything that is written. Peers write there too, so to the same disk.
     folder: Path
-    # Seconds that one measurement may take.
+    # Timeout of one measurement.
     limit_s: int
-    # SLURM is there, and is to be measured too.
+    # Whether to measure SLURM, which is installed.
     peers: bool
-    # The client that is on PyPI is to be measured too.
+    # Whether to measure the client from PyPI.
     published: bool
 
 
 Measure = Callable[[Options], Iterator[Figure]]
 
 MEASUREMENTS: dict[str, Measure] = {}
-"""By the name that --only takes, in the order in which they run."""
+"""Measurements by the name that --only takes, in the order in which they run."""
 
 
 def measurement(name: str) -> Callable[[Measure], Measure]:
-    """Register a generator of figures."""
+    """Register a generator of figures under a name."""
 
     def register(measure: Measure) -> Measure:
         MEASUREMENTS[name] = measure

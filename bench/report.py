@@ -1,4 +1,4 @@
-"""The table that `make bench` prints, and the two files that it leaves behind."""
+"""The table that `make bench` prints, and the two files that it writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ANSWERS = {None: "?", True: "yes", False: "NO"}
 
 @dataclass(frozen=True)
 class Result:
-    """One figure, and how busy the machine was when it was done."""
+    """One figure, and the load of the machine after it."""
 
     figure: Figure
     load: float
@@ -38,17 +38,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """All of one run."""
+    """The results of one run."""
 
     began: datetime
     machine: Machine
     repeat: int
     results: Sequence[Result]
-    # What could not be measured, and why.
+    # One sentence for each measurement that failed, with the reason.
     failures: Sequence[str] = ()
 
     def table(self) -> str:
-        """Return it as a table that reads well as text and as Markdown."""
+        """Return a table that reads well as text and as Markdown."""
         lines = [_HEAD, *(line for result in self.results for line in _lines(result.figure))]
         widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
         texts = [
@@ -59,7 +59,7 @@ class Report:
         return "\n".join(texts)
 
     def notes(self) -> str:
-        """Return a line a figure: how busy the machine was, and what a reader has to know."""
+        """Return one line per figure: load of the machine, and conditions of the measurement."""
         notes = {
             f"- {result.figure.what}: load average {result.load:.1f} after it"
             + (f"; {result.figure.ours.note}" if result.figure.ours.note else "")
@@ -81,7 +81,7 @@ class Report:
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def as_json(self) -> str:
-        """Return the whole report, every sample of it, for programs."""
+        """Return the whole report with every sample as JSON."""
         whole = {
             "began": self.began.isoformat(timespec="seconds"),
             "machine": self.machine.as_dict(),
@@ -95,7 +95,7 @@ class Report:
         return json.dumps(whole, indent=2) + "\n"
 
     def write(self, folder: Path) -> Path:
-        """Write both files, and return the one for people."""
+        """Write both files; return the path of the one for people."""
         folder.mkdir(exist_ok=True)
         machine = re.sub(r"[^A-Za-z0-9.-]+", "-", self.machine.name) or "machine"
         stem = f"{self.began:%Y-%m-%d-%H%M}-{machine}"
@@ -106,7 +106,7 @@ class Report:
 
 
 def _lines(figure: Figure) -> list[tuple[str, ...]]:
-    """Return a line a peer; what is ours stands on the first."""
+    """Return one line per peer. The first line also holds our value."""
     nothing_asked = figure.target is None and not figure.least
     met = "" if nothing_asked else _ANSWERS[figure.is_met]
     target = "" if figure.target is None else f"{figure.better} {_number(figure.target)}"

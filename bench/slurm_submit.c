@@ -1,6 +1,6 @@
 /* Submits jobs through SLURM's C API: slurm_submit CLIENTS JOBS. Each client is a process that
- * submits its share one by one, as SLURM has no call for many (but arrays, of which all jobs are the
- * same). Exit code 1 when one was not accepted. */
+ * submits its share one by one. SLURM has no call for many different jobs; all jobs of an array are
+ * the same. The exit code is 1 if SLURM refuses a job. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Makes container images from Debian's packages: images/build.sh NAME…, where images/NAME.recipe
-# says what goes in. What Docker already has from the same recipe is left alone.
+# Makes container images from Debian's packages: images/build.sh NAME…, by the recipe images/NAME.recipe.
+# An image that Docker already has from the same recipe is not made again.
 #
-# The packages come from this machine's own apt sources, by mmdebstrap; nothing else is fetched.
-# As an ordinary user mmdebstrap works in a user namespace (package uidmap).
+# mmdebstrap gets the packages from the apt sources of this machine; nothing else is fetched. For an
+# ordinary user mmdebstrap works in a user namespace (package uidmap).
 #
 # Reads from the environment: what setup/lib.sh and setup/docker.sh do.
 #
 # A recipe is a bash file that sets
 #   IMAGE        name:version of the image
-#   BASE         another recipe's name, of whose image this one is a copy with other settings; or
+#   BASE         name of another recipe: this image is a copy of that one with other settings; or
 #   PACKAGES     Debian packages to install,
 #   VARIANT      and mmdebstrap's variant (default essential; extract runs no package scripts)
 #   MUST_BE      optional: "package version-prefix"; any other version is refused
-#   HOOK         optional: a shell command that changes the new root, which it gets as $1
+#   HOOK         optional: a shell command that changes the new root file system, whose path is $1
 #   CHANGES      settings of the image, as in a Dockerfile
 #   CHECK        a shell command that must succeed in the new image
 set -euo pipefail
@@ -22,10 +22,10 @@ HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$HERE/../setup/docker.sh"
 
 LABEL=leruli-queue.recipe
-# Raise it when what this script makes of a recipe changes: every image is then made again.
+# Increase this number after a change of this script that affects images: then all are made again.
 EDITION=1
 
-# This machine's apt sources that are of its own release, as arguments for mmdebstrap.
+# Prints the apt sources of this machine's release, as arguments for mmdebstrap.
 machine_sources() {
     local file release=$1
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
@@ -34,7 +34,7 @@ machine_sources() {
     done
 }
 
-# load_recipe NAME: the recipe's settings as global variables.
+# load_recipe NAME: sets the recipe's settings as global variables.
 load_recipe() {
     IMAGE='' BASE='' VARIANT=essential MUST_BE='' HOOK=true CHECK=true
     PACKAGES=() CHANGES=()
@@ -48,34 +48,34 @@ load_recipe() {
     source "$file"
 }
 
-# recipe_hash NAME: changes with the recipe, with its base's, and with EDITION.
+# recipe_hash NAME: prints a hash of the recipe, its base's recipe, and EDITION.
 recipe_hash() {
     local files=("$HERE/$1.recipe")
     if [[ -n "$BASE" ]]; then files+=("$HERE/$BASE.recipe"); fi
     { printf '%s\n' "$EDITION" && cat "${files[@]}"; } | sha256sum | cut -c 1-16
 }
 
-# up_to_date HASH: does Docker have IMAGE from this very recipe?
+# up_to_date HASH: succeeds if Docker has IMAGE from this version of the recipe.
 up_to_date() {
     [[ "$(docker image inspect -f "{{index .Config.Labels \"$LABEL\"}}" "$IMAGE" 2>/dev/null)" == "$1" ]]
 }
 
-# make_root TAR: a root file system with PACKAGES, as a tar file.
+# make_root TAR: makes a root file system with PACKAGES as a tar file.
 make_root() {
     local release sources stage=customize prepare shrink include
     # shellcheck source=/dev/null
     release="$(source /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")"
     mapfile -t sources < <(machine_sources "$release")
     ((${#sources[@]})) || {
-        echo "no apt source of the release '$release' in /etc/apt: mmdebstrap has nothing to read"
+        echo "/etc/apt has no apt source of the release '$release', which mmdebstrap needs"
         return 1
     }
-    # mmdebstrap ends an `extract` before it comes to the hooks called customize.
+    # With `extract` mmdebstrap runs no customize hooks.
     if [[ "$VARIANT" == extract ]]; then stage=extract; fi
-    # $1 in the hooks is the new root.
+    # In the hooks $1 is the new root file system.
     # shellcheck disable=SC2016
     prepare='mkdir -p "$1/tmp" "$1/rundir" && chmod 1777 "$1/tmp" "$1/rundir"'
-    # Nobody installs or reads in a container: apt's lists, caches and byte code stay out.
+    # Containers need no apt lists, caches and byte code.
     # shellcheck disable=SC2016
     shrink='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/cache/debconf/* \
         "$1"/var/log/* "$1"/usr/share/doc-base "$1"/etc/apt/sources.list.d/* \
@@ -91,7 +91,7 @@ make_root() {
         --format=tar "$release" "$1" "${sources[@]}"
 }
 
-# A hook that refuses another version of the program than the image's name promises.
+# Prints a hook that refuses another version of the program than MUST_BE.
 version_hook() {
     if [[ -z "$MUST_BE" ]]; then
         printf 'true'
@@ -104,14 +104,14 @@ version_hook() {
         "${MUST_BE% *}" "${MUST_BE#* }" "${MUST_BE% *}" "$IMAGE" "${MUST_BE#* }"
 }
 
-# import_image TAR HASH: IMAGE from a root file system.
+# import_image TAR HASH: makes IMAGE from a root file system.
 import_image() {
     local change args=()
     for change in "${CHANGES[@]}" "LABEL $LABEL=$2"; do args+=(--change "$change"); done
     docker import "${args[@]}" "$1" "$IMAGE"
 }
 
-# derive_image BASE_IMAGE HASH: IMAGE as a copy of another with other settings.
+# derive_image BASE_IMAGE HASH: makes IMAGE as a copy of another image, with other settings.
 derive_image() {
     local change container args=()
     for change in "${CHANGES[@]}" "LABEL $LABEL=$2"; do args+=(--change "$change"); done
@@ -125,7 +125,7 @@ derive_image() {
 
 check_image() { docker run --rm --network none --security-opt no-new-privileges "$IMAGE" sh -c "$CHECK"; }
 
-# build NAME: one image, when Docker does not have it already.
+# build NAME: makes one image unless Docker already has it.
 build() {
     local name=$1 hash base_image tar replaced
     load_recipe "$name"
@@ -149,11 +149,11 @@ build() {
         rm -f "$tar"
     fi
     step "checking the image $IMAGE" check_image
-    # The image that had the name before is of no use; Docker keeps it if a container still needs it.
+    # Remove the previous image of this name. Docker keeps it while a container needs it.
     if [[ -n "$replaced" ]]; then docker image rm "$replaced" >/dev/null 2>&1 || true; fi
 }
 
-if (($# == 0)); then die "which images? Usage: images/build.sh NAME…"; fi
+if (($# == 0)); then die "no image is named. Usage: images/build.sh NAME…"; fi
 command -v mmdebstrap >/dev/null || die "mmdebstrap is not installed." \
     "On Debian and Ubuntu: apt-get install mmdebstrap"
 ensure_docker

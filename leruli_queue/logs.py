@@ -1,7 +1,7 @@
 """Structured logs: JSON for machines, readable lines in a terminal.
 
-Everything that is bound with :func:`structlog.contextvars.bind_contextvars` (the request id above
-all) stands in every line that is logged while it is bound.
+A value that is bound with :func:`structlog.contextvars.bind_contextvars`, such as the request id,
+is in every line that is logged while it is bound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from leruli_queue.settings import Settings
 
 
 def set_up_logs(settings: Settings) -> None:
-    """Configure structlog and the standard library's logging (uvicorn, asyncpg) alike."""
+    """Configure structlog and the standard library's logging (uvicorn, asyncpg)."""
     as_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not sys.stderr.isatty()
     )
@@ -34,7 +34,7 @@ def set_up_logs(settings: Settings) -> None:
     if as_json:
         finish: list[structlog.typing.Processor] = [
             _without_rows,
-            # Local variables hold whatever was worked on, secrets too.
+            # Without local variables, which may hold secrets.
             structlog.processors.ExceptionRenderer(
                 structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
             ),
@@ -62,7 +62,7 @@ def set_up_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    # One line a request is ours (api/app.py, with the request id); these would repeat it.
+    # api/middleware.py logs one line for each request, with its id. These loggers would repeat it.
     for name in ("uvicorn.access", "httpx", "httpcore", "urllib3"):
         logging.getLogger(name).setLevel("WARNING")
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
@@ -71,7 +71,7 @@ def set_up_logs(settings: Settings) -> None:
 
 
 class _Redacted:
-    """A renderer whose lines hold no secret, whatever brought it: the last line of defence."""
+    """Wraps a renderer and removes every secret from its lines: the last line of defence."""
 
     def __init__(self, render: structlog.typing.Processor, values: Sequence[str]) -> None:
         self._render = render
@@ -87,7 +87,7 @@ class _Redacted:
 def _without_rows(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Take PostgreSQL's details out of an exception: they quote the row that it was about."""
+    """Remove PostgreSQL's details from an exception, because they quote the row."""
     info = event.get("exc_info")
     error = info[1] if isinstance(info, tuple) else info or None
     _forget_rows(error if isinstance(error, BaseException) else sys.exception(), set())

@@ -1,4 +1,4 @@
-"""Names that a group has on its nodes: the node pool in Nomad and those of its images."""
+"""Names of a group's node pool in Nomad, and of its images on nodes."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ def pool_name(group_key_id: str) -> str:
 
 
 def image_prefix(group_key_id: str) -> str:
-    """Return what a node puts before ``code:version`` when it tags one of the group's images.
+    """Return the prefix of ``code:version`` in the tags of the group's images on a node.
 
-    The first part looks like a registry that does not exist, so that Docker can never take the
-    name for one of Docker Hub's and pull it.
+    Its first part looks like a registry that does not exist. So Docker can never take the name for
+    an image of Docker Hub and pull it.
     """
     return f"leruli.local/{group_key_id}"
 
 
 def image_in_nomad(group_key_id: str, hiding_key: bytes, code: str, version: str) -> str:
-    """Return the name under which Nomad runs an image; nodes tag it so when they stage in.
+    """Return the name under which Nomad runs an image. Nodes tag the image with it at stage-in.
 
-    Every node of a cluster can read every allocation. Under this name it does not learn what the
-    other groups run.
+    Every node of a cluster can read every allocation. This name hides what other groups run.
     """
     return f"{image_prefix(group_key_id)}-run/{hidden(hiding_key, code, version)}:run"
 
 
 def hidden(hiding_key: bytes, *parts: str | int) -> str:
-    """Return a short name for these parts that says nothing to whoever lacks the group's key.
+    """Return a short name for these parts that reveals them only to holders of the key.
 
     Parameters
     ----------
     hiding_key
-        The hash of the group's first token: the service has it, other groups do not. It stays when
-        the token is rotated, or attempts in flight would name images that no node has.
+        The hash of the group's first token. The service has it, other groups do not. It stays the
+        same after a rotation; otherwise attempts in flight would name images that no node has.
     """
     text = json.dumps(parts).encode()
     return hmac.new(hiding_key, text, hashlib.sha256).hexdigest()[:24]

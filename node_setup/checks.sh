@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What get-started.sh looks at before it changes anything. Each check says ok, warns, or says what
-# is missing; the last two with root's command. Sourced by get-started.sh, after lib.sh.
+# The checks that get-started.sh runs before it changes anything. Each says "ok", warns, or says
+# what is missing; the last two with root's commands. Sourced by get-started.sh, after lib.sh.
 #
-# Reads from the environment: what get-started.sh says at its head.
+# Reads from the environment: the variables at the head of get-started.sh.
 
 missing_count=0
 root_commands=()
-# Commands that several checks need are given once.
+# Prints a command only once, also if several checks need it.
 _root() {
     local command known
     for command in "$@"; do
@@ -15,7 +15,7 @@ _root() {
     done
 }
 ok() { finding ok "$1"; }
-# warn SENTENCE [ROOT'S COMMAND…]: the node will work, but.
+# warn SENTENCE [ROOT'S COMMAND…]: the node works, but not well.
 warn() {
     finding warning "$1"
     shift
@@ -45,7 +45,7 @@ check_all() {
     check_clock
 }
 
-# install_command PACKAGE…: Debian's names; the user of another system knows its own.
+# install_command PACKAGE…: with Debian's names; users of other systems know theirs.
 install_command() {
     if have apt-get; then
         printf 'apt-get update && apt-get install -y --no-install-recommends %s' "$*"
@@ -105,12 +105,12 @@ check_python() {
     fi
 }
 
-# What an agent is installed from: the package and the Python.
+# made_from: identifies the package and the Python from which an agent is installed.
 made_from() { { cat "$HERE/SHA256SUMS" && "$PYTHON" -I -c 'import sys; print(sys.version)'; } | sha256sum; }
 is_current() { [[ "$(made_from)" == "$(cat "$AGENT/made-from" 2>/dev/null)" ]]; }
 
 check_agent() {
-    # Running jobs are staged out by the files that are there: they must not change below them.
+    # The installed files stage running jobs out, so they must not change under a running agent.
     if [[ -n "${PYTHON:-}" && -e "$NODE_DIR/agent.lock" ]] && ! is_current &&
         ! flock --nonblock "$NODE_DIR/agent.lock" true; then
         local stop
@@ -120,7 +120,7 @@ check_agent() {
     fi
 }
 
-# Each program, and Debian's package of it.
+# Each program with its Debian package.
 _programs=(dockerd:docker.io dockerd-rootless.sh:docker.io containerd:containerd runc:runc
     rootlesskit:rootlesskit slirp4netns:slirp4netns newuidmap:uidmap newgidmap:uidmap
     iptables:iptables ip:iproute2 nsenter:util-linux setpriv:util-linux flock:util-linux)
@@ -157,14 +157,14 @@ memory that this node offers (LERULI_NODE_ROOTFUL=allow keeps it)" "$stop"
     fi
 }
 
-# subordinate_count FILE: how many ids the largest range of this user has.
+# subordinate_count FILE: the size of this user's largest range of ids.
 subordinate_count() {
     awk -F : -v name="$(id -un)" -v uid="$(id -u)" \
         '($1 == name || $1 == uid) && $3 > most { most = $3 } END { print most + 0 }' "$1" 2>/dev/null ||
         echo 0
 }
 
-# free_subordinate_range: 65536 ids after all that are given away.
+# free_subordinate_range: 65536 ids after all assigned ones.
 free_subordinate_range() {
     cat /etc/subuid /etc/subgid 2>/dev/null | awk -F : '
         BEGIN { next_free = 100000 }
@@ -208,7 +208,7 @@ setting_command() {
     printf "sysctl -w %s=%s && echo '%s=%s' >>/etc/sysctl.d/90-leruli-node.conf" "$1" "$2" "$1" "$2"
 }
 
-# kernel_setting NAME: its value, or nothing where the kernel does not have it.
+# kernel_setting NAME: its value, or nothing if the kernel does not have it.
 kernel_setting() { cat "/proc/sys/${1//./\/}" 2>/dev/null || true; }
 
 check_user_namespaces() {
@@ -256,7 +256,7 @@ check_session() {
     elif has_systemd && ! systemctl --user show-environment >/dev/null 2>&1; then
         missing "the user's own systemd does not answer" "systemctl restart user@$uid.service"
     elif has_systemd && [[ ! -S "$XDG_RUNTIME_DIR/bus" ]]; then
-        # Without it Docker cannot ask systemd for the cgroups of its containers.
+        # Without the bus Docker cannot ask systemd for the cgroups of its containers.
         missing "the user's message bus ($XDG_RUNTIME_DIR/bus)" \
             "$(install_command dbus-user-session)" "systemctl restart user@$uid.service"
     else
@@ -293,7 +293,7 @@ cores and memory" \
     fi
 }
 
-# docker_data: where rootless Docker keeps images and containers.
+# docker_data: the folder of rootless Docker's images and containers.
 docker_data() {
     local configured
     configured="$(sed -nE 's/.*"data-root" *: *"([^"]+)".*/\1/p' \
@@ -327,7 +327,7 @@ check_folders() {
 }
 
 check_clock() {
-    # Nobody unpacks a package before it was built. A signature for S3 may be 15 minutes off.
+    # A package cannot be unpacked before it was built. A signature for S3 may be 15 minutes off.
     if (($(date +%s) + 86400 < $(stat -c %Y "$HERE/SHA256SUMS"))); then
         missing "the clock is wrong: it shows $(date '+%F %T'), before this package was built" \
             "date --set '…'    # then set up chrony or systemd-timesyncd"

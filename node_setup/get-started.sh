@@ -2,10 +2,10 @@
 # Makes this machine ready to be a node: checks it, installs the node agent, sets up rootless Docker.
 # Run it as the user who is to run the jobs (leruli), never as root, and as often as you like.
 #
-#   get-started.sh                 all of it; changes nothing as long as something is missing
-#   get-started.sh --check         only looks; says what is missing, and root's command for it
-#   get-started.sh --dry-run       looks, and says what would be done
-#   get-started.sh --start-docker  only starts the Docker that is set up (run.sh uses it)
+#   get-started.sh                 all of it; changes nothing while something is missing
+#   get-started.sh --check         only checks; says what is missing, with root's commands for it
+#   get-started.sh --dry-run       checks, and says what would be done
+#   get-started.sh --start-docker  only starts the Docker that was set up (run.sh uses it)
 #
 # Exit codes: 0 done; 1 failed; 2 wrong usage; 3 something is missing that root has to put right.
 #
@@ -57,7 +57,7 @@ install_agent() {
     fi
     rm -f "$AGENT/made-from"
     mkdir -p "$AGENT"
-    # Debian's python3 makes environments, but without pip (python3-venv): the package brings one.
+    # Debian's python3 makes environments without pip (python3-venv), so the package contains pip.
     "$PYTHON" -I -m venv --clear --without-pip "$AGENT/venv"
     pip=("$wheels"/pip-*.whl)
     local install=(env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX PYTHONPATH="${pip[0]}"
@@ -65,12 +65,12 @@ install_agent() {
         install --quiet --no-index --find-links "$wheels")
     "${install[@]}" --require-hashes -r "$wheels/node.txt"
     "${install[@]}" --no-deps "$wheels"/leruli_node-*.whl
-    ln -sfn "$HERE/nomad" "$HERE/leruli-driver" "$AGENT/venv/bin/"
+    ln -sfn "$HERE/nomad" "$HERE/leruli-driver" "$HERE/leruli-runner" "$AGENT/venv/bin/"
     made_from >"$AGENT/made-from"
     note "leruli-node $("$AGENT/venv/bin/leruli-node" version) is in $AGENT"
 }
 
-say "looking at this machine"
+say "checking this machine"
 check_all
 if ((${#root_commands[@]})); then
     printf '\n%s\n\n' "${_bold}As root:${_plain}"

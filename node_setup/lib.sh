@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# What get-started.sh, run.sh and uninstall.sh share. Sourced, never run.
+# Functions of get-started.sh, run.sh and uninstall.sh. Sourced, never run.
 #
 # Reads from the environment:
 #   NO_COLOR   when set, no colours
 
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-# Where Debian and Ubuntu keep dockerd-rootless.sh, and where users have no PATH to.
+# Debian and Ubuntu install dockerd-rootless.sh in a folder that is not on the PATH of users.
 PATH="$PATH:/usr/sbin:/sbin:/usr/share/docker.io/contrib"
 export HERE PATH
 
@@ -15,11 +15,11 @@ else
     _bold='' _red='' _green='' _yellow='' _plain=''
 fi
 
-# What is about to be done, and a detail below it.
+# say announces a step; note prints a detail below it.
 say() { printf '%s\n' "${_bold}==>${_plain} $*"; }
 note() { printf '    %s\n' "$*"; }
 
-# finding KIND SENTENCE: what a check found; KIND is ok, warning or missing.
+# finding KIND SENTENCE: the result of a check. KIND is ok, warning or missing.
 finding() {
     local colour=$_green
     case "$1" in warning) colour=$_yellow ;; missing) colour=$_red ;; esac
@@ -41,7 +41,7 @@ has_systemd() { [[ -d /run/systemd/system ]]; }
 # home_of USER
 home_of() { getent passwd "$1" | cut -d : -f 6; }
 
-# session_of USER: the variables of a login of that user, which `su -` does not set.
+# session_of USER: sets the variables of that user's login session, which `su -` does not set.
 session_of() {
     local uid
     uid="$(id -u "$1")"
@@ -52,8 +52,8 @@ session_of() {
     DBUS_SESSION_BUS_ADDRESS="unix:path=$XDG_RUNTIME_DIR/bus"
 }
 
-# as_user USER COMMAND…: as that user, from root, with the session of that user, nothing else of
-# root's environment, and no way to more rights.
+# as_user USER COMMAND…: runs a command as that user, called by root. It gets the session of that
+# user, nothing else of root's environment, and cannot gain privileges.
 as_user() (
     local name user=$1
     shift
@@ -65,13 +65,14 @@ as_user() (
     exec setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"
 )
 
-# Does a process with this id, as a file says, live? Not for root, where others can write the file.
+# lives FILE: whether the process with the id in the file lives. Not for root where others can write
+# the file.
 lives() {
     local pid
     [[ -f "$1" && ! -L "$1" ]] || return 1
     pid="$(head -c 20 "$1" 2>/dev/null)" && [[ "$pid" =~ ^[0-9]+$ && -d "/proc/$pid" ]]
 }
 
-# Where get-started.sh puts the node agent, below the home of its user.
+# The folder of the node agent, below the home of its user.
 AGENT_FOLDER=.local/share/leruli-node
 export AGENT_FOLDER

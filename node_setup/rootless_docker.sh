@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Rootless Docker of the user who runs this: by the user's systemd where there is one, else as a
-# process of its own. Sourced by get-started.sh, after lib.sh and checks.sh (which finds PYTHON).
+# Starts the rootless Docker of the user who runs it: by the user's systemd if there is one,
+# otherwise as a process. Sourced by get-started.sh, after lib.sh and checks.sh (which sets PYTHON).
 #
-# Reads from the environment: nothing of its own.
+# Reads from the environment: no variables of its own.
 
 _unit() { printf '%s' "$HOME/.config/systemd/user/docker.service"; }
 _log() { printf '%s' "$HOME/$AGENT_FOLDER/dockerd.log"; }
@@ -53,7 +53,7 @@ describe_docker_setup() {
     fi
 }
 
-# The user's unit, where there is systemd. One that somebody else wrote stays.
+# Installs the user's unit, if there is systemd. A unit of another author stays.
 set_up_docker() {
     has_systemd || return 0
     if [[ -e "$(_unit)" ]] && ! grep -q 'Made by get-started.sh' "$(_unit)"; then
@@ -66,7 +66,7 @@ set_up_docker() {
     systemctl --user enable --quiet docker.service
 }
 
-# start_docker: returns when it answers; ends the script when it does not.
+# start_docker: returns when Docker answers; ends the script when it does not.
 start_docker() {
     if docker_answers; then return 0; fi
     if has_systemd; then
@@ -79,7 +79,8 @@ start_docker() {
     docker_answers
 }
 
-# Two at once would start two: the second finds the work done. The daemon does not keep the lock.
+# Under a lock, so that a second caller does not start a second Docker. The daemon does not hold the
+# lock.
 _start_process() {
     local log pid
     log="$(_log)"
@@ -87,7 +88,8 @@ _start_process() {
     exec 9>"$XDG_RUNTIME_DIR/leruli-docker.lock"
     flock 9
     if ! docker_answers; then
-        # After a crash its number may be another process's by now, and dockerd would refuse to start.
+        # After a crash another process may have the id in this file; dockerd would then refuse to
+        # start.
         rm -f "$XDG_RUNTIME_DIR/docker.pid"
         if [[ -f "$log" ]] && (($(stat -c %s "$log") > _LOG_BYTES)); then : >"$log"; fi
         setsid dockerd-rootless.sh >>"$log" 2>&1 </dev/null 9>&- &
@@ -100,7 +102,7 @@ _start_process() {
     exec 9>&-
 }
 
-# _wait_for_docker ALIVE: for 60 s, or until the command ALIVE fails.
+# _wait_for_docker ALIVE: waits up to 60 s, or until the command ALIVE fails.
 _wait_for_docker() {
     local i
     for ((i = 0; i < 300; i++)); do
@@ -111,7 +113,7 @@ _wait_for_docker() {
     return 1
 }
 
-# What Docker says of itself; a slow storage driver is worth a word.
+# Prints Docker's description of itself, and warns of a slow storage driver.
 report_docker() {
     "$AGENT/venv/bin/python" -I - "unix://$XDG_RUNTIME_DIR/docker.sock" <<'PYTHON'
 import sys

@@ -3,8 +3,8 @@
 # screen or as a unit; the agent, Nomad and Docker run as the user of the jobs. It ends when it cannot
 # connect, and says why.
 #
-#   run.sh                  until Ctrl-C or TERM, which drain the node: it takes no new jobs, what runs
-#                           may end for a while, then goes back to the queue; a second one waits for
+#   run.sh                  until Ctrl-C or TERM, which drain the node: it takes no new jobs, running jobs
+#                           may end for a while and are then requeued; a second signal waits for
 #                           nothing
 #   run.sh --install-unit   let systemd run it, now and at every start of the machine
 #   run.sh --remove-unit    undo that (which drains the node)
@@ -20,12 +20,13 @@
 #   NO_COLOR           when set, no colours
 set -euo pipefail
 
-# Whoever can write what root runs here becomes root: before anything else of it is read.
+# Root runs these files, so a user who could change them would become root. Checked before any of
+# them is read.
 only_roots() {
     local mode path=$1
     while :; do
         mode="$(stat -Lc '%u %a' "$path")"
-        # Others may write to a sticky folder such as /tmp, but not replace what root has in it.
+        # Others may write to a sticky folder such as /tmp, but not replace root's files in it.
         if [[ "${mode% *}" != 0 ]] || (((8#${mode#* } & 8#22) && !(8#${mode#* } & 8#1000))); then
             printf '%s\n' "error: $path can be changed by others than root, and root is to run what is in it." \
                 "       Unpack the package as root: tar -C /opt -xf nomadrun.tar, and use /opt/nomadrun." >&2
@@ -48,7 +49,7 @@ UNIT=/etc/systemd/system/leruli-node.service
 
 usage() { sed -n '2,/^set -/ { /^set -/d; s/^# \{0,1\}//p }' "${BASH_SOURCE[0]}"; }
 
-# read_node_env: exports the settings, after checking that nobody but root can read them.
+# read_node_env: exports the settings, after it has checked that only root can read them.
 read_node_env() {
     local line name value number=0
     [[ -f "$NODE_ENV" ]] || die 78 "there is no $NODE_ENV." \
@@ -77,8 +78,8 @@ read_node_env() {
     done <"$NODE_ENV"
 }
 
-# become_agent COMMAND…: this process becomes it, as as_user does, but with the settings. They pass
-# by the environment: a command line is public.
+# become_agent COMMAND…: replaces this process by the command, like as_user, but with the settings.
+# They are passed in the environment, as a command line is public.
 become_agent() {
     local name
     for name in $(compgen -e); do
@@ -92,13 +93,13 @@ become_agent() {
     : "${LERULI_NODE_DOCKER_SOCKET:=$XDG_RUNTIME_DIR/docker.sock}"
     export LERULI_NODE_DOCKER_SOCKET
     cd /
-    # A session of its own: Ctrl-C is for this script, which passes it on once.
+    # A session of its own: Ctrl-C must reach only this script, which passes it on once.
     exec setsid setpriv --reuid "$RUN_AS" --regid "$(id -g "$RUN_AS")" --init-groups --no-new-privs \
         --pdeathsig TERM "$@"
 }
 
-# Without systemd nobody else does this after a restart of the machine: the folder for the user's
-# sockets, and the rights of the device, which get-started.sh had a person set.
+# Without systemd this must be done after each restart of the machine: the folder for the user's
+# sockets, and the mode of the device that get-started.sh asked for.
 prepare_machine() {
     local folder
     if has_systemd; then return; fi
@@ -112,17 +113,17 @@ prepare_machine() {
 
 start_docker() { as_user "$RUN_AS" bash "$HERE/get-started.sh" --start-docker; }
 
-# docker_lives: asked as the user, whose folder the file is in. Root would read what a link there leads to.
+# docker_lives: runs as the user, who owns the file's folder. Root would follow a link there.
 docker_lives() {
     # shellcheck disable=SC2016 # the shell that is started expands these
     as_user "$RUN_AS" timeout 5 bash -c 'source "$1"; lives "$2"' - \
         "$HERE/lib.sh" "/run/user/$(id -u "$RUN_AS")/docker.pid"
 }
 
-# keep_docker: without systemd nobody else starts Docker again. Ends with this script ($$), also when
-# that is killed.
+# keep_docker: starts Docker again when it has ended, as there is no systemd to do so. It ends with
+# this script ($$), also when that is killed.
 keep_docker() {
-    # The sleep may outlive this script, and must not hold its output open.
+    # The sleep may outlive this script, and must not keep its output open.
     while sleep 5 >/dev/null 2>&1 && kill -0 $$; do
         if ! docker_lives; then
             note "Docker has ended; starting it again"
@@ -131,7 +132,7 @@ keep_docker() {
     done
 }
 
-# last_words CODE: what an operator needs to know when the prompt is back.
+# last_words CODE: tells the operator how the agent ended, and what to do.
 last_words() {
     case "$1" in
     0) say "this node has left; its jobs have ended or are in the queue again" ;;
@@ -145,12 +146,12 @@ last_words() {
         "The compute secret may have been rotated: get the new one from an admin, put it into $NODE_ENV." ;;
     78) die 78 "not connected: settings are missing or wrong (the line above names them)." \
         "They are in $NODE_ENV; README.md has their meaning." ;;
-    *) die 1 "the node agent ended unexpectedly (code $1); its jobs are given to other nodes." \
-        "Run this again: it takes up what still runs. The log above says more." ;;
+    *) die 1 "the node agent ended unexpectedly (code $1); the service gives its jobs to other nodes." \
+        "Run this again: it goes on with running jobs. The log above says more." ;;
     esac
 }
 
-# connected_before: such a node waits for a service that is away; a new one says so and ends.
+# connected_before: such a node waits for a service that is away. A new one says so and ends.
 connected_before() { [[ -e "${LERULI_NODE_DIR:-/data/leruli/nomad}/nomad/client/state.db" ]]; }
 
 run() {
@@ -166,7 +167,7 @@ run() {
         "Run: su - $RUN_AS -c 'bash $HERE/get-started.sh'"
     prepare_machine
     say "starting Docker, as $RUN_AS"
-    # Before Nomad: it would fail the jobs that it takes up again while Docker is away.
+    # Before Nomad, which would fail the jobs that it recovers while Docker is away.
     start_docker || die 69 "Docker did not start; see above."
     say "connecting to $LERULI_BASEURL"
     rc=0
@@ -187,7 +188,7 @@ run() {
     while :; do
         signalled=0
         wait "$agent" && rc=0 || rc=$?
-        # 127: the wait that the signal came into had seen its end already.
+        # 127: the interrupted wait has returned the exit code already.
         if ((rc == 127)); then rc=$earlier; fi
         if ((!signalled)); then break; fi
         earlier=$rc
@@ -196,7 +197,7 @@ run() {
     last_words "$rc"
 }
 
-# unit_word TEXT: as one word of a systemd unit, in which it would expand % and $ and end at a blank.
+# unit_word TEXT: quotes it as one word of a systemd unit, which expands % and splits at blanks.
 unit_word() {
     local text=$1
     text="${text//\\/\\\\}"
@@ -206,11 +207,11 @@ unit_word() {
 }
 
 unit_text() {
-    local uid patience run_sh
+    local uid stop_timeout_s run_sh
     uid="$(id -u "$RUN_AS")"
-    # Time for what it runs to end, and to bring its results away.
-    patience=$((${LERULI_NODE_DRAIN_SECONDS:-120} + 120))
-    # Of a command, unlike of the lines above it, systemd expands $ as well.
+    # Time for running jobs to end and for their output to be uploaded.
+    stop_timeout_s=$((${LERULI_NODE_DRAIN_SECONDS:-120} + 120))
+    # In a command, unlike in the other lines, systemd expands $ as well.
     run_sh="$(unit_word "$HERE/run.sh")"
     cat <<UNIT
 # Made by run.sh --install-unit.
@@ -229,7 +230,7 @@ RestartSec=30
 # Nobody but a person can put these right.
 RestartPreventExitStatus=2 77 78
 KillMode=mixed
-TimeoutStopSec=$patience
+TimeoutStopSec=$stop_timeout_s
 
 [Install]
 WantedBy=multi-user.target

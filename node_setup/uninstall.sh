@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Takes the node off this machine: the unit, the node agent, rootless Docker's set-up, this package
+# Removes the node from this machine: the unit, the node agent, rootless Docker's set-up, this package
 # with its node.env, and last the data: Docker's images and the folder of the jobs. Run it as root.
-# It drains the node first, and stops where results are not yet uploaded. What a person made by hand
-# (the user, packages, ids) it leaves, and names the commands for that.
+# It drains the node first, and stops if results are not uploaded yet. What a person made by hand
+# (the user, packages, ids) stays; the script prints the commands to remove it.
 #
 #   uninstall.sh              asks before it begins
 #   uninstall.sh --yes        does not ask
@@ -39,7 +39,7 @@ done
 id "$RUN_AS" >/dev/null 2>&1 || die 1 "there is no user $RUN_AS, so there is no node of that user here." \
     "Remove this package by hand: rm -r $HERE"
 
-# The folder of the jobs, as run.sh used it.
+# The folder of the jobs that run.sh used.
 node_dir() {
     local value=''
     if [[ -n "${LERULI_NODE_DIR:-}" ]]; then
@@ -58,7 +58,7 @@ DOCKER_DATA="$HOME_OF_USER/.local/share/docker"
 
 ask() {
     local answer
-    say "this takes the node off $(hostname)"
+    say "this removes the node from $(hostname)"
     note "drain it, then remove: the unit, $HOME_OF_USER/$AGENT_FOLDER, Docker's user unit, $HERE"
     if ((keep_data)); then note "and keep $DOCKER_DATA and $NODE_DIR"; else
         note "and last the data: $DOCKER_DATA, $NODE_DIR"
@@ -68,8 +68,8 @@ ask() {
     [[ "$answer" == yes ]] || die 1 "nothing was changed."
 }
 
-# All that concerns the user's own files is done as that user: a link of the user's must not lead root
-# somewhere else.
+# Everything about the user's own files is done as that user: a link of the user must not redirect
+# root.
 stop_agent() {
     as_user "$RUN_AS" bash -s "$NODE_DIR" <<'USER'
 pid="$(cat "$1/agent.lock" 2>/dev/null)" || exit 0
@@ -90,8 +90,8 @@ refuse_if_results_are_left() {
         return
     fi
     die 3 "$left result(s) or receipt(s) of jobs are not with the service yet, in $NODE_DIR." \
-        "Let the node bring them away: bash $HERE/run.sh, until its log is quiet; then run this again." \
-        "Or give them up with --discard: those jobs run again on another node."
+        "Let the node upload them: bash $HERE/run.sh, until its log is quiet; then run this again." \
+        "Or discard them with --discard: those jobs run again on another node."
 }
 
 stop_docker() {
@@ -110,13 +110,13 @@ for i in {1..50}; do
     pgrep -u "$(id -u)" -x rootlesskit >/dev/null || break
     sleep 0.2
 done
-# What rootlesskit leaves when it is killed.
+# A killed rootlesskit leaves these folders.
 find /tmp -maxdepth 1 -name 'rootlesskit*' -user "$(id -u)" -exec rm -rf {} +
 rm -rf "$XDG_RUNTIME_DIR"/{docker,docker.pid,docker.sock,dockerd-rootless,leruli-docker.lock,leruli-node}
 USER
 }
 
-# remove_agent: also the key that dockerd makes itself, and folders that are empty then.
+# remove_agent: also removes the key that dockerd makes, and folders that are empty then.
 remove_agent() {
     as_user "$RUN_AS" bash -s "$AGENT_FOLDER" <<'USER'
 cd
@@ -128,7 +128,8 @@ true
 USER
 }
 
-# What containers wrote belongs to subordinate ids, which only a user namespace of the user reaches.
+# Files of containers belong to subordinate ids, which are accessible only in a user namespace of
+# the user.
 remove_data() {
     # shellcheck disable=SC2016  # expanded by the user's shell
     as_user "$RUN_AS" rootlesskit bash -c 'for folder in "$@"; do
@@ -149,7 +150,7 @@ by_hand() {
     note "and the packages: apt-get remove docker.io uidmap slirp4netns rootlesskit"
 }
 
-# One function, so that bash has read all of it before the file goes.
+# One function, so that bash has read the whole file before it is deleted.
 main() {
     ask
     if has_systemd && [[ -e /etc/systemd/system/leruli-node.service ]]; then

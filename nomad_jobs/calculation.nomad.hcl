@@ -1,6 +1,6 @@
-# The parent of a group's calculations: one parameterized job for each (group, image, cores, memory, size of
-# /dev/shm), dispatched once an attempt. Filled in by Nomad's own parser from `variable`s, never by text
-# substitution. Why each setting: docs/developers/nomad.md.
+# The parent job of a group's calculations: one parameterized job for each (group, image, cores,
+# memory, size of /dev/shm). Each attempt is one dispatch of it. Nomad's own parser fills in the
+# variables; there is no text substitution. Why each setting: docs/developers/nomad.md.
 
 variable "id" { type = string }
 variable "namespace" { type = string }
@@ -27,7 +27,8 @@ job "calculation" {
     meta_required = ["job", "attempt"]
   }
 
-  # The pool is for placement; this is the fence: the id is what a node cannot choose freely.
+  # The node pool is for placement. This constraint is the fence: a node cannot choose its id
+  # freely.
   constraint {
     attribute = "${node.unique.id}"
     operator  = "set_contains_any"
@@ -35,8 +36,8 @@ job "calculation" {
   }
 
   group "calculation" {
-    # Whether a job is tried again is the service's decision alone: Nomad never restarts,
-    # reschedules or replaces. Anything shorter than "never lost" makes it place a second copy.
+    # The service alone decides about retries: Nomad never restarts, reschedules or replaces. With
+    # anything shorter than "never lost" it would place a second copy.
     restart {
       attempts = 0
       mode     = "fail"
@@ -53,7 +54,7 @@ job "calculation" {
       size = 10
     }
 
-    # Brings the job in, runs its container by Nomad's docker driver, and brings it out.
+    # Stages the job in, runs its container with Nomad's docker driver, and stages it out.
     task "main" {
       driver       = "leruli"
       kill_timeout = "30s"

@@ -1,5 +1,6 @@
-# What the service's token may do in Nomad, and no more. Give it to a token and that to
-# LERULI_QUEUE_NOMAD_TOKEN. `node` write is what introduction tokens, eligibility and draining need.
+# The rights of the service's token in Nomad, and no more. Attach the policy to a token and set
+# LERULI_QUEUE_NOMAD_TOKEN to that token. `node` write is needed for introduction tokens,
+# eligibility and draining.
 
 namespace "leruli" {
   capabilities = ["submit-job", "dispatch-job", "read-job", "list-jobs"]

@@ -1,7 +1,7 @@
-"""Run the manual's calculation through a service started for it, and check the energy it finds.
+"""Run the manual's calculation through a service started for it, and check its energy.
 
-Called by setup/demo.sh once everything is installed. Reads LERULI_QUEUE_STEPS, a file with one line
-"seconds<TAB>name" for each step of the installation, for the table at the end.
+setup/demo.sh calls this once everything is installed. LERULI_QUEUE_STEPS names a file with one line
+"seconds<TAB>name" per step of the installation, for the table at the end.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ console = Console(highlight=False)
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says what happened."""
+    """The demo failed. The message says why."""
 
 
 class Steps:
-    """How long each step took, in seconds, those of the installation first."""
+    """Duration of each step in s, those of the installation first."""
 
     def __init__(self, installed: Path | None) -> None:
-        """Start with the steps noted in the file `installed`, if there is one."""
+        """Start with the steps in the file `installed`, if there is one."""
         self.taken: list[tuple[str, float]] = []
         if installed is not None and installed.is_file():
             for line in installed.read_text().splitlines():
@@ -64,15 +64,15 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Tell what is done now, and note how long it took."""
+        """Print the name of a step, and record how long the block takes."""
         console.print(f"[bold]==>[/bold] {name}")
         began = time.monotonic()
         yield
         self.taken.append((name, time.monotonic() - began))
 
     def table(self) -> Table:
-        """Every step and the sum."""
-        table = Table("step", title="What took how long", title_justify="left")
+        """Return a table of all steps and their sum."""
+        table = Table("step", title="Time of each step", title_justify="left")
         table.add_column("seconds", justify="right")
         for name, seconds in self.taken:
             table.add_row(name, f"{seconds:.1f}")
@@ -82,7 +82,7 @@ class Steps:
 
 
 def find_energy(output: str) -> float:
-    """Take the CCSD total energy (hartree) from psi4's output; DemoError if it has none."""
+    """Return the CCSD total energy (hartree) in psi4's output; raise DemoError if it has none."""
     found = _ENERGY.search(output)
     if found is None:
         raise DemoError("psi4's output.dat has no line 'CCSD total energy'")
@@ -90,10 +90,10 @@ def find_energy(output: str) -> float:
 
 
 def find_state(answer: str) -> str:
-    """Take the state from what `leruli task-status` printed; DemoError if it has none."""
+    """Return the state in the output of `leruli task-status`; raise DemoError if it has none."""
     found = _STATE.search(answer)
     if found is None:
-        raise DemoError(f"leruli task-status printed no state, but: {answer.strip()!r}")
+        raise DemoError(f"`leruli task-status` printed no state. It printed: {answer.strip()!r}")
     return found[1]
 
 
@@ -109,13 +109,16 @@ def sourced(script: Path) -> dict[str, str]:
 
 
 def run(command: list[str], env: dict[str, str], cwd: Path) -> None:
-    """Run a command as a user would type it; what it prints is shown as it comes.
+    """Run a command as a user would type it, with its output on the terminal.
 
-    Raises DemoError when it exits with another code than 0.
+    Raises
+    ------
+    DemoError
+        If the exit code is not 0.
     """
     console.print(f"    $ {' '.join(command)}", style="cyan", markup=False, soft_wrap=True)
     sys.stdout.flush()
-    # Its output is not read through a pipe: what it leaves running would keep that open.
+    # Do not read its output through a pipe: its background processes would keep the pipe open.
     done = subprocess.run(command, env=env, cwd=cwd, check=False, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise DemoError(f"`{' '.join(command)}` exited with code {done.returncode}; see above.")
@@ -124,7 +127,10 @@ def run(command: list[str], env: dict[str, str], cwd: Path) -> None:
 def ask(command: list[str], env: dict[str, str], cwd: Path) -> str:
     """Run a command and return its standard output.
 
-    Raises DemoError, with what the command printed, when it exits with another code than 0.
+    Raises
+    ------
+    DemoError
+        If the exit code is not 0; with the command's output.
     """
     done = subprocess.run(
         command,
@@ -142,7 +148,7 @@ def ask(command: list[str], env: dict[str, str], cwd: Path) -> str:
 
 
 def wait_for_end(env: dict[str, str], cwd: Path) -> str:
-    """Poll `leruli task-status`, print each change, return the final state."""
+    """Poll `leruli task-status`, print each change, and return the final state."""
     began = time.monotonic()
     last = ""
     console.print("    $ leruli task-status", style="cyan")
@@ -155,12 +161,12 @@ def wait_for_end(env: dict[str, str], cwd: Path) -> str:
         if state in FINAL_STATES:
             return state
         time.sleep(POLL_INTERVAL)
-    raise DemoError(f"the job did not end within {JOB_TIMEOUT:.0f} s; last status: {last}")
+    raise DemoError(f"The job did not end within {JOB_TIMEOUT:.0f} s. Its last status: {last}")
 
 
 def demonstrate(data: Path, steps: Steps) -> float:
-    """Start the service with its data in `data`, run the calculation, return its energy."""
-    # The programs of this tree's environment, as in an activated one.
+    """Start the service with its data in `data`, run the calculation, and return its energy."""
+    # Find the programs of this tree first, as in an activated environment.
     env = dict(os.environ)
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
     with steps.step("starting the service and its parts"):
@@ -173,7 +179,7 @@ def demonstrate(data: Path, steps: Steps) -> float:
     with steps.step(f"publishing the image {CODE}:{VERSION} to the group's storage"):
         codes = ask(["leruli", "list-codes"], env, data)
         if re.search(rf"\b{CODE}\W+{re.escape(VERSION)}\b", codes):
-            console.print(f"    {CODE} {VERSION} is published already")
+            console.print(f"    {CODE} {VERSION} is already published")
         else:
             run(["leruli", "publish-code", CODE, VERSION], env, data)
     folder = Path(tempfile.mkdtemp(prefix="water-", dir=data))
@@ -185,15 +191,15 @@ def demonstrate(data: Path, steps: Steps) -> float:
     with steps.step("fetching the results"):
         run(["leruli", "task-get"], env, folder)
     if state != "completed":
-        raise DemoError(f"the job ended as {state}; what it left is in {folder}")
+        raise DemoError(f"The job ended as {state}. Its files are in {folder}.")
     output = folder / "output.dat"
     if not output.is_file():
-        raise DemoError(f"the job brought no output.dat back to {folder}")
+        raise DemoError(f"The results in {folder} have no output.dat.")
     return find_energy(output.read_text())
 
 
 def stop(data: Path) -> None:
-    """Stop the service; say so when that fails, but let the first error be the one that counts."""
+    """Stop the service. Print a failure, but raise nothing, as an earlier error counts."""
     program = str(Path(sys.executable).parent / "leruli-queue")
     try:
         run([program, "down", "--data", str(data)], dict(os.environ), data)
@@ -202,9 +208,9 @@ def stop(data: Path) -> None:
 
 
 def main() -> int:
-    """Run the demo; exit code 0 when the energy is the expected one."""
+    """Run the demo; return 0 if the energy is as expected, else 1."""
     parser = argparse.ArgumentParser(description="Run the manual's calculation.")
-    parser.add_argument("--data", type=Path, required=True, help="folder for everything it keeps")
+    parser.add_argument("--data", type=Path, required=True, help="folder for all data")
     data: Path = parser.parse_args().data.absolute()
     data.mkdir(parents=True, exist_ok=True)
     noted = os.environ.get("LERULI_QUEUE_STEPS")
@@ -220,21 +226,21 @@ def main() -> int:
         console.print(str(error), markup=False)
         logs = sorted(data.rglob("*.log"))
         if logs:
-            console.print("What each part had to say is in its log:")
+            console.print("The logs of the parts are:")
         for log in logs:
             console.print(f"    {log}", markup=False, soft_wrap=True)
-        console.print("Put right what is said above, then run 'make demo' again.")
+        console.print("Correct the fault above, then run 'make demo' again.")
         return 1
     except KeyboardInterrupt:
-        console.print("Stopped at your wish.")
+        console.print("Stopped by Ctrl-C.")
         return 130
     console.print(steps.table())
     console.print(f"CCSD total energy  {energy:.8f} hartree")
     console.print(f"expected           {EXPECTED_ENERGY:.8f} hartree")
     if abs(energy - EXPECTED_ENERGY) > TOLERANCE:
-        console.print(f"[red]error:[/red] they differ by more than {TOLERANCE:g} hartree.")
+        console.print(f"[red]error:[/red] They differ by more than {TOLERANCE:g} hartree.")
         return 1
-    console.print("[green]They agree.[/green] To go on with this service and its data:")
+    console.print("[green]They agree.[/green] To use this service and its data further:")
     console.print(f"    .venv/bin/leruli-queue up --data {data}", markup=False, soft_wrap=True)
     return 0
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# `make demo`: installs what is needed, starts the whole service on this machine, and runs the
-# calculation of the manual through it as a user would. What that takes is in a table at the end.
+# `make demo`: installs missing packages, starts the whole service on this machine, and runs the
+# calculation of the manual through it as a user would. At the end a table lists the time of each step.
 #
 # Reads from the environment:
 #   LERULI_QUEUE_DEMO_DATA   folder for the demo's database, objects and logs (default .demo/)
-# and what the other scripts of this folder do.
+# and the variables of the other scripts of this folder.
 set -euo pipefail
 # shellcheck source=setup/docker.sh
 source "$(dirname "${BASH_SOURCE[0]}")/docker.sh"
@@ -13,7 +13,7 @@ cd "$ROOT"
 say "a demonstration of Leruli Queue, on this machine alone"
 note "It installs missing Debian packages, makes .venv here, builds Nomad and an S3 server once"
 note "(kept in $CACHE), makes a Docker image of psi4, starts everything,"
-note "and runs the manual's calculation. The first time takes about 10 minutes, later ones 1."
+note "and runs the manual's calculation. The first time takes 10 to 15 minutes on 2 cores, later ones 1."
 
 mkdir -p "$CACHE"
 LERULI_QUEUE_STEPS="$(mktemp "$CACHE/steps.XXXXXX")"

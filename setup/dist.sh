@@ -1,24 +1,23 @@
 #!/usr/bin/env bash
-# Builds dist/nomadrun.tar, from which a machine becomes a node without a network: nomad and the
-# task driver of jobs, the node agent with its wheels for every Python of NODE_PYTHONS, the
-# scripts, their README and the sums.
+# Builds dist/nomadrun.tar, with which a machine becomes a node without a network. It holds nomad, the
+# task driver, the runner of shared containers, the node agent with its wheels for every Python of NODE_PYTHONS, the scripts, their README
+# and the checksums.
 #
-# Reads from the environment: what setup/lib.sh and setup/tools.sh do, and pip's own variables.
+# Reads from the environment: the variables of setup/lib.sh, setup/tools.sh and pip.
 set -euo pipefail
 # shellcheck source=setup/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
 
-# The CPython of the distributions from RHEL 9 (3.9) to Debian 13 (3.13).
+# Versions of CPython in the distributions from RHEL 9 (3.9) to Debian 13 (3.13).
 NODE_PYTHONS=(3.9 3.10 3.11 3.12 3.13)
 SCRIPTS=(get-started.sh run.sh uninstall.sh)
 FILES=(lib.sh checks.sh rootless_docker.sh node.env.example README.md)
 
 setup/venv.sh
-setup/tools.sh nomad leruli-driver
+setup/tools.sh nomad leruli-driver leruli-runner
 
-# fetch_wheels FOLDER: all that requirements/ pins for a node, by hash. An unfinished folder never
-# gets the name that is looked for.
+# fetch_wheels FOLDER: fetches the pins of a node, checked by hash. Only a complete folder gets this name.
 fetch_wheels() {
     local partial="$1.partial.$$"
     rm -rf "$partial"
@@ -30,7 +29,7 @@ fetch_wheels() {
     mv "$partial" "$1"
 }
 
-# build_agent FOLDER SOURCE: from a copy, since setuptools takes in what an earlier build left.
+# build_agent FOLDER SOURCE: builds from a copy, as setuptools includes files of an earlier build.
 build_agent() {
     mkdir "$2"
     cp -r node_setup/pyproject.toml node_setup/README.md node_setup/leruli_node "$2/"
@@ -38,7 +37,7 @@ build_agent() {
         --no-build-isolation --wheel-dir "$1" "$2"
 }
 
-# pack FOLDER: its sums, then the tar. What root unpacks belongs to root, and run.sh insists on it.
+# pack FOLDER: writes the checksums, then the tar. Its files belong to root, as run.sh demands.
 pack() {
     (cd "$1/nomadrun" && find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum) >"$1/sums"
     mv "$1/sums" "$1/nomadrun/SHA256SUMS"
@@ -62,8 +61,8 @@ mkdir -p "$package/wheels"
 cp "$wheels"/*.whl "$package/wheels/"
 step "building the node agent" build_agent "$package/wheels" "$work/source"
 cp requirements/node.txt "$package/wheels/"
-# Nomad, and what is built of it, may be passed on only with its licence.
-cp --dereference "$VENV/bin/nomad" "$VENV/bin/leruli-driver" "$package/"
+# Nomad, and programs built from it, may be distributed only with its licence.
+cp --dereference "$VENV/bin/nomad" "$VENV/bin/leruli-driver" "$VENV/bin/leruli-runner" "$package/"
 cp node_setup/nomad/LICENSE "$package/LICENSE-nomad"
 cp LICENSE "$package/LICENSE"
 (cd node_setup && cp "${SCRIPTS[@]}" "${FILES[@]}" "$package/")

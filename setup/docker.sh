@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes sure that a Docker daemon answers, and starts one where it may. Run it, or source it and
-# call ensure_docker, which then leaves DOCKER_HOST exported where the daemon is a rootless one.
+# Makes sure that a Docker daemon answers, and starts one if possible. Run it, or source it and call
+# ensure_docker, which exports DOCKER_HOST for a rootless daemon.
 #
 # Reads from the environment:
-#   DOCKER_HOST       where the daemon listens (Docker's own variable); nothing is started for it
-#   XDG_RUNTIME_DIR   a rootless daemon's socket is looked for here
+#   DOCKER_HOST       address of the daemon (Docker's own variable); if set, no daemon is started
+#   XDG_RUNTIME_DIR   folder that may hold the socket of a rootless daemon
 set -euo pipefail
 # shellcheck source=setup/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -22,8 +22,8 @@ _wait_for_docker() {
     return 1
 }
 
-# Without systemd: dockerd as a session of its own, so that it outlives this script. The lock keeps
-# two scripts from starting two; the daemon does not inherit it.
+# Starts dockerd without systemd, in its own session, so that it outlives this script. The lock keeps
+# two scripts from starting two daemons; the daemon does not inherit it.
 _start_dockerd() {
     (
         flock 9
@@ -46,7 +46,7 @@ ensure_docker() {
         unset DOCKER_HOST
     fi
     if ((EUID != 0)) && [[ -S /var/run/docker.sock && ! -w /var/run/docker.sock ]]; then
-        die "you may not talk to the Docker daemon (/var/run/docker.sock)." \
+        die "you have no permission to use the Docker daemon (/var/run/docker.sock)." \
             "Add yourself to its group and log in again: sudo usermod -aG docker $(id -un)" \
             "or set up rootless Docker and set DOCKER_HOST."
     fi
@@ -57,7 +57,7 @@ ensure_docker() {
     if [[ -d /run/systemd/system ]]; then
         say "no Docker daemon answers: systemctl start docker"
         as_root systemctl start docker || true
-        _wait_for_docker || die "the Docker daemon did not come up." \
+        _wait_for_docker || die "the Docker daemon did not start within 60 s." \
             "See 'journalctl -u docker', then run this again."
     else
         command -v dockerd >/dev/null || PATH="$PATH:/usr/sbin:/sbin"
@@ -65,10 +65,10 @@ ensure_docker() {
             "On Debian and Ubuntu: apt-get install docker.io"
         say "no Docker daemon answers: starting dockerd (log: $DOCKERD_LOG)"
         _start_dockerd || die "dockerd did not answer within 60 s." \
-            "The end of $DOCKERD_LOG says why; then run this again."
+            "See the end of $DOCKERD_LOG, then run this again."
         note "dockerd runs with pid $(cat /var/run/docker.pid 2>/dev/null || echo unknown)"
     fi
-    docker_answers || die "the Docker daemon runs, but you may not talk to it." \
+    docker_answers || die "the Docker daemon runs, but you have no permission to use it." \
         "Add yourself to its group and log in again: sudo usermod -aG docker $(id -un)"
 }
 

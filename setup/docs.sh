@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# `make docs`: build/docs, the site of docs/. A broken link or a page that the navigation lacks fails it.
+# `make docs`: builds the site of docs/ in build/docs. It fails on a broken link, and on a page that is
+# not in the navigation.
 #
-# Reads from the environment: what setup/lib.sh does.
+# Reads from the environment: the variables of setup/lib.sh.
 set -euo pipefail
 # shellcheck source=setup/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
 
-# The theme tells of its successor at each build; that is for us, not for each build.
+# The theme advertises its successor at each build.
 NO_MKDOCS_2_WARNING=1 "$VENV/bin/mkdocs" build --strict --clean
 if grep -rlE '<(script|link|img|iframe)[^>]+(src|href)="(https?:)?//' build/docs --include='*.html'; then
-    die "these pages ask another host for something." "A reader without internet has to get all of it."
+    die "these pages load something from another host." "The site must work without internet."
 fi

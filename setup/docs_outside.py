@@ -1,8 +1,8 @@
-"""A hook of MkDocs: pages that stand beside what they describe become pages of the site too.
+"""A hook of MkDocs: adds pages from outside of docs/ to the site.
 
-node_setup/README.md is part of the package for nodes, CONTRIBUTING.md stands where GitHub shows it.
-Their links, and links to them, lead to their copies under outside/. A link from a page to any other
-file of the tree becomes plain text: the site has no such file.
+node_setup/README.md is part of the package for nodes, and GitHub shows CONTRIBUTING.md at the root.
+Their links, and links to them, lead to copies under outside/. A link from a page to any other file
+of the tree becomes plain text, as the site has no such file.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links to where the site has the page."""
+    """Change links so that they lead to the page's place on the site."""
     source = page.file.src_uri
     true_place = source.removeprefix(f"{_FOLDER}/")
     in_docs = true_place == source

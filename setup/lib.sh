@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Messages, timing and waiting for the scripts of this folder. Sourced, never run.
+# Functions for messages and timing in the scripts of this folder. Source it; do not run it.
 #
 # Reads from the environment:
 #   LERULI_QUEUE_CACHE   folder for built programs and logs
 #                        (default ${XDG_CACHE_HOME:-$HOME/.cache}/leruli-queue)
-#   LERULI_QUEUE_STEPS   a file to which `step` adds one line "seconds<TAB>name" a step
-#   NO_COLOR             when set, no colours
+#   LERULI_QUEUE_STEPS   a file to which `step` adds one line "seconds<TAB>name" per step
+#   NO_COLOR             if set, no colours are used
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 CACHE="${LERULI_QUEUE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/leruli-queue}"
@@ -18,13 +18,13 @@ else
     _bold='' _red='' _green='' _plain=''
 fi
 
-# What is about to be done.
+# say TEXT…: prints which step begins.
 say() { printf '%s\n' "${_bold}==>${_plain} $*"; }
 
-# A detail below it.
+# note TEXT…: prints a detail below a step.
 note() { printf '    %s\n' "$*"; }
 
-# What happened, why, what to do (each a sentence; the last two may be missing). Ends the script.
+# die WHAT [WHY] [REMEDY]: prints what happened, why, and what to do (a sentence each). Ends the script.
 die() {
     printf '%s\n' "${_red}error:${_plain} $1" >&2
     shift
@@ -33,21 +33,21 @@ die() {
     exit 1
 }
 
-# elapsed SECONDS: "2 min 10 s".
+# elapsed SECONDS: prints a duration, for example "2 min 10 s".
 elapsed() {
     if (($1 >= 60)); then printf '%d min %d s' "$(($1 / 60))" "$(($1 % 60))"; else printf '%d s' "$1"; fi
 }
 
-# version_ge A B: is version A (digits and dots) at least B?
+# version_ge A B: succeeds if version A (digits and dots) is at least B.
 version_ge() { [[ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" == "$2" ]]; }
 
-# as_root COMMAND…: as root, by sudo where needed. Ask can_be_root first.
+# as_root COMMAND…: runs a command as root, by sudo if needed. Check can_be_root before.
 as_root() {
     if ((EUID == 0)); then "$@"; else sudo -- "$@"; fi
 }
 can_be_root() { ((EUID == 0)) || command -v sudo >/dev/null; }
 
-# _heartbeat PID NAME: until PID ends, a spinner on a terminal, else a line every 30 seconds.
+# _heartbeat PID NAME: until PID ends, shows a spinner on a terminal, else a line every 30 seconds.
 _heartbeat() {
     local pid=$1 name=$2 began=$SECONDS next=30 marks="|/-\\" turn=0
     while kill -0 "$pid" 2>/dev/null; do
@@ -62,15 +62,15 @@ _heartbeat() {
     if [[ -t 1 ]]; then printf '\r\e[K'; fi
 }
 
-# step NAME COMMAND…: runs COMMAND with its output in a log, shows that it lives, tells how long it
-# took. NAME reads well after "still": "building Nomad". Ends the script when COMMAND fails.
+# step NAME COMMAND…: runs COMMAND with its output in a log, shows that it still runs, then prints how
+# long it took. NAME must read well after "still": "building Nomad". A failure ends the script.
 step() {
     local name=$1 began=$SECONDS log rc=0
     shift
     mkdir -p "$CACHE/logs"
     log="$CACHE/logs/${name//[^A-Za-z0-9._-]/-}.$$.log"
     say "$name"
-    # In a process group of its own, so that Ctrl-C ends all that was started, not only the wait.
+    # In its own process group, so that Ctrl-C ends COMMAND and its children, not only the wait.
     set -m
     "$@" >"$log" 2>&1 </dev/null &
     _step_pid=$!
@@ -89,7 +89,7 @@ step() {
     step_done "$name" "$((SECONDS - began))"
 }
 
-# step_done NAME SECONDS: tells and notes how long a step took.
+# step_done NAME SECONDS: prints and records how long a step took.
 step_done() {
     note "${_green}done${_plain} in $(elapsed "$2")"
     if [[ -n "${LERULI_QUEUE_STEPS:-}" ]]; then printf '%s\t%s\n' "$2" "$1" >>"$LERULI_QUEUE_STEPS"; fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every static check of the repository; all of them run, also when one has found something.
+# Runs every static check of the repository, even after one of them has failed.
 #
-# Reads from the environment: nothing of its own.
+# Reads from the environment: the variables of setup/lib.sh.
 set -uo pipefail
 # shellcheck source=setup/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -15,7 +15,7 @@ check() {
     "$@" || failed+=("$name")
 }
 
-# Bash scripts, also those without the ending .sh, tracked or new.
+# Prints all bash scripts, tracked or new, also those without the suffix .sh.
 scripts() {
     local file
     git ls-files -co --exclude-standard | while read -r file; do
@@ -28,10 +28,10 @@ scripts() {
 }
 shell_scripts() { scripts | tr '\n' '\0' | xargs -0 shellcheck -x -P "$ROOT"; }
 
-# From tests/, whose files are modules of their own name; with the client, which some of them import.
+# In tests/ and tests/support a file is a module of its own name. Some of them import the client.
 test_calls() (
-    cd tests && MYPYPATH=..:../cli "$VENV/bin/mypy" --config-file mypy.ini \
-        integration/service/*.py unit/service/*.py states_world.py e2e/test_reconciling.py
+    cd tests && MYPYPATH=support:..:../cli "$VENV/bin/mypy" --config-file mypy.ini \
+        integration/service/*.py unit/service/*.py support/states_world.py e2e/test_reconciling.py
 )
 
 # One configuration for the whole tree, whatever a distribution's own pyproject.toml says.
@@ -48,7 +48,7 @@ check "documents" setup/docs.sh
 
 if ((${#failed[@]})); then
     printf -v list '%s, ' "${failed[@]}"
-    die "these checks found something: ${list%, }." \
+    die "these checks failed: ${list%, }." \
         "Above is what. 'make format' settles what ruff can settle by itself."
 fi
 say "all checks passed"

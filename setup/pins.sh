@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Writes requirements/*.txt anew: every Python package that is installed, with version and hashes.
-# The package index is the one that uv is set up for; its address is not written down.
+# Writes requirements/*.txt: every Python package that is installed, with version and hashes. uv's own
+# settings name the package index; its address is not written to the files.
 #
-# Reads from the environment: what setup/lib.sh does, and uv's and the network's own variables.
+# Reads from the environment: the variables of setup/lib.sh, of uv and of the network.
 set -euo pipefail
 # shellcheck source=setup/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -11,8 +11,8 @@ cd "$ROOT"
 uv="$VENV/bin/uv"
 if [[ ! -x "$uv" ]]; then uv="$(command -v uv)" || die "uv is not installed." "Run 'make test' once."; fi
 
-# pins NAME OLDEST_PYTHON ARGUMENT…: requirements/NAME.txt.
-# What another input asks of leruli-node means the one in this tree, which pip installs from there.
+# pins NAME OLDEST_PYTHON ARGUMENT…: writes requirements/NAME.txt. A dependency on leruli-node is left
+# out, as pip installs it from this tree.
 pins() {
     local name=$1 python=$2 partial
     shift 2
@@ -36,8 +36,9 @@ all() {
     pins all 3.11 --extra embedded pyproject.toml cli/pyproject.toml requirements/dev.in -
     pins client 3.9 cli/pyproject.toml
     pins node 3.9 node_setup/pyproject.toml
-    # One pip for all of a node's Pythons, not a newer one for the newer of them.
+    # Pin one version of pip for all Pythons of a node, not a newer one for the newer Pythons.
     pins node-installer 3.9 --fork-strategy fewest requirements/node-installer.in
+    pins go 3.11 requirements/go.in
     pins published-client 3.11 requirements/published-client.in
 }
 step "pinning the Python packages" all

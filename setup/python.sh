@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Prints the path of the Python to make the virtual environment with: 3.11 or newer, able to make
-# one. Exit code 1 and no output when there is none.
+# Prints the path of the Python for the virtual environment: 3.11 or newer, with the module venv. Without
+# such a Python it prints nothing and exits with 1.
 #
 # Reads from the environment:
-#   LERULI_QUEUE_PYTHON   the Python to use, instead of looking on the PATH
+#   LERULI_QUEUE_PYTHON   the Python to use, instead of one from the PATH
 set -euo pipefail
 
-# A name on the PATH may be a pyenv shim for a version that is not enabled, so each is tried out.
+# Try each name, as it may be a pyenv shim for a version that is not enabled.
 usable() {
     "$1" -I -c 'import sys, venv, ensurepip
 assert sys.version_info >= (3, 11)' >/dev/null 2>&1
@@ -19,7 +19,7 @@ else
 fi
 for python in "${candidates[@]}"; do
     if usable "$python"; then
-        # The real program, not a shim and not an activated environment's.
+        # Print the real program, neither a shim nor one of an activated environment.
         "$python" -I -c 'import os, sys
 print(os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable))'
         exit 0

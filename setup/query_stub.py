@@ -1,10 +1,9 @@
-"""Writes leruli_queue/store/queries.pyi: the parameters of each SQL statement, for mypy.
+"""Write leruli_queue/store/queries.pyi: the parameters of each SQL statement, for mypy.
 
     query_stub.py
 
-aiosql makes a method of each statement at run time and gives it a signature. Without the stub mypy
-would take every call of it, whatever its arguments. The types of the parameters are PostgreSQL's to
-check.
+aiosql makes a method with a signature of each statement at run time. Without the stub mypy would
+accept any arguments of such a method. PostgreSQL checks the types of the parameters.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ async def rows(selection: AsyncIterator[Any]) -> list[Any]: ...
 def prepared(name: str, arguments: Mapping[str, Any]) -> tuple[str, list[Any]]: ...
 """
 
-# With the end of the line: ruff's limit.
+# ruff's limit of the line length, with the end of the line.
 _WIDTH = 101
-# By the suffix of the name: how the method is defined, and what it returns.
+# By the suffix of the statement's name: definition and return type of the method.
 _KINDS = {
     SQLOperationType.SELECT: ("def", "AsyncIterator[Any]"),
     SQLOperationType.SELECT_ONE: ("async def", "Any"),
@@ -53,9 +52,9 @@ _KINDS = {
 
 
 def stub() -> str:
-    """Return the text of the stub, as ruff formats it."""
+    """Return the text of the stub in ruff's format."""
     names = queries.available_queries
-    # aiosql adds a second method, which gives a cursor, for each that selects.
+    # For each selecting statement aiosql adds a second method, which gives a cursor.
     return _TOP + "".join(_method(name) for name in names if not name.endswith("_cursor")) + _END
 
 

@@ -1,10 +1,10 @@
-"""Draw a real session: run the client on a stack that is up, and write its terminal as SVG.
+"""Run the client on a running stack, and write its terminal as SVG.
 
     leruli-queue up --detach --data .demo && source .demo/env.sh
     .venv/bin/python setup/session.py docs/session.svg
 
-It submits psi4 in three folders, waits, and fetches, as docs/users/many-calculations.md does.
-psi4:1.3.2 has to be published, as `make demo` does.
+It submits psi4 in three folders, waits, and fetches, as in docs/users/many-calculations.md.
+psi4:1.3.2 must be published, as `make demo` does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SUBMIT = "leruli task-submit --batch 'hf-*' --memory 500 psi4 1.3.2 psi4 input.
 _STATUS = "leruli task-status --batch 'hf-*'"
 _FETCH = "leruli task-get --batch 'hf-*'"
 _READ = "grep -o 'Total Energy =.*' hf-*/output.dat"
-# The format's own fonts are fetched from another host. The reader's machine has one.
+# The SVG's default fonts come from another host. Use a font of the reader's machine instead.
 _FONT_FACES = re.compile(r"@font-face \{\{.*?\}\}", re.DOTALL)
 
 
@@ -60,7 +60,7 @@ def _prompt(command: str) -> str:
 
 
 def _run(command: str, folder: str) -> str:
-    """Return what a terminal shows after the command: lines that are written over are left out."""
+    """Return the terminal's content after the command, without overwritten lines."""
     master, slave = pty.openpty()
     environment = os.environ | {"COLUMNS": str(_COLUMNS), "LINES": "40", "TERM": "xterm-256color"}
     with subprocess.Popen(
@@ -73,7 +73,7 @@ def _run(command: str, folder: str) -> str:
     ):
         os.close(slave)
         raw = b""
-        # Reading from a terminal that nobody has open any more is an error on Linux.
+        # On Linux, reading from a terminal that no process has open is an error.
         try:
             while chunk := os.read(master, 65536):
                 raw += chunk

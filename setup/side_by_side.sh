@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs commands side by side: setup/side_by_side.sh COMMAND…, each one word. What a command says is shown
-# in one piece when it has ended, so that none stands between another's lines. The exit code is 1 when
-# one of them failed, and all of them run to their end.
+# Runs commands side by side: setup/side_by_side.sh COMMAND…, each one word. The output of a command is
+# printed in one piece at its end, so outputs do not mix. All commands run to their end. The exit code is 1
+# if one of them failed.
 #
-# Reads from the environment: what setup/lib.sh does.
+# Reads from the environment: the variables of setup/lib.sh.
 set -euo pipefail
 # shellcheck source=setup/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -11,12 +11,12 @@ cd "$ROOT"
 
 logs="$(mktemp -d)"
 pids=()
-# Ctrl-C, or the end of a CI job: each gets the chance to end what it started.
+# After Ctrl-C, or at the end of a CI job, each command can first end its own processes.
 end_all() {
     local pid
     for pid in "${pids[@]}"; do kill -INT -- "-$pid" 2>/dev/null || true; done
     wait || true
-    # What the shell started in its background does not hear of it.
+    # Background processes of the shell ignore INT.
     for pid in "${pids[@]}"; do kill -KILL -- "-$pid" 2>/dev/null || true; done
 }
 trap 'end_all; exit 130' INT
@@ -25,7 +25,7 @@ trap 'rm -rf "$logs"' EXIT
 
 began=$SECONDS
 names=("$@")
-# In process groups of their own, so that a signal can end all of each.
+# Each command gets its own process group, so that a signal reaches all of its processes.
 set -m
 for number in "${!names[@]}"; do
     say "${names[number]} (beside the others; its output comes at its end)"
@@ -61,5 +61,5 @@ while ((${#left[@]})); do
 done
 if ((${#failed[@]})); then
     printf -v list '%s, ' "${failed[@]}"
-    die "failed: ${list%, }." "What each said is above."
+    die "failed: ${list%, }." "The output of each is above."
 fi

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the soak needs, then runs it: setup/soak.sh [soak's options]. It takes about half an
-# hour on two cores; soak/README.md says what it does.
+# Installs everything that the soak needs, then runs it: setup/soak.sh [soak's options]. It takes about
+# half an hour on two cores. soak/README.md describes it.
 #
-# Reads from the environment: what the other scripts of this folder do.
+# Reads from the environment: the variables of the other scripts of this folder.
 set -euo pipefail
 # shellcheck source=setup/docker.sh
 source "$(dirname "${BASH_SOURCE[0]}")/docker.sh"

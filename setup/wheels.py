@@ -1,9 +1,10 @@
-"""Fetches the wheels of a requirements file for several versions of CPython on Linux.
+"""Fetch the wheels of a requirements file for several versions of CPython on Linux.
 
     wheels.py REQUIREMENTS FOLDER MACHINE VERSION…      MACHINE as `uname -m` says it
 
-pip alone cannot: asked for another Python than its own, it still judges `; python_version < "3.10"`
-by its own. So the markers are judged here and pip gets what is left, every file checked by hash.
+pip alone cannot do this: for another Python than its own, it still evaluates markers such as
+`; python_version < "3.10"` for its own Python. So this script evaluates the markers and gives pip
+the remaining pins. pip checks the hash of every file.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-# glibc 2.28: older than what the nomad of the package needs.
+# glibc 2.28, which is older than the glibc that the package's nomad needs.
 _PLATFORMS = ("manylinux_2_28", "manylinux2014", "manylinux1")
-# Markers tell 3.11.2 (Debian 12) from 3.11.3: the oldest that a distribution has, and any newer.
+# Patch versions to evaluate markers for, as some markers differ between 3.11.2 (Debian 12, the
+# oldest of any distribution) and 3.11.3.
 _PATCHES = ("2", "99")
 
 
 def pins_for(text: str, version: str, machine: str) -> str:
-    """The pins, with their hashes, that hold for this Python (3.11.2); without their markers."""
+    """Return the pins for a Python such as 3.11.2, with hashes and without markers."""
     environment = {
         "implementation_name": "cpython",
         "os_name": "posix",
@@ -34,17 +36,17 @@ def pins_for(text: str, version: str, machine: str) -> str:
         "python_version": version.rpartition(".")[0],
         "sys_platform": "linux",
     }
-    kept = []
+    chosen = []
     for pin in re.findall(r"^[A-Za-z0-9].*(?:\n    --hash.*)*", text, re.MULTILINE):
         first, _, hashes = pin.partition("\n")
         requirement = Requirement(first.rstrip("\\ "))
         if requirement.marker is None or requirement.marker.evaluate(environment):
-            kept.append(f"{requirement.name}{requirement.specifier} \\\n{hashes}")
-    return "\n".join(kept) + "\n"
+            chosen.append(f"{requirement.name}{requirement.specifier} \\\n{hashes}")
+    return "\n".join(chosen) + "\n"
 
 
 def fetch(pins: str, folder: Path, version: str, machine: str) -> None:
-    """Fetch the wheels of these pins; pip's own output says what fails."""
+    """Fetch the wheels of these pins. pip prints the reason of a failure."""
     abi = "cp" + "".join(version.split(".")[:2])
     wanted = ["--python-version", version, "--implementation", "cp"]
     for name in (abi, "abi3", "none"):
@@ -65,7 +67,7 @@ def fetch(pins: str, folder: Path, version: str, machine: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Fetch for each version in turn."""
+    """Fetch the wheels for each version."""
     requirements, folder, machine, *versions = arguments
     text = Path(requirements).read_text(encoding="utf-8")
     for version in versions:

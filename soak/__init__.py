@@ -1,1 +1,1 @@
-"""`make soak`: very many jobs while every part is killed at random. See README.md."""
+"""`make soak`: runs very many jobs while every part is killed at random. See README.md."""

@@ -1,4 +1,4 @@
-"""``python -m soak``: run it once, print the report, tell by the exit code whether all was well."""
+"""``python -m soak``: does one run, prints the report, and exits with 1 if it has findings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from soak.run import Options, copy_logs, run
     "--fewest-kills",
     default=2,
     show_default=True,
-    help="It goes on until every part was killed so often.",
+    help="The drain ends only after every part was killed this often.",
 )
 @click.option(
     "--part",
@@ -42,10 +42,13 @@ from soak.run import Options, copy_logs, run
     default=NAMES,
     help="Kill this part only; can be repeated. [default: all]",
 )
-@click.option("--hostile", is_flag=True, help="With enemies beside the honest users.")
-@click.option("--keep-logs", is_flag=True, help="Keep the parts' logs also when all is well.")
-@click.option("--limit", default=10_800, show_default=True, help="Seconds for the drain.")
-@click.option("--data", type=click.Path(path_type=Path), help="Where to work; else in /tmp.")
+@click.option("--hostile", is_flag=True, help="Add enemies beside the honest users.")
+@click.option(
+    "--short", is_flag=True, help="Short jobs in slots, half of them in shared containers."
+)
+@click.option("--keep-logs", is_flag=True, help="Keep the logs of the parts in any case.")
+@click.option("--limit", default=10_800, show_default=True, help="Timeout of the drain, in s.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder to work in; else in /tmp.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def main(
@@ -56,22 +59,23 @@ def main(
     fewest_kills: int,
     parts: tuple[str, ...],
     hostile: bool,
+    short: bool,
     keep_logs: bool,
     limit: int,
     data: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Receive very many jobs and drain some while every part is killed at random.
+    """Submit very many jobs and drain some of them while every part is killed at random.
 
-    soak/README.md says what must hold afterwards. The exit code is 1 when something does not.
+    soak/README.md lists the checks. The exit code is 1 if a check finds something.
     """
     if data is not None:
         data.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="leruli-soak-", dir=data))
     seed = secrets.randbelow(2**31) if seed is None else seed
     options = Options(
-        seed, jobs, drain, kill_every, fewest_kills, parts, limit, folder / "data", hostile
+        seed, jobs, drain, kill_every, fewest_kills, parts, limit, folder / "data", hostile, short
     )
     whole = False
     try:
@@ -84,9 +88,9 @@ def main(
         if keep_logs or not whole:
             logs = Path(tempfile.gettempdir()) / f"leruli-soak-logs-{seed}"
             copy_logs(folder / "data", logs)
-            click.echo(f"what the parts logged is in {logs}", err=True)
-        # Fails when the stack left anything mounted there.
-        # Python's own way recurses, and an enemy's tree may be deep.
+            click.echo(f"The logs of all parts are in {logs}.", err=True)
+        # This fails if the stack left anything mounted there.
+        # Not by shutil.rmtree: it recurses, and an enemy's tree may be deep.
         subprocess.run(["rm", "-rf", "--", folder], check=True)
     click.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.text())
     sys.exit(0 if whole else 1)

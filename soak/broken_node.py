@@ -1,7 +1,7 @@
-"""A real second node of the honest group, whose S3 settings lead to another, empty storage.
+"""A real second node of the honest group, whose S3 settings name another, empty store.
 
-The address of a test storage with the same key looks right to the node: its check passes, and each
-job fails on it within a second, for an image that is not there.
+The store is a test store with the same key, so the node's check passes. Each job on this node fails
+within a second, as its image is missing there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ENDS_WITHIN_S = 120
 
 
 class BrokenNode:
-    """The node's agent and its storage."""
+    """The agent of the broken node, and its store."""
 
     def __init__(self, stack: SoakStack, data: Path) -> None:
         self._folder = data / NAME
@@ -31,8 +31,8 @@ class BrokenNode:
         [port] = free_ports(1)
         environment = environment_of(stack.pid_of("node"))
         keys = {
-            "LERULI_OBJECTS_ACCESS": stack.kept.object_store_access,
-            "LERULI_OBJECTS_SECRET": stack.kept.object_store_secret,
+            "LERULI_OBJECTS_ACCESS": stack.state.object_store_access,
+            "LERULI_OBJECTS_SECRET": stack.state.object_store_secret,
         }
         with (data / "logs" / f"{NAME}.log").open("ab") as log:
             self._store = subprocess.Popen(
@@ -55,13 +55,13 @@ class BrokenNode:
 
     @property
     def node_id(self) -> str | None:
-        """Its id, once it has joined."""
+        """Id of the node; None before it has joined."""
         with suppress(OSError, ValueError, KeyError):
             return str(json.loads((self._folder / "node.json").read_text())["nodeid"])
         return None
 
     def stop(self) -> None:
-        """End both, the agent first."""
+        """Stop the agent, then the store."""
         self._agent.terminate()
         try:
             self._agent.wait(_ENDS_WITHIN_S)
@@ -74,7 +74,7 @@ class BrokenNode:
 
 @contextmanager
 def broken_node(stack: SoakStack, data: Path) -> Iterator[BrokenNode]:
-    """Run such a node for as long as the block lasts."""
+    """Run a broken node inside the block."""
     node = BrokenNode(stack, data)
     try:
         yield node
@@ -83,6 +83,6 @@ def broken_node(stack: SoakStack, data: Path) -> Iterator[BrokenNode]:
 
 
 def environment_of(pid: int | None) -> dict[str, str]:
-    """Return the environment that a process was started with."""
-    told = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").rstrip("\0").split("\0")
-    return dict(variable.split("=", 1) for variable in told)
+    """Return the environment with which a process was started."""
+    variables = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").rstrip("\0").split("\0")
+    return dict(variable.split("=", 1) for variable in variables)

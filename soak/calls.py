@@ -1,4 +1,4 @@
-"""Calls to a service that is killed now and then: repeated until they are answered."""
+"""Calls to a service that is killed now and then; they are repeated until it answers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import orjson
 
 from soak.ledger import Ledger
 
-# What is answered while a part is away; every call of ours may be repeated.
+# Answers while a part is away. Every call of the soak may be repeated.
 _LATER = frozenset({502, 503, 504})
 _PAUSE_S = 0.3
-_PATIENCE_S = 180.0
+_RETRY_FOR_S = 180.0
 
 
-class GaveUpError(Exception):
-    """The service refused a call, or did not answer it within the patience."""
+class CallFailedError(Exception):
+    """The service refused a call, or did not answer it within the retry time."""
 
 
 class Line:
-    """A line to the service; for use by several threads at once."""
+    """Connections to the service, for use by several threads at once."""
 
     def __init__(self, base_url: str, ledger: Ledger) -> None:
         self._http = httpx.Client(
@@ -32,25 +32,26 @@ class Line:
         self.stop = threading.Event()
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         self._http.close()
 
     def hurry(self, path: str, body: Any) -> None:
-        """Send a call, and be gone before it is answered."""
+        """Send a call, and close the connection before the answer comes."""
         try:
             self._http.post(path, content=_json(body), headers=_HEADERS, timeout=0.01)
         except httpx.TransportError:
-            self._ledger.count("answers that were not waited for")
+            self._ledger.count("answers not waited for")
 
     def post(self, path: str, body: Any) -> Any:
-        """Send a call until it is answered, and return the answer.
+        """Repeat a call until it is answered; return the answer.
 
         Raises
         ------
-        GaveUpError
+        CallFailedError
+            If the service refuses the call, or does not answer within the retry time.
         """
         content = _json(body)
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _RETRY_FOR_S
         while True:
             pause = _PAUSE_S
             try:
@@ -63,12 +64,14 @@ class Line:
                     return answer.json()
                 why = f"{answer.status_code}: {answer.text[:300]}"
                 if answer.status_code not in _LATER:
-                    raise GaveUpError(f"{path} was answered with {why}")
+                    raise CallFailedError(f"The service answered {path} with {why}")
                 self._ledger.count(f"calls repeated: {answer.status_code}")
-                # A person's client waits as long as it is told; a soak is in a hurry.
+                # The soak ignores Retry-After, which the client obeys, to save time.
                 pause = min(float(answer.headers.get("retry-after", pause)), 2.0)
             if time.monotonic() > deadline or self.stop.wait(pause):
-                raise GaveUpError(f"{path} was not answered within {_PATIENCE_S:.0f} s; last {why}")
+                raise CallFailedError(
+                    f"The service did not answer {path} within {_RETRY_FOR_S:.0f} s; last: {why}"
+                )
 
 
 _HEADERS = {"Content-Type": "application/json"}

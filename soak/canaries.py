@@ -1,4 +1,4 @@
-"""Buckets with somebody's own files, which hostile submissions name, and nobody may change."""
+"""Buckets with a user's own files. Hostile submits name them, and nobody may change them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from soak.plan import INPUT
 from soak.stack import STORE_ERRORS
 
 _BUCKETS = 6
-_PATIENCE_S = 120.0
+_RETRY_FOR_S = 120.0
 
 
 class Canaries:
-    """Buckets that look like a group's archive; half of them hold a run.tgz besides."""
+    """Buckets that look like a group's archive. Half of them also hold a run.tgz."""
 
     def __init__(self, store: Minio, seed: int) -> None:
         self._store = store
@@ -31,8 +31,8 @@ class Canaries:
                 store.put_object(bucket, name, io.BytesIO(content), len(content))
 
     def read(self) -> dict[str, str]:
-        """Return a digest of each object by bucket and name, and when it was last written."""
-        deadline = time.monotonic() + _PATIENCE_S
+        """Return digest and time of the last write of each object, by bucket and name."""
+        deadline = time.monotonic() + _RETRY_FOR_S
         while True:
             try:
                 return {

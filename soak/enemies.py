@@ -1,4 +1,4 @@
-"""Hostile users: each submits without end what enemy_jobs.py has, and removes what it left."""
+"""Hostile users: each submits the jobs of enemy_jobs.py without end, and deletes their buckets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 from minio.deleteobjects import DeleteObject
 from minio.error import S3Error
 
-from soak.calls import GaveUpError, Line
+from soak.calls import CallFailedError, Line
 from soak.canaries import Canaries
 from soak.enemy_jobs import Recipe, memory_mb, recipes
 from soak.ledger import FINAL, Ledger
@@ -21,13 +21,13 @@ from soak.plan import IMAGE, INPUT
 from soak.stack import STORE_ERRORS, SoakStack, User
 
 _PAUSE_S = 1.0
-# Its jobs that wait or run, of each user.
+# Unfinished jobs of each hostile user.
 _OPEN = 12
 _TIME_LIMIT_S = 20
 
 
 class Enemy:
-    """A hostile user: a thread that submits until told to stop."""
+    """A hostile user: a thread that submits until `stop`."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Enemy:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=user.name, daemon=True)
         self._number = 0
-        # By job id: the bucket, where it is its own.
+        # By job id: the bucket, or None if it is not the enemy's own.
         self._open: dict[str, str | None] = {}
 
     def start(self) -> None:
@@ -57,7 +57,7 @@ class Enemy:
         self._thread.start()
 
     def stop(self) -> None:
-        """Submit no more, and cancel all that is left."""
+        """Stop submitting, and cancel all jobs that are left."""
         self._stop.set()
         self._thread.join()
         states = ["received", "submitted", "running"]
@@ -69,9 +69,9 @@ class Enemy:
 
     def _run(self) -> None:
         while not self._stop.wait(_PAUSE_S):
-            # It does not care for its own failures.
-            with suppress(GaveUpError, *STORE_ERRORS):
-                self._look()
+            # An enemy ignores its own failures.
+            with suppress(CallFailedError, *STORE_ERRORS):
+                self._poll()
                 while len(self._open) < _OPEN and not self._stop.is_set():
                     [recipe] = self._chance.choices(self._kinds, self._shares)
                     self._submit(recipe)
@@ -105,8 +105,8 @@ class Enemy:
         if answer["status"] == 200:
             self._open[answer["data"]] = own
 
-    def _look(self) -> None:
-        """Forget the jobs that are over, and remove what is in their buckets."""
+    def _poll(self) -> None:
+        """Drop the jobs that have ended, and delete their buckets."""
         ids = list(self._open)
         if not ids:
             return

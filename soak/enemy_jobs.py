@@ -1,4 +1,4 @@
-"""What hostile users submit: a recipe each, by the finding that it plays (issue 16)."""
+"""Jobs of hostile users: a recipe for each finding of issue 16."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Recipe:
     """One kind of hostile job."""
 
     name: str
-    # Its run.tgz; None: it has no bucket, or somebody else's.
+    # Makes its run.tgz; None if it has no bucket, or another user's.
     archive: Callable[[], bytes] | None
-    # Of a hundred jobs of a hostile user.
+    # Share in percent of a hostile user's jobs.
     share: int
-    # Whether the bucket that it names is a canary's.
+    # Whether it names the bucket of a canary.
     names_foreign_bucket: bool = False
-    # Whether each of its jobs asks for another size of memory.
+    # Whether each of its jobs asks for a different amount of memory.
     is_odd_size: bool = False
 
 
 def recipes() -> tuple[Recipe, ...]:
-    """Return all kinds."""
+    """Return all recipes."""
     return tuple(
         [Recipe(name, _script(line), share) for name, (share, line) in _COMMANDS.items()]
         + [
@@ -65,7 +65,7 @@ _COMMANDS = {
 
 
 def memory_mb(recipe: Recipe, number: int) -> int:
-    """Return the memory that the job of that number asks for."""
+    """Return the memory in MB that a job asks for, by the job's number."""
     return _MEMORY_MB + number % 500 if recipe.is_odd_size else _MEMORY_MB
 
 
@@ -74,12 +74,12 @@ def _script(line: str) -> Callable[[], bytes]:
 
 
 def run_sh(script: bytes) -> bytes:
-    """Return the blocks of a run.sh."""
+    """Return the tar blocks of a run.sh."""
     return block("./run.sh", tarfile.REGTYPE, script, mode=0o755)
 
 
 def block(name: str, kind: bytes, content: bytes = b"", mode: int = 0o644) -> bytes:
-    """Return the blocks of one entry of a tar."""
+    """Return the tar blocks of one entry."""
     head = tarfile.TarInfo(name)
     head.type, head.size, head.mode = kind, len(content), mode
     padding = b"\0" * (-len(content) % tarfile.BLOCKSIZE)
@@ -88,7 +88,7 @@ def block(name: str, kind: bytes, content: bytes = b"", mode: int = 0o644) -> by
 
 @cache
 def header_bomb() -> bytes:
-    """Return entries of one name, each with a long comment: small as a gzip, large in memory."""
+    """Return entries of one name, each with a long comment: small as gzip, large in memory."""
     comment = b"A" * _HEADER_BYTES
     body = b" comment=" + comment + b"\n"
     record = str(len(body) + 6).encode() + body
@@ -98,14 +98,14 @@ def header_bomb() -> bytes:
 
 @cache
 def many_entries(count: int = _ENTRIES) -> bytes:
-    """Return as many entries as an input may have, which all are folders."""
+    """Return as many folders as an input may have entries."""
     names = (f"e/{number % 1000}/{number}/" for number in range(count))
     return _packed(run_sh(b"true\n") + b"".join(block(name, tarfile.DIRTYPE) for name in names))
 
 
 @cache
 def deep_archive() -> bytes:
-    """Return a folder in 1,900 folders."""
+    """Return a folder below 1,900 levels of folders."""
     return _packed(run_sh(b"true\n") + block("a/" * 1900, tarfile.DIRTYPE))
 
 

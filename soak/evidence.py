@@ -1,4 +1,4 @@
-"""All that can be known of a run when it is over, collected once, for the checks."""
+"""Evidence of a run that is over, collected once for the checks."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ from soak.witness import Containers
 
 _THREADS = 4
 _PAGE = 1000
-# Where the agent moves what it is going to remove.
-_TRASH = "jobs/.trash"
+# Metadata of an object: the attempt that wrote it.
+_MARK = "x-amz-meta-leruli-attempt"
+# Folders that stay: files that are being removed, and folders of shared containers.
+_KEPT = ("jobs/.trash", "jobs/.shared")
+_OF_ATTEMPTS = ("attempts", "receipts", "slots", "jobs", *_KEPT)
 
 _JOBS = """
 SELECT j.id::text, bucket, u.name AS user_name, state::text, reason, exit_code, attempt,
@@ -38,7 +41,7 @@ SELECT j.id::text FROM jobs j JOIN users u ON u.id = j.user_id WHERE u.name = AN
 """
 _ATTEMPTS = """
 SELECT job_id::text, number, nomad_job_id, started_at, ended_at, outcome, exit_code, message,
-       wall_s, uploaded_files, stop_requested_at, stopped_at
+       wall_s, uploaded_files, stop_requested_at, stopped_at, slot_job::text
 FROM attempts
 WHERE job_id IN (SELECT j.id FROM jobs j JOIN users u ON u.id = j.user_id WHERE u.name <> ALL($1))
 ORDER BY job_id, number
@@ -78,41 +81,45 @@ class AttemptRow:
     uploaded_files: int | None
     stop_requested_at: datetime | None
     stopped_at: datetime | None
+    # The job whose attempt was the first in its slot, if this is a further one.
+    slot_job: str | None
 
     @property
     def key(self) -> str:
-        """How its containers are labelled."""
+        """Label of its containers: <job id>x<number>."""
         return f"{self.job_id}x{self.number}"
 
     @property
-    def was_taken_back(self) -> bool:
-        """Whether it was given up or cancelled, whatever was heard of it later."""
+    def stop_was_requested(self) -> bool:
+        """Whether it was abandoned or cancelled, even if a receipt came later."""
         return self.stop_requested_at is not None
 
 
 @dataclass
 class Evidence:
-    """What the submitters know, and what is there."""
+    """Answers that the submitters got, and the state of every part."""
 
     seed: int
     ids: dict[Job, str]
-    told: dict[str, str]
+    observed: dict[str, str]
     contradictions: list[str]
     cancelled: set[str]
     cancelled_by_admin: set[str]
     jobs: dict[str, JobRow]
-    # By job, in the order of their numbers.
+    # By job id, in the order of their numbers.
     attempts: dict[str, list[AttemptRow]]
-    # What task-list told each user, what group-activity and group-usage told of the group.
+    # Answers of task-list (by user), group-activity and group-usage (by user).
     listed: dict[str, list[tuple[str, str]]]
     activity: list[tuple[str, str]]
     usage: dict[str, dict[str, float]]
     audited_cancellations: list[str]
-    # The objects of each job that was started, its input left out.
+    # Objects of each started job without its input, by job id and name.
     buckets: dict[str, dict[str, bytes]]
+    # The attempts (<job id>x<number>) that wrote these objects, by their marks.
+    writers: dict[str, set[str | None]]
     containers: dict[str, Containers]
     kills: list[Kill] = field(default_factory=list)
-    # What should be gone.
+    # Things that should be gone.
     alive_in_nomad: list[str] = field(default_factory=list)
     containers_left: list[str] = field(default_factory=list)
     left_on_node: list[str] = field(default_factory=list)
@@ -129,17 +136,19 @@ def collect(
     kills: list[Kill],
     enemies: Sequence[str] = (),
 ) -> Evidence:
-    """Collect everything but the jobs of `enemies`; nothing may be killed meanwhile."""
+    """Collect everything except the jobs of `enemies`; no part may be killed meanwhile."""
     jobs, attempts = asyncio.run(_rows(stack, enemies))
     hostile = asyncio.run(_ids_of(stack, enemies))
-    activity = _pages(line, "group-activity", {"grouptoken": stack.kept.group_token})
-    usage = _usage(line, stack.kept.group_token)
+    activity = _pages(line, "group-activity", {"grouptoken": stack.state.group_token})
+    usage = _usage(line, stack.state.group_token)
     started = {row.job_id for rows in attempts.values() for row in rows if row.started_at}
-    buckets = {job_id: jobs[job_id].bucket for job_id in started if job_id in jobs}
+    contents, writers = _contents(
+        stack, {job_id: jobs[job_id].bucket for job_id in started if job_id in jobs}
+    )
     return Evidence(
         seed=seed,
         ids=ledger.known(),
-        told={job_id: state for job_id, (state, _) in ledger.told.items()},
+        observed={job_id: state for job_id, (state, _) in ledger.observed.items()},
         contradictions=list(ledger.contradictions),
         cancelled=set(ledger.cancelled),
         cancelled_by_admin=set(ledger.cancelled_by_admin),
@@ -148,8 +157,9 @@ def collect(
         listed={user.name: _pages(line, "task-list", {"secret": user.secret}) for user in users},
         activity=[entry for entry in activity if entry[0] not in hostile],
         usage={user: row for user, row in usage.items() if user not in enemies},
-        audited_cancellations=_audit(line, stack.kept.admin_secret),
-        buckets=_contents(stack, buckets),
+        audited_cancellations=_audit(line, stack.state.admin_secret),
+        buckets=contents,
+        writers=writers,
         containers={
             key: seen for key, seen in containers.items() if key.partition("x")[0] not in hostile
         },
@@ -161,7 +171,7 @@ def collect(
 
 
 def alive_in_nomad(stack: SoakStack) -> list[str]:
-    """Return the children and allocations that Nomad has not done with."""
+    """Return the child jobs and allocations that are not over in Nomad."""
     prefix = f"namespace={NAMESPACE}&prefix={PARENT_PREFIX}"
     children = [
         f"job {job['ID']} is {job['Status']}"
@@ -189,14 +199,14 @@ def containers_left(stack: SoakStack) -> list[str]:
 
 
 def left_on_node(stack: SoakStack) -> list[str]:
-    """Return what the node keeps of attempts: notes, receipts, folders, and what it is removing."""
-    folders = (stack.folders.node / name for name in ("attempts", "receipts", "jobs", _TRASH))
+    """Return what the node still has of attempts: files of state, receipts, slots, folders."""
+    folders = (stack.folders.node / name for name in _OF_ATTEMPTS)
     return [
         f"{path.parent.name}/{path.name}"
         for folder in folders
         if folder.is_dir()
         for path in folder.iterdir()
-        if path != stack.folders.node / _TRASH
+        if path not in [stack.folders.node / name for name in _KEPT]
     ]
 
 
@@ -242,34 +252,43 @@ def _audit(line: Line, admin_secret: str) -> list[str]:
             return found
 
 
-def _contents(stack: SoakStack, buckets: dict[str, str]) -> dict[str, dict[str, bytes]]:
-    """Read every object of these buckets, by the group's own key."""
+def _contents(
+    stack: SoakStack, buckets: dict[str, str]
+) -> tuple[dict[str, dict[str, bytes]], dict[str, set[str | None]]]:
+    """Read every object of these buckets with the group's key, and who wrote it."""
     store = stack.store()
 
-    def read(bucket: str) -> dict[str, bytes]:
+    def read(bucket: str) -> dict[str, tuple[bytes, str | None]]:
         names = [item.object_name for item in store.list_objects(bucket, recursive=True)]
         return {name: _content(store, bucket, name) for name in names if name and name != INPUT}
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        return dict(zip(buckets, threads.map(read, buckets.values()), strict=True))
+        objects = dict(zip(buckets, threads.map(read, buckets.values()), strict=True))
+    contents = {
+        job_id: {name: content for name, (content, _) in found.items()}
+        for job_id, found in objects.items()
+    }
+    writers = {job_id: {mark for _, mark in found.values()} for job_id, found in objects.items()}
+    return contents, writers
 
 
-def _content(store: Minio, bucket: str, name: str) -> bytes:
+def _content(store: Minio, bucket: str, name: str) -> tuple[bytes, str | None]:
+    """Return an object, and the attempt that wrote it."""
     answer = store.get_object(bucket, name)
     try:
-        return answer.data
+        return answer.data, answer.headers.get(_MARK)
     finally:
         answer.close()
         answer.release_conn()
 
 
 def by_state(states: Iterable[str]) -> dict[str, int]:
-    """Count states."""
+    """Return the number of jobs by state."""
     return dict(sorted(Counter(states).items()))
 
 
 def gaps(ended: Iterable[datetime]) -> Iterator[float]:
-    """Yield the seconds between one end and the next."""
+    """Yield the seconds between each end and the next."""
     times = sorted(ended)
     for before, after in pairwise(times):
         yield (after - before).total_seconds()

@@ -1,4 +1,4 @@
-"""Outsiders, a former member and a lying node, who call the service without end."""
+"""Outsiders, a former member and a lying node that call the service without end."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _TIMEOUT_S = 10.0
 
 
 class Floods:
-    """Threads, one for each kind of call; each begins the next when the last was answered."""
+    """Threads, one per kind of call; each makes its next call after the last answer."""
 
     def __init__(
         self, url: str, ledger: Ledger, *, group_token: str, other_token: str, compute_secret: str
     ) -> None:
-        """`group_token` is of the honest group, the other two are of the hostile group."""
+        """`group_token` belongs to the honest group, the other secrets to the hostile group."""
         self._url = url
         self._ledger = ledger
         self._group_token = group_token
@@ -85,7 +85,7 @@ class Floods:
             self._ledger.contradict(f"{what} was answered with 500: {answer.text[:200]}")
 
     def _be_slow(self) -> None:
-        """Hold connections open, with a request of which a byte comes now and then."""
+        """Hold connections open by sending a request a byte at a time."""
         parts = urlsplit(self._url)
         address = (str(parts.hostname), int(parts.port or 80))
         head = b"POST /v22_1/task-submit HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n{"
@@ -97,7 +97,7 @@ class Floods:
                 except OSError:
                     held.remove(one)
                     one.close()
-                    self._ledger.count("hostile: slow clients sent away")
+                    self._ledger.count("hostile: slow clients disconnected")
             with suppress(OSError):
                 while len(held) < _SLOW_CLIENTS:
                     one = socket.create_connection(address, timeout=2)

@@ -1,4 +1,4 @@
-"""The enemies of a run with --hostile: who they are, and what is known of them afterwards."""
+"""The enemies of a run with --hostile, and the evidence about them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from leruli_queue.groups.create import create_group
 from leruli_queue.groups.users import create_user
 from soak.broken_node import NAME as NODE_NAME
 from soak.broken_node import BrokenNode, broken_node
-from soak.calls import GaveUpError, Line
+from soak.calls import CallFailedError, Line
 from soak.canaries import Canaries
 from soak.enemies import Enemy
 from soak.floods import Floods
@@ -56,7 +56,7 @@ class OtherGroup:
 
 @dataclass
 class Hostile:
-    """All enemies of one run; they begin and end together."""
+    """All enemies of one run. They start and stop together."""
 
     stack: SoakStack
     line: Line
@@ -67,26 +67,26 @@ class Hostile:
     floods: Floods
     watch: MemoryWatch
     broken: BrokenNode
-    # What they count: the honest ledger has no hostile job.
+    # Counts of the enemies. The honest ledger has no hostile job.
     ledger: Ledger = field(default_factory=Ledger)
     memory: dict[str, Peak] = field(default_factory=dict)
     drained_at: datetime | None = None
 
     @property
     def users(self) -> list[str]:
-        """Their names, which no honest user has."""
+        """Names of the hostile users; no honest user has one of them."""
         return [enemy.user.name for enemy in self.enemies]
 
     def stop(self) -> None:
-        """Let them do no more; parts may still be killed."""
+        """Stop all enemies. Parts may still be killed meanwhile."""
         self.drained_at = datetime.now(UTC)
         self.floods.stop()
         for enemy in self.enemies:
-            with suppress(GaveUpError):
+            with suppress(CallFailedError):
                 enemy.stop()
 
     def evidence(self, honest_users: int) -> HostileEvidence:
-        """Return what is known of them when all has settled."""
+        """Return the evidence about the enemies once everything has settled."""
         self.memory = self.watch.stop()
         names = self.users
         in_flight = asyncio.run(
@@ -102,7 +102,7 @@ class Hostile:
             honest_in_flight_s=seconds.get(False, 0.0),
             hostile_in_flight_s=seconds.get(True, 0.0),
             honest_users=honest_users,
-            # Those of the other group have no slot to be in.
+            # Users of the other group do not count: that group has no slots.
             hostile_users=len(MEMBERS),
             open_jobs=[
                 f"the hostile job {row['id']} ({row['name']}) is {row['state']}: {row['reason']}"
@@ -114,9 +114,9 @@ class Hostile:
 
 @contextmanager
 def enemies_of(stack: SoakStack, line: Line, data: Path, seed: int) -> Iterator[Hostile]:
-    """Have enemies for as long as the block lasts; it stops them before."""
+    """Start enemies. The block must stop them before it ends."""
     ledger = Ledger()
-    # Before anything is asked of the parts.
+    # Read the memory at rest before any call.
     watch = MemoryWatch(stack)
     other = asyncio.run(_other_group(stack))
     users = [User(name, _new_secret(stack, line, name)) for name in MEMBERS] + [other.user]
@@ -125,7 +125,7 @@ def enemies_of(stack: SoakStack, line: Line, data: Path, seed: int) -> Iterator[
     floods = Floods(
         stack.url,
         ledger,
-        group_token=stack.kept.group_token,
+        group_token=stack.state.group_token,
         other_token=other.token,
         compute_secret=other.compute_secret,
     )
@@ -141,7 +141,7 @@ def enemies_of(stack: SoakStack, line: Line, data: Path, seed: int) -> Iterator[
 
 
 def _new_secret(stack: SoakStack, line: Line, name: str) -> str:
-    body = {"adminsecret": stack.kept.admin_secret, "name": name, "admin": False}
+    body = {"adminsecret": stack.state.admin_secret, "name": name, "admin": False}
     return str(line.post("group-create-user", body))
 
 

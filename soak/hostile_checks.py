@@ -1,4 +1,4 @@
-"""What must hold when there were enemies, beside what checks.py has."""
+"""Checks of a run with enemies, beside those in checks.py."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from itertools import islice
 
 from soak.memory import Peak
 
-# MB above what the agent used at rest; MB in all of service and dispatcher.
+# Limits: of the agent above its memory at rest, and of service and dispatcher in total.
 AGENT_ABOVE_REST_MB = 200.0
 SERVICE_MB = {"service": 512.0, "dispatcher": 512.0}
-# How much more than their share of what is in flight the enemies may have had.
+# Tolerance by which the enemies' part in flight may exceed their share.
 TOLERANCE = 0.15
-# Nodes that fail everything cost no more attempts than this.
+# Most attempts on a node that fails everything.
 MOST_BROKEN_ATTEMPTS = 40
 _MOST = 5
 
 
 @dataclass
 class HostileEvidence:
-    """What is known of the enemies and of what they must not touch."""
+    """Evidence about the enemies and about everything that they must not touch."""
 
     canaries_before: dict[str, str]
     canaries_after: dict[str, str]
     memory: dict[str, Peak]
-    # Seconds that jobs were in flight, from claim to receipt, while honest ones waited. Turns go by
-    # what a user has in flight: who has long jobs has more of the slots' time by that.
+    # Seconds that jobs were in flight, from claim to receipt, while honest jobs were queued. Turns
+    # count jobs in flight, so a user of long jobs gets more of the slots' time.
     honest_in_flight_s: float
     hostile_in_flight_s: float
     honest_users: int
     hostile_users: int
-    # Hostile jobs that are not over, and why.
+    # Sentences about hostile jobs that have not ended.
     open_jobs: list[str] = field(default_factory=list)
-    # Attempts that the node made which fails everything.
+    # Attempts on the node that fails everything.
     broken_node_attempts: int = 0
 
 
 def nobody_elses_bucket_changed(evidence: HostileEvidence) -> Iterator[str]:
-    """Foreign objects are as they were, and there are no others beside them."""
+    """Objects of other users are unchanged, and no object was added."""
     before, after = evidence.canaries_before, evidence.canaries_after
     for name in sorted(before.keys() | after.keys()):
         if name not in after:
             yield f"the foreign object {name} is gone"
         elif name not in before:
-            yield f"{name} was written into somebody else's bucket"
+            yield f"{name} was written into another user's bucket"
         elif before[name] != after[name]:
-            yield f"the foreign object {name} was written over"
+            yield f"the foreign object {name} was overwritten"
 
 
 def memory_is_bounded(evidence: HostileEvidence) -> Iterator[str]:
-    """The agent stays near its rest, service and dispatcher below a fixed limit."""
+    """The agent's memory stays near that at rest, service and dispatcher below a fixed limit."""
     for part, peak in evidence.memory.items():
         limit = SERVICE_MB.get(part, peak.rest_mb + AGENT_ABOVE_REST_MB)
         if peak.most_mb > limit:
@@ -58,12 +58,12 @@ def memory_is_bounded(evidence: HostileEvidence) -> Iterator[str]:
 
 
 def enemies_had_their_share(evidence: HostileEvidence) -> Iterator[str]:
-    """Users take turns: while honest jobs wait, the enemies have their share in flight."""
+    """Users take turns: while honest jobs are queued, the enemies get only their share."""
     both = evidence.honest_in_flight_s + evidence.hostile_in_flight_s
     share = evidence.hostile_in_flight_s / both if both else 0.0
     fair = evidence.hostile_users / (evidence.honest_users + evidence.hostile_users)
     if share > fair + TOLERANCE:
-        yield f"the enemies had {share:.0%} of what was in flight, and their share is {fair:.0%}"
+        yield f"the enemies had {share:.0%} of all jobs in flight; their share is {fair:.0%}"
 
 
 def hostile_jobs_ended(evidence: HostileEvidence) -> Iterator[str]:
@@ -72,7 +72,7 @@ def hostile_jobs_ended(evidence: HostileEvidence) -> Iterator[str]:
 
 
 def a_broken_node_costs_little(evidence: HostileEvidence) -> Iterator[str]:
-    """A node that fails everything is held back after some attempts."""
+    """A node that fails everything gets no more attempts after some failures."""
     if evidence.broken_node_attempts > MOST_BROKEN_ATTEMPTS:
         yield f"the node that fails everything had {evidence.broken_node_attempts} attempts"
 
@@ -87,7 +87,7 @@ CHECKS: tuple[Callable[[HostileEvidence], Iterator[str]], ...] = (
 
 
 def findings(evidence: HostileEvidence, seed: int) -> list[str]:
-    """Return what any check found."""
+    """Return the sentences of all checks."""
     return [
         f"seed {seed}: {sentence}"
         for check in CHECKS

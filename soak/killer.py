@@ -1,4 +1,4 @@
-"""Kills every part with SIGKILL, in an order and at times that follow from the seed."""
+"""Kill every part with SIGKILL; the seed gives the order and the times."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 from soak.parts import Part, is_alive, kill
 
-# `leruli-queue up` gives up at the sixth end of a part within a minute.
+# `leruli-queue up` ends when a part ends for the sixth time within a minute.
 _MOST_IN_A_MINUTE = 3
 _BACK_WITHIN_S = 120.0
-_LOOK_EVERY_S = 0.25
-# How often two parts are killed at once.
+_POLL_S = 0.25
+# Share of kills that hit two parts at once.
 _PAIRS = 0.2
 
 
 @dataclass(frozen=True)
 class Kill:
-    """A part that was killed, and the seconds until it was back; None: it never was."""
+    """A killed part, and the seconds until it worked again; None if it never did."""
 
     part: str
     at_s: float
@@ -30,7 +30,7 @@ class Kill:
 
 
 class Killer:
-    """A thread that kills until told to stop."""
+    """A thread that kills parts until `stop`."""
 
     def __init__(self, parts: Sequence[Part], seed: int, every_s: float) -> None:
         self._parts = parts
@@ -38,7 +38,7 @@ class Killer:
         self._every_s = every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="killer", daemon=True)
-        self._waiting: list[threading.Thread] = []
+        self._waiters: list[threading.Thread] = []
         self._recent: dict[str, deque[float]] = {part.name: deque() for part in parts}
         self._began = time.monotonic()
         self.kills: list[Kill] = []
@@ -50,23 +50,23 @@ class Killer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait until all that was killed is back."""
+        """Stop, and wait until every killed part works again."""
         self._stop.set()
         self._thread.join()
-        for waiting in self._waiting:
-            waiting.join()
+        for waiter in self._waiters:
+            waiter.join()
 
     def fewest(self) -> int:
-        """Return how often the part was killed that was killed least."""
+        """Return the number of kills of the part with the fewest."""
         return min(self._started.values())
 
     def total(self) -> int:
-        """Return how many kills there were."""
+        """Return the number of kills."""
         return sum(self._started.values())
 
     def _run(self) -> None:
         while True:
-            # Rounds, so that each part has its turn soon.
+            # One round kills each part once, so that no part is left out for long.
             order = list(self._parts)
             self._chance.shuffle(order)
             while order:
@@ -87,18 +87,18 @@ class Killer:
             return
         recent.append(now)
         self._started[part.name] += 1
-        waiting = threading.Thread(
+        waiter = threading.Thread(
             target=self._wait, args=(part, pid, now), name=f"waiting for {part.name}", daemon=True
         )
-        waiting.start()
-        self._waiting.append(waiting)
+        waiter.start()
+        self._waiters.append(waiter)
 
     def _wait(self, part: Part, pid: int, since: float) -> None:
         while time.monotonic() < since + _BACK_WITHIN_S:
             if not is_alive(pid) and part.pid() not in (None, pid) and part.is_back():
                 self._note(part, since, time.monotonic() - since)
                 return
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_S)
         self._note(part, since, None)
 
     def _note(self, part: Part, since: float, seconds: float | None) -> None:

@@ -1,4 +1,4 @@
-"""What the submitters know: which jobs they were given, and what they were told of them."""
+"""Answers of the service to its users: ids of jobs, and the states that they saw."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ FINAL = frozenset({"completed", "failed", "cancelled"})
 
 
 class Ledger:
-    """Shared by all threads that speak to the service as users."""
+    """Shared by all threads that call the service as users."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.ids: dict[Job, str] = {}
-        # The last state that was told, and why.
-        self.told: dict[str, tuple[str, str | None]] = {}
-        # What must not be, in sentences.
+        # The last state of each job in an answer, with its reason.
+        self.observed: dict[str, tuple[str, str | None]] = {}
+        # Sentences about contradictory answers.
         self.contradictions: list[str] = []
-        # Own jobs that were asked to be cancelled, and of these the ones that an admin asked for.
+        # Jobs for which a cancellation was asked, and those of them for which an admin asked.
         self.cancelled: set[str] = set()
         self.cancelled_by_admin: set[str] = set()
         self.counts: Counter[str] = Counter()
@@ -32,12 +32,12 @@ class Ledger:
             self.counts[what] += by
 
     def contradict(self, sentence: str) -> None:
-        """Note what must not be."""
+        """Record a sentence about a contradictory answer."""
         with self._lock:
             self.contradictions.append(sentence)
 
     def accept(self, jobs: Iterable[Job], ids: Iterable[str]) -> None:
-        """Note the ids of jobs; each must be the one that was answered before, if any was."""
+        """Record the ids of jobs; an id must be the same as in an earlier answer."""
         with self._lock:
             for job, job_id in zip(jobs, ids, strict=True):
                 known = self.ids.setdefault(job, job_id)
@@ -46,16 +46,16 @@ class Ledger:
                         f"bucket {job.bucket} was submitted again: it was job {known}, now {job_id}"
                     )
 
-    def tell(self, job_id: str, state: str, reason: str | None) -> None:
-        """Note the state that the service told; a final one must be the last."""
+    def observe(self, job_id: str, state: str, reason: str | None) -> None:
+        """Record the state in an answer; a final state must be the last."""
         with self._lock:
-            before, _ = self.told.get(job_id, ("received", None))
+            before, _ = self.observed.get(job_id, ("received", None))
             if before in FINAL and state != before:
                 self.contradictions.append(f"job {job_id} was {before}, and then it was {state}")
-            self.told[job_id] = (state, reason)
+            self.observed[job_id] = (state, reason)
 
     def ask_to_cancel(self, job_ids: Iterable[str], *, by_admin: bool = False) -> None:
-        """Note that these are going to be cancelled."""
+        """Record that a cancellation of these jobs will be asked for."""
         with self._lock:
             job_ids = set(job_ids)
             self.cancelled |= job_ids
@@ -68,11 +68,11 @@ class Ledger:
             return dict(self.ids)
 
     def state(self, job_id: str) -> str:
-        """Return the state that was told last."""
+        """Return the state in the last answer about a job."""
         with self._lock:
-            return self.told.get(job_id, ("received", None))[0]
+            return self.observed.get(job_id, ("received", None))[0]
 
     def ended(self) -> int:
-        """Return how many were told to be over by themselves, not by a cancellation."""
+        """Return the number of jobs that ended by themselves, not by a cancellation."""
         with self._lock:
-            return sum(state in FINAL - {"cancelled"} for state, _ in self.told.values())
+            return sum(state in FINAL - {"cancelled"} for state, _ in self.observed.values())

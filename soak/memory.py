@@ -1,4 +1,4 @@
-"""How much memory the parts of ours use at rest and at most."""
+"""Memory of our parts, at rest and at most."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Peak:
 
     # Resident when the run began.
     rest_mb: float
-    # The most of any of its processes: one that was killed is another one afterwards.
+    # The most of any of its processes; a killed part gets a new process.
     most_mb: float
 
 
 class MemoryWatch:
-    """A thread that reads the peaks that the kernel keeps of each process, until told to stop."""
+    """A thread that reads the kernel's peak memory of each process until `stop`."""
 
     def __init__(self, stack: SoakStack) -> None:
         self._stack = stack
@@ -39,7 +39,7 @@ class MemoryWatch:
         self._thread.start()
 
     def stop(self) -> dict[str, Peak]:
-        """End, and return what was seen."""
+        """Stop, and return the peaks."""
         self._stop.set()
         self._thread.join()
         return {part: Peak(self._rest[part], self._most[part]) for part in PARTS}

@@ -1,4 +1,4 @@
-"""The parts that are killed: how each is found, and when it is back."""
+"""The parts that are killed: the process of each, and the test whether it works again."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ NAMES = (
     "node",
     "Nomad client",
 )
-"""Of all parts; `node` is the node's agent, and `Nomad client` the Nomad under it."""
+"""Names of all parts. `node` is the node agent, `Nomad client` is its child process."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a stack as the one who kills it sees it."""
+    """A part of a stack, as the killer needs it."""
 
     name: str
-    # Its process, None while there is none.
+    # Returns its process id; None while there is no process.
     pid: Callable[[], int | None]
-    # Whether it does its work, so far as the others let it.
+    # Returns whether it works again, as far as the other parts allow.
     is_back: Callable[[], bool]
 
 
 def parts_of(stack: SoakStack) -> list[Part]:
     """Return all parts of a stack."""
-    folders, kept = stack.folders, stack.kept
+    folders, state = stack.folders, stack.state
 
     def of_stack(name: str, is_back: Callable[[], bool]) -> Part:
         return Part(name, lambda: stack.pid_of(name), is_back)
@@ -54,15 +54,15 @@ def parts_of(stack: SoakStack) -> list[Part]:
         of_stack("PostgreSQL", lambda: postgres.answers(stack.database_url)),
         of_stack("service", stack.answers),
         of_stack("dispatcher", lambda: _has_leader(stack)),
-        of_stack("Nomad server", lambda: nomad_server.has_leader(folders, kept)),
-        of_stack("object store", lambda: object_store.answers(kept)),
+        of_stack("Nomad server", lambda: nomad_server.has_leader(folders, state)),
+        of_stack("object store", lambda: object_store.answers(state)),
         of_stack("node", lambda: _listens(stack)),
         Part("Nomad client", stack.nomad_client_pid, lambda: _client_is_ready(stack)),
     ]
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process is there, dead ones that nobody waited for left out."""
+    """Return whether a process exists and is no zombie."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:  # noqa: PTH123
             return stat.read().rpartition(")")[2].split()[0] != "Z"
@@ -71,7 +71,7 @@ def is_alive(pid: int) -> bool:
 
 
 def kill(pid: int, number: int) -> bool:
-    """Send a signal; whether there was a process to get it."""
+    """Send a signal; return whether the process existed."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -87,7 +87,7 @@ def _has_leader(stack: SoakStack) -> bool:
 
 
 def _listens(stack: SoakStack) -> bool:
-    """Tell whether the node's agent is there for jobs."""
+    """Return whether the node agent accepts stage calls."""
     try:
         configuration = json.loads((stack.folders.node / "nomad.json").read_text(encoding="utf-8"))
         with socket.socket(socket.AF_UNIX) as probe:
@@ -99,7 +99,7 @@ def _listens(stack: SoakStack) -> bool:
 
 
 def _client_is_ready(stack: SoakStack) -> bool:
-    """Tell whether Nomad's server has the node as ready."""
+    """Return whether the node is ready according to Nomad's server."""
     try:
         return str(stack.nomad(f"/v1/node/{stack.node_id}")["Status"]) == "ready"
     except Exception:  # the server is away

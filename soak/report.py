@@ -1,4 +1,4 @@
-"""What a person sees while it runs and when it is over, and what a program reads."""
+"""Progress for people during a run, and the report for people and programs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LINE_EVERY_S = 10.0
 
 
 class Progress:
-    """A table in a terminal, elsewhere a line every ten seconds, nothing when quiet."""
+    """Progress: a table in a terminal, else a line every ten seconds; nothing if quiet."""
 
     def __init__(self, *, quiet: bool) -> None:
-        # Standard output is the report's.
+        # Standard output is for the report only.
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._live: Live | None = None
-        self._began = self._told = time.monotonic()
+        self._began = self._printed_at = time.monotonic()
         if self._console.is_terminal and not quiet:
             self._live = Live(console=self._console, refresh_per_second=4)
 
@@ -40,11 +40,11 @@ class Progress:
             self._live.stop()
 
     def say(self, sentence: str) -> None:
-        """Say that something begins."""
+        """Print a sentence about the step that begins."""
         self._console.print(f"soak: {sentence}", soft_wrap=True)
 
     def show(self, figures: dict[str, object]) -> None:
-        """Show how far it is; to be called as often as one likes."""
+        """Show the figures. Frequent calls are cheap."""
         now = time.monotonic()
         elapsed = f"{now - self._began:.0f} s"
         if self._live is not None:
@@ -53,14 +53,14 @@ class Progress:
                 table.add_column(name)
             table.add_row(elapsed, *(str(figure) for figure in figures.values()))
             self._live.update(table)
-        elif now - self._told >= _LINE_EVERY_S:
-            self._told = now
+        elif now - self._printed_at >= _LINE_EVERY_S:
+            self._printed_at = now
             self.say(f"{elapsed}: " + ", ".join(f"{name} {f}" for name, f in figures.items()))
 
 
 @dataclass(frozen=True)
 class Returns:
-    """How often a part was killed, and the seconds until it was back."""
+    """Number of kills of a part, and the seconds until it worked again."""
 
     kills: int
     median_s: float | None
@@ -69,36 +69,39 @@ class Returns:
 
 @dataclass
 class Report:
-    """All figures of one run, and what was found."""
+    """Figures and findings of one run."""
 
     seed: int
     jobs: int
     seconds: float
     states: dict[str, int]
-    # Jobs a second while they were submitted, and while they were drained.
+    # Jobs per second, during the submits and during the drain.
     intake_rate: float
     drain_rate: float
     run: int
     attempts: int
     attempts_lost: int
-    # By how, and why, the attempts before the last one of a job ended.
+    # Attempts that ran in the slot of another one, and jobs that asked for a shared container.
+    further: int
+    shared: int
+    # Number of attempts that were not the last of their job, by outcome and reason.
     tried_again: dict[str, int]
-    # Commands that got to their end in an attempt that was lost afterwards, so that they ran again.
+    # Commands that ran to their end in an attempt that was then abandoned, so they ran again.
     commands_repeated: int
     containers: int
     longest_gap_s: float
     kills: dict[str, Returns]
     counts: dict[str, int]
-    # In MB, of runs with enemies: at rest and at most.
+    # Memory of our parts; only in runs with enemies.
     memory: dict[str, Peak]
     findings: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return the report for programs."""
         return asdict(self)
 
     def text(self) -> str:
-        """Return it for people."""
+        """Return the report for people."""
         console = Console(width=110, highlight=False)
         kills = Table("part", "killed", "back after (median)", "at most", box=None, pad_edge=False)
         for part, back in self.kills.items():
@@ -130,6 +133,8 @@ class Report:
             ("jobs drained a second", f"{self.drain_rate:.2f}"),
             ("jobs that ran", f"{self.run:,}"),
             ("attempts", f"{self.attempts:,}, of these lost {self.attempts_lost}"),
+            ("attempts in the slot of another one", f"{self.further:,}"),
+            ("jobs in shared containers", f"{self.shared:,}"),
             ("tried again after", again or "nothing"),
             ("commands that ran to their end and ran again", str(self.commands_repeated)),
             ("containers that Docker saw", f"{self.containers:,}"),
@@ -144,7 +149,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Times:
-    """When what was over, in seconds from the begin."""
+    """Durations of intake, drain and the whole run, in s."""
 
     intake_s: float
     drain_s: float
@@ -158,7 +163,7 @@ def make_report(
     counts: dict[str, int],
     memory: dict[str, Peak],
 ) -> Report:
-    """Work the figures out."""
+    """Compute the figures."""
     attempts = [attempt for rows in evidence.attempts.values() for attempt in rows]
     earlier = [a for rows in evidence.attempts.values() for a in rows[:-1]]
     own_ends = [row for row in evidence.jobs.values() if row.state in ("completed", "failed")]
@@ -178,6 +183,10 @@ def make_report(
         drain_rate=len(own_ends) / times.drain_s,
         run=len(evidence.buckets),
         attempts=len(attempts),
+        further=sum(attempt.slot_job is not None for attempt in attempts),
+        shared=sum(
+            job.shares and job_id in evidence.buckets for job, job_id in evidence.ids.items()
+        ),
         attempts_lost=sum(row.lost_attempts for row in evidence.jobs.values()),
         tried_again=by_state(_why(attempt) for attempt in earlier),
         commands_repeated=len(repeated),

@@ -1,4 +1,4 @@
-"""One run: submit, kill, drain, cancel the rest, let it settle, look at everything."""
+"""One run: submit, kill, drain, cancel the rest, wait until all settles, check everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soak import evidence as evidences
-from soak.calls import GaveUpError, Line
+from soak.calls import CallFailedError, Line
 from soak.checks import findings
 from soak.evidence import Evidence
 from soak.follower import Follower
@@ -22,53 +22,55 @@ from soak.ledger import FINAL, Ledger
 from soak.parts import parts_of
 from soak.plan import make_plan
 from soak.report import Progress, Report, Times, make_report
-from soak.stack import SoakStack, User, processes_of, running_stack
+from soak.stack import SLOTS, SoakStack, User, processes_of, running_stack
 from soak.submitter import Submitters
 from soak.witness import Witness
 
 _USERS = ("ada", "grace", "emmy", "lise")
-# The input of so many jobs of a user at least is still waiting, or the drain is over.
-_FEWEST_WAITING = 3
-# A folder that a crash left on the node goes within five minutes, as does an attempt that Nomad
-# forgot; with that everything has come to rest.
+# With fewer unfinished jobs with an input, of any user, the drain cannot go on.
+_FEWEST_UNFINISHED = 3
+# Within five minutes the node removes folders that a crash left, and the service abandons attempts
+# that Nomad lost. After that nothing changes any more.
 _SETTLES_WITHIN_S = 420.0
-# Enemies leave trees of up to 200,000 names, which the agent removes in the background. A disk that
-# removes 1,000 folders a second, by `rm -rf` too, takes so long for what they left.
+# Enemies leave trees of up to 200,000 names, which the agent removes in the background. A disk on
+# which `rm -rf` removes 1,000 folders a second needs this long for them.
 _SETTLES_WITH_ENEMIES_WITHIN_S = 1500.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the person who runs it may choose."""
+    """Options of a run, as given on the command line."""
 
     seed: int
     jobs: int
     drain: int
     # Seconds between two kills, on average.
     kill_every_s: float
-    # It goes on until every part was killed so often.
+    # The drain ends only after every part was killed this often.
     fewest_kills: int
     # The parts to kill.
     parts: tuple[str, ...]
-    # Seconds for the drain, after which what is left is cancelled and that is a finding.
+    # Timeout of the drain. After it the rest is cancelled, which is a finding.
     limit_s: float
     # The stack's folder.
     data: Path
     # Whether there are enemies beside the honest users.
     hostile: bool = False
+    # Whether the jobs are short, and run in slots.
+    short: bool = False
 
 
 def run(options: Options, progress: Progress) -> Report:
-    """Run it and report.
+    """Do one run and return its report.
 
     Raises
     ------
     leruli_queue.errors.SetupError
-        When the stack does not come up or down.
+        If the stack does not start or stop.
     """
     began = time.monotonic()
     progress.say(f"starting a stack in {options.data}")
-    with running_stack(options.data) as stack:
+    with running_stack(options.data, SLOTS if options.short else {}) as stack:
         done = _Run(options, progress, stack)
         evidence, found, (intake_s, drain_s), counts = done.go()
     left = [f"process {text} outlived the stack" for text in processes_of(options.data)]
@@ -79,7 +81,7 @@ def run(options: Options, progress: Progress) -> Report:
 
 
 class _Run:
-    """The threads of one run, and what they share."""
+    """The threads of one run, and their shared objects."""
 
     def __init__(self, options: Options, progress: Progress, stack: SoakStack) -> None:
         self._options = options
@@ -89,11 +91,15 @@ class _Run:
         self._line = Line(stack.url, self._ledger)
         self._users = self._make_users()
         plan = make_plan(
-            options.seed, jobs=options.jobs, drain=options.drain, users=len(self._users)
+            options.seed,
+            jobs=options.jobs,
+            drain=options.drain,
+            users=len(self._users),
+            short=options.short,
         )
         self._submitters = Submitters(stack, self._line, self._ledger, self._users, plan)
         self._follower = Follower(
-            self._line, self._ledger, self._users, stack.kept.admin_secret, options.seed
+            self._line, self._ledger, self._users, stack.state.admin_secret, options.seed
         )
         parts = [part for part in parts_of(stack) if part.name in options.parts]
         self._killer = Killer(parts, options.seed, options.kill_every_s)
@@ -118,7 +124,7 @@ class _Run:
             self._drain(began + options.limit_s)
             drain_s = time.monotonic() - began
             self._submitters.stop()
-            # Still while parts are killed.
+            # The killer still runs here.
             self._cancel_rest()
             if self.hostile is not None:
                 self.hostile.stop()
@@ -128,7 +134,7 @@ class _Run:
             known = list(ledger.known())
             self._submitters.submit_again(known[:: max(1, len(known) // 1000)])
             self._settle()
-            self._follower.look(list(ledger.known().items()))
+            self._follower.poll(list(ledger.known().items()))
             self._progress.say("reading every bucket, list and log")
             evidence = evidences.collect(
                 *(self._stack, self._line, ledger, self._users),
@@ -137,19 +143,19 @@ class _Run:
                 kills=self._killer.kills,
                 enemies=() if self.hostile is None else self.hostile.users,
             )
-            found = findings(evidence) + self._look_at_enemies()
+            found = findings(evidence) + self._check_enemies()
         self._line.close()
         assert self._submitters.seconds is not None  # noqa: S101  # they are done
         times = (self._submitters.seconds, drain_s)
         return evidence, found, times, dict(ledger.counts)
 
-    def _look_at_enemies(self) -> list[str]:
+    def _check_enemies(self) -> list[str]:
         if self.hostile is None:
             return []
         found = hostile_findings(self.hostile.evidence(len(self._users)), self._options.seed)
-        told = self.hostile.ledger
-        self._ledger.counts.update(told.counts)
-        return found + [f"seed {self._options.seed}: {text}" for text in told.contradictions]
+        ledger = self.hostile.ledger
+        self._ledger.counts.update(ledger.counts)
+        return found + [f"seed {self._options.seed}: {text}" for text in ledger.contradictions]
 
     @contextmanager
     def _witness(self) -> Iterator[Witness]:
@@ -167,10 +173,10 @@ class _Run:
         ]
 
     def _new_user(self, name: str) -> dict[str, object]:
-        return {"adminsecret": self._stack.kept.admin_secret, "name": name, "admin": False}
+        return {"adminsecret": self._stack.state.admin_secret, "name": name, "admin": False}
 
     def _drain(self, deadline: float) -> None:
-        """Wait until enough has ended, everything was submitted and every part was killed."""
+        """Wait until all is submitted, enough jobs have ended, and every part was killed."""
         options, killer = self._options, self._killer
         while not (
             self._ledger.ended() >= options.drain
@@ -183,7 +189,7 @@ class _Run:
                     f"only {self._ledger.ended()} jobs ended within {options.limit_s:.0f} s"
                 )
                 return
-            if self._submitters.are_done and self._fewest_waiting() < _FEWEST_WAITING:
+            if self._submitters.are_done and self._fewest_unfinished() < _FEWEST_UNFINISHED:
                 self._ledger.contradict(
                     f"all jobs with an input had ended before every part was killed "
                     f"{options.fewest_kills} times"
@@ -191,22 +197,22 @@ class _Run:
                 return
             time.sleep(0.5)
 
-    def _fewest_waiting(self) -> int:
-        waiting = [0] * len(self._users)
+    def _fewest_unfinished(self) -> int:
+        unfinished = [0] * len(self._users)
         for job, job_id in self._ledger.known().items():
-            waiting[job.user] += job.is_drained and self._ledger.state(job_id) not in FINAL
-        return min(waiting)
+            unfinished[job.user] += job.is_drained and self._ledger.state(job_id) not in FINAL
+        return min(unfinished)
 
     def _cancel_rest(self) -> None:
         open_jobs = [i for i in self._ledger.known().values() if self._ledger.state(i) not in FINAL]
         self._ledger.ask_to_cancel(open_jobs)
         try:
             self._follower.cancel_rest()
-        except GaveUpError as error:
+        except CallFailedError as error:
             self._ledger.contradict(str(error))
 
     def _settle(self) -> None:
-        """Wait until nothing is under way any more; what still is then, the checks find."""
+        """Wait until nothing is in flight, or a deadline; the checks find what is left then."""
         hostile = self._options.hostile
         within = _SETTLES_WITH_ENEMIES_WITHIN_S if hostile else _SETTLES_WITHIN_S
         deadline = time.monotonic() + within
@@ -240,7 +246,7 @@ SELECT (SELECT count(*) FROM jobs WHERE state IN ('received', 'submitted', 'runn
 
 
 def copy_logs(data: Path, to: Path) -> None:
-    """Copy what a stack logged, before its folder goes."""
+    """Copy the logs of a stack before its folder is removed."""
     shutil.copytree(data / "logs", to, dirs_exist_ok=True)
     for name in ("docker-events.jsonl", "node/logs"):
         source = data / name

@@ -1,7 +1,7 @@
-"""The stack under test: `leruli-queue up --detach` in a folder of its own, and its users.
+"""The stack under test: `leruli-queue up --detach` in its own folder, and its users.
 
-It is started by its command line, as a person would; only what no command shows is looked at by
-other ways: the database, Nomad, Docker, the node's folder.
+Its command line starts it, as a person would. The soak reads database, Nomad, Docker and the node's
+folder directly only for facts that no command shows.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from urllib3.exceptions import HTTPError
 from leruli_queue.embedded import nomad_server, object_store, plain_http, postgres
 from leruli_queue.embedded.folders import Folders
 from leruli_queue.embedded.identities import service_url
-from leruli_queue.embedded.kept import Kept, load_kept
+from leruli_queue.embedded.state import StackState, load_state
 from leruli_queue.errors import SetupError
 from soak.plan import IMAGE
 
-# What a call to an object store that is killed now and then may fail with.
+# Errors of a call to an object store that is killed now and then.
 STORE_ERRORS = (MinioException, HTTPError, OSError, ValueError)
 _BIN = Path(sys.executable).parent
-# The waits of production would make a soak wait for most of its time.
+# With the intervals of production a soak would wait most of the time.
 SETTINGS = {
     "LERULI_QUEUE_RETRY_DELAY_S": "1",
     "LERULI_QUEUE_RECONCILE_INTERVAL_S": "15",
@@ -40,6 +40,8 @@ SETTINGS = {
     "LERULI_NODE_GRACE_SECONDS": "2",
     "LERULI_NODE_CORES": "4",
 }
+# Of a run with short jobs: slots end now and then, so that all of their ends are met.
+SLOTS = {"LERULI_QUEUE_SLOT_MAX_S": "30"}
 
 
 @dataclass(frozen=True)
@@ -51,38 +53,38 @@ class User:
 
 
 class SoakStack:
-    """A stack that is up."""
+    """A running stack."""
 
     def __init__(self, data: Path) -> None:
         self.folders = Folders(data)
-        self.kept: Kept = load_kept(self.folders.secrets)
+        self.state: StackState = load_state(self.folders.secrets)
 
     @property
     def url(self) -> str:
-        """Address of the service."""
-        return service_url(self.kept)
+        """URL of the service."""
+        return service_url(self.state)
 
     @property
     def node_id(self) -> str:
-        """The id of this machine's node, which its containers are labelled with."""
+        """Id of this machine's node, as in the label of its containers."""
         return str(json.loads((self.folders.node / "node.json").read_text())["nodeid"])
 
     @property
     def database_url(self) -> str:
-        """Address of its database."""
-        return postgres.database_url(self.folders, self.kept)
+        """URL of the database."""
+        return postgres.database_url(self.folders, self.state)
 
     def store(self) -> Minio:
-        """Return the object store as the group's users have it; for several threads at once."""
+        """Return a client of the object store for several threads, with the key of the users."""
         return Minio(
-            f"{self.kept.address}:{self.kept.ports.object_store}",
-            access_key=self.kept.object_store_access,
-            secret_key=self.kept.object_store_secret,
+            f"{self.state.address}:{self.state.ports.object_store}",
+            access_key=self.state.object_store_access,
+            secret_key=self.state.object_store_secret,
             secure=False,
         )
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
-        """Look into the database."""
+        """Return rows of the database."""
         connection = await asyncpg.connect(self.database_url, timeout=10)
         try:
             return list(await connection.fetch(sql, *arguments))
@@ -90,18 +92,18 @@ class SoakStack:
             await connection.close()
 
     def nomad(self, path: str) -> Any:
-        """Return what Nomad's API answers."""
-        with nomad_server.client(self.folders, self.kept, timeout=30) as http:
+        """Return an answer of Nomad's API."""
+        with nomad_server.client(self.folders, self.state, timeout=30) as http:
             return http.get(path).raise_for_status().json()
 
     def pid_of(self, part: str) -> int | None:
-        """Return the process of a part of the stack, None while it does not run."""
+        """Return the process id of a part of the stack; None while it does not run."""
         with suppress(FileNotFoundError, ValueError, KeyError):
             return int(json.loads(self.folders.started.read_text())[part][0])
         return None
 
     def nomad_client_pid(self) -> int | None:
-        """Return the Nomad client, which is the node agent's child and no part of the stack."""
+        """Return the process id of the Nomad client, which is a child of the node agent."""
         agent = self.pid_of("node")
         configuration = str(self.folders.node / "nomad.json")
         for pid, parent, words in processes():
@@ -110,31 +112,37 @@ class SoakStack:
         return None
 
     def answers(self) -> bool:
-        """Tell whether the service is alive, its database away or not."""
+        """Return whether the service answers, even without its database."""
         return plain_http.answers(f"{self.url}/livez")
 
 
 @contextmanager
-def running_stack(data: Path) -> Iterator[SoakStack]:
-    """Run a stack with the image published. What it leaves behind is the caller's.
+def running_stack(data: Path, settings: Mapping[str, str]) -> Iterator[SoakStack]:
+    """Run a stack with the image published. The caller must remove its folder.
+
+    Parameters
+    ----------
+    settings
+        Environment of the stack besides SETTINGS.
 
     Raises
     ------
     SetupError
-        When it does not come up, or down.
+        If it does not start or stop.
     """
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("LERULI_")
-    } | SETTINGS
+    }
+    environment |= {**SETTINGS, **settings}
     try:
         _run("leruli-queue", "up", "--detach", "--quiet", "--data", str(data), env=environment)
         stack = SoakStack(data)
         client = {
             "LERULI_BASEURL": stack.url,
-            "LERULI_API_SECRET": stack.kept.user_secret,
-            "LERULI_S3_SERVER": object_store.url(stack.kept),
-            "LERULI_S3_ACCESS": stack.kept.object_store_access,
-            "LERULI_S3_SECRET": stack.kept.object_store_secret,
+            "LERULI_API_SECRET": stack.state.user_secret,
+            "LERULI_S3_SERVER": object_store.url(stack.state),
+            "LERULI_S3_ACCESS": stack.state.object_store_access,
+            "LERULI_S3_SECRET": stack.state.object_store_secret,
         }
         _run("leruli", "publish-code", *IMAGE.split(":"), env=environment | client)
         try:
@@ -146,7 +154,7 @@ def running_stack(data: Path) -> Iterator[SoakStack]:
 
 
 def processes() -> Iterator[tuple[int, int, list[str]]]:
-    """Yield id, parent and command line of every process."""
+    """Yield id, parent's id and command line of every process."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
@@ -157,7 +165,7 @@ def processes() -> Iterator[tuple[int, int, list[str]]]:
 
 
 def processes_of(data: Path) -> list[str]:
-    """Return the processes that a stack of this folder left running."""
+    """Return the processes of a stack in this folder that still run."""
     return [
         f"{pid} ({' '.join(words)[:80].strip()})"
         for pid, _, words in processes()
@@ -166,11 +174,12 @@ def processes_of(data: Path) -> list[str]:
 
 
 def remove(data: Path) -> None:
-    """Remove the folder of a stack that is down; what is mounted there makes it fail.
+    """Remove the folder of a stopped stack.
 
     Raises
     ------
     OSError
+        If something is still mounted there.
     """
     shutil.rmtree(data)
 
@@ -190,14 +199,14 @@ def _run(program: str, *arguments: str, env: Mapping[str, str]) -> None:
 
 def _forget_images(stack: SoakStack) -> None:
     """Remove the images that the node loaded into Docker."""
-    prefix = f"leruli.local/{stack.kept.group_token.split('-')[1]}"
+    prefix = f"leruli.local/{stack.state.group_token.split('-')[1]}"
     command = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"]
 
     def remaining() -> list[str]:
         listed = subprocess.run(command, capture_output=True, text=True, check=True)
         return [name for name in listed.stdout.split() if name.startswith(prefix)]
 
-    # The node is still there and removes images too: one that is gone by now is no failure.
+    # The node still runs and removes images too, so a missing image is no failure.
     if ours := remaining():
         removed = subprocess.run(
             ["docker", "rmi", "--force", *ours], capture_output=True, text=True, check=False

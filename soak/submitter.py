@@ -1,4 +1,4 @@
-"""Users who submit: several posts at once, each repeated until it is answered."""
+"""Users who submit several posts at once, and repeat each until the service answers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 from minio.error import S3Error
 
-from soak.calls import GaveUpError, Line
+from soak.calls import CallFailedError, Line
 from soak.ledger import Ledger
 from soak.plan import INPUT, Job, Post
 from soak.stack import STORE_ERRORS, SoakStack, User
 
 _THREADS = 4
-_STORE_PATIENCE_S = 180.0
+_STORE_RETRY_FOR_S = 180.0
 
 
 class Submitters:
-    """Threads that work through the posts of a plan."""
+    """Threads that make the posts of a plan."""
 
     def __init__(
         self, stack: SoakStack, line: Line, ledger: Ledger, users: Sequence[User], plan: list[Post]
@@ -39,7 +39,7 @@ class Submitters:
         ]
         self._stop = threading.Event()
         self.began = 0.0
-        # When the last post was answered; None until then.
+        # Seconds until the answer of the last post; None before it.
         self.seconds: float | None = None
 
     def start(self) -> None:
@@ -50,7 +50,7 @@ class Submitters:
 
     @property
     def are_done(self) -> bool:
-        """Whether all was submitted, or given up."""
+        """Whether every post was answered or has failed."""
         if any(thread.is_alive() for thread in self._threads):
             return False
         if self.seconds is None:
@@ -58,7 +58,7 @@ class Submitters:
         return True
 
     def stop(self) -> None:
-        """End, after the posts that are under way."""
+        """Stop after the current posts."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -66,7 +66,7 @@ class Submitters:
             self.seconds = time.monotonic() - self.began
 
     def submit_again(self, jobs: Sequence[Job]) -> None:
-        """Submit jobs that were accepted before; the ledger compares the ids."""
+        """Submit accepted jobs again; the ledger compares the ids."""
         for user in range(len(self._users)):
             own = [job for job in jobs if job.user == user]
             if own:
@@ -81,7 +81,7 @@ class Submitters:
                 return
             try:
                 self._make(post)
-            except (GaveUpError, *STORE_ERRORS) as error:
+            except (CallFailedError, *STORE_ERRORS) as error:
                 self._ledger.contradict(f"a submission failed: {error}")
 
     def _make(self, post: Post) -> None:
@@ -114,13 +114,14 @@ class Submitters:
                 "memorymb": 64,
                 "timelimit": 3600,
                 "priority": job.priority,
+                "sharecontainer": job.shares,
             }
             for job in jobs
         ]
 
     def _store_input(self, job: Job) -> None:
-        """Make the bucket and put the input into it, however often the object store is killed."""
-        deadline = time.monotonic() + _STORE_PATIENCE_S
+        """Make the bucket and upload the input; repeat this while the object store is away."""
+        deadline = time.monotonic() + _STORE_RETRY_FOR_S
         while True:
             try:
                 self._make_bucket(job.bucket)

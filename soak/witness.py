@@ -1,6 +1,6 @@
-"""What Docker saw: an independent witness of how often a command was started.
+"""Docker's events: an independent witness of how often a command was started.
 
-Docker remembers its last few hundred events only, so they are read while they come.
+Docker stores only its last few hundred events, so read them as they come.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Containers:
 
 
 class Witness:
-    """Writes down the starts and ends of the containers of a node until told to stop."""
+    """Records starts and ends of the containers of a node until `stop`."""
 
     def __init__(self, node_id: str, path: Path) -> None:
         self._path = path
@@ -44,19 +44,22 @@ class Witness:
         self._process.wait()
 
     def containers(self) -> dict[str, Containers]:
-        """Return the containers of each attempt, which is named <job id>x<number>.
+        """Return the containers of each attempt, by <job id>x<number>.
 
         Raises
         ------
         SetupError
-            When it ended before it was told to.
+            If `docker events` ended before `stop`.
         """
         if self._process.poll() is not None:
-            raise SetupError("`docker events` ended while it was needed; is Docker still there?")
+            raise SetupError("`docker events` ended too early. Check that Docker still runs.")
         found: defaultdict[str, Containers] = defaultdict(Containers)
         for line in self._path.read_text(encoding="utf-8").splitlines():
             event = json.loads(line)
             attributes = event["Actor"]["Attributes"]
+            if "leruli.attempt" not in attributes:
+                # A shared container: it serves many attempts, and starts before any of them.
+                continue
             containers = found[attributes["leruli.attempt"]]
             if event["Action"] == "start":
                 containers.starts += 1

@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Settings and order of all tests."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-# What a script starts in its background ignores Ctrl-C; what the tests start must not.
+# Background processes of a script ignore Ctrl-C. Processes of the tests must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The files that take longest, in that order. Where files run side by side (setup/test.sh) these
-# begin first, so that at the end no long one is left to run alone.
+# The longest files, longest first. Files run side by side (setup/test.sh), and these start first.
+# So no long file runs alone at the end.
 _LONGEST = (
     "e2e/test_stack.py",
     "e2e/test_outcomes.py",
@@ -23,13 +23,26 @@ _LONGEST = (
     "e2e/test_tutorial.py",
     "e2e/test_manual.py",
     "e2e/test_rotation.py",
-    "integration/node/test_faults.py",
-    "integration/bench/test_drain.py",
-    "integration/client/test_submit.py",
-    "integration/client/test_group.py",
-    "integration/node/test_outcomes.py",
+    "integration/service/test_event_order.py",
     "integration/service/test_schema.py",
-    "integration/bench/test_footprint.py",
+    "integration/node/test_task_driver.py",
+    "integration/service/test_slow_clients.py",
+    "integration/node/test_outcomes.py",
+    "integration/node/test_disk.py",
+    "integration/service/test_serve.py",
+    "integration/client/test_batch_after.py",
+    "integration/node/test_nomad.py",
+    "integration/node/test_faults.py",
+    "integration/node/test_bucket.py",
+    "integration/node/test_standing.py",
+    "integration/bench/test_drain.py",
+    "integration/service/test_roles.py",
+    "integration/client/test_batch_real.py",
+    "integration/service/test_users.py",
+    "integration/client/test_submit.py",
+    "integration/node/test_images.py",
+    "integration/service/test_wrong_secrets.py",
+    "integration/bench/test_simulation.py",
 )
 
 

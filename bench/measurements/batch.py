@@ -1,4 +1,4 @@
-"""`leruli task-submit --batch` of many small folders: all of it, as a user waits for it."""
+"""`leruli task-submit --batch` of many small folders, from start to exit of the client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from leruli_queue.embedded import object_store
 from leruli_queue.embedded.identities import service_url
 
 _CODE, _VERSION = "psi4", "1.5"
-# A geometry, the input and a script: what such folders hold.
+# Bytes by file name: input, geometry and script of a typical folder.
 _FILES = {"input.dat": 600, "geometry.xyz": 1200, "post.py": 2000}
 _PEER = "published client"
 _TIMES_AS_FAST = 3
@@ -33,7 +33,7 @@ _TIMES_AS_FAST = 3
 
 @dataclass(frozen=True)
 class _Sample:
-    """What one batch took, a folder."""
+    """Figures of one batch; the CPU times are ms per folder."""
 
     folders_a_second: float
     client_ms: float
@@ -42,13 +42,13 @@ class _Sample:
 
 @measurement("batch")
 def batch(options: Options) -> Iterator[Figure]:
-    """Ours and the published client in turn, each with folders that nobody submitted before."""
+    """Run our client and the published one in turn, each time on new folders."""
     clients = {"": Path(sys.executable).with_name("leruli")}
     if options.published:
         clients[_PEER] = published_client()
     samples: dict[str, list[_Sample]] = {who: [] for who in clients}
-    # One stack, and nothing is deleted before the end: ext4 is slow to make files for minutes after
-    # many were deleted.
+    # Use one stack and delete nothing before the end: for minutes after many deletions, ext4
+    # creates files slowly.
     with running_stack(options.folder / "batch", workers=1, s3=True) as stack:
         _publish_image(stack)
         for turn in range(options.repeat):
@@ -79,16 +79,16 @@ def _figure(
 
 
 def _publish_image(stack: Stack) -> None:
-    """Put what stands for an image where our client looks for it first."""
-    kept = stack.kept
+    """Upload a placeholder to the key at which our client first looks for the image."""
+    state = stack.state
     store = Minio(
-        object_store.url(kept).removeprefix("http://"),
-        access_key=kept.object_store_access,
-        secret_key=kept.object_store_secret,
+        object_store.url(state).removeprefix("http://"),
+        access_key=state.object_store_access,
+        secret_key=state.object_store_secret,
         secure=False,
     )
     store.fput_object(
-        f"code-{kept.group_token}", f"{_CODE}-{_VERSION}.tgz", str(Path(__file__).resolve())
+        f"code-{state.group_token}", f"{_CODE}-{_VERSION}.tgz", str(Path(__file__).resolve())
     )
 
 
@@ -99,7 +99,8 @@ def _submit(stack: Stack, client: Path, folder: Path, options: Options) -> _Samp
     store = _cpu_s(stack)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    # The published client fails after all jobs were accepted: only what was accepted counts.
+    # The published client fails after all jobs were accepted. So count the accepted jobs only, not
+    # the exit code.
     done = subprocess.run(
         [client, "task-submit", "--batch", "case-*", _CODE, _VERSION, "psi4", "input.dat"],
         cwd=folder,
@@ -116,7 +117,8 @@ def _submit(stack: Stack, client: Path, folder: Path, options: Options) -> _Samp
     noted = sum(1 for _ in folder.glob("case-*/leruli.job"))
     if not accepted == noted == count:
         raise UnexpectedAnswerError(
-            f"{accepted} jobs of {count} folders were accepted, {noted} noted: {done.stderr[-500:]}"
+            f"{count} folders were submitted. The service accepted {accepted} jobs, and {noted} "
+            f"folders have a job id. The client wrote: {done.stderr[-500:]}"
         )
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return _Sample(count / seconds, 1000 * used / count, 1000 * store / count)
@@ -129,17 +131,17 @@ def _make_folders(folder: Path, count: int) -> None:
         for name, size in _FILES.items():
             line = f"{name} {number}\n"
             (case / name).write_text((line * (size // len(line) + 1))[:size], encoding="utf-8")
-    # Writing them to the disk is not what is measured.
+    # Without this, the measurement would include writing these files to the disk.
     os.sync()
 
 
 def _environment(stack: Stack) -> Mapping[str, str]:
     settings = {
-        "LERULI_BASEURL": service_url(stack.kept),
+        "LERULI_BASEURL": service_url(stack.state),
         "LERULI_API_SECRET": stack.user_secret,
-        "LERULI_S3_SERVER": object_store.url(stack.kept),
-        "LERULI_S3_ACCESS": stack.kept.object_store_access,
-        "LERULI_S3_SECRET": stack.kept.object_store_secret,
+        "LERULI_S3_SERVER": object_store.url(stack.state),
+        "LERULI_S3_ACCESS": stack.state.object_store_access,
+        "LERULI_S3_SECRET": stack.state.object_store_secret,
     }
     return {**os.environ, **settings}
 
@@ -157,7 +159,7 @@ def _jobs(stack: Stack) -> int:
 
 
 def _cpu_s(stack: Stack) -> float:
-    """Return the seconds of CPU that the object store has used so far."""
+    """Return the CPU time that the object store has used so far, in seconds."""
     if stack.object_store is None or stack.object_store.process is None:
         return 0
     return cpu_seconds(stack.object_store.process.pid)

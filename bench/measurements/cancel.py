@@ -1,4 +1,4 @@
-"""Cancel all that waits: ours by the filter of bulk/task-cancel, SLURM's by scancel."""
+"""Cancel all queued jobs: ours by the filter of bulk/task-cancel, SLURM's by scancel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from leruli_queue.jobs.states import JobState
 
 @measurement("cancel")
 def cancel(options: Options) -> Iterator[Figure]:
-    """Half of the crowd; each time other jobs, as they cannot be cancelled twice."""
+    """Cancel half of the crowd. Each sample has a new stack, as a job is cancelled only once."""
     count = options.crowd // 2
     ours: list[float] = []
     theirs: list[float] = []
@@ -34,7 +34,7 @@ def cancel(options: Options) -> Iterator[Figure]:
 
 
 def _cancel_all(stack: Stack, count: int, limit_s: float) -> float:
-    """Repeat the call until nothing is left, as the client does; return the seconds of all."""
+    """Repeat the call until no job is left, as the client does; return the total time in s."""
     body = {"secret": stack.user_secret, "filter": {"states": [JobState.RECEIVED]}}
     post = request("/v22_1/bulk/task-cancel", orjson.dumps(body))
     seconds, cancelled = 0.0, 0
@@ -46,5 +46,5 @@ def _cancel_all(stack: Stack, count: int, limit_s: float) -> float:
             break
         cancelled += done["cancelled"]
     if cancelled != count:
-        raise UnexpectedAnswerError(f"{cancelled} of {count} jobs were cancelled")
+        raise UnexpectedAnswerError(f"The service cancelled {cancelled} of {count} jobs.")
     return seconds

@@ -1,4 +1,4 @@
-"""What a million changes of state leave behind: size of the tables, dead rows, and the pace."""
+"""Size, dead rows and pace of the tables after a million changes of state."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from bench.load import UnexpectedAnswerError
 from bench.registry import Options, measurement
 from bench.stack import Stack, running_stack
 from leruli_queue.access.secrets import SecretType, make
-from leruli_queue.dispatch.feeder import MOST_SIZES
-from leruli_queue.jobs.intake import NewJob, take_in
+from leruli_queue.dispatch.claims import MOST_COMBINATIONS
+from leruli_queue.jobs.intake import NewJob, submit_jobs
 from leruli_queue.jobs.outcomes import Outcome
 from leruli_queue.jobs.states import JobState
 from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.store.queries import prepared, queries, rows
 
-# Received, submitted, running, completed.
+# Changes of state per job: received, submitted, running, completed.
 _CHANGES = 4
-# Jobs in one round, and how many run at a time (or the crowd, if that is less): which of them end
-# next is drawn by lot.
+# Jobs in one round.
 _ROUND = 200
+# Jobs that run at a time, if the crowd has so many. The jobs that end next are drawn at random.
 _RUNNING = 5000
-# PostgreSQL's own is a minute, in which 150 jobs a second make 36,000 changes.
-_LOOK_EVERY_S = 5
+# PostgreSQL's default is 60 s, in which 150 jobs a second make 36,000 changes.
+_NAPTIME_S = 5
 _SEED = 6
 _TABLES = ("jobs", "attempts")
 
 
 @dataclass(frozen=True)
 class Remains:
-    """What stands in the database after all rounds."""
+    """State of the database after all rounds."""
 
-    # Seconds that each round took, in order.
+    # Duration of each round, in order.
     seconds: Sequence[float]
     jobs: int
-    # How often autovacuum looked, as PostgreSQL says it.
+    # autovacuum_naptime as PostgreSQL prints it.
     naptime: str
     dead_share: float
     bytes_used: int
-    # Of the same rows without any room left.
+    # Size of the same rows without free space.
     bytes_packed: int
 
 
 @measurement("churn")
 def churn(options: Options) -> Iterator[Figure]:
-    """Ten times the crowd in changes, by the statements of the service and the dispatcher."""
+    """Make ten changes per job of the crowd by the statements of service and dispatcher."""
     changes = 10 * options.crowd
     rounds = max(10, changes // (_CHANGES * _ROUND))
     at_a_time = max(_ROUND, min(_RUNNING, options.crowd // _ROUND * _ROUND))
@@ -64,7 +64,7 @@ def churn(options: Options) -> Iterator[Figure]:
 
 
 def figures_of(remains: Remains) -> Iterator[Figure]:
-    """Return what stands in the database as figures."""
+    """Return the figures of a database after all rounds."""
     tenth = len(remains.seconds) // 10
     first, last = sum(remains.seconds[:tenth]), sum(remains.seconds[-tenth:])
     changes = len(remains.seconds) * _ROUND * _CHANGES
@@ -99,14 +99,14 @@ async def _wear_out(stack: Stack, rounds: int, at_a_time: int) -> Remains:
     try:
         node_id = await _add_node(connection, stack)
         draw = random.Random(_SEED)  # noqa: S311  # no secret
-        # A second here is many of a dispatcher's, so autovacuum looks more often as well.
-        await connection.execute(f"ALTER SYSTEM SET autovacuum_naptime = '{_LOOK_EVERY_S} s'")
+        # Changes come many times faster than in production, so autovacuum runs more often too.
+        await connection.execute(f"ALTER SYSTEM SET autovacuum_naptime = '{_NAPTIME_S} s'")
         await connection.execute("SELECT pg_reload_conf()")
         running: list[UUID] = []
         while len(running) < at_a_time:
             running += await _begin(connection, stack, node_id)
-        # What autovacuum does within the first minute of an installation: plans that were made for
-        # empty tables are forgotten.
+        # In production autovacuum does this within the first minute. It drops the plans that were
+        # made for empty tables.
         await connection.execute("VACUUM (ANALYZE)")
         seconds = []
         for _ in range(rounds):
@@ -117,8 +117,8 @@ async def _wear_out(stack: Stack, rounds: int, at_a_time: int) -> Remains:
             del running[:_ROUND]
             seconds.append(time.perf_counter() - began)
         if len(running) != at_a_time:
-            raise UnexpectedAnswerError(f"{len(running)} jobs run and not {at_a_time}")
-        return await _look(connection, seconds)
+            raise UnexpectedAnswerError(f"{len(running)} jobs run instead of {at_a_time}.")
+        return await _read_remains(connection, seconds)
     finally:
         await connection.close()
 
@@ -138,14 +138,14 @@ async def _add_node(connection: asyncpg.Connection[Any], stack: Stack) -> UUID:
         memory_mb=64000,
         agent_version="bench",
     )
-    # As the dispatcher notes it when Nomad has it.
+    # The dispatcher sets this once the node has registered with Nomad.
     await connection.execute("UPDATE nodes SET alive = true WHERE id = $1", node_id)
     return node_id
 
 
 async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUID) -> list[UUID]:
-    """Take a round of jobs in and bring as many to run, as feeder, node and tracker do."""
-    await take_in(
+    """Submit a round of jobs and take as many to `running`, as feeder, node and tracker do."""
+    await submit_jobs(
         connection,
         [
             (stack.user, NewJob(str(uuid4()), "default", "psi4", "1.5", 1, 4000, 86400))
@@ -164,7 +164,7 @@ async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUI
             at_most=_ROUND,
             free_cores=_ROUND,
             free_memory_mb=4000 * _ROUND,
-            most_sizes=MOST_SIZES,
+            most_combinations=MOST_COMBINATIONS,
             memory_steps=[],
         )
     )
@@ -176,7 +176,7 @@ async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUI
         numbers=numbers,
         nomad_job_ids=[f"run/dispatch-{job_id}x1-{uuid4()}" for job_id in job_ids],
     )
-    starts = [{"node_id": node_id, "start_key": uuid4().hex} for _ in job_ids]
+    starts = [{"node_id": node_id, "start_key": uuid4().hex, "lease": True} for _ in job_ids]
     await _for_each(connection, "start_attempt", job_ids, starts)
     attempts = {
         "job_ids": job_ids,
@@ -196,7 +196,7 @@ async def _begin(connection: asyncpg.Connection[Any], stack: Stack, node_id: UUI
 
 
 async def _end(connection: asyncpg.Connection[Any], job_ids: Sequence[UUID]) -> None:
-    """Write down the receipts of some jobs."""
+    """Record the receipts of some jobs."""
     receipt = {
         "outcome": Outcome.ENDED,
         "exit_code": 0,
@@ -218,7 +218,7 @@ async def _for_each(
     job_ids: Sequence[UUID],
     arguments: Sequence[dict[str, Any]],
 ) -> None:
-    """Run a statement about one attempt for many, without a pause in between."""
+    """Run a statement of one attempt for many attempts, without a pause in between."""
     runs = [
         prepared(name, {"job_id": job_id, "number": 1} | others)
         for job_id, others in zip(job_ids, arguments, strict=True)
@@ -227,8 +227,8 @@ async def _for_each(
         await connection.executemany(runs[0][0], [values for _, values in runs])
 
 
-async def _look(connection: asyncpg.Connection[Any], seconds: Sequence[float]) -> Remains:
-    # Statistics are written down a little later than what they are about.
+async def _read_remains(connection: asyncpg.Connection[Any], seconds: Sequence[float]) -> Remains:
+    # PostgreSQL publishes its statistics with a delay.
     await connection.execute("SELECT pg_stat_force_next_flush()")
     dead = await connection.fetchval(
         "SELECT sum(n_dead_tup)::float / sum(n_live_tup + n_dead_tup) FROM pg_stat_user_tables"
@@ -245,7 +245,7 @@ async def _look(connection: asyncpg.Connection[Any], seconds: Sequence[float]) -
 
 
 async def _size(connection: asyncpg.Connection[Any]) -> int:
-    """Bytes of the tables with all of their indexes."""
+    """Return the size of the tables with all of their indexes, in bytes."""
     total: int = await connection.fetchval(
         "SELECT sum(pg_total_relation_size(name::regclass))::bigint"
         " FROM unnest($1::text[]) AS name",

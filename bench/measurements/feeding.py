@@ -1,6 +1,6 @@
-"""How fast the dispatcher feeds Nomad, and how long a free slot and a status change take.
+"""Rate of dispatches, delay until a free slot is used again, and delay of a change of state.
 
-On 50 simulated nodes; bench/README.md says what of them is real.
+Runs on 50 simulated nodes; bench/README.md says which of their parts are real.
 """
 
 from __future__ import annotations
@@ -18,24 +18,30 @@ from bench.simulation.world import running_world
 
 _NODES = 50
 _SEED = 6
-# So many slots that they are not filled: what is dispatched has a place.
+# More slots than jobs: every dispatched attempt is placed.
 _FREE_CORES = 64
 _DISPATCHED = 2000
 _LONG_S = 600.0
-# 400 slots that are always full, of which about 20 become free a second.
+# 400 slots, always full; about 20 of them become free per second.
 _FULL_CORES = 8
 _ENDING = 1600
 _SHORT_S = 20.0
-# As on a real one: from leave to start to the command 0.41 s (docs/developers/short-jobs.md), most
-# of it Docker's, which took 0.34 s from making a container to its start, one at a time. Without
-# that a task ends and the next runs within the 0.2 s in which Nomad's client collects news: the
-# allocation is as it was then, and Nomad tells of it only once a second.
+# A real node (docs/developers/short-jobs.md) takes 0.41 s from start grant to command. Docker takes
+# 0.34 s of it to create and start a container (measured with one at a time).
+# Nomad's client collects updates for 0.2 s. Without these delays a task would end and the next one
+# run within that time: the allocation would look unchanged, and Nomad would report it only once a
+# second.
 _STAGING = Staging(stage_in_s=0.15, container_start_s=0.25, stage_out_s=0.1)
 
 
 @measurement("feeding")
 def feeding(options: Options) -> Iterator[Figure]:
-    """First with free slots, then with a backlog on full ones; each time a stack of its own."""
+    """Measure with free slots, then with a backlog on full slots; each sample has a new stack."""
+    yield from _dispatches(options)
+    yield from _full_nodes(options)
+
+
+def _dispatches(options: Options) -> Iterator[Figure]:
     ours: list[tuple[float, Mapping[str, float]]] = []
     bare: list[tuple[float, Mapping[str, float]]] = []
     jobs = draw_jobs(Workload(_DISPATCHED, ONE_CORE, _LONG_S), groups=1, users=1, seed=_SEED)
@@ -54,6 +60,9 @@ def feeding(options: Options) -> Iterator[Figure]:
         target=100,
         peers=[_samples(bare, "Nomad alone, a bare loop")],
     )
+
+
+def _full_nodes(options: Options) -> Iterator[Figure]:
     outcomes: list[Outcome] = []
     workload = Workload(_ENDING, ONE_CORE, _SHORT_S)
     jobs = draw_jobs(workload, groups=1, users=1, seed=_SEED)
@@ -63,7 +72,7 @@ def feeding(options: Options) -> Iterator[Figure]:
         ) as world:
             outcomes.append(run_to_the_end(world, jobs, limit_s=options.limit_s))
     where = f"{_NODES} full nodes, {_NODES * _FULL_CORES / _SHORT_S:.0f} jobs/s"
-    note = _said([outcome.cpu_ms for outcome in outcomes])
+    note = cpu_note([outcome.cpu_ms for outcome in outcomes])
     lags = [outcome.lags for outcome in outcomes]
     yield Figure(
         f"slot free to the next command, {where}, median",
@@ -86,11 +95,12 @@ def _sizes(cores: int) -> list[NodeSize]:
 
 
 def _samples(taken: Sequence[tuple[float, Mapping[str, float]]], who: str = "") -> Samples:
-    """Return the rates; the CPU beside them is their note."""
-    return Samples([rate for rate, _ in taken], who, note=_said([cpu for _, cpu in taken]))
+    """Return the rates, with the CPU times as their note."""
+    return Samples([rate for rate, _ in taken], who, note=cpu_note([cpu for _, cpu in taken]))
 
 
-def _said(samples: Sequence[Mapping[str, float]]) -> str:
+def cpu_note(samples: Sequence[Mapping[str, float]]) -> str:
+    """Return a note with the median of each part, in ms of CPU time per job."""
     parts = (
         f"{part} {sorted(used[part] for used in samples)[len(samples) // 2]:.1f}"
         for part in samples[0]

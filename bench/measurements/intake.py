@@ -1,4 +1,4 @@
-"""Jobs that the service accepts in a second, committed with fsync on; SLURM's beside it."""
+"""Jobs per second that the service accepts, committed with fsync on, beside SLURM."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class _Way:
     what: str
     jobs_a_post: int
     target: float
-    # Of the jobs of a sample: single submits are slower.
+    # Share of --jobs in one sample. Single submits are slower.
     share: float = 1.0
-    # By a peer's name, how many times as fast it has to be.
+    # Least ratio to each peer, by its name.
     least: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -42,12 +42,12 @@ _WAYS = (
 
 @measurement("intake")
 def intake(options: Options) -> Iterator[Figure]:
-    """Ours and the peer's in turn, so that what else the machine does falls on both."""
+    """Measure ours and the peer's in turn: other load on the machine then affects both."""
     ours: dict[str, list[float]] = {way.what: [] for way in _WAYS}
     theirs: dict[str, list[float]] = {}
     for turn in range(options.repeat):
         with running_stack(options.folder / f"intake-{turn}", workers=options.workers) as stack:
-            # Connections, prepared statements and code that is imported late: not what is asked.
+            # Warm-up: connections, prepared statements, code that is imported late.
             _accepted_a_second(stack, 50, 1000, options.limit_s)
             for way in _WAYS:
                 count = max(way.jobs_a_post, round(options.jobs * way.share))
@@ -66,7 +66,7 @@ def intake(options: Options) -> Iterator[Figure]:
 
 
 def job(secret: str) -> dict[str, object]:
-    """Return a job as the published client posts it, in a bucket of its own."""
+    """Return a job as the published client posts it, with a new bucket."""
     return {
         "secret": secret,
         "bucketid": str(uuid4()),
@@ -96,5 +96,5 @@ def _accepted_a_second(stack: Stack, jobs_a_post: int, count: int, limit_s: floa
         else:
             accepted.update(entry["data"] for entry in data if entry["status"] == 200)
     if len(accepted) != count:
-        raise UnexpectedAnswerError(f"{len(accepted)} of {count} jobs were accepted")
+        raise UnexpectedAnswerError(f"The service accepted {len(accepted)} of {count} jobs.")
     return count / load.seconds

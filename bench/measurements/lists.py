@@ -1,4 +1,4 @@
-"""What a user asks for: pages of jobs and where jobs are, with very many of them in the group."""
+"""Pages of jobs and states of jobs, as users ask for them, in a group of very many jobs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SEED = 6
 
 @measurement("lists")
 def lists(options: Options) -> Iterator[Figure]:
-    """One connection, one call after the other; depths and jobs drawn from a fixed seed."""
+    """Make calls one after the other over one connection; a fixed seed draws depths and jobs."""
     with running_stack(options.folder / "lists", workers=1) as stack:
         draw = random.Random(_SEED)  # noqa: S311  # no secret
         some: list[UUID] = []
@@ -47,9 +47,9 @@ _Call = tuple[str, float, str, Callable[[], dict[str, object]], Callable[[bytes]
 
 
 def _calls(stack: Stack, draw: random.Random, some: Sequence[UUID]) -> list[_Call]:
-    """Return what is asked, the target in ms, its path, bodies and what an answer has to hold."""
+    """Return the calls: name, target (ms), path, maker of bodies, check of an answer."""
     secret: dict[str, object] = {"secret": stack.user_secret}
-    # So old a job that a full page is behind it.
+    # Skip the oldest jobs, so that a full page follows each of the others.
     deep = some[_PAGE:]
     return [
         (
@@ -84,7 +84,7 @@ def _p95_ms(
     limit_s: float,
 ) -> float:
     requests = [request(f"/v22_1/{path}", orjson.dumps(body)) for body in bodies]
-    # Statements are prepared, and pages of the database read, by the first of their kind.
+    # Warm-up: the first calls prepare the statements and read the pages of the database.
     send(stack.port, requests[:_WARMING], connections=1, limit_s=limit_s)
     answers: Sequence[Answer] = send(stack.port, requests, connections=1, limit_s=limit_s).answers
     for answer in answers:

@@ -1,4 +1,4 @@
-"""Memory of `serve` and `dispatch` while very many jobs wait: the backlog stays in PostgreSQL."""
+"""Memory of `serve` and `dispatch` with a large backlog, which must stay in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CALLS = 200
 
 @measurement("memory")
 def memory(options: Options) -> Iterator[Figure]:
-    """With the crowd and with ten times as many: the second may be a tenth more than the first."""
+    """Measure with the crowd, then with ten times as many jobs: at most a tenth more memory."""
     with running_stack(options.folder / "memory", workers=1, nomad=True) as stack:
         count, before = 0, None
         for crowd in (options.crowd, 10 * options.crowd):
@@ -39,27 +39,27 @@ def memory(options: Options) -> Iterator[Figure]:
 
 
 def resident_mb(stack: Stack) -> float:
-    """Return what `serve` and `dispatch` hold in memory."""
+    """Return the resident memory of `serve` and `dispatch`, in MB."""
     parts = [part for part in (stack.serve, stack.dispatch) if part is not None]
     for part in parts:
         if not part.is_alive:
-            raise SetupError(f"the {part.name} ended while it was measured; see {part.log}")
+            raise SetupError(f"The {part.name} ended while it was measured; see {part.log}.")
     return sum(_resident_kb(part.process.pid) for part in parts if part.process) / 1000
 
 
 def _resident_kb(pid: int) -> float:
-    """Return the resident memory of a process and of its children, as many bytes as kB hold."""
+    """Return the resident memory of a process and its children, in kB of 1000 bytes."""
     process = Path(f"/proc/{pid}")
     children = (process / "task" / str(pid) / "children").read_text(encoding="utf-8").split()
     for line in (process / "status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmRSS:"):
             own = int(line.split()[1]) * 1.024
             return own + sum(_resident_kb(int(child)) for child in children)
-    raise SetupError(f"the process {pid} ended while it was measured")
+    raise SetupError(f"The process {pid} ended while it was measured.")
 
 
 def _use(stack: Stack, limit_s: float) -> None:
-    """Ask for pages, which is when memory would grow."""
+    """Ask for many pages of jobs, as memory would grow then."""
     body = {"secret": stack.user_secret, "limit": 100}
     post = request("/v22_1/task-list", orjson.dumps(body))
     send(stack.port, [post] * _CALLS, connections=4, limit_s=limit_s)

@@ -1,4 +1,4 @@
-"""What a larger cluster would do: a queueing model, fed with what simulations measured.
+"""Queueing model of a larger cluster, with costs measured by simulations.
 
-``python -m bench.model`` runs it; bench/README.md says what it leaves out.
+``python -m bench.model`` runs it. bench/README.md says what it leaves out.
 """

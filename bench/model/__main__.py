@@ -1,4 +1,4 @@
-"""``python -m bench.model``: what a larger cluster would do, from what simulations measured."""
+"""``python -m bench.model``: predicts a larger cluster from measured simulations."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from bench.model.check import Comparison, compare
 from bench.model.costs import DISPATCHER, NOMAD, PARTS, POSTGRES, SERVICE, read_costs
 from bench.model.engine import Prediction, SaturatedError, Size, limits, predict
 
-# What the published figures in docs/admins/scale.md were made of.
+# Runs behind the published figures in docs/admins/scale.md.
 _MEASURED = Path(__file__).parent / "measured"
 
 
 @click.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @click.option("--nodes", default=5000, show_default=True, help="Nodes, over all groups.")
-@click.option("--slots", default=16, show_default=True, help="Jobs that run on a node at once.")
+@click.option("--slots", default=16, show_default=True, help="Slots of each node.")
 @click.option("--groups", default=25, show_default=True, help="Groups, with as many nodes each.")
-@click.option("--jobs", default=1_000_000, show_default=True, help="All there at the start.")
-@click.option("--median", default=3600.0, show_default=True, help="Seconds that a job runs.")
-@click.option("--spread", default=0.5, show_default=True, help="Of its logarithm.")
-@click.option("--service-cores", default=2, show_default=True, help="Processes of serve, in all.")
+@click.option("--jobs", default=1_000_000, show_default=True, help="Jobs in the backlog at first.")
+@click.option("--median", default=3600.0, show_default=True, help="Median run time of a job, in s.")
+@click.option("--spread", default=0.5, show_default=True, help="Sigma of its logarithm.")
+@click.option("--service-cores", default=2, show_default=True, help="Processes of serve in total.")
 @click.option("--postgres-cores", default=4, show_default=True, help="Cores of PostgreSQL.")
 @click.option("--nomad-cores", default=4, show_default=True, help="Cores of Nomad's leader.")
 @click.option("--seed", default=6, show_default=True)
@@ -38,7 +38,7 @@ _MEASURED = Path(__file__).parent / "measured"
     type=click.Path(path_type=Path, exists=True),
     help="Compare the model with this run of bench.simulate instead.",
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all of it here.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="File for all results.")
 @click.option("--quiet", is_flag=True, help="No table.")
 def main(
     runs: tuple[Path, ...],
@@ -56,7 +56,7 @@ def main(
     json_path: Path | None,
     quiet: bool,
 ) -> None:
-    """Model a cluster from RUNS (bench.simulate --json), or from those of bench/model/measured."""
+    """Model a cluster from RUNS (bench.simulate --json), by default bench/model/measured."""
     try:
         costs = read_costs(runs or sorted(_MEASURED.glob("*.json")))
     except ValueError as error:
@@ -83,7 +83,7 @@ def main(
             costs, size, (median * draw.lognormvariate(0.0, spread) for _ in range(jobs))
         )
     except SaturatedError as error:
-        click.echo(f"It cannot be: {error}.", err=True)
+        click.echo(f"This cluster cannot work: {error}.", err=True)
         sys.exit(1)
     console.print(_table(size, found, full_at))
     if json_path is not None:

@@ -1,4 +1,4 @@
-"""How far the model is from what a simulation of the same size did."""
+"""Comparison of the model with a simulation of the same size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.simulation.workload import MIXED, ONE_CORE, Workload, draw_jobs
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure, as it was simulated and as it is modelled."""
+    """One figure, simulated and modelled."""
 
     what: str
     simulated: float
@@ -21,14 +21,14 @@ class Comparison:
 
     @property
     def error(self) -> float:
-        """How far the model is off, as a share of what was simulated."""
+        """Relative error of the model: 0.1 means 10 % above the simulation."""
         return (self.modelled - self.simulated) / self.simulated if self.simulated else 0.0
 
 
 def compare(costs: Costs, run: Mapping[str, Any]) -> list[Comparison]:
-    """Model the very jobs of a run of bench.simulate, in its order.
+    """Model the same jobs as a run of bench.simulate, in the same order.
 
-    A job of several cores is one job of one slot here, so a run of one-core jobs compares best.
+    The model gives a job of several cores one slot, so a run of one-core jobs compares best.
     """
     asked, outcome = run["parameters"], run["outcome"]
     shapes = ONE_CORE if asked["shapes"] == "one-core" else MIXED
@@ -41,7 +41,7 @@ def compare(costs: Costs, run: Mapping[str, Any]) -> list[Comparison]:
         asked["groups"],
         {SERVICE: asked["workers"]},
     )
-    # Runs that were written down before there was a container's start had none.
+    # Older files have no container start.
     around = asked["stage_in"] + asked.get("container_start", 0.0) + asked["stage_out"]
     durations = [job.seconds + around for job in jobs]
     found = predict(costs, size, durations)

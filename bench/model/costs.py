@@ -1,4 +1,4 @@
-"""What a job and a node cost each part, from runs of the simulation."""
+"""CPU cost of a job and of a node for each part, from runs of the simulation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 SERVICE, DISPATCHER, POSTGRES, NOMAD = "service", "dispatcher", "PostgreSQL", "Nomad server"
 PARTS = (SERVICE, DISPATCHER, POSTGRES, NOMAD)
-# Nomad asks its clients for 50 heartbeats a second at most, each at least every 10 s: above so many
-# nodes only the time between two heartbeats grows.
+# Nomad asks its clients for at most 50 heartbeats a second, and each client for one per 10 s at
+# most. Above this number of nodes only the interval of heartbeats grows, not their rate.
 _NODES_AT_FULL_HEARTBEATS = 500
 
 
 @dataclass(frozen=True)
 class Line:
-    """A straight line: so much, and so much more for each."""
+    """A straight line: ``base`` plus ``each`` times a count."""
 
     base: float
     each: float
@@ -29,7 +29,7 @@ class Line:
 
     @classmethod
     def through(cls, points: Sequence[tuple[float, float]]) -> Line:
-        """Return the line of least squares that does not fall and begins at 0 or above."""
+        """Return the least-squares line with a slope and a base of at least 0."""
         counts, values = [x for x, _ in points], [y for _, y in points]
         if len(set(counts)) < 2:
             return cls(statistics.mean(values), 0.0)
@@ -43,45 +43,45 @@ class Line:
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured, for any number of nodes."""
+    """Measured costs, for any number of nodes."""
 
-    # Milliseconds of CPU a job, by part; for Nomad by how many nodes the job's group has.
+    # CPU time per job in ms, by part. The count of Nomad's line is the nodes of the job's group.
     job_ms: Mapping[str, Line]
-    # Cores used when nothing happens, by part, by how many nodes there are.
+    # Cores used by an idle cluster, by part. The count is the number of nodes.
     idle_cores: Mapping[str, Line]
-    # Seconds from a slot becoming free to the next command on it, where nothing is saturated, and
-    # from a dispatch to the command.
+    # If no part is saturated: from a free slot to the next command on it, and from the arrival on a
+    # node to the command.
     turnaround_s: float
     start_s: float
 
     def service_s(self, part: str, nodes_a_group: float) -> float:
-        """Return the seconds of CPU that a part needs for one job."""
+        """Return the CPU time that a part needs for one job, in s."""
         return self.job_ms[part].at(nodes_a_group) / 1000
 
     def background(self, part: str, nodes: float) -> float:
-        """Return the cores that a part needs for so many nodes alone."""
+        """Return the cores that a part needs for ``nodes`` idle nodes."""
         if part == NOMAD:
             nodes = min(nodes, _NODES_AT_FULL_HEARTBEATS)
         return self.idle_cores[part].at(nodes)
 
 
 def read_costs(paths: Sequence[Path]) -> Costs:
-    """Read what ``python -m bench.simulate --json`` wrote, from runs of different sizes.
+    """Read files of ``python -m bench.simulate --json``, from runs of different sizes.
 
-    Runs with absent machines answer another question, and are left out.
+    Runs with absent machines are left out: they measure the length of Nomad's lists.
 
     Raises
     ------
     ValueError
-        When there is none, or one of them is no such file.
+        If there is no run, or if a file is not from bench.simulate.
     """
     runs = [run for path in paths if not (run := _read(path))["parameters"]["absent"]]
     if not runs:
         raise ValueError("The model needs at least one run of bench.simulate (--json).")
     job_ms, idle = {}, {}
     for part in PARTS:
-        # Only Nomad's cost of a job depends on the nodes: on full ones it looks at each of the pool
-        # for every job that waits.
+        # Only Nomad's cost per job depends on the nodes: for every unplaced job Nomad examines each
+        # node of a full pool.
         by_group = [
             (_nodes(run) / run["parameters"]["groups"], run["outcome"]["cpu_ms"][part])
             for run in runs
@@ -93,6 +93,7 @@ def read_costs(paths: Sequence[Path]) -> Costs:
         idle[part] = Line.through(
             [(_nodes(run), run["outcome"]["idle_cores"][part]) for run in runs]
         )
+    # These keys are in stored files, so "leave to start" (now: start grant) stays.
     return Costs(
         job_ms,
         idle,
@@ -103,12 +104,12 @@ def read_costs(paths: Sequence[Path]) -> Costs:
 
 
 def _medians(runs: Sequence[Mapping[str, Any]], step: str) -> list[float]:
-    """Return how long a step took in each run in which it was seen."""
+    """Return the median time of a step in each run that has this step, in s."""
     found = [
         run["outcome"]["lags"][step]["median"] for run in runs if step in run["outcome"]["lags"]
     ]
     if not found:
-        raise ValueError(f"In none of the runs was seen: {step}. One needs more jobs than slots.")
+        raise ValueError(f"No run has the step: {step}. A run needs more jobs than slots.")
     return found
 
 
@@ -117,7 +118,7 @@ def _read(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _ = found["outcome"]["idle_cores"], found["parameters"]["absent"]
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not of bench.simulate: {type(error).__name__}") from error
+        raise ValueError(f"{path} is not from bench.simulate: {type(error).__name__}") from error
     return found
 
 

@@ -1,10 +1,12 @@
-"""A discrete-event model of the way of jobs through the queue.
+"""Discrete-event model of a job's way through the queue.
 
-A job goes dispatcher, Nomad, (a slot,) service and PostgreSQL, its command, service and PostgreSQL
-(the receipt), Nomad. Each part is a station with as many servers as it has cores, and serves a job
-twice, for half of its cost: before its command and after it, the dispatcher at the dispatch and at
-the event of its place. The feeder's rule is the real one: what is free is filled, else twice what
-was placed in a second waits, 4 to 200.
+A job passes dispatcher, Nomad, (a slot,) service and PostgreSQL, its command, service and
+PostgreSQL (the receipt), Nomad.
+Each part is a station with one server per core. A station serves each job twice, each time for half
+of the job's cost: before and after its command. The dispatcher serves it at the dispatch and at the
+event of its placement.
+The feeder's rule is the real one. It fills free slots; otherwise it keeps as many unplaced attempts
+in Nomad as were placed in two seconds, from 4 to 200.
 """
 
 from __future__ import annotations
@@ -19,64 +21,64 @@ from bench.figures import percentile
 from bench.model.costs import DISPATCHER, NOMAD, PARTS, POSTGRES, SERVICE, Costs
 from bench.model.stations import Station
 
-_LOOK_EVERY_S = 0.25
+_FEED_INTERVAL_S = 0.25
 _RATE_OVER_S = 10.0
-# Nomad's server applies plans one after the other, in which it signs an identity for the task: a
-# fifth of its CPU where slots are free (perf of the server at 50 nodes, 2026-11-30,
-# docs/developers/nomad.md), a tenth where they are full. The larger one promises less.
+# Nomad's server applies plans one after the other, and signs an identity for the task in each.
+# Share of its CPU time: a fifth with free slots (perf of the server at 50 nodes, 2026-11-30,
+# docs/developers/nomad.md), a tenth with full slots. The larger one predicts lower rates.
 _PLANS_SHARE = 1 / 5
 _PLANS = "Nomad's plans"
 
-# What happens next, to whom.
+# Kinds of events.
 _FEED, _SEEN, _AT_NOMAD, _AT_PLANS, _PENDING, _AT_SERVICE, _AT_DATABASE, _ENDED, _FREE = range(9)
 
 
 @dataclass(frozen=True)
 class Size:
-    """What is to be modelled."""
+    """Size of the modelled cluster."""
 
     nodes: int
     slots_a_node: int
     groups: int = 1
-    # Cores that each part can use: copies of serve, PostgreSQL's machine, Nomad's.
+    # Cores that each part can use: processes of `serve`, cores of PostgreSQL and of Nomad.
     cores: Mapping[str, int] | None = None
     window_min: int = 4
     window_max: int = 200
 
     def cores_of(self, part: str) -> int:
-        """The dispatcher is one process; of the others two are the smallest that makes sense."""
+        """Return the cores of a part: by default 1 for the dispatcher (one process), else 2."""
         default = 1 if part == DISPATCHER else 2
         return (self.cores or {}).get(part, default)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says."""
+    """Prediction of the model; times are in s."""
 
     jobs: int
     # From the first dispatch to the last receipt.
     seconds: float
-    # While there was a backlog, after the slots had been filled.
+    # With a backlog, after all slots were filled once.
     jobs_a_second: float
-    # Of all slots, while there was a backlog and after they had been filled.
+    # Share of all slots in use, with a backlog, after all slots were filled once.
     occupied: float
     lag_median: float
     lag_p95: float
-    # Of each part's cores, over the whole, of what nodes left of them.
+    # Over the whole run, the share in use of the cores that the nodes leave to each part.
     load: Mapping[str, float]
 
     @property
     def busiest(self) -> str:
-        """The part that is nearest to its limit."""
+        """The part with the highest load."""
         return max(self.load, key=lambda part: self.load[part])
 
 
 class SaturatedError(Exception):
-    """A part has no room for jobs at all: its nodes alone take all of its cores."""
+    """A part has no capacity for jobs: its nodes alone take all of its cores."""
 
 
 def limits(costs: Costs, size: Size) -> dict[str, float]:
-    """Return the jobs a second at which each part is full."""
+    """Return the jobs per second at which each part is saturated."""
     found = {}
     for part in PARTS:
         cores = size.cores_of(part)
@@ -88,22 +90,22 @@ def limits(costs: Costs, size: Size) -> dict[str, float]:
 
 
 def predict(costs: Costs, size: Size, durations: Iterable[float]) -> Prediction:
-    """Run jobs of one slot each, all of them there at the start, through the model.
+    """Run jobs of one slot each through the model, all of them in the backlog at the start.
 
     Raises
     ------
     SaturatedError
-        When a part cannot even keep up with the nodes.
+        If the nodes alone take all cores of a part.
     """
     return _Model(costs, size, list(durations)).run()
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One job, and when it passed where; seconds from the start."""
+    """One job and the times of its steps, in s from the start."""
 
     duration: float
-    # When the slot that it took had been left, if it ever was used.
+    # When the job before it left its slot; None if the slot was never used before.
     left_at: float | None = None
     placed_at: float = 0.0
     began_at: float = 0.0
@@ -124,22 +126,24 @@ class _Model:
                     f"{size.nodes} nodes alone take {used:.1f} cores of {part}, which has {cores}"
                 )
             self._stations[part] = Station(cores)
-            # What nodes take is taken from each server alike.
+            # The cost of the nodes slows all servers of the part equally.
             own = costs.service_s(part, size.nodes / size.groups)
             self._service[part] = own / 2 / (1 - used / cores)
         self._stations[_PLANS] = Station(1)
-        # They are work of the server's cores as well, and counted there.
+        # The cost of plans is also part of the cost of NOMAD, whose cores do this work.
         self._service[_PLANS] = self._service[NOMAD] * 2 * _PLANS_SHARE
         self._start_s = costs.start_s
-        # What passes between receipt and the next command beside the work of the parts.
+        # Delay between receipt and next command that is no CPU time of any part; half before the
+        # slot is free, half after the placement.
         self._pause_s = max(0.0, costs.turnaround_s - costs.start_s) / 2
         self._slots = self._free = size.nodes * size.slots_a_node
-        # In Nomad without a slot; slots that a job left, by when its receipt was there.
+        # Unplaced jobs in Nomad.
         self._pending: deque[_Job] = deque()
+        # Times of receipts, one for each slot that became free.
         self._left: deque[float] = deque()
-        # What the feeder knows: in flight, of these without a place, and when others found one.
+        # The feeder's view: attempts in flight, unplaced attempts, times of recent placements.
         self._in_flight = 0
-        self._waiting = 0
+        self._unplaced = 0
         self._placed: deque[float] = deque()
         self._events: list[tuple[float, int, int, _Job | None]] = []
         self._order = itertools.count()
@@ -148,14 +152,14 @@ class _Model:
         self._ended: list[_Job] = []
 
     def run(self) -> Prediction:
-        """Play all events."""
+        """Process all events."""
         self._at(0.0, _FEED)
         while self._events:
             now, _, kind, job = heapq.heappop(self._events)
             if kind == _FEED:
                 self._feed(now)
             elif kind == _SEEN:
-                self._waiting -= 1
+                self._unplaced -= 1
                 self._placed.append(now)
             elif kind == _FREE:
                 self._free += 1
@@ -189,12 +193,12 @@ class _Model:
             self._placed.popleft()
         size = self._size
         window = max(size.window_min, round(2 * len(self._placed) / _RATE_OVER_S))
-        free = min(self._slots - self._in_flight, size.window_max - self._waiting)
-        count = max(min(window, size.window_max) - self._waiting, free)
+        free = min(self._slots - self._in_flight, size.window_max - self._unplaced)
+        count = max(min(window, size.window_max) - self._unplaced, free)
         count = min(count, len(self._backlog))
         if count > 0:
             self._in_flight += count
-            self._waiting += count
+            self._unplaced += count
             self._last_claim = now
             done = now
             for _ in range(count):
@@ -202,7 +206,7 @@ class _Model:
                 self._at(done, _AT_NOMAD, self._backlog.popleft())
             self._at(done, _FEED)
         elif self._backlog:
-            self._at(now + _LOOK_EVERY_S, _FEED)
+            self._at(now + _FEED_INTERVAL_S, _FEED)
 
     def _place(self, now: float) -> None:
         while self._free and self._pending:
@@ -216,7 +220,7 @@ class _Model:
             self._at(now + self._pause_s, _AT_SERVICE, job)
 
     def _note(self, now: float, job: _Job) -> None:
-        """Leave to start, or the receipt, is committed."""
+        """Go on after the commit of a start grant, or of a receipt."""
         if not job.is_over:
             job.began_at = now + self._start_s
             self._at(job.began_at + job.duration, _ENDED, job)
@@ -225,7 +229,7 @@ class _Model:
         self._ended.append(job)
         self._in_flight -= 1
         self._left.append(now)
-        # Nomad hears of it, and does the rest of its work for the job.
+        # Nomad learns of the end and does the rest of its work for the job.
         self._at(self._through(NOMAD, now) + self._pause_s, _FREE)
 
     def _summary(self) -> Prediction:

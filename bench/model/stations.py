@@ -1,4 +1,4 @@
-"""Where work waits: servers with one queue."""
+"""Station of a queueing model: equal servers with one queue."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import heapq
 
 
 class Station:
-    """A number of equal servers that take what comes in the order in which it comes."""
+    """Equal servers that serve arrivals in order (first in, first out)."""
 
     def __init__(self, servers: int) -> None:
         self._free_at = [0.0] * servers
         self.busy_s = 0.0
 
     def take(self, arrival: float, service_s: float) -> float:
-        """Serve what arrives now; return when it is done. Arrivals have to be in order of time."""
+        """Serve an arrival; return when it is done, in s. Call in the order of arrival times."""
         begin = max(arrival, self._free_at[0])
         done = begin + service_s
         heapq.heapreplace(self._free_at, done)
@@ -22,5 +22,5 @@ class Station:
 
     @property
     def servers(self) -> int:
-        """How many there are."""
+        """Number of servers."""
         return len(self._free_at)

@@ -17,14 +17,14 @@ import (
 	pstructs "github.com/hashicorp/nomad/plugins/shared/structs"
 )
 
-// The task driver of jobs, by the name that our job template has for it.
+// The name of the task driver in our job template.
 const driverName = "leruli"
 
-// playedDriver is the task driver of our job template, for one node.
+// simulatedDriver is the task driver of our job template, for one node.
 //
-// Its schema and capabilities are those of Nomad's docker driver, which the real one has as well, so that
-// a template that it would refuse is refused here; what starts and ends tasks is played.
-func playedDriver(agent *agent) map[loader.PluginID]*loader.InternalPluginConfig {
+// Its schema and capabilities are those of Nomad's docker driver, as in our real driver. So it refuses the
+// same templates. Start and end of tasks are simulated.
+func simulatedDriver(agent *agent) map[loader.PluginID]*loader.InternalPluginConfig {
 	id := loader.PluginID{Name: driverName, PluginType: base.PluginTypeDriver}
 	return map[loader.PluginID]*loader.InternalPluginConfig{id: {
 		Config: map[string]any{},
@@ -36,9 +36,9 @@ func playedDriver(agent *agent) map[loader.PluginID]*loader.InternalPluginConfig
 	}}
 }
 
-// driver lets the agent do what a task is there for: bring in, run, bring out.
+// driver runs a task by the agent: stage-in, command, stage-out.
 type driver struct {
-	// Docker's, for what a driver says of itself.
+	// Docker's driver describes schema and capabilities.
 	drivers.DriverPlugin
 	agent *agent
 
@@ -46,18 +46,18 @@ type driver struct {
 	tasks map[string]*task
 }
 
-// task is one that was started.
+// task is a started task.
 type task struct {
 	config  *drivers.TaskConfig
 	started time.Time
 	kill    context.CancelFunc
-	// done is closed when it ended; then code and ended are there.
+	// done is closed at the end of the task; code and ended are set before.
 	done  chan struct{}
 	code  int
 	ended time.Time
 }
 
-// PluginInfo is that of Docker's driver but for the name.
+// PluginInfo is the one of Docker's driver with our name.
 func (d *driver) PluginInfo() (*base.PluginInfoResponse, error) {
 	info, err := d.DriverPlugin.PluginInfo()
 	if err != nil {
@@ -67,10 +67,10 @@ func (d *driver) PluginInfo() (*base.PluginInfoResponse, error) {
 	return info, nil
 }
 
-// SetConfig takes any: the real one would look for Docker.
+// SetConfig accepts any configuration. Docker's driver would look for Docker.
 func (d *driver) SetConfig(*base.Config) error { return nil }
 
-// Fingerprint says once that the driver is well.
+// Fingerprint reports a healthy driver once.
 func (d *driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, error) {
 	found := make(chan *drivers.Fingerprint, 1)
 	found <- &drivers.Fingerprint{
@@ -81,19 +81,19 @@ func (d *driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 	return found, nil
 }
 
-// RecoverTask never can: a simulated node keeps nothing over its end.
+// RecoverTask always fails, as a simulated node stores no state.
 func (d *driver) RecoverTask(*drivers.TaskHandle) error { return drivers.ErrTaskNotFound }
 
-// StartTask brings the job in and begins its command; as the real one, it returns once that runs.
+// StartTask does the stage-in and starts the command; as the real driver, it returns once the command runs.
 func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
 	number, err := strconv.Atoi(config.Env["NOMAD_META_attempt"])
 	if err != nil {
-		return nil, nil, fmt.Errorf("no attempt in the meta: %w", err)
+		return nil, nil, fmt.Errorf("the task's meta has no attempt: %w", err)
 	}
 	id := attemptID{strings.ToLower(config.Env["NOMAD_META_job"]), number}
 	if code := d.agent.stageIn(context.Background(), id); code != 0 {
 		d.agent.stageOut(context.Background(), id)
-		return nil, nil, fmt.Errorf("the job was not brought in: %d", code)
+		return nil, nil, fmt.Errorf("the stage-in failed with code %d", code)
 	}
 	time.Sleep(seconds(d.agent.cluster.ContainerStartSeconds))
 	ctx, kill := context.WithCancel(context.Background())
@@ -106,17 +106,14 @@ func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *dr
 	d.mutex.Unlock()
 	go func() {
 		defer kill()
-		started.code = d.agent.command(ctx, id)
-		if code := d.agent.stageOut(context.Background(), id); code != 0 {
-			started.code = code
-		}
+		started.code = d.agent.run(ctx, id)
 		started.ended = time.Now()
 		close(started.done)
 	}()
 	return handle, nil, nil
 }
 
-// WaitTask tells how a task ended.
+// WaitTask sends the result of a task once it has ended.
 func (d *driver) WaitTask(ctx context.Context, taskID string) (<-chan *drivers.ExitResult, error) {
 	found, err := d.find(taskID)
 	if err != nil {
@@ -134,7 +131,7 @@ func (d *driver) WaitTask(ctx context.Context, taskID string) (<-chan *drivers.E
 	return result, nil
 }
 
-// StopTask ends the command at once: what is played needs no time to end. The job is still brought out.
+// StopTask ends the simulated command at once. The stage-out still happens.
 func (d *driver) StopTask(taskID string, _ time.Duration, _ string) error {
 	found, err := d.find(taskID)
 	if err != nil {
@@ -144,7 +141,7 @@ func (d *driver) StopTask(taskID string, _ time.Duration, _ string) error {
 	return nil
 }
 
-// DestroyTask forgets a task.
+// DestroyTask removes a task.
 func (d *driver) DestroyTask(taskID string, force bool) error {
 	found, err := d.find(taskID)
 	if err != nil {
@@ -164,7 +161,7 @@ func (d *driver) DestroyTask(taskID string, force bool) error {
 	return nil
 }
 
-// InspectTask tells how a task is.
+// InspectTask returns the status of a task.
 func (d *driver) InspectTask(taskID string) (*drivers.TaskStatus, error) {
 	found, err := d.find(taskID)
 	if err != nil {
@@ -183,7 +180,7 @@ func (d *driver) InspectTask(taskID string) (*drivers.TaskStatus, error) {
 	return status, nil
 }
 
-// TaskStats has nothing to tell: nothing runs.
+// TaskStats sends no statistics, as no process runs.
 func (d *driver) TaskStats(ctx context.Context, _ string, _ time.Duration) (<-chan *structs.TaskResourceUsage, error) {
 	nothing := make(chan *structs.TaskResourceUsage)
 	go func() {
@@ -193,7 +190,7 @@ func (d *driver) TaskStats(ctx context.Context, _ string, _ time.Duration) (<-ch
 	return nothing, nil
 }
 
-// TaskEvents has none.
+// TaskEvents sends no events.
 func (d *driver) TaskEvents(ctx context.Context) (<-chan *drivers.TaskEvent, error) {
 	none := make(chan *drivers.TaskEvent)
 	go func() {

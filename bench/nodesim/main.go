@@ -1,10 +1,9 @@
-// Command nodesim is many nodes in one process: a real Nomad client each, with the node agent and
-// Docker played. bench/README.md says what is real and what is not.
+// Command nodesim runs many nodes in one process. Each node is a real Nomad client; node agent and
+// Docker are simulated. bench/README.md says which parts are real.
 //
-// It reads one JSON document from standard input (the type Cluster), starts all nodes, writes the
-// line "ready" to standard output once each is registered, and ends at a TERM or at the end of
-// standard input. What was done is in records.jsonl of its folder, a JSON line an attempt
-// (the type Record).
+// It reads one JSON document from standard input (the type Cluster) and starts all nodes. Once each
+// is registered, it writes the line "ready" to standard output. It ends at a TERM or at the end of
+// standard input. It writes one JSON line per attempt (the type Record) to records.jsonl in its folder.
 package main
 
 import (
@@ -24,34 +23,40 @@ import (
 	"github.com/hashicorp/nomad/version"
 )
 
-// Nodes that register at the same time: each costs the server a handshake and a write to its log.
+// Number of nodes that register at the same time. Each costs the server a handshake and a write to its log.
 const startingAtOnce = 8
 
-// Cluster is what the simulation says of its nodes.
+// Cluster is the input of nodesim.
 type Cluster struct {
-	// Service is the root of the service's address.
+	// Service is the root URL of the service.
 	Service string `json:"service"`
 	// Servers are the RPC addresses of Nomad's servers.
 	Servers    []string `json:"servers"`
 	Region     string   `json:"region"`
 	Datacenter string   `json:"datacenter"`
-	// CA is the certificate of the authority, PEM.
+	// CA is the certificate of the authority as PEM.
 	CA string `json:"ca"`
-	// Folder is where clients keep what they write, and the records.
+	// Folder holds the files of the clients, and the records.
 	Folder string `json:"folder"`
-	// LogLevel is that of Nomad's clients; they write to standard error.
+	// LogLevel is the level of Nomad's clients, which log to standard error.
 	LogLevel string `json:"loglevel"`
-	// ReportSeconds pass between two reports of a node.
+	// ReportSeconds is the interval of a node's reports.
 	ReportSeconds float64 `json:"reportseconds"`
-	// ContainerStartSeconds are what Docker takes to make and start a container.
+	// ContainerStartSeconds is the simulated time in which Docker creates and starts a container.
 	ContainerStartSeconds float64 `json:"containerstartseconds"`
-	// StageInSeconds and StageOutSeconds are what image, input and output take on a node.
+	// StageInSeconds (image, input) and StageOutSeconds (output) are simulated times.
 	StageInSeconds  float64 `json:"stageinseconds"`
 	StageOutSeconds float64 `json:"stageoutseconds"`
-	Nodes           []Node  `json:"nodes"`
+	// Slots: the agents know slots. Otherwise they give each allocation back to Nomad, as older agents do.
+	Slots bool `json:"slots"`
+	// GatherSeconds is how long a node gathers receipts and questions for one call.
+	GatherSeconds float64 `json:"gatherseconds"`
+	// PreparedStartSeconds is the part of ContainerStartSeconds that a prepared container still takes.
+	PreparedStartSeconds float64 `json:"preparedstartseconds"`
+	Nodes                []Node  `json:"nodes"`
 }
 
-// Node is one node, as node-join let it in.
+// Node is one node with the data that node-join answered.
 type Node struct {
 	ID          string `json:"id"`
 	Token       string `json:"token"`
@@ -78,7 +83,7 @@ func run() error {
 	input := bufio.NewReader(os.Stdin)
 	var cluster Cluster
 	if err := json.NewDecoder(input).Decode(&cluster); err != nil {
-		return fmt.Errorf("the description of the cluster cannot be read: %w", err)
+		return fmt.Errorf("standard input holds no valid description of the cluster: %w", err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -100,7 +105,7 @@ func run() error {
 		return err
 	}
 	fmt.Println("ready")
-	// Whoever started us holds the other end: when it is gone, so are we.
+	// The starting process holds the other end of the pipe. nodesim must not outlive it.
 	go func() {
 		_, _ = io.Copy(io.Discard, input)
 		stop()
@@ -137,7 +142,7 @@ func startAll(
 	return members, failed
 }
 
-// stopAll ends the clients; what is left of one that does not end goes with the process.
+// stopAll ends the clients. A client that does not end within 10 s ends with the process.
 func stopAll(members []*member) {
 	var group sync.WaitGroup
 	for _, each := range members {

@@ -20,16 +20,16 @@ import (
 	agentconfig "github.com/hashicorp/nomad/nomad/structs/config"
 )
 
-// A client that the servers do not take in this time has been refused, or they are overloaded.
+// After this time the servers have refused the client, or they are overloaded.
 const registersWithin = 2 * time.Minute
 
-// member is one node of the cluster while it runs.
+// member is one running node of the cluster.
 type member struct {
 	client *client.Client
 	end    context.CancelFunc
 }
 
-// startMember starts a node and waits until Nomad's servers know it.
+// startMember starts a node and waits until it is registered with Nomad's servers.
 func startMember(
 	ctx context.Context, cluster *Cluster, node *Node, ca string, records *records, logger hclog.Logger,
 ) (*member, error) {
@@ -40,7 +40,7 @@ func startMember(
 	}
 	plugins, err := loader.NewPluginLoader(&loader.PluginLoaderConfig{
 		Logger:            conf.Logger,
-		InternalPlugins:   playedDriver(agent),
+		InternalPlugins:   simulatedDriver(agent),
 		SupportedVersions: loader.AgentSupportedApiVersions,
 	})
 	if err != nil {
@@ -64,7 +64,7 @@ func startMember(
 	case <-started.Ready():
 	case <-time.After(registersWithin):
 		made.stop()
-		return nil, fmt.Errorf("Nomad's servers did not take it within %s", registersWithin)
+		return nil, fmt.Errorf("it did not register with Nomad's servers within %s", registersWithin)
 	case <-ctx.Done():
 		made.stop()
 		return nil, ctx.Err()
@@ -78,10 +78,11 @@ func (m *member) stop() {
 	_ = m.client.Shutdown()
 }
 
-// clientConfig is what leruli_node.nomad.client_process configures, but for what has to do with one machine
-// only: nothing is written durably, and the machine's own state is not watched by each node.
+// clientConfig returns the configuration of leruli_node.nomad.client_config, with two differences, as all
+// nodes share one machine: nothing is stored durably, and no node watches the state of the machine.
 func clientConfig(cluster *Cluster, node *Node, ca string, logger hclog.Logger) (*config.Config, error) {
-	// Short: Nomad makes a socket for each task far below it, whose path may have 107 bytes.
+	// The path must be short: Nomad makes a socket for each task deep below it, and a socket's path has at
+	// most 107 bytes.
 	folder := filepath.Join(cluster.Folder, node.ID[:8])
 	stateDir := filepath.Join(folder, "client")
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
@@ -109,7 +110,7 @@ func clientConfig(cluster *Cluster, node *Node, ca string, logger hclog.Logger) 
 	conf.HostVolumesDir = filepath.Join(folder, "host_volumes")
 	conf.HostVolumePluginDir = filepath.Join(folder, "host_volume_plugins")
 	conf.CommonPluginDir = filepath.Join(folder, "common_plugins")
-	// Each node has a disk of its own; here all would wait for one.
+	// Real nodes have a disk each. Here all of them would wait for one disk, so keep the state in memory.
 	conf.StateDBFactory = state.GetStateDBFactory(true)
 	conf.CpuCompute = node.Cores * 1000
 	conf.MemoryMB = node.MemoryMB

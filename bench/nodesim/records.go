@@ -8,22 +8,24 @@ import (
 	"time"
 )
 
-// Record is what a node did for one attempt; times are seconds since 1970, 0 where it did not.
+// Record holds the times of one attempt on its node, in s since 1970, 0 for a step that did not happen.
 type Record struct {
 	Job     string `json:"job"`
 	Attempt int    `json:"attempt"`
 	Node    string `json:"node"`
-	Cores   int    `json:"cores"`
-	// Arrived is when Nomad's client started stage-in.
+	// Slot names the first attempt of the slot, if this is a further one.
+	Slot  string `json:"slot,omitempty"`
+	Cores int    `json:"cores"`
+	// Arrived is when Nomad's client started stage-in, or when a further attempt was granted.
 	Arrived float64 `json:"arrived"`
-	// Granted is when leave to start came.
+	// Granted is when the start grant came.
 	Granted float64 `json:"granted"`
-	// Running and Ended are of the command.
+	// Running and Ended are start and end of the command.
 	Running float64 `json:"running"`
 	Ended   float64 `json:"ended"`
-	// Receipted is when the service had taken the receipt; after it the slot is free on the node.
+	// Receipted is when the service accepted the receipt. After it the slot is free on the node.
 	Receipted float64 `json:"receipted"`
-	// Trouble is what went wrong, in the service's words.
+	// Trouble is the error of the attempt, in the words of the service.
 	Trouble string `json:"trouble,omitempty"`
 }
 
@@ -31,7 +33,7 @@ func now() float64 {
 	return float64(time.Now().UnixMicro()) / 1e6
 }
 
-// records is the file of what was done.
+// records is the file of all records.
 type records struct {
 	mutex sync.Mutex
 	file  *os.File
@@ -46,11 +48,11 @@ func newRecords(path string) (*records, error) {
 	return &records{file: file, lines: bufio.NewWriter(file)}, nil
 }
 
-// write adds a line at once: whoever reads the file while it grows sees whole records.
+// write adds a line in one write, so that a reader of the growing file sees whole records only.
 func (r *records) write(record *Record) {
 	line, err := json.Marshal(record)
 	if err != nil {
-		panic(err) // numbers and texts always can be
+		panic(err) // impossible: a Record has only numbers and strings
 	}
 	r.mutex.Lock()
 	defer r.mutex.Unlock()

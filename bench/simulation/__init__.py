@@ -1,4 +1,4 @@
-"""A cluster of many nodes on one machine: the real service, dispatcher, PostgreSQL and Nomad.
+"""A cluster of many simulated nodes on one machine.
 
-What is played, and how, is in bench/README.md.
+Service, dispatcher, PostgreSQL and Nomad are real. bench/README.md says which parts are simulated.
 """

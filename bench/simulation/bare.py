@@ -1,7 +1,7 @@
-"""Nomad alone: the same jobs dispatched by a bare loop, which knows them all beforehand.
+"""Nomad alone: a bare loop dispatches the same jobs, all of which it knows beforehand.
 
-No dispatcher runs: nothing is claimed, watched, or written down. What is dispatched is what the
-dispatcher would, from the same template to the same nodes, whose agents ask the service as ever.
+No dispatcher runs, and the loop neither watches nor records attempts. Parent jobs and nodes are the
+same as with the dispatcher, and the simulated agents call the service as usual.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import uvloop
 from bench.simulation.cpu import used
 from bench.simulation.workload import SimulatedJob, submit
 from bench.simulation.world import World
-from leruli_queue.dispatch.feeder import MOST_SIZES
+from leruli_queue.dispatch.claims import MOST_COMBINATIONS
 from leruli_queue.dispatch.nodes import GroupNodes, usable_nodes
 from leruli_queue.dispatch.parents import Parents
 from leruli_queue.embedded.service import service_environment
@@ -32,18 +32,19 @@ from leruli_queue.settings import PREFIX, Settings
 from leruli_queue.store.pool import Pool, open_pool
 from leruli_queue.store.queries import queries, rows
 
-# More at once make Nomad no faster (reference, nomad-dispatch.md).
+# Concurrent dispatches; more of them make Nomad no faster (reference, nomad-dispatch.md).
 _AT_ONCE = 4
-_LOOK_EVERY_S = 0.2
+_POLL_S = 0.2
 
 
 def bare_rate(
     world: World, jobs: Sequence[SimulatedJob], *, limit_s: float
 ) -> tuple[float, dict[str, float]]:
-    """Dispatch jobs of one group, and return how many had a place a second.
+    """Dispatch jobs of one group; return placements per second, and CPU ms per job by part.
 
-    As bench.simulation.run.dispatch_rate does, for a world without a dispatcher. That one holds
-    back what Nomad cannot place yet; here all of it is in Nomad, so placing it counts.
+    The counterpart of bench.simulation.run.dispatch_rate, for a world without a dispatcher. The
+    dispatcher holds back jobs that Nomad cannot place yet. Here all jobs are in Nomad at once, so
+    the clock runs until all are placed.
     """
     submit(world.stack.port, world.groups, jobs, limit_s=limit_s)
     before = world.cpu_by_part()
@@ -72,8 +73,8 @@ async def _dispatch_all(world: World, count: int) -> float:
 
 
 def _settings(world: World) -> Settings:
-    """Return what a dispatcher of this stack would run with."""
-    environment = service_environment(world.stack.folders, world.stack.kept)
+    """Return the settings of this stack's dispatcher."""
+    environment = service_environment(world.stack.folders, world.stack.state)
     named = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environment.items()
@@ -95,17 +96,17 @@ async def _claim(pool: Pool, nodes: GroupNodes, count: int) -> list[Any]:
             at_most=count,
             free_cores=nodes.cores,
             free_memory_mb=nodes.memory_mb,
-            most_sizes=MOST_SIZES,
+            most_combinations=MOST_COMBINATIONS,
             memory_steps=list(nodes.memory_steps),
         )
     )
     if len(claimed) != count:
-        raise SetupError(f"{len(claimed)} of {count} jobs were claimed")
+        raise SetupError(f"The database gave {len(claimed)} of {count} jobs to dispatch.")
     return claimed
 
 
 async def _send(gateway: NomadGateway, attempts: Sequence[tuple[str, AttemptId]]) -> float:
-    """Dispatch all, some at once, each under its token; return the seconds until all are placed."""
+    """Dispatch all attempts, each with its token; return the seconds until all are placed."""
     left = list(reversed(attempts))
 
     async def send() -> None:
@@ -136,4 +137,4 @@ async def _wait_until_placed(http: httpx.AsyncClient, parent_id: str, namespace:
         answer = await http.get(path, params={"namespace": namespace})
         if answer.json()["Children"]["Pending"] == 0:
             return
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""How much of the processors each part of a stack has used."""
+"""CPU time of each part of a stack."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process and of all below it, those that ended included."""
+    """Return the CPU time of a process and its descendants, in s, with those that ended."""
     return sum(_own_ticks(member) for member in _tree(pid)) / _TICKS
 
 
 def used(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Return what each part used between two looks."""
+    """Return the CPU time of each part between two samples, in s."""
     return {part: after[part] - before[part] for part in after}
 
 
@@ -38,7 +38,7 @@ def _own_ticks(pid: int) -> int:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
-        return 0  # ended, and counted with its parent by now
+        return 0  # The process ended, and its parent's counters now include it.
     fields = stat.rpartition(")")[2].split()
-    # Its own, and that of children that ended and were waited for.
+    # utime, stime, cutime, cstime: its own time, and that of children that it waited for.
     return sum(int(field) for field in fields[11:15])

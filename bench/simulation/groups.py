@@ -1,4 +1,4 @@
-"""Groups with their users, as an operator and an admin make them."""
+"""Groups with users, made by the functions that operators and admins use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leruli_queue.groups.users import create_user
 
 @dataclass(frozen=True)
 class SimulatedGroup:
-    """A group, with all of its secrets."""
+    """A group with all of its secrets."""
 
     name: str
     token: str = field(repr=False)
@@ -24,7 +24,7 @@ class SimulatedGroup:
 
 
 def make_groups(url: str, *, groups: int, users: int) -> list[SimulatedGroup]:
-    """Make groups of so many users each in the database."""
+    """Make groups in the database, each with ``users`` users."""
     return asyncio.run(_make_groups(url, groups, users))
 
 

@@ -1,4 +1,4 @@
-"""Simulated nodes: each joins by the real node-join and is then a real Nomad client of nodesim."""
+"""Simulated nodes: each joins by the real node-join, then nodesim runs its real Nomad client."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from bench.simulation.groups import SimulatedGroup
 from leruli_queue.errors import SetupError
 from leruli_queue.nodes.certificates import key_pem
 
-# Nomad's server makes the key that introductions are signed with a moment after it has a leader.
+# Nomad's server makes the key that signs introductions shortly after it has a leader.
 _JOINS_WITHIN_S = 30
 _REGISTER_WITHIN_S = 180
-_PATIENCE_S = 20
+_STOP_TIMEOUT_S = 20
 _LAST_LINES = 15
 _NOBODY = "nobody"
-# A file system in memory: nodes have disks of their own, and do not wait for that of the servers.
-_MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name of its own
+# A file system in memory: real nodes have their own disks and do not wait for the servers' disk.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a unique name there
 
 
 @dataclass(frozen=True)
 class NodeSize:
-    """One node to be: of which group (its position), and how large."""
+    """Group (its position in the list of groups) and resources of a node."""
 
     group: int
     cores: int
@@ -47,16 +47,28 @@ class NodeSize:
 
 @dataclass(frozen=True)
 class Staging:
-    """Seconds on a node: image and input, then Docker until a command runs; output after it."""
+    """Simulated durations on a node: image and input, container start, output."""
 
     stage_in_s: float = 0.0
     container_start_s: float = 0.0
     stage_out_s: float = 0.0
+    # The part of the container's start that is left if it was made while the attempt before ran.
+    prepared_start_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Agents:
+    """Behaviour of the simulated node agents in slots."""
+
+    # False: they give each allocation back to Nomad, as agents from before slots do.
+    know_slots: bool = True
+    # Seconds for which a node gathers receipts and questions for one call, as the agent does.
+    gather_s: float = 0.02
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a node did for one attempt; times are seconds since 1970, 0 where it did not."""
+    """Times of one attempt on its node, in s since 1970, 0 for a step that did not happen."""
 
     job: str
     attempt: int
@@ -68,6 +80,13 @@ class Record:
     ended: float
     receipted: float
     trouble: str = ""
+    # First attempt of the slot, if this is a further one: <job id>x<number>.
+    slot: str = ""
+
+    @property
+    def slot_key(self) -> str:
+        """First attempt of its slot, which may be itself."""
+        return self.slot or f"{self.job}x{self.attempt}"
 
 
 @dataclass
@@ -80,7 +99,7 @@ class Nodes:
     cores: dict[str, int]
 
     def records(self) -> list[Record]:
-        """Return what was done so far, an entry an attempt that ended on its node."""
+        """Return the records so far, one per attempt that ended on its node."""
         path = self.folder / "records.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines()
         return [Record(**json.loads(line)) for line in lines]
@@ -93,20 +112,21 @@ def running_nodes(
     sizes: Sequence[NodeSize],
     absent: Sequence[NodeSize],
     staging: Staging,
+    agents: Agents,
     log: Path,
 ) -> Iterator[Nodes]:
-    """Join nodes, start them in one process, and wait until Nomad has all of them.
+    """Join nodes, start them in one process, and wait until all are registered with Nomad.
 
     Raises
     ------
     SetupError
-        When nodesim is missing, a node is not let in, or Nomad does not take one.
+        If nodesim is missing, a node-join is refused, or a node does not register.
     """
     program = _find_nodesim()
     _join_all(service, groups, absent)
     cluster, cores = _join_all(service, groups, sizes)
-    # Not below the stack's folder, which is closed to the user that the nodes run as. Short: Nomad
-    # makes a socket for each task far below it, whose path may have 107 bytes.
+    # The user of the nodes may not enter the stack's folder. The path must be short: Nomad makes a
+    # socket for each task deep below it, and a socket's path has at most 107 bytes.
     memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="lqn-", dir=memory))
     cluster |= {
@@ -116,6 +136,9 @@ def running_nodes(
         "stageinseconds": staging.stage_in_s,
         "containerstartseconds": staging.container_start_s,
         "stageoutseconds": staging.stage_out_s,
+        "preparedstartseconds": staging.prepared_start_s,
+        "slots": agents.know_slots,
+        "gatherseconds": agents.gather_s,
     }
     try:
         process = _start(program, folder, log)
@@ -129,9 +152,9 @@ def running_nodes(
 
 
 def _start(program: Path, folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start nodesim, not as root: for root's tasks Nomad's client would mount file systems.
+    """Start nodesim, but not as root: Nomad's client mounts file systems for tasks of root.
 
-    It gets what the others leave of the processors, for nodes have their own.
+    It runs with nice 5, as real nodes have their own processors.
     """
     with log.open("wb") as output, program.open("rb") as opened:
         other_user: dict[str, Any] = {}
@@ -143,16 +166,17 @@ def _start(program: Path, folder: Path, log: Path) -> subprocess.Popen[bytes]:
                 "extra_groups": [],
             }
         return subprocess.Popen(
-            # Where it is that user may not be allowed to go.
+            # The other user may not be allowed to enter the program's folder.
             ["nice", "-n", "5", f"/proc/self/fd/{opened.fileno()}"],
             pass_fds=[opened.fileno()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
-            # They stand for other machines' processors: of ours they shall take little.
-            # With a second thread for Go's code they wake each other up more than they work.
+            # Real nodes take no CPU of this machine, so use little of it: fewer collections of
+            # garbage, and one thread. Two threads mostly wake each other up.
             env={**os.environ, "GOGC": "400", "GOMAXPROCS": "1"},
-            # Ctrl-C is for us; it ends when its input does, so with us in any case.
+            # Ctrl-C must reach only this process. nodesim ends when its input ends, so at the
+            # latest with this process.
             start_new_session=True,
             **other_user,
         )
@@ -163,8 +187,8 @@ def _find_nodesim() -> Path:
     path = Path(named) if named else Path(sys.executable).parent / "nodesim"
     if not os.access(path, os.X_OK):
         raise SetupError(
-            f"There is no nodesim at {path}, which plays the nodes. Run `setup/tools.sh nodesim` "
-            "(it needs Go), or name one in LERULI_QUEUE_NODESIM."
+            f"The program that simulates nodes is missing: {path}. Run `setup/tools.sh nodesim` "
+            "(it needs Go), or set LERULI_QUEUE_NODESIM to its path."
         )
     return path
 
@@ -172,7 +196,7 @@ def _find_nodesim() -> Path:
 def _join_all(
     service: str, groups: Sequence[SimulatedGroup], sizes: Sequence[NodeSize]
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Let all nodes in; return the description for nodesim, and cores by node id."""
+    """Join all nodes; return the input of nodesim, and the cores of each node by its id."""
     nodes: list[dict[str, Any]] = []
     common: dict[str, Any] = {}
     with httpx.Client(base_url=f"{service}/v22_1/", timeout=30, trust_env=False) as http:
@@ -221,7 +245,9 @@ def _join(
             found: dict[str, Any] = answer.json()
             return found
         if answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR or time.monotonic() > deadline:
-            raise SetupError(f"{name} was not let in: {answer.status_code} {answer.text[:300]}")
+            raise SetupError(
+                f"The service refused the node {name}: {answer.status_code} {answer.text[:300]}"
+            )
         time.sleep(0.2)
 
 
@@ -241,19 +267,19 @@ def _wait_until_ready(process: subprocess.Popen[bytes], cluster: dict[str, Any],
         process.stdin.write(json.dumps(cluster).encode())
         process.stdin.flush()
         readable, _, _ = select.select([process.stdout], [], [], _REGISTER_WITHIN_S)
-        said = process.stdout.readline() if readable else b""
+        line = process.stdout.readline() if readable else b""
     except BrokenPipeError:
-        said = b""
-    if said.strip() != b"ready":
+        line = b""
+    if line.strip() != b"ready":
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
-        raise SetupError("The nodes did not come up. The end of their log:\n" + "\n".join(lines))
+        raise SetupError("The nodes did not start. The end of their log:\n" + "\n".join(lines))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         process.stdin.close()
     try:
-        process.wait(_PATIENCE_S)
+        process.wait(_STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

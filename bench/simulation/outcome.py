@@ -1,10 +1,12 @@
-"""What a run comes to: rates, utilisation, lags, and what each part used for a job."""
+"""Results of a run: rates, utilisation, lags, and CPU time per job of each part."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import mean
 
 from bench.figures import percentile
 from bench.simulation.nodes import Record
@@ -15,7 +17,7 @@ Attempt = tuple[str, int]
 
 @dataclass(frozen=True)
 class Lag:
-    """How long one step took, in seconds."""
+    """Duration of one step over all jobs, in s."""
 
     median: float
     p95: float
@@ -24,7 +26,7 @@ class Lag:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Lag | None:
-        """Of all that were seen; None if none was."""
+        """Return the lag of these durations; None if there are none."""
         if not seconds:
             return None
         return cls(percentile(seconds, 0.5), percentile(seconds, 0.95), max(seconds), len(seconds))
@@ -32,45 +34,87 @@ class Lag:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run showed."""
+    """Results of one run."""
 
     nodes: int
     cores: int
     jobs: int
     # From the first dispatch to the last receipt.
     seconds: float
-    # Jobs that ended a second while there was a backlog, after the slots had been filled.
+    # Ends of jobs per second, with a backlog, after all cores were used once.
     jobs_a_second: float
-    # Dispatches a second, from the first to the last.
+    # Dispatches per second, from the first to the last.
     dispatched_a_second: float
-    # Of all cores while there was a backlog, after they had been filled: held by a job, from its
-    # arrival on the node to its receipt; and running its command.
+    # Share of all cores that a slot holds, from its arrival on the node to its last receipt.
+    # Counted with a backlog, after all cores were used once.
     occupied: float
+    # Share of all cores whose job's command runs, in the same time.
     computing: float
+    # Attempts that Nomad did not place: they ran in the slot of another one.
+    further: int
+    # Jain's index of the users' jobs in flight while half of all jobs wait; 1: all have as many.
+    fairness: float
+    # Mean seconds from the first dispatch to the receipt, by the cores of the job.
+    ends_s: Mapping[int, float]
     lags: Mapping[str, Lag]
-    # Milliseconds of CPU a job, by part, without what the part uses when nothing happens.
+    # CPU time per job in ms, by part, without the part's idle use.
     cpu_ms: Mapping[str, float]
-    # Cores used, by part, on average; and when nothing happened before.
+    # Cores used on average, by part.
     cpu_cores: Mapping[str, float]
+    # Cores used before the first submit, by part.
     idle_cores: Mapping[str, float]
-    # Attempts that ended otherwise than they should, in the words of who refused.
+    # Errors of attempts, in the words of the service.
     troubles: Sequence[str]
 
 
 def rate(times: Iterable[float]) -> float:
-    """Return how many a second, from the first to the last."""
+    """Return the events per second between the first and the last of these times (s)."""
     ordered = sorted(times)
     if len(ordered) < 2 or ordered[-1] == ordered[0]:
         return 0.0
     return (len(ordered) - 1) / (ordered[-1] - ordered[0])
 
 
+def whole_slots(records: Iterable[Record]) -> list[Record]:
+    """Return one record for each slot: from the start of its first attempt to its last receipt.
+
+    An attempt whose slot got no further ones is a slot of its own.
+    """
+    slots: dict[str, Record] = {}
+    for record in sorted(records, key=lambda r: r.arrived):
+        first = slots.setdefault(record.slot_key, record)
+        slots[record.slot_key] = replace(
+            first,
+            ended=max(first.ended, record.ended),
+            receipted=max(first.receipted, record.receipted),
+        )
+    return list(slots.values())
+
+
+def lags_in_slots(records: Iterable[Record], until: float) -> list[float]:
+    """Return the seconds from the end of each command in a slot to the start of its next one.
+
+    Left out are starts after ``until``, the end of the backlog.
+    """
+    slots: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.running:
+            slots[record.slot_key].append(record)
+    ordered = (sorted(ran, key=lambda r: r.running) for ran in slots.values())
+    return [
+        following.running - before.ended
+        for ran in ordered
+        for before, following in pairwise(ran)
+        if following.running <= until
+    ]
+
+
 def slot_lags(records: Iterable[Record], cores: Mapping[str, int], until: float) -> list[float]:
     """Return the seconds from cores becoming free to the next command on them.
 
-    On each node the cores that became free first are taken first; a job of several cores waited for
-    the last of its cores. Cores that were never used before do not count, nor does what arrived
-    after ``until``, when the backlog had ended.
+    On each node the cores that became free first are used first. A job of several cores counts from
+    the last of them. Left out are cores that were never used before, and jobs that arrived after
+    ``until``, the end of the backlog.
     """
     by_node: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -90,7 +134,7 @@ def slot_lags(records: Iterable[Record], cores: Mapping[str, int], until: float)
 
 
 def _take(free: deque[tuple[float | None, int]], cores: int) -> float | None:
-    """Take the cores that are free for longest; return when the last of them became free."""
+    """Take the cores that are free the longest; return when the last of them became free."""
     newest = None
     while cores and free:
         since, count = free.popleft()
@@ -105,11 +149,31 @@ def _take(free: deque[tuple[float | None, int]], cores: int) -> float | None:
 def share_of(
     spans: Iterable[tuple[float, float, int]], *, cores: int, begin: float, end: float
 ) -> float:
-    """Return which share of all cores the spans (from, to, cores) fill between two times."""
+    """Return the share of all cores that the spans (from, to, cores) use from begin to end."""
     if end <= begin:
         return 0.0
     filled = sum(max(0.0, min(to, end) - max(since, begin)) * n for since, to, n in spans)
     return filled / (cores * (end - begin))
+
+
+def fairness(
+    records: Iterable[Record], users: Mapping[str, int], begin: float, end: float
+) -> float:
+    """Return Jain's index of the seconds that each user's jobs were on nodes from begin to end.
+
+    It is 1 if all users had as many jobs there, and 1/n if one of n users had all.
+    """
+    seconds = dict.fromkeys(users.values(), 0.0)
+    for record in records:
+        held = min(record.receipted, end) - max(record.arrived, begin)
+        seconds[users[record.job]] += max(0.0, held)
+    squares = sum(value**2 for value in seconds.values())
+    return sum(seconds.values()) ** 2 / (len(seconds) * squares) if squares else 1.0
+
+
+def _half(claimed: Iterable[float]) -> float:
+    ordered = sorted(claimed)
+    return ordered[len(ordered) // 2]
 
 
 def summarise(
@@ -120,25 +184,30 @@ def summarise(
     idle_cores: Mapping[str, float],
     wall_s: float,
 ) -> Outcome:
-    """Put together what nodes, database and kernel noted of a run in which all jobs ended.
+    """Combine the records of nodes, database and kernel about a run in which all jobs ended.
 
     Parameters
     ----------
-    cpu, wall_s
-        What each part used, and in which time.
+    cpu
+        CPU time of each part during the run, in s.
+    wall_s
+        Duration of the run.
     """
     by_attempt = {(record.job, record.attempt): record for record in records}
     done = [record for record in records if record.receipted]
+    slots = whole_slots(done)
     cores = sum(cores_by_node.values())
     last_claim = max(seen.claimed.values())
-    # When every core could have had its first job: before it, the machines are being filled.
-    filled = _filled_at(done, cores)
+    # Before this moment the nodes are being filled; it is when every core can have had a job. On a
+    # large cluster short jobs may never fill them.
+    filled = min(_filled_at(slots, cores), _half(seen.claimed.values()))
     ends = [record.receipted for record in done if filled <= record.receipted <= last_claim]
     begin = min(seen.dispatched.values())
     seconds = max(record.receipted for record in done) - begin
     arrived = {attempt: r.arrived for attempt, r in by_attempt.items()}
     granted = {attempt: r.granted for attempt, r in by_attempt.items() if r.granted}
     running = {attempt: r.running for attempt, r in by_attempt.items() if r.running}
+    # Stored files and bench.model use these names, so "leave to start" (now: start grant) stays.
     steps = {
         "claimed to dispatched": _steps(seen.claimed, seen.dispatched),
         "dispatched to on a node": _steps(seen.dispatched, arrived),
@@ -146,7 +215,8 @@ def summarise(
         "leave to start to running": _steps(granted, running),
         "running to running in the database": _steps(running, seen.running),
         "end of the command to receipt": [r.receipted - r.ended for r in done if r.ended],
-        "slot free to the next command": slot_lags(done, cores_by_node, last_claim),
+        "slot free to the next command": slot_lags(slots, cores_by_node, last_claim),
+        "end of a command to the next in its slot": lags_in_slots(done, last_claim),
     }
     return Outcome(
         nodes=len(cores_by_node),
@@ -156,7 +226,7 @@ def summarise(
         jobs_a_second=rate(ends),
         dispatched_a_second=rate(seen.dispatched.values()),
         occupied=share_of(
-            ((r.arrived, r.receipted, r.cores) for r in done),
+            ((r.arrived, r.receipted, r.cores) for r in slots),
             cores=cores,
             begin=filled,
             end=last_claim,
@@ -167,6 +237,12 @@ def summarise(
             begin=filled,
             end=last_claim,
         ),
+        fairness=fairness(done, seen.users, begin, _half(seen.claimed.values())),
+        ends_s={
+            size: mean(r.receipted - begin for r in done if r.cores == size)
+            for size in sorted({r.cores for r in done})
+        },
+        further=sum(bool(record.slot) for record in done),
         lags={name: lag for name, values in steps.items() if (lag := Lag.of(values))},
         cpu_ms={
             part: 1000 * max(0.0, used - idle_cores[part] * wall_s) / len(done)

@@ -1,4 +1,4 @@
-"""Runs a workload on a world and watches it to its end."""
+"""Run jobs on simulated nodes until they are dispatched or have ended."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bench.simulation.workload import SimulatedJob, submit
 from bench.simulation.world import World
 from leruli_queue.errors import SetupError
 
-_LOOK_EVERY_S = 1.0
-# Nodes are noted as living every two seconds; before that nothing is dispatched to them.
+_POLL_S = 1.0
+# The dispatcher records every two seconds which nodes are alive. Earlier it sends them no attempt.
 _NODES_NOTED_WITHIN_S = 5.0
 _IDLE_S = 10.0
 
@@ -25,14 +25,14 @@ def run_to_the_end(
     limit_s: float,
     watch: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
-    """Submit jobs, wait until each has ended, and say what it came to.
+    """Submit jobs, wait until each has ended, and return the results.
 
     Raises
     ------
     TimeoutError
-        When they have not ended within the limit.
+        If they have not ended after ``limit_s``.
     SetupError
-        When a part ended, or jobs ended otherwise than their nodes say.
+        If a part ended, or if database and nodes disagree about ended jobs.
     """
     time.sleep(_NODES_NOTED_WITHIN_S)
     idle_cores = _idle(world)
@@ -41,22 +41,22 @@ def run_to_the_end(
     counts = _wait(world, lambda now: now.open == 0, limit_s, watch)
     cpu, wall_s = used(before, world.cpu_by_part()), time.monotonic() - began
     if counts.ended != len(jobs):
-        raise SetupError(f"{counts.ended} of {len(jobs)} jobs ended")
+        raise SetupError(f"In the database {counts.ended} of {len(jobs)} jobs ended.")
     records = world.nodes.records()
     seen = what_was_seen(world.stack.database_url)
     receipted = {record.job for record in records if record.receipted}
     if len(receipted) != len(jobs):
-        raise SetupError(f"nodes sent receipts of {len(receipted)} of {len(jobs)} jobs")
+        raise SetupError(f"The nodes sent receipts of {len(receipted)} of {len(jobs)} jobs.")
     return summarise(records, seen, world.nodes.cores, cpu, idle_cores, wall_s)
 
 
 def dispatch_rate(
     world: World, jobs: Sequence[SimulatedJob], *, limit_s: float
 ) -> tuple[float, dict[str, float]]:
-    """Submit jobs for which there are slots, and return dispatches a second.
+    """Submit jobs for which there are slots; return dispatches per second, and CPU ms by part.
 
-    From the first to the last, the first among them, so that getting going counts; and the
-    milliseconds of CPU that each part used for one.
+    The rate is from the first to the last dispatch, so the start of the dispatcher's work counts.
+    The CPU times are per job.
     """
     time.sleep(_NODES_NOTED_WITHIN_S)
     before = world.cpu_by_part()
@@ -65,14 +65,14 @@ def dispatch_rate(
     deadline = time.monotonic() + limit_s
     while len(seen := what_was_seen(world.stack.database_url).dispatched) < len(jobs):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{len(seen)} of {len(jobs)} jobs were dispatched in {limit_s} s")
-        time.sleep(_LOOK_EVERY_S)
+            raise TimeoutError(f"{len(seen)} of {len(jobs)} jobs were dispatched in {limit_s} s.")
+        time.sleep(_POLL_S)
     cpu = used(before, world.cpu_by_part())
     return rate(seen.values()), {part: 1000 * s / len(jobs) for part, s in cpu.items()}
 
 
 def _idle(world: World) -> dict[str, float]:
-    """Return the cores that each part uses while nothing happens: heartbeats, reports, looks."""
+    """Return the cores that each part uses without jobs: heartbeats, node reports, polls."""
     before = world.cpu_by_part()
     time.sleep(_IDLE_S)
     return {part: s / _IDLE_S for part, s in used(before, world.cpu_by_part()).items()}
@@ -91,6 +91,6 @@ def _wait(
         if until(counts):
             return counts
         if time.monotonic() > deadline:
-            raise TimeoutError(f"after {limit_s:.0f} s: {counts}")
-        world.cpu_by_part()  # says so when a part has ended
-        time.sleep(_LOOK_EVERY_S)
+            raise TimeoutError(f"After {limit_s:.0f} s the jobs are: {counts}")
+        world.cpu_by_part()  # raises if a part has ended
+        time.sleep(_POLL_S)

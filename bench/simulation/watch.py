@@ -1,7 +1,7 @@
-"""What the database saw, and when: noted by triggers of the simulation's own.
+"""Times of changes in the database, recorded by triggers of the simulation.
 
-The service notes when a command began by Nomad's clock, not when it heard of it; the second is what
-a lag is made of.
+The service stores when a command began by Nomad's clock. A lag needs the time at which the database
+changed instead.
 """
 
 from __future__ import annotations
@@ -43,17 +43,19 @@ CREATE TRIGGER bench_claimed AFTER UPDATE OF state ON jobs FOR EACH ROW
 
 @dataclass(frozen=True)
 class Seen:
-    """When the database saw things, seconds since 1970 by (job, attempt)."""
+    """Times of changes in the database, in s since 1970, by (job, attempt)."""
 
     claimed: Mapping[tuple[str, int], float] = field(default_factory=dict)
     dispatched: Mapping[tuple[str, int], float] = field(default_factory=dict)
     placed: Mapping[tuple[str, int], float] = field(default_factory=dict)
     running: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    # The user of each job.
+    users: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Jobs by where they are."""
+    """Number of jobs by state."""
 
     received: int
     submitted: int
@@ -62,17 +64,17 @@ class Progress:
 
     @property
     def open(self) -> int:
-        """Jobs that have not ended."""
+        """Number of jobs that have not ended."""
         return self.received + self.submitted + self.running
 
 
 def begin_to_watch(url: str) -> None:
-    """Put the triggers in; the service's tables are there already."""
+    """Add the triggers. The service must have made its tables."""
     asyncio.run(_run(url, _TRIGGERS))
 
 
 def what_was_seen(url: str) -> Seen:
-    """Read what the triggers noted."""
+    """Return the times that the triggers recorded."""
     return asyncio.run(_read_seen(url))
 
 
@@ -96,12 +98,13 @@ async def _read_seen(url: str) -> Seen:
             "SELECT job_id::text, number, what, extract(epoch FROM at)::float8 AS at"
             " FROM bench_seen ORDER BY at DESC"
         )
+        users = await connection.fetch("SELECT id::text, user_id FROM jobs")
     finally:
         await connection.close()
     by_what: dict[str, dict[tuple[str, int], float]] = {}
     for row in found:
         by_what.setdefault(row["what"], {})[row["job_id"], row["number"]] = row["at"]
-    return Seen(**by_what)
+    return Seen(**by_what, users={row["id"]: row["user_id"] for row in users})
 
 
 async def _read_progress(url: str) -> Progress:

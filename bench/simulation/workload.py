@@ -1,4 +1,4 @@
-"""What is submitted: jobs of several shapes, users and groups, drawn from a seed."""
+"""Jobs of several sizes, users and groups, drawn at random from a seed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bench.simulation.groups import SimulatedGroup
 
 _JOBS_A_POST = 500
 _CONNECTIONS = 4
-# Far above what any of these takes: a limit that is reached would change what is simulated.
+# Far above the run time of any job: a job at its limit would change the simulation.
 _TIME_LIMIT_S = 86400
 
 
 @dataclass(frozen=True)
 class SimulatedJob:
-    """A job whose bucket tells the node how long its command runs, and how it ends."""
+    """A job. The name of its bucket holds run time and exit code for the simulated node."""
 
     group: int
     user: int
@@ -29,18 +29,18 @@ class SimulatedJob:
     memory_mb: int
     seconds: float
     exit_code: int
-    # Makes its bucket's name its own.
+    # Makes the name of the bucket unique.
     unique: str
 
     @property
     def bucket(self) -> str:
-        """The name that nodesim reads."""
+        """Name of the bucket, from which nodesim reads run time (ms) and exit code."""
         return f"sim-{round(1000 * self.seconds)}-{self.exit_code}-{self.unique}"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Jobs of one kind, and how many of all are of it."""
+    """Resources of a job, and the share of jobs that have them."""
 
     cores: int
     memory_mb: int
@@ -48,31 +48,31 @@ class Shape:
 
 
 ONE_CORE = (Shape(1, 1000, 1.0),)
-# Mostly small, some that fill half a node: what a group of chemists has.
+# Typical of a group of chemists: mostly small jobs, some that fill half a node.
 MIXED = (Shape(1, 1000, 0.6), Shape(2, 4000, 0.25), Shape(4, 8000, 0.15))
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How many jobs of which shapes, and how long they take (log-normal, with this median)."""
+    """Number of jobs, their resources, and their log-normal run time."""
 
     jobs: int
     shapes: Sequence[Shape]
     median_s: float
-    # Of the logarithm; 0: all take the median.
+    # Standard deviation of the logarithm; with 0 every job runs for the median.
     spread: float = 0.0
-    # No longer than this many medians: a tail of one job would be all that a run waits for.
+    # Longest run time in medians. Otherwise a run would end with a long wait for a single job.
     at_most_medians: float = 10.0
     failing: float = 0.0
 
     @property
     def mean_s(self) -> float:
-        """Roughly how long a job takes on average; the cut tail is left out."""
+        """Approximate mean run time; it ignores that ``at_most_medians`` cuts the tail."""
         return self.median_s * math.exp(self.spread**2 / 2)
 
 
 def draw_jobs(workload: Workload, *, groups: int, users: int, seed: int) -> list[SimulatedJob]:
-    """Draw jobs; the same seed gives the same ones, in the same order."""
+    """Draw jobs. The same seed gives the same jobs in the same order."""
     draw = random.Random(seed)  # noqa: S311  # no secret
     weights = [shape.share for shape in workload.shapes]
     jobs = []
@@ -96,7 +96,7 @@ def draw_jobs(workload: Workload, *, groups: int, users: int, seed: int) -> list
 def submit(
     port: int, groups: Sequence[SimulatedGroup], jobs: Sequence[SimulatedJob], *, limit_s: float
 ) -> list[str]:
-    """Submit jobs by bulk/task-submit, in order for each user; return the ids that came back."""
+    """Submit jobs by bulk/task-submit, in order for each user; return the ids in the answers."""
     by_user: dict[str, list[dict[str, object]]] = {}
     for job in jobs:
         secret = groups[job.group].user_secrets[job.user]
@@ -124,5 +124,7 @@ def submit(
         if entry["status"] == 200
     ]
     if len(set(accepted)) != len(jobs):
-        raise UnexpectedAnswerError(f"{len(set(accepted))} of {len(jobs)} jobs were accepted")
+        raise UnexpectedAnswerError(
+            f"The service accepted {len(set(accepted))} of {len(jobs)} jobs."
+        )
     return accepted

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.simulation.cpu import cpu_seconds
 from bench.simulation.groups import SimulatedGroup, make_groups
-from bench.simulation.nodes import Nodes, NodeSize, Staging, running_nodes
+from bench.simulation.nodes import Agents, Nodes, NodeSize, Staging, running_nodes
 from bench.simulation.watch import begin_to_watch
 from bench.stack import Stack, running_stack
 from leruli_queue.embedded.identities import service_url
@@ -18,29 +18,29 @@ from leruli_queue.errors import SetupError
 
 @dataclass(frozen=True)
 class World:
-    """All that runs."""
+    """A running stack with its groups and simulated nodes."""
 
     stack: Stack
     groups: Sequence[SimulatedGroup]
     nodes: Nodes
 
     def cpu_by_part(self) -> dict[str, float]:
-        """Return the seconds of CPU that each part has used since its start.
+        """Return the CPU time that each part has used since its start, in s.
 
         Raises
         ------
         SetupError
-            When one has ended.
+            If a part has ended.
         """
         found = {}
         for part in (self.stack.serve, self.stack.dispatch, self.stack.database, self.stack.nomad):
             if part is None:
                 continue
             if part.process is None or not part.is_alive:
-                raise SetupError(f"the {part.name} ended")
+                raise SetupError(f"The {part.name} ended; see {part.log}.")
             found[part.name] = cpu_seconds(part.process.pid)
         if self.nodes.process.poll() is not None:
-            raise SetupError(f"the nodes ended; see {self.nodes.log}")
+            raise SetupError(f"The nodes ended; see {self.nodes.log}.")
         found["nodes"] = cpu_seconds(self.nodes.process.pid)
         return found
 
@@ -55,19 +55,32 @@ def running_world(
     workers: int = 1,
     staging: Staging | None = None,
     dispatching: bool = True,
+    slot_max_s: float | None = None,
+    agents: Agents | None = None,
 ) -> Iterator[World]:
-    """Run a stack with as many groups as the nodes name; what it wrote goes with it.
+    """Run a stack with the groups of these nodes; remove its folder at the end.
 
-    Those that are absent join, and never start a Nomad client.
+    Parameters
+    ----------
+    absent
+        Nodes that join, but never start a Nomad client.
+    slot_max_s
+        LERULI_QUEUE_SLOT_MAX_S of the service. 0: Nomad places every job. None: as it is set.
     """
     with running_stack(
-        folder, workers=workers, nomad=True, many_nodes=True, dispatching=dispatching
+        folder,
+        workers=workers,
+        nomad=True,
+        many_nodes=True,
+        dispatching=dispatching,
+        settings={} if slot_max_s is None else {"SLOT_MAX_S": str(slot_max_s)},
     ) as stack:
         count = 1 + max(size.group for size in sizes)
         groups = make_groups(stack.database_url, groups=count, users=users)
         begin_to_watch(stack.database_url)
         log = stack.folders.logs / "nodes.log"
+        service = service_url(stack.state)
         with running_nodes(
-            service_url(stack.kept), groups, sizes, absent, staging or Staging(), log
+            service, groups, sizes, absent, staging or Staging(), agents or Agents(), log
         ) as nodes:
             yield World(stack, groups, nodes)

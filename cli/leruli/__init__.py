@@ -5,9 +5,9 @@
 >>> leruli.task_status(jobid)
 {'status': 'received', 'reason': None}
 
-Credentials come from the environment (see `leruli.settings`). What goes wrong is raised as a
-subclass of `LeruliError` (see `leruli.errors`), what has to be looked at is a `LeruliWarning`. All
-functions are described in docs/users/python.md of the Leruli Queue repository.
+Credentials come from the environment (see `leruli.settings`). Every error is a subclass of
+`LeruliError` (see `leruli.errors`). A `LeruliWarning` names something that a person has to check.
+All functions are described in docs/users/python.md of the Leruli Queue repository.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from leruli.errors import (
     LeruliError,
     LeruliWarning,
     NotFoundError,
+    OldCursorError,
     RefusedError,
     ServiceError,
     SettingsError,
@@ -31,7 +32,7 @@ from leruli.errors import (
 )
 
 if TYPE_CHECKING:
-    from leruli.images import PublishedCode
+    from leruli.images.published import PublishedCode
     from leruli.python_api.codes import (
         task_list_codes,
         task_list_images,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         task_purge_many,
     )
     from leruli.python_api.submission import task_submit, task_submit_many
+    from leruli.python_api.waiting import JobEvent, as_completed, events, wait
 
 __all__ = [
     "AlreadySubmittedError",
@@ -68,12 +70,14 @@ __all__ = [
     "EditedFolderError",
     "Job",
     "JobDetail",
+    "JobEvent",
     "JobStatus",
     "LeruliError",
     "LeruliWarning",
     "ManyFolders",
     "Node",
     "NotFoundError",
+    "OldCursorError",
     "PublishedCode",
     "RefusedError",
     "ServiceError",
@@ -82,6 +86,8 @@ __all__ = [
     "UnknownCallError",
     "Usage",
     "__version__",
+    "as_completed",
+    "events",
     "group_activity",
     "group_nodes",
     "group_usage",
@@ -106,11 +112,12 @@ __all__ = [
     "task_submit",
     "task_submit_many",
     "task_unpublish_code",
+    "wait",
 ]
 
-# Where a name is that is imported when it is first used.
+# The module of each name that is imported on its first use.
 _HOMES = {
-    "images": ("PublishedCode",),
+    "images.published": ("PublishedCode",),
     "python_api.codes": (
         *("task_list_codes", "task_list_images"),
         *("task_publish_code", "task_unpublish_code"),
@@ -126,6 +133,7 @@ _HOMES = {
     ),
     "python_api.resubmission": ("task_resubmit", "task_resubmit_many"),
     "python_api.submission": ("task_submit", "task_submit_many"),
+    "python_api.waiting": ("JobEvent", "as_completed", "events", "wait"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line client: `leruli VERB`. One file a verb, in `leruli.commands`."""
+"""The command line client: `leruli COMMAND`. Each command is a file in `leruli.commands`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ import click
 from leruli import settings
 from leruli._version import __version__
 from leruli.commands._lazy import LazyGroup
-from leruli.output import Output
+from leruli.terminal.output import Output
 
-_VERBS = (
-    "task-submit",
-    "task-resubmit",
-    "task-status",
-    "task-list",
-    "task-get",
-    "task-cancel",
-    "task-purge",
-    "task-bucket",
-    "publish-code",
-    "unpublish-code",
-    "list-codes",
-    "group",
-)
+# The help line of each command. `leruli --help` imports none of them.
+_HELP_LINES = {
+    "task-submit": "Submit the current folder to run COMMAND with the image CODE:VERSION.",
+    "task-resubmit": "Submit folders again whose job is over: a new job with its own bucket.",
+    "task-status": "Print the state of a job: of JOBID, or of the current folder's.",
+    "task-wait": "Wait until jobs are over: each JOBID, or the current folder's job.",
+    "task-list": "List your own jobs, the newest first.",
+    "task-get": "Fetch the results of a job into the current folder.",
+    "task-cancel": "Cancel a job: JOBID, or the current folder's.",
+    "task-purge": "Delete a job's input and output from the object storage, for good.",
+    "task-bucket": "Print the bucket of a job: of JOBID, or of the current folder's.",
+    "publish-code": "Publish the image CODE:VERSION of this machine's Docker for your group.",
+    "unpublish-code": "Delete a published image of your group, for good.",
+    "list-codes": "List the images that your group can run, as code:version.",
+    "group": "Manage your group: users, secrets, machines; see who computes what.",
+}
 
 _EPILOG = """\b
 Settings, from the environment:
@@ -40,14 +42,15 @@ Settings, from the environment:
 Exit codes:
   0 done          1 refused or failed    2 wrong usage      3 a setting is missing or wrong
   4 not found     5 queue unreachable    6 storage trouble  130 interrupted
+  After waiting: 10 a job failed   11 a job was cancelled   12 --timeout has passed
 """
 
 
 class _Group(LazyGroup):
-    """The verbs, with second names for some that help does not list."""
+    """The commands. Some have a second name, which the help does not list."""
 
     meant = {  # noqa: RUF012
-        **{verb.partition("-")[2]: verb for verb in _VERBS if verb.startswith("task-")},
+        **{name.partition("-")[2]: name for name in _HELP_LINES if name.startswith("task-")},
         **{word: f"group {word}" for word in ("activity", "usage", "nodes", "users", "audit")},
         "help": "leruli --help",
         "ls": "task-list",
@@ -67,7 +70,7 @@ class _Group(LazyGroup):
 @click.group(
     cls=_Group,
     package="leruli.commands",
-    verbs=_VERBS,
+    help_lines=_HELP_LINES,
     epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -77,7 +80,7 @@ class _Group(LazyGroup):
 def cli(ctx: click.Context) -> None:
     """Submit folders of input files to Leruli Queue and bring back the results.
 
-    In a folder: `leruli task-submit psi4 1.5 psi4 input.dat`, then `leruli task-status`,
+    In a folder: `leruli task-submit psi4 1.3.2 psi4 input.dat`, then `leruli task-status`,
     `leruli task-get`, and in the end `leruli task-purge`.
     """
     if ctx.invoked_subcommand is None:
@@ -94,11 +97,11 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run the client; returns the exit code."""
+    """Run the client and return the exit code."""
     try:
         code = cli.main(arguments, prog_name="leruli", standalone_mode=False)
     except click.ClickException as error:
-        # Click quotes the arguments, among which a secret may have slipped.
+        # click quotes the arguments, and a secret may be among them. Output redacts it.
         usage = getattr(error, "ctx", None)
         if usage is not None:
             click.echo(usage.get_usage(), err=True)
@@ -108,7 +111,7 @@ def run(arguments: list[str]) -> int:
         Output().error("Interrupted.", 130)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone (`leruli list-codes | head -1`). Nothing can be said.
+        # The reader of the output has closed it (`leruli list-codes | head -1`).
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

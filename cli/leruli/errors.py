@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one family of exceptions.
+"""The exceptions of the client.
 
                                   exit code   is also
     LeruliError                       1
@@ -6,6 +6,7 @@
     │   ├── AlreadySubmittedError     1
     │   ├── CopiedFolderError         1
     │   ├── EditedFolderError         1
+    │   ├── OldCursorError            1
     │   └── AccessRefusedError        1
     │       └── SecretRefusedError    3
     ├── SettingsError                 3
@@ -17,8 +18,8 @@
         └── BucketMissingError        4
 
 The message is one or more sentences: what happened, why, and what to do. It never holds a secret.
-Exit code 2 is click's (wrong usage), 130 is an interruption by Ctrl-C. ValueError is what programs
-written for the published client catch.
+Exit code 2 is click's (wrong usage), 130 is an interruption by Ctrl-C. Programs written for the
+published client catch ValueError.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from leruli.redaction import redact
 
 
 class LeruliError(Exception):
-    """A failure that a user can understand; `str()` of it is fit to be shown."""
+    """A failure that a user can understand; `str()` gives the sentence to show."""
 
-    #: What the command line client exits with.
+    #: The exit code of the command line client.
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str) -> None:
@@ -39,7 +40,7 @@ class LeruliError(Exception):
 
 
 class RefusedError(LeruliError, ValueError):
-    """The request was understood and will not be done, here or by the service."""
+    """The client or the service refuses the request."""
 
 
 class AlreadySubmittedError(RefusedError):
@@ -54,6 +55,10 @@ class EditedFolderError(RefusedError):
     """An input in the folder changed after its job was submitted."""
 
 
+class OldCursorError(RefusedError):
+    """The service has deleted events after the cursor: read the states of the jobs instead."""
+
+
 class AccessRefusedError(RefusedError):
     """The service takes nothing of this kind from the caller, or no jobs of this group yet."""
 
@@ -65,13 +70,13 @@ class SecretRefusedError(AccessRefusedError):
 
 
 class SettingsError(LeruliError):
-    """A setting (environment variable) is missing or makes no sense."""
+    """A setting (environment variable) is missing or invalid."""
 
     exit_code = 3
 
 
 class NotFoundError(LeruliError, ValueError):
-    """There is no such job, image, folder or file, or it is not the caller's."""
+    """There is no such job, image, folder or file, or it belongs to somebody else."""
 
     exit_code = 4
 
@@ -107,7 +112,7 @@ class BucketMissingError(StorageError):
 
 
 class LeruliWarning(UserWarning):
-    """What the Python functions warn of: the call succeeded, and a person has to look at something.
+    """A warning of a Python function: the call succeeded, and a person has to check something.
 
     It is no LeruliError. `warnings.simplefilter("error", leruli.LeruliWarning)` raises it.
     """

@@ -1,16 +1,16 @@
-"""Keeping secrets out of every text that leaves this program."""
+"""Hide secrets in all output of this program."""
 
 from __future__ import annotations
 
 import os
 import re
 
-#: What stands in the place of a secret.
+#: Replaces a secret.
 HIDDEN = "[hidden]"
 
-# API secret, group token, compute secret, node token: type, key id, random part, checksum. The
-# last two parts may be cut short by whoever quoted them, so any tail is taken; and what suggests
-# another name for an image has "_" for "-".
+# API secret, group token, compute secret, node token: type, key id, random part, checksum.
+# A quoted secret may be truncated, so the pattern accepts any tail. Suggested image names have "_"
+# instead of "-".
 _TYPED_SECRET = re.compile(r"lq[agcn][-_][a-z2-7]{10}[-_][a-z2-7_-]*", re.IGNORECASE)
 
 _SECRET_SETTINGS = (
@@ -21,20 +21,20 @@ _SECRET_SETTINGS = (
     "LERULI_S3_SECRET",
 )
 
-# Shorter values are placeholders; blotting them out would only garble sentences.
+# Shorter values are placeholders. Hiding them would garble sentences.
 _SHORTEST = 8
 
-# Secrets that came from elsewhere: typed by a person, answered by the service.
+# Secrets that a person typed or the service returned.
 _remembered: set[str] = set()
 
 
 def remember(secret: str) -> None:
-    """Hide this secret too from now on, whatever it looks like."""
+    """Hide this secret from now on, even if it does not look like a secret."""
     _remembered.add(secret)
 
 
 def redact(text: str) -> str:
-    """`text` with every secret that is known, or recognisable by its form, hidden."""
+    """Return `text` without secrets: the known ones, and all that have the form of a secret."""
     known = {os.environ.get(name, "").strip() for name in _SECRET_SETTINGS} | _remembered
     # The longest first: one may be the beginning of another.
     for value in sorted(known, key=len, reverse=True):

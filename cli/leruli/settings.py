@@ -1,16 +1,16 @@
-"""The settings, all taken from the environment.
+"""The settings, all from the environment.
 
-LERULI_API_SECRET      who you are, for the queue
+LERULI_API_SECRET      your API secret
 LERULI_S3_SERVER       the group's object storage: http://host[:port] or https://host[:port]
 LERULI_S3_ACCESS       access key of the object storage
 LERULI_S3_SECRET       secret key of the object storage
 LERULI_ADMIN_SECRET    the API secret of an admin, for `leruli group`; asked for when it is not set
 LERULI_GROUP_TOKEN     the token of the group, to read its activity and usage; by default it is
                        fetched with the API secret
-LERULI_BASEURL         the queue's service, as whoever runs it tells it
-LERULI_ALLOW_PLAIN_HTTP  1: addresses that begin with http:// may lead to other machines, too
+LERULI_BASEURL         the address of the queue, from its operator
+LERULI_ALLOW_PLAIN_HTTP  1: addresses with http:// may lead to other machines too
 LERULI_S3_REGION       region of the object storage; default: asked of the storage
-LERULI_RETRY_SECONDS   how long to go on trying when the service does not answer;
+LERULI_RETRY_SECONDS   retry time: how long to retry if the service does not answer;
                        default 120 for a submission, 20 otherwise
 LERULI_DEBUG           1: show a traceback with an error (secrets stay hidden)
 """
@@ -24,7 +24,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from leruli.errors import SettingsError
 
-# No default: who forgets the line would send the secret to whoever holds that name.
+# No default: a user without this line would send the secret to the owner of a default address.
 SERVICE = ("LERULI_BASEURL", "LERULI_API_SECRET")
 STORAGE = ("LERULI_S3_SERVER", "LERULI_S3_ACCESS", "LERULI_S3_SECRET")
 ALL = SERVICE + STORAGE
@@ -40,27 +40,27 @@ _PLACEHOLDERS = {
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """How to reach the queue's service."""
+    """The address of the service and the secret for it."""
 
     base_url: str
     secret: str = field(repr=False)
-    #: Seconds to go on trying; None for the default of each call.
-    patience: float | None = None
-    credential: str = "LERULI_API_SECRET"  #: what a refused secret is called
+    #: Retry time in seconds; None: the default of each call.
+    retry_for_s: float | None = None
+    credential: str = "LERULI_API_SECRET"  #: the name of the secret in sentences
     credential_advice: str = "Ask an admin of your group whether it is still valid."
 
 
 @dataclass(frozen=True)
 class StorageSettings:
-    """How to reach the group's object storage."""
+    """The address and the keys of the group's object storage."""
 
     host: str  #: host or host:port
     secure: bool
     access: str = field(repr=False)
     secret: str = field(repr=False)
     region: str | None = None
-    #: Seconds to go on trying in the middle of a batch; None for the default.
-    patience: float | None = None
+    #: Retry time in seconds within a batch; None: the default.
+    retry_for_s: float | None = None
 
 
 def _get(name: str) -> str:
@@ -68,7 +68,7 @@ def _get(name: str) -> str:
 
 
 def missing(names: tuple[str, ...] = ALL) -> list[str]:
-    """Those of `names` that are not set or empty."""
+    """Return those of `names` that are not set or empty."""
     return [name for name in names if not _get(name)]
 
 
@@ -80,7 +80,7 @@ def require(names: tuple[str, ...]) -> None:
 
 
 def explain_missing(absent: list[str]) -> str:
-    """Which settings are missing and the lines that a user needs."""
+    """Return a text that names the missing settings and shows the lines that a user needs."""
     verb = "is" if len(absent) == 1 else "are"
     width = max(len(f"export {name}={_PLACEHOLDERS[name]}") for name in ALL)
     lines = []
@@ -99,52 +99,52 @@ def _about_base_url(absent: list[str]) -> str:
     if "LERULI_BASEURL" not in absent:
         return ""
     return (
-        "\n\nLERULI_BASEURL is the queue that gave you the API secret. No other is asked in its "
-        "place, as the secret is for nobody else. That of Leruli itself is https://api.leruli.com."
+        "\n\nLERULI_BASEURL is the address of the queue that gave you the API secret. There is no "
+        "default, because no other queue may get the secret. Leruli's own is https://api.leruli.com."
     )
 
 
 def service_settings() -> ServiceSettings:
-    """Read and check what is needed to talk to the service; raises SettingsError."""
+    """Read and check the settings for the service; raises SettingsError."""
     require(SERVICE)
-    return ServiceSettings(_base_url(), _get("LERULI_API_SECRET"), _patience())
+    return ServiceSettings(_base_url(), _get("LERULI_API_SECRET"), _retry_for_s())
 
 
 def admin_secret() -> str | None:
-    """Return the admin's secret, None if it has to be asked for."""
+    """Return the admin's secret, None if it is not set."""
     return _get("LERULI_ADMIN_SECRET") or None
 
 
 def admin_settings(secret: str) -> ServiceSettings:
-    """Read and check what is needed to talk to the service as an admin; raises SettingsError."""
+    """Read and check the settings for the service as an admin; raises SettingsError."""
     return ServiceSettings(
         _base_url(),
         secret,
-        _patience(),
+        _retry_for_s(),
         credential="LERULI_ADMIN_SECRET" if secret == admin_secret() else "the admin's secret",
         credential_advice="It has to be the API secret of an admin of your group.",
     )
 
 
 def group_settings() -> ServiceSettings | None:
-    """Read what is needed to read about the group; None if the token has to be fetched first."""
+    """Read the settings of a reader of the group; None if no token is set."""
     token = _get("LERULI_GROUP_TOKEN")
     return reader_settings(token, "LERULI_GROUP_TOKEN") if token else None
 
 
 def reader_settings(token: str, name: str = "the group token") -> ServiceSettings:
-    """Return how to talk to the service with a group token; raises SettingsError."""
+    """Return the settings for the service with a group token; raises SettingsError."""
     return ServiceSettings(
         _base_url(),
         token,
-        _patience(),
+        _retry_for_s(),
         credential=name,
         credential_advice="`leruli group token` prints the token of your group.",
     )
 
 
 def storage_settings() -> StorageSettings:
-    """Read and check what is needed to talk to the object storage; raises SettingsError."""
+    """Read and check the settings for the object storage; raises SettingsError."""
     require(STORAGE)
     parts = _split_url("LERULI_S3_SERVER", _get("LERULI_S3_SERVER").rstrip("/"))
     _refuse_plain_http("LERULI_S3_SERVER", parts)
@@ -158,18 +158,23 @@ def storage_settings() -> StorageSettings:
         secure=parts.scheme == "https",
         access=_get("LERULI_S3_ACCESS"),
         secret=_get("LERULI_S3_SECRET"),
-        region=_get("LERULI_S3_REGION") or None,
-        patience=_patience(),
+        region=storage_region(),
+        retry_for_s=_retry_for_s(),
     )
 
 
 def storage_address() -> str | None:
-    """Return the address of the storage, for a person; None if it is not set as it should be."""
+    """Return the address of the storage for a person; None if it is missing or invalid."""
     try:
         _split_url("LERULI_S3_SERVER", _get("LERULI_S3_SERVER"))
     except SettingsError:
         return None
     return _get("LERULI_S3_SERVER")
+
+
+def storage_region() -> str | None:
+    """Return the region of the storage; None if the storage is to be asked."""
+    return _get("LERULI_S3_REGION") or None
 
 
 def _base_url() -> str:
@@ -198,17 +203,17 @@ def _is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, of which only DNS knows where it leads
+    except ValueError:  # a name: only DNS knows its address
         return False
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted."""
+    """Whether to print tracebacks."""
     return _get("LERULI_DEBUG") not in ("", "0")
 
 
 def _split_url(name: str, url: str) -> SplitResult:
-    # The value is not quoted in any of these sentences: people paste credentials into URLs.
+    # No sentence quotes the value: people paste credentials into URLs.
     advice = f"Set {name} to a URL such as https://host.example.org or http://10.0.0.1:9000."
     if not url.lower().startswith(("http://", "https://")):
         raise SettingsError(f"{name} does not begin with http:// or https://. {advice}")
@@ -227,7 +232,7 @@ def _split_url(name: str, url: str) -> SplitResult:
     return parts
 
 
-def _patience() -> float | None:
+def _retry_for_s() -> float | None:
     text = _get("LERULI_RETRY_SECONDS")
     if not text:
         return None

@@ -1,6 +1,7 @@
-"""Who did what in a group, appended in the transaction of the deed and never changed.
+"""The audit of a group: who did what. Entries are appended and never changed.
 
-A trigger of the table refuses every change, also the service's own.
+An entry is written in the transaction of its action. A trigger of the table refuses every change,
+also by the service.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from leruli_queue.store.queries import queries, rows
 
 
 class Action(StrEnum):
-    """What is written down; the value is what the API answers."""
+    """The actions that are audited; the value is what the API answers."""
 
     GROUP_CREATED = "group-created"
     GROUP_DISABLED = "group-disabled"
@@ -29,8 +30,8 @@ class Action(StrEnum):
     NODE_DRAINED = "node-drained"
     NODE_RESUMED = "node-resumed"
     NODE_REMOVED = "node-removed"
-    # Of another user's job, by an admin. The files are in the group's own storage, which the
-    # service never sees: the last two say what the admin asked the name of the bucket for.
+    # An admin's actions on another user's job. The service never sees the files, which are in the
+    # group's own storage. So the last two say what the admin asked the bucket's name for.
     JOB_CANCELLED = "job-cancelled"
     JOB_FETCHED = "job-fetched"
     JOB_PURGED = "job-purged"
@@ -38,7 +39,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One deed. ``actor`` None stands for the operator of the service."""
+    """One action. ``actor`` None stands for the operator of the service."""
 
     id: int
     at: datetime
@@ -57,7 +58,7 @@ async def note_action(
     subject: str | None = None,
     detail: str | None = None,
 ) -> None:
-    """Append a deed, in the transaction that does it: neither is there without the other."""
+    """Append an entry. Call it in the transaction of the action, so that both commit or neither."""
     await queries.insert_audit_entry(
         connection,
         group_id=group_id,
@@ -80,7 +81,7 @@ async def audit_page(
 ) -> list[Entry]:
     """Return the newest entries of a group, or the newest before an entry's id.
 
-    ``since`` is included, ``until`` is not.
+    ``since`` is included, ``until`` is not included.
     """
     found = await rows(
         queries.audit_page(

@@ -1,8 +1,8 @@
-"""Find out who a secret belongs to.
+"""Authenticate: find the owner of a secret.
 
-Every wrong one is refused by :class:`SecretRefusedError`, status 403, with a sentence that holds
-neither the secret nor a hint whether a similar one exists. What its owner may then do is decided in
-:mod:`leruli_queue.access.authorise`.
+A wrong secret raises :class:`SecretRefusedError` (403). Its sentence holds neither the secret nor a
+hint whether a similar one exists. :mod:`leruli_queue.access.authorise` decides what the owner may
+do.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from leruli_queue.store.queries import queries
 
 
 class SecretRefusedError(UserReportableError):
-    """The secret is malformed, unknown or revoked: what is slowed down when it is repeated."""
+    """The secret is malformed, unknown or revoked. The throttle delays repeated ones."""
 
     def __init__(self, sentence: str, key_id: str | None = None) -> None:
         super().__init__(sentence, status=403)
-        # Null for what has not even the form of a secret.
+        # None if the text does not have the form of a secret.
         self.key_id = key_id
 
 
@@ -40,50 +40,50 @@ class User:
     role: Role
     group_id: int
     group_has_compute_secret: bool
-    # Which jobs the call that this user makes may touch.
+    # Which jobs the user's call may touch.
     whose: Whose
-    # Whether the time of the last use, or the public key, has to be noted.
-    is_to_be_noted: bool
+    # Whether to store the time of this use, or the user's public key.
+    is_use_stale: bool
     _secret: Secret = field(repr=False)
     _group_token_sealed: bytes = field(repr=False)
 
     @property
     def owner_id(self) -> int | None:
-        """Whose jobs the user may touch: a user's id, or None for everybody's in the group."""
+        """The id of the user whose jobs the call may touch; None: jobs of the whole group."""
         return None if self.whose is Whose.GROUP else self.id
 
     @property
     def key_id(self) -> str:
-        """What the user's secret is looked up and held by; no secret itself."""
+        """The key id of the user's secret, by which it is found and locked. Not secret."""
         return self._secret.key_id
 
     @property
     def public_key(self) -> bytes:
-        """To which secrets of the group can be sealed for this user."""
+        """The key with which secrets of the group are sealed for this user."""
         return sealing.public_key(self._secret)
 
     @property
     def group_token_sealed(self) -> bytes:
-        """A group token, sealed for this user; a later one may be valid now."""
+        """A group token, sealed for this user. A later token may be the valid one."""
         return self._group_token_sealed
 
-    def sealed_group_token(self) -> str:
-        """Return the group token in this user's row, which only the user's secret can unseal.
+    def unseal_group_token(self) -> str:
+        """Return the group token of this user's row. Only the user's secret can unseal it.
 
-        ``leruli_queue.groups.group_token`` tells the one that is valid now.
+        ``leruli_queue.groups.group_token`` returns the valid token.
         """
         return sealing.unseal(self._group_token_sealed, self._secret)
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group whose token, or whose token and compute secret, somebody holds."""
+    """A group, authenticated by its token, or by its token and compute secret."""
 
     id: int
-    # The key id of the group's first token: what the group's pool in Nomad is named by.
+    # The key id of the group's first token. It names the group's node pool in Nomad.
     key_id: str
     epoch: int
-    # That of the token that was shown.
+    # The key id of the token that was sent.
     token_key_id: str
 
 
@@ -93,30 +93,32 @@ class Node:
 
     id: UUID
     group_id: int
-    # By which group token it finds the images, as far as it has said.
+    # Key id of the group token by which the node finds images, if it has reported one.
     images_key_id: str | None = None
     _secret: Secret | None = field(default=None, repr=False)
     _group_token_sealed: bytes | None = field(default=None, repr=False)
 
-    def sealed_group_token(self) -> str | None:
-        """Return the group token that was sealed for this node since it joined, if one was."""
+    def unseal_group_token(self) -> str | None:
+        """Return the group token that was sealed for this node after it joined, if any."""
         if self._secret is None or self._group_token_sealed is None:
             return None
         try:
             return sealing.unseal(self._group_token_sealed, self._secret)
         except InvalidToken:
-            # Sealed to an earlier token of this node: a copy of the service that is older than
-            # rotations let it join again. Its next join mends it.
+            # Sealed to an earlier token of this node: a copy of the service that does not know
+            # rotations let the node join again. The next join corrects it.
             return None
 
 
 async def authenticate_user(
     connection: Connection | Pool, text: str, *, hold: bool = False
 ) -> User:
-    """Return the user of an API secret, able to touch own jobs.
+    """Return the user of an API secret, who may touch own jobs.
 
-    With ``hold`` the secret stays valid until the connection's transaction ends: whoever revokes it
-    waits for that.
+    Parameters
+    ----------
+    hold
+        Lock the secret until the connection's transaction ends. A revocation waits until then.
 
     Raises
     ------
@@ -127,10 +129,10 @@ async def authenticate_user(
     """
     secret = parse_secret(text, SecretType.API, name="API secret")
     if hold:
-        # In a statement of its own: the next one then sees what was committed while it waited.
+        # A separate statement: the next one then sees what was committed during the wait.
         await queries.hold_secret(connection, lock=SECRET_LOCKS, key_id=secret.key_id)
     row = await queries.user_by_key_id(connection, key_id=secret.key_id)
-    # The comparison also runs for an unknown key id, so that timing does not tell them apart.
+    # Compare also for an unknown key id, so that the time of the answer does not reveal it.
     if not secret.matches(row and row["secret_hash"]):
         raise SecretRefusedError(
             "This API secret is not known, or it was revoked. Ask an admin of the group.",
@@ -144,7 +146,7 @@ async def authenticate_user(
         group_id=row["group_id"],
         group_has_compute_secret=row["compute_epoch"] > 0,
         whose=Whose.OWN,
-        is_to_be_noted=row["used_long_ago"] or row["keyless"],
+        is_use_stale=row["used_long_ago"] or row["keyless"],
         _secret=secret,
         _group_token_sealed=row["group_token_sealed"],
     )
@@ -180,7 +182,7 @@ async def authenticate_reader(connection: Connection | Pool, text: str) -> Group
 async def authenticate_machine(
     connection: Connection | Pool, *, group_token: str, compute_secret: str
 ) -> Group:
-    """Return the group that a machine may join: it must hold both of the group's secrets.
+    """Return the group that a machine may join. The machine needs both of the group's secrets.
 
     Raises
     ------
@@ -211,7 +213,7 @@ async def authenticate_machine(
 
 
 async def authenticate_node(connection: Connection | Pool, text: str) -> Node:
-    """Return the node of a node token; also of a disabled group, where it may end what it runs.
+    """Return the node of a node token. Also in a disabled group, where its jobs may end.
 
     Raises
     ------
@@ -243,7 +245,7 @@ async def authenticate_node(connection: Connection | Pool, text: str) -> Node:
 
 
 def parse_secret(text: str, kind: SecretType, *, name: str) -> Secret:
-    """Take a secret apart before anything is looked up for it.
+    """Parse a secret before anything is looked up for it.
 
     Raises
     ------
@@ -257,7 +259,7 @@ def parse_secret(text: str, kind: SecretType, *, name: str) -> Secret:
 
 
 def rotated_for_machines(key_id: str, when: str) -> SecretRefusedError:
-    """Return the refusal of a machine that has a group token which was rotated."""
+    """Return the error for a machine whose group token was rotated."""
     return SecretRefusedError(
         f"The group token in node.env was rotated at {when}. Put the new one, which `leruli group "
         "token` prints, into LERULI_GROUP_TOKEN of node.env and start the node again.",
@@ -279,7 +281,7 @@ def _minute(row: Any) -> str:
 
 
 def _refuse_if_disabled(row: Any) -> None:
-    # No wrong secret, so it is not slowed as one is.
+    # Not a SecretRefusedError: the secret is right, so the throttle must not count it.
     if row["disabled_at"] is not None:
         raise UserReportableError(
             "The group was disabled by the operator of this service. Its jobs and data are kept; "

@@ -1,4 +1,4 @@
-"""Whether the owner of a secret may make a call, by the table :data:`~.roles.RULES`."""
+"""Authorise: may the owner of a secret make a call? The table :data:`~.roles.RULES` decides."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from leruli_queue.store.queries import queries
 async def authorise_user(connection: Connection | Pool, call: Call, secret: str) -> User:
     """Return the user of an API secret, if users of this role may make the call.
 
-    The user's ``owner_id`` then says whose jobs the call may touch. For a call that writes, the
-    connection has to be in the transaction that the writing is done in: until it ends, a revocation
-    of the secret waits (docs/developers/locks.md). Not so for one that takes jobs in, which
-    :func:`leruli_queue.jobs.intake.take_in` does.
+    The user's ``owner_id`` says whose jobs the call may touch.
+
+    For a call that writes, pass the connection in the transaction of the write: a revocation of the
+    secret waits until that transaction ends (docs/developers/locks.md). A call that submits jobs
+    needs no transaction: :func:`leruli_queue.jobs.intake.submit_jobs` locks the secret itself.
 
     Raises
     ------
@@ -38,20 +39,20 @@ async def authorise_user(connection: Connection | Pool, call: Call, secret: str)
     """
     rule = RULES[call]
     if rule.effect is Effect.ADMINISTERS:
-        # Nobody but an admin of the group makes its admins wait.
+        # Authorise before the lock: only an admin of the group may make its other admins wait.
         admin = _allowed(await authenticate_user(connection, secret), rule)
         await queries.hold_administration(
             connection, lock=ADMINISTRATION_LOCKS, group_id=admin.group_id
         )
     hold = rule.effect in (Effect.WRITES, Effect.ADMINISTERS)
     user = _allowed(await authenticate_user(connection, secret, hold=hold), rule)
-    if user.is_to_be_noted:
+    if user.is_use_stale:
         await queries.touch_user(connection, user_id=user.id, public_key=user.public_key)
     return user
 
 
 async def authorise_reader(connection: Connection | Pool, call: Call, token: str) -> Group:
-    """Return the group of a group token, with which the call may be made.
+    """Return the group of a group token, for a call that readers may make.
 
     Raises
     ------
@@ -67,14 +68,14 @@ async def authorise_reader(connection: Connection | Pool, call: Call, token: str
 async def authorise_reader_or_admin(
     connection: Connection | Pool, call: Call, *, group_token: str | None, admin_secret: str | None
 ) -> int:
-    """Return the id of the group that either secret is of, with which the call may be made.
+    """Return the id of the group of either secret, for a call that readers and admins may make.
 
     Raises
     ------
     SecretRefusedError
         When the secret is malformed, unknown or revoked.
     UserReportableError
-        403 when it is a user's who is no admin, or the group is disabled.
+        403 when the secret is of a user who is not an admin, or the group is disabled.
     """
     if admin_secret is not None and (group_token is None or is_kind(admin_secret, SecretType.API)):
         return (await authorise_user(connection, call, admin_secret)).group_id
@@ -84,7 +85,7 @@ async def authorise_reader_or_admin(
 async def authorise_machine(
     connection: Connection | Pool, call: Call, *, group_token: str, compute_secret: str
 ) -> Group:
-    """Return the group that a machine proved to belong to, for a call that machines may make.
+    """Return the group whose two secrets a machine has, for a call that machines may make.
 
     Raises
     ------
@@ -119,5 +120,5 @@ def _allowed(user: User, rule: Rule) -> User:
 
 
 def _open_to(role: Role, call: Call) -> None:
-    if role not in RULES[call].may:  # a defect of the route, which the table is there to find
+    if role not in RULES[call].may:  # a defect of the route
         raise PermissionError(f"{call} is not open to {role}")

@@ -1,8 +1,7 @@
 """Who may call what, and on whose jobs: the one table.
 
-docs/admins/security.md has the same table for people; a test compares the two, and another one
-walks every route of the service with every kind of secret and compares the answers with
-:data:`RULES`.
+docs/admins/security.md has the same table for people; a test compares the two. Another test calls
+every route of the service with every kind of secret, and compares the answers with :data:`RULES`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from types import MappingProxyType
 
 
 class Call(StrEnum):
-    """Every call that the service answers; the value is its path below the version."""
+    """Every call of the API; the value is its path below the version."""
 
     LIVEZ = "livez"
     READYZ = "readyz"
@@ -31,12 +30,14 @@ class Call(StrEnum):
     TASK_DETAIL = "task-detail"
     TASK_RESOLVE = "task-resolve"
     TASK_LIST = "task-list"
+    TASK_EVENTS = "task-events"
     BULK_TASK_STATUS = "bulk/task-status"
     BULK_TASK_CANCEL = "bulk/task-cancel"
     BULK_TASK_FIND = "bulk/task-find"
 
     GROUP_TOKEN = "group-token"  # noqa: S105
     GROUP_ACTIVITY = "group-activity"
+    GROUP_EVENTS = "group-events"
     GROUP_USAGE = "group-usage"
     GROUP_LIST_USERS = "group-list-users"
     GROUP_CREATE_USER = "group-create-user"
@@ -59,13 +60,14 @@ class Call(StrEnum):
     ATTEMPT_START = "attempt-start"
     ATTEMPT_UPLOAD = "attempt-upload"
     ATTEMPT_END = "attempt-end"
+    SLOT_NEXT = "slot-next"
 
 
 class Role(StrEnum):
-    """What a secret makes of whoever sends it; the value is its name in the documentation."""
+    """The role that a secret gives to its sender; the value is its name in the documentation."""
 
-    ANYBODY = "anybody"  # no secret is asked for
-    READER = "group token"  # whoever was given the group token
+    ANYBODY = "anybody"  # no secret needed
+    READER = "group token"  # holds the group token
     USER = "user"
     ADMIN = "admin"
     MACHINE = "machine"  # holds the group token and the compute secret
@@ -81,15 +83,16 @@ class Whose(StrEnum):
 
 
 class Effect(Enum):
-    """What a call does, and so how long its secret has to stay valid."""
+    """What a call does. It decides how its secret is locked against revocation."""
 
     READS = auto()
-    # A revocation waits for it, or it is refused: nothing is written after a revocation's answer.
+    # A transaction locks the secret. A revocation waits for it, and later calls are refused. So
+    # nothing is written after the revocation was answered.
     WRITES = auto()
-    # As above, but the one statement that writes holds the secret and looks at the user again.
-    TAKES_IN = auto()
-    # As above; and in a group one such call at a time, so that no two admins can each decide on
-    # what the other is changing.
+    # As WRITES, but the single statement that writes also locks the secret and checks the user.
+    SUBMITS = auto()
+    # As WRITES, and one such call of a group at a time: no admin decides on data that another admin
+    # is changing.
     ADMINISTERS = auto()
 
 
@@ -97,8 +100,8 @@ class Effect(Enum):
 class Rule:
     """One row of the table."""
 
-    # Where the secret stands in the body; empty where none is needed. Where readers and admins may
-    # make the call, either field is enough.
+    # The fields of the body that hold the secret; empty if none is needed. If readers and admins
+    # may make the call, either field is enough.
     fields: tuple[str, ...]
     may: Mapping[Role, Whose]
     effect: Effect = Effect.READS
@@ -120,19 +123,21 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.NODE_PACKAGE: _PUBLIC,
         Call.OPENAPI: _PUBLIC,
         Call.TASK_CHECK: Rule(("secret",), dict.fromkeys(_USERS, Whose.NOBODYS)),
-        Call.TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.TAKES_IN),
-        Call.BULK_TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.TAKES_IN),
+        Call.TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.SUBMITS),
+        Call.BULK_TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.SUBMITS),
         Call.TASK_STATUS: Rule(("secret",), _USERS),
         Call.TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
         Call.TASK_BUCKET: Rule(("secret",), _USERS, Effect.WRITES),
         Call.TASK_DETAIL: Rule(("secret",), _USERS),
         Call.TASK_RESOLVE: Rule(("secret",), _USERS_OWN),
         Call.TASK_LIST: Rule(("secret",), _USERS_OWN),
+        Call.TASK_EVENTS: Rule(("secret",), _USERS_OWN),
         Call.BULK_TASK_STATUS: Rule(("secret",), _USERS),
         Call.BULK_TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
         Call.BULK_TASK_FIND: Rule(("secret",), _USERS_OWN),
         Call.GROUP_TOKEN: Rule(("secret",), dict.fromkeys(_USERS, Whose.NOBODYS)),
         Call.GROUP_ACTIVITY: _READERS,
+        Call.GROUP_EVENTS: _READERS,
         Call.GROUP_USAGE: _READERS,
         Call.GROUP_LIST_USERS: _ADMINS_READ,
         Call.GROUP_CREATE_USER: _ADMINS_CHANGE,
@@ -157,6 +162,7 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.ATTEMPT_START: _NODES,
         Call.ATTEMPT_UPLOAD: _NODES,
         Call.ATTEMPT_END: _NODES,
+        Call.SLOT_NEXT: _NODES,
     }
 )
-"""The table: for each call where its secret stands, and which roles may do it on whose jobs."""
+"""The table: for each call the fields of its secret, and which roles may make it on whose jobs."""

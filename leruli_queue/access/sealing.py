@@ -1,13 +1,13 @@
-"""Sealing: the group token in the database, where nobody can read it but who it is for.
+"""Sealing: encrypt group tokens in the database, so that only their receiver can read them.
 
-``group-token`` has to answer the group token to a user, yet the database holds no secret in the
-clear. So each user's row carries it encrypted. Two kinds of keys come from a secret:
+``group-token`` must answer the group token to a user, but the database holds no secret in clear
+text. So each user's row holds the token encrypted. Two kinds of keys are derived from a secret:
 
-- A public key (X25519). The service keeps it, so a new group token can be sealed to users and
-  nodes that are not calling just then. The private key is derived from the secret, which only its
-  holder has: a request that authenticates brings it along.
-- A symmetric key. Tokens are sealed under it that follow each other, and it was the only kind
-  before tokens could be rotated.
+- A public key (X25519), which the service stores. So it can seal a new group token to users and
+  nodes that are not calling at that time. The private key is derived from the secret, which the
+  holder sends with each request.
+- A symmetric key. The tokens before and after a rotation are sealed under each other with it. It
+  was the only kind of key before rotations existed.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from leruli_queue.access.secrets import Secret
 
-# What is sealed to a public key begins with this byte; Fernet's own begins with "g".
+# First byte of a text sealed to a public key. A Fernet token begins with "g" instead.
 _TO_PUBLIC_KEY = b"\x01"
 _KEY_BYTES = 32
 
 
 def public_key(secret: Secret) -> bytes:
-    """Return the key to which something can be sealed for the holder of a secret."""
+    """Return the public key with which texts are sealed to the holder of a secret."""
     return _private_key(secret).public_key().public_bytes_raw()
 
 
 def seal_to(receiver: bytes, text: str) -> bytes:
-    """Encrypt a text for the holder of the secret that a public key belongs to."""
+    """Encrypt a text to a public key, for the holder of its secret."""
     ephemeral = X25519PrivateKey.generate()
     sender = ephemeral.public_key().public_bytes_raw()
     shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(receiver))
@@ -40,12 +40,12 @@ def seal_to(receiver: bytes, text: str) -> bytes:
 
 
 def seal_under(secret: Secret, text: str) -> bytes:
-    """Encrypt a text for whoever has a secret."""
+    """Encrypt a text with a secret, for every holder of that secret."""
     return _cipher(secret).encrypt(text.encode())
 
 
 def unseal(sealed: bytes, secret: Secret) -> str:
-    """Decrypt what :func:`seal_to` or :func:`seal_under` made.
+    """Decrypt a text that :func:`seal_to` or :func:`seal_under` encrypted.
 
     Raises
     ------

@@ -1,14 +1,13 @@
-"""Secrets: how they are made, recognised, hashed and compared.
+"""Secrets: make, recognise, hash and compare them.
 
-A secret reads ``<type>-<key id>-<random part>-<checksum>``, for example
-``lqa-k3v…-…``: lower-case letters, the digits 2 to 7 and hyphens, 49 characters, so that every
-secret may stand in a URL, a shell or a bucket name.
+A secret reads ``<type>-<key id>-<random part>-<checksum>``, for example ``lqa-k3v…-…``. It has 49
+characters: lower-case letters, the digits 2 to 7 and hyphens. So it needs no quotes in a URL, a
+shell or a bucket name.
 
-- The type makes it recognisable to scanners (:data:`PATTERN`) and to people.
-- The key id is what the database looks it up by. It is not secret.
-- The random part has 130 bits. That is why one round of SHA-256 is enough for its hash: there
-  is nothing to guess.
-- The checksum tells a typo from an unknown secret without a look-up.
+- The type lets scanners (:data:`PATTERN`) and people recognise it.
+- The key id finds it in the database. It is not secret.
+- The random part has 130 bits. They cannot be guessed, so one round of SHA-256 is enough.
+- The checksum tells a typing error from an unknown secret without a query.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ _CHECKSUM_LENGTH = 7
 class SecretType(Enum):
     """What a secret is for; the value is its prefix."""
 
-    API = "lqa"  # one a user: submits, cancels, administers (write)
-    GROUP = "lqg"  # one a group: reads the group's activity
-    COMPUTE = "lqc"  # one a group, rotated: lets a machine join as a node
-    NODE = "lqn"  # one a node, made by node-join: runs attempts
+    API = "lqa"  # one for each user: submits, cancels, administers (write)
+    GROUP = "lqg"  # one for each group: reads the group's activity
+    COMPUTE = "lqc"  # one for each group, rotated: lets a machine join as a node
+    NODE = "lqn"  # one for each node, made by node-join: runs attempts
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The name in sentences for people."""
         return _TITLES[self]
 
 
@@ -55,23 +54,23 @@ PATTERN = (
     rf"({_PREFIXES})-([a-z2-7]{{{_KEY_ID_LENGTH}}})"
     rf"-([a-z2-7]{{{_RANDOM_LENGTH}}})-([a-z2-7]{{{_CHECKSUM_LENGTH}}})"
 )
-"""Regular expression that finds any of our secrets in a text, whatever it is glued to."""
+"""Regular expression that finds our secrets in a text, also next to other letters."""
 
 _PARSER = re.compile(PATTERN)
 _FORM = re.compile(PATTERN, re.IGNORECASE)
-# As much of a secret as somebody left of it: a library's message may cut it short.
+# The beginning of a secret: a library's message may cut it off.
 _BEGUN = re.compile(
     rf"({_PREFIXES})-([a-z2-7]{{{_KEY_ID_LENGTH}}})-[a-z2-7][a-z2-7-]*", re.IGNORECASE
 )
 
 
 class MalformedSecretError(ValueError):
-    """The text is not a secret of ours: wrong form, or the checksum does not match."""
+    """The text is not one of our secrets: wrong form, or the checksum does not match."""
 
 
 @dataclass(frozen=True)
 class Secret:
-    """A secret in its parts. ``repr`` shows the key id only."""
+    """A parsed secret. ``repr`` shows only the type and the key id."""
 
     kind: SecretType
     key_id: str
@@ -82,11 +81,11 @@ class Secret:
 
     @property
     def hash(self) -> bytes:
-        """What the database holds: SHA-256 of the whole text."""
+        """SHA-256 of the whole text, as the database stores it."""
         return hashlib.sha256(self.text.encode()).digest()
 
     def matches(self, stored_hash: bytes | None) -> bool:
-        """Compare with a stored hash in constant time. None matches nothing."""
+        """Compare with a stored hash in constant time. None never matches."""
         return hmac.compare_digest(self.hash, stored_hash or b"\0" * 32)
 
 
@@ -98,12 +97,12 @@ def make(kind: SecretType) -> Secret:
 
 
 def is_kind(text: str, kind: SecretType) -> bool:
-    """Tell whether a text claims to be a secret of this type; :func:`parse` checks it."""
+    """Tell whether a text begins like a secret of this type. :func:`parse` checks it."""
     return text.startswith(f"{kind.value}-")
 
 
 def parse(text: str, *kinds: SecretType) -> Secret:
-    """Take a secret apart, accepting only the given types (all when none is given).
+    """Parse a secret of one of the given types, or of any type if none is given.
 
     Raises
     ------
@@ -124,22 +123,22 @@ def parse(text: str, *kinds: SecretType) -> Secret:
 
 
 def find_secrets(text: str) -> Iterator[Secret]:
-    """Find the secrets in a text, for scanners: what has the form and the right checksum."""
+    """Find the secrets in a text, for scanners. Each has the form and the right checksum."""
     for match in _PARSER.finditer(text):
         with suppress(MalformedSecretError):
             yield parse(match.group())
 
 
 def refuse_secrets(text: str) -> str:
-    """Return a text that is to be stored, unless it holds a secret.
+    """Return a text that will be stored, unless it holds a secret.
 
-    The form is enough, also in capitals or with other letters around it: a mistyped secret is
-    still most of one.
+    The form of a secret is enough, also in capitals or between other letters: a mistyped secret
+    still reveals most of the right one.
 
     Raises
     ------
     ValueError
-        With a sentence that says what it holds and does not show it.
+        When the text holds a secret. The sentence names its type and does not show it.
     """
     match = _FORM.search(text)
     if match is not None:
@@ -149,7 +148,7 @@ def refuse_secrets(text: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Return a text with key ids in the place of secrets, for what is shown or logged."""
+    """Replace each secret in a text by its type and key id, before the text is shown or logged."""
     return _BEGUN.sub(r"\1-\2-[redacted]", text)
 
 

@@ -1,11 +1,10 @@
-"""Slow down whoever tries wrong secrets, and nobody else.
+"""Throttle: delay the answers to wrong secrets, and no other answers.
 
-Wrong attempts are counted by address and by key id, and the answer to the next wrong one waits
-longer and longer. A secret that is right is answered at once, whatever was tried before from the
-same address or under its key id, so that nobody can lock another out. Nothing is kept waiting but
-the answer: no connection to the database is held meanwhile.
+Wrong secrets are counted by address and by key id. The delay doubles with each one. A right secret
+is answered at once, whatever was tried from the same address or with its key id: nobody can lock
+out somebody else. During the delay no connection to the database is in use.
 
-Each process counts for itself: with N copies of the service an attacker has N times the attempts,
+Each process counts for itself. With N copies of the service an attacker has N times the tries,
 which does not matter against 130 random bits.
 """
 
@@ -19,67 +18,70 @@ from collections.abc import Iterable
 
 from leruli_queue.errors import UserReportableError
 
-# Wrong attempts that cost nothing: typing errors, an old secret in a script.
+# Wrong secrets without a delay: typing errors, an old secret in a script.
 _FREE = 5
-# One attempt is forgotten in so many seconds.
+# The count decreases by one in this time.
 _FORGOTTEN_AFTER_S = 10.0
 _FIRST_DELAY_S = 0.1
-_KEPT = 10_000
+# Addresses and key ids that are counted; beyond it the one not seen for longest is forgotten.
+_MOST_COUNTS = 10_000
+# Without a highest count, a flood of wrong secrets would delay an address for days after it.
+_HIGHEST_COUNT = 100.0
 
 
 class TooManyAttemptsError(UserReportableError):
-    """So many answers are being held back that this one is given at once, as a 429."""
+    """Too many answers are delayed already, so this one is given at once, as a 429."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(
-            "The secret was refused, as many before it. Check it before you try again.",
+            "The secret was refused, like many before it. Check it before you try again.",
             status=429,
             retry_after=retry_after,
         )
 
 
 class Throttle:
-    """Counts wrong attempts and holds back the answers to them.
+    """Counts wrong secrets and delays the answers to them.
 
     Parameters
     ----------
     longest_s
-        Seconds that an answer is held back at most; 0 switches it off.
-    most_waiting
-        Answers that are held back at the same time.
+        Longest delay of an answer in seconds; 0 switches the delays off.
+    most_delayed
+        Answers that are delayed at the same time.
     """
 
-    def __init__(self, *, longest_s: float, most_waiting: int) -> None:
+    def __init__(self, *, longest_s: float, most_delayed: int) -> None:
         self._longest_s = longest_s
-        self._most_waiting = most_waiting
-        self._waiting = 0
+        self._most_delayed = most_delayed
+        self._delayed = 0
         self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     async def hold_back(self, address: str | None, key_ids: Iterable[str | None]) -> None:
-        """Note wrong attempts and return when they may be answered.
+        """Count wrong secrets and return after the delay of their answer.
 
         Raises
         ------
         TooManyAttemptsError
-            Instead of waiting when too many wait already.
+            At once, when too many answers are delayed already.
         """
         delay = self.note(address, key_ids)
         if not delay:
             return
-        if self._waiting >= self._most_waiting:
+        if self._delayed >= self._most_delayed:
             raise TooManyAttemptsError(max(1, round(self._longest_s)))
-        self._waiting += 1
+        self._delayed += 1
         try:
             await asyncio.sleep(delay)
         finally:
-            self._waiting -= 1
+            self._delayed -= 1
 
     def note(
         self, address: str | None, key_ids: Iterable[str | None], *, now: float | None = None
     ) -> float:
-        """Note wrong attempts and return the seconds that their answer has to wait.
+        """Count wrong secrets and return the delay of their answer in seconds.
 
-        ``now``: seconds of a monotonic clock; only tests give it.
+        ``now`` is the time of a monotonic clock in seconds; only tests pass it.
         """
         now = time.monotonic() if now is None else now
         attempts = list(key_ids)
@@ -94,16 +96,15 @@ class Throttle:
     def _add(self, name: str, count: int, now: float) -> float:
         level, since = self._failures.pop(name, (0.0, now))
         level = max(0.0, level - (now - since) / _FORGOTTEN_AFTER_S) + count
-        # What counts for ever would punish an address for ever.
-        level = min(level, 100.0)
+        level = min(level, _HIGHEST_COUNT)
         self._failures[name] = (level, now)
-        if len(self._failures) > _KEPT:
+        if len(self._failures) > _MOST_COUNTS:
             self._failures.popitem(last=False)
         return level
 
 
 def _network(address: str) -> str:
-    """Return what one attacker has: an IPv4 address, or the network of an IPv6 address."""
+    """Return an IPv4 address, or the /64 network of an IPv6 address, which one user owns."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The application: routes, error handling, and what lives as long as the process."""
+"""The application: routes, error handlers, middleware and lifespan."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     set_up_logs(settings)
     metrics = Metrics()
     throttle = Throttle(
-        longest_s=settings.refusal_delay_s, most_waiting=settings.max_delayed_refusals
+        longest_s=settings.refusal_delay_s, most_delayed=settings.max_delayed_refusals
     )
 
     def lifespan(app: FastAPI) -> AbstractAsyncContextManager[None]:
@@ -35,10 +35,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         summary="A job broker for research groups.",
         lifespan=lifespan,
-        # Their pages load scripts from elsewhere; /openapi.json is for everybody's own viewer.
+        # FastAPI's pages load scripts from other hosts. Any viewer can read /openapi.json.
         docs_url=None,
         redoc_url=None,
-        # A redirection would repeat the address, with whatever was pasted into it.
+        # A redirect would repeat the URL, which may hold a pasted secret.
         redirect_slashes=False,
     )
     app.include_router(health.router)

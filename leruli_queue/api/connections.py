@@ -1,8 +1,8 @@
-"""What one connection may cost the service before its request is there.
+"""Limits of a client's connection until its request has arrived.
 
-A request that does not arrive holds a connection, and nothing of it can be told from one that will:
-so each has a time, and where connections run out, the one that has been waited for longest is
-closed. An answer has no time: it may be waited for (docs/admins/operate.md, Slow clients).
+A request that never arrives occupies a connection, and looks like one that is only slow. So headers
+and bodies have a timeout. If there are too many connections, the one whose request has been awaited
+for longest is closed. An answer has no timeout (docs/admins/operate.md, Slow clients).
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from leruli_queue.api.held_reports import answer_held_reports
+from leruli_queue.api.waiting import answer_waiting_calls
 from leruli_queue.settings import load_settings
 
 log = structlog.get_logger(__name__)
 
 _MOST_HEADER_BYTES = 64 * 1024
-# Files that the process holds beside its clients' connections and the database's.
+# Files that the process has open besides connections of clients and to the database.
 _OTHER_FILES = 100
 _FEWEST = 10
-# Who reads a body answers that it did not arrive (middleware.py); this is for those nobody reads.
+# BodyLimit (middleware.py) answers 408 when a body does not arrive. The connection is closed this
+# much later, which also ends bodies that no route reads.
 _ANSWERED_WITHIN_S = 2.0
 
 _arriving: WeakKeyDictionary[ServerState, dict[Connection, None]] = WeakKeyDictionary()
-"""Of each server the connections whose next request is not there yet, the longest first."""
+"""For each server the connections whose next request has not arrived, the oldest first."""
 
 
 def raise_file_limit() -> None:
-    """Let the process open as many files as it may; the usual limit is 1,024."""
+    """Raise the limit of open files to the hard limit. The usual soft limit is 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -51,17 +54,17 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         settings = load_settings()
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        room = max(_FEWEST, files - _OTHER_FILES - settings.database_pool_size)
-        self._most = min(settings.max_connections, room)
+        available = max(_FEWEST, files - _OTHER_FILES - settings.database_pool_size)
+        self._most = min(settings.max_connections, available)
         self._header_s = settings.header_timeout_s
         self._body_s = settings.body_timeout_s + _ANSWERED_WITHIN_S
         self._arriving = _arriving.setdefault(server_state, {})
         self._limit: asyncio.TimerHandle | None = None
-        # Bytes of a header that is not complete; None while none is waited for.
+        # Bytes of an incomplete header; None while no header is expected.
         self._header_bytes: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request, in the place of another connection where there are many."""
+        """Wait for a request. If there are too many connections, close the oldest waiting one."""
         super().connection_made(transport)
         self._wait_for_header()
         if len(self.connections) > self._most:
@@ -69,12 +72,12 @@ class Connection(HttpToolsProtocol):
             next(iter(self._arriving)).close_now()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._is_here()
+        """Forget the connection."""
+        self._stop_waiting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless the header does not end."""
+        """Process data. Close the connection if its header is too long."""
         if self._header_bytes is not None:
             self._header_bytes += len(data)
         super().data_received(data)
@@ -88,21 +91,27 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Wait for nothing, or for the next request where this one was answered before its end."""
+        """Stop waiting. If the request was answered before its end, wait for the next one."""
         super().on_message_complete()
-        self._is_here()
+        self._stop_waiting()
         if self.cycle.response_complete:
             self._wait_for_header()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, unless a part of this one, or another one, is there."""
+        """Wait for the next request, unless this one still arrives or another has arrived."""
         super().on_response_complete()
         if self._limit is None and not self.pipeline:
             self._wait_for_header()
 
+    def shutdown(self) -> None:
+        """Answer calls that wait: the server ends, and waits for their answers."""
+        answer_waiting_calls()
+        answer_held_reports()
+        super().shutdown()
+
     def close_now(self) -> None:
-        """Close it, whatever is under way on it."""
-        self._is_here()
+        """Close the connection at once."""
+        self._stop_waiting()
         if not self.transport.is_closing():
             self.transport.close()
 
@@ -116,7 +125,7 @@ class Connection(HttpToolsProtocol):
         self._limit = self.loop.call_later(seconds, self.close_now)
         self._arriving.setdefault(self)
 
-    def _is_here(self) -> None:
+    def _stop_waiting(self) -> None:
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None

@@ -1,7 +1,8 @@
-"""What every route can ask for: settings, the pool, the Nomad clusters, the throttle."""
+"""The context of a route: settings, the pool, the Nomad clusters, limits and the throttle."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,25 +13,32 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from leruli_queue.access.throttle import Throttle
+from leruli_queue.api.event_watch import EventWatch
+from leruli_queue.api.held_reports import HeldReports
 from leruli_queue.api.metrics import Metrics
 from leruli_queue.api.permits import Permits
+from leruli_queue.api.waiting import Waits
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.backlog import Backlog
 from leruli_queue.nodes.certificates import NodeSigner, load_authority
 from leruli_queue.nodes.gate import Gate
 from leruli_queue.nodes.join_limits import JoinLimits
+from leruli_queue.nodes.report import NODE_NEWS
 from leruli_queue.nomad.clusters import Cluster, read_clusters
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
+from leruli_queue.store.listening import Listener
 from leruli_queue.store.pool import Connection, Pool
 
-_COME_AGAIN_S = 2
-# A pool with fewer connections has one part for all long calls, so that some are left.
+_RETRY_AFTER_S = 2
+# In a smaller pool all long calls share one connection, so that others are left.
 _SMALL_POOL = 4
+# Waiting calls of one user, or of one group token, in one process.
+_MOST_WAITS_OF_ONE = 200
 
 
 class LongCall(Enum):
-    """Calls that hold a connection for long; each kind has a part of the pool."""
+    """Calls that hold a connection for long. Each kind has its own share of the pool."""
 
     USAGE = "group-usage"
     ACTIVITY = "group-activity, task-resolve"
@@ -50,14 +58,19 @@ class Context:
     backlog: Backlog
     permits: Mapping[LongCall, Permits]
     join_limits: JoinLimits
+    waits: Waits
+    event_watch: EventWatch
+    held_reports: HeldReports
 
     @asynccontextmanager
     async def long_call(self, kind: LongCall, group_id: int) -> AsyncIterator[None]:
-        """Keep calls of which one statement may take seconds to a part of the pool.
+        """Hold a permit for a call whose statement may take seconds.
 
-        To be entered before a connection is taken: they wait for each other, and the rest of the
-        pool is left to all others. And after the secret was looked at, on a connection of its own:
-        permits are the group's, and who has no secret of it holds none.
+        The permits keep such calls to a share of the pool, so that other calls find connections.
+
+        - Enter this before taking a connection: a call must not occupy one while it waits.
+        - Authenticate before it, on a connection of its own. Permits belong to groups, so a client
+          without a secret of the group must not get one.
 
         Raises
         ------
@@ -65,7 +78,7 @@ class Context:
             As :meth:`reading`.
         """
         async with AsyncExitStack() as held:
-            permit = self.permits[kind].one(group_id, patience_s=self.settings.busy_after_s)
+            permit = self.permits[kind].one(group_id, timeout_s=self.settings.busy_after_s)
             try:
                 await held.enter_async_context(permit)
             except TimeoutError:
@@ -74,13 +87,13 @@ class Context:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
-        """Lend a connection: what is authorised on it is also read on it, without a pause.
+        """Lend a connection, to authorise and to read on it.
 
         Raises
         ------
         UserReportableError
-            503 when none was free for LERULI_QUEUE_BUSY_AFTER_S: the client comes again, and
-            requests do not pile up here.
+            503 when no connection was free for LERULI_QUEUE_BUSY_AFTER_S. The client tries again,
+            and requests do not pile up here.
         """
         try:
             connection = await self.pool.acquire(timeout=self.settings.busy_after_s)
@@ -93,7 +106,7 @@ class Context:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Connection]:
-        """Lend a connection in a transaction, which is committed at the end of the block.
+        """Lend a connection in a transaction, which commits at the end of the block.
 
         Raises
         ------
@@ -113,8 +126,8 @@ class Context:
         """
         if name not in self.gates:
             raise UserReportableError(
-                f"The group's Nomad cluster {name!r} is not set up in this service. Whoever runs "
-                "the service has to add it (LERULI_QUEUE_NOMAD_CLUSTERS_DIR).",
+                f"The group's Nomad cluster {name!r} is not set up in this service. The operator "
+                "of the service has to add it (LERULI_QUEUE_NOMAD_CLUSTERS_DIR).",
                 status=503,
                 retry_after=60,
             )
@@ -123,9 +136,9 @@ class Context:
 
 def _busy() -> UserReportableError:
     return UserReportableError(
-        "The service is busy. Nothing was taken or lost; try again in a moment.",
+        "The service is busy. Nothing was changed or lost; try again in a moment.",
         status=503,
-        retry_after=_COME_AGAIN_S,
+        retry_after=_RETRY_AFTER_S,
     )
 
 
@@ -133,36 +146,56 @@ def _busy() -> UserReportableError:
 async def open_context(
     settings: Settings, pool: Pool, throttle: Throttle, metrics: Metrics
 ) -> AsyncIterator[Context]:
-    """Make the context of a service, with a line to each Nomad cluster, inside of the block.
+    """Build the context of a service, with a gateway to each Nomad cluster, for the block.
 
     Raises
     ------
     leruli_queue.errors.SetupError
-        When a cluster, a certificate or a key is not what it should be.
+        When the settings of a cluster, a certificate or a key are wrong.
     """
     clusters = read_clusters(settings)
     lifetime = timedelta(seconds=settings.node_certificate_s)
     gates: dict[str, Gate] = {}
     gateways: list[NomadGateway] = []
     for name, cluster in clusters.items():
-        cluster.tls()  # better refused now than found out at each call
+        cluster.tls()  # raises SetupError now, instead of an error at each call
         authority = load_authority(cluster.ca_file, cluster.ca_key_file)
         gateways.append(NomadGateway(cluster))
         gates[name] = Gate(name, gateways[-1], NodeSigner(authority, cluster.region, lifetime))
+    waits = Waits(most=settings.max_connections // 2, most_of_one=_MOST_WAITS_OF_ONE)
+    event_watch = EventWatch(pool)
+    watching = asyncio.create_task(event_watch.run())
     try:
         permits = _permits(settings.database_pool_size)
         backlog = Backlog(settings.max_waiting, settings.max_waiting_user)
         joins = JoinLimits(
             settings.group_nodes, settings.node_unseen_s, settings.node_joins_a_minute
         )
-        yield Context(settings, pool, clusters, gates, throttle, metrics, backlog, permits, joins)
+        listener = Listener(settings, [NODE_NEWS])
+        async with listener.running():
+            yield Context(
+                settings,
+                pool,
+                clusters,
+                gates,
+                throttle,
+                metrics,
+                backlog,
+                permits,
+                joins,
+                waits,
+                event_watch,
+                HeldReports(listener),
+            )
     finally:
+        watching.cancel()
+        await asyncio.wait({watching})
         for gateway in gateways:
             await gateway.close()
 
 
 def _permits(connections: int) -> dict[LongCall, Permits]:
-    """Give each kind of long call a quarter of the connections; the last one is for all others."""
+    """Give each kind of long call a quarter of the connections; other calls have the last one."""
     if connections < _SMALL_POOL:
         shared = Permits(1)
         return dict.fromkeys(LongCall, shared)
@@ -170,7 +203,7 @@ def _permits(connections: int) -> dict[LongCall, Permits]:
 
 
 def context_of(request: Request) -> Context:
-    """Return the parts that the request's service has.
+    """Return the context of the service that handles a request.
 
     Raises
     ------
@@ -180,20 +213,20 @@ def context_of(request: Request) -> Context:
     context: Context | None = getattr(request.app.state, "context", None)
     if context is None:
         raise UserReportableError(
-            "The service is starting and waits for its database. Nothing was taken or lost; try "
+            "The service is starting and waits for its database. Nothing was changed or lost; try "
             "again in a moment.",
             status=503,
-            retry_after=_COME_AGAIN_S,
+            retry_after=_RETRY_AFTER_S,
         )
     return context
 
 
 def address_of(request: Request) -> str | None:
-    """Return the address that a request comes from, as far as the proxies are trusted with it."""
+    """Return the client's address of a request, as the trusted proxies report it."""
     return request.client.host if request.client else None
 
 
-# FastAPI runs what is not a coroutine in a thread, which takes longer than these do.
+# Coroutines, because FastAPI runs a plain function in a thread, which takes longer.
 async def _context_of(request: Request) -> Context:
     return context_of(request)
 

@@ -1,4 +1,4 @@
-"""Turn every exception into an answer that a person can use and that holds no secret."""
+"""Map every exception to an answer that helps a person and holds no secret."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ log = structlog.get_logger(__name__)
 
 _NOT_AN_OBJECT = "it has to be a JSON object, sent with Content-Type: application/json"
 _UNREADABLE = (
-    "The body cannot be read: it has to be JSON in UTF-8, without thousands of brackets in each "
-    "other or of digits in one number."
+    "The body cannot be read: it has to be JSON in UTF-8, without thousands of nested brackets and "
+    "without numbers of thousands of digits."
 )
 _MESSAGES = {
     "missing": "it is missing",
@@ -36,7 +36,7 @@ _MESSAGES = {
 def sentence_of(faults: Iterable[Mapping[str, Any]]) -> str:
     """Say which fields of a body are wrong and why, without their values.
 
-    FastAPI's own answer echoes the body, which holds the secret.
+    FastAPI's own answer repeats the body, which holds the secret.
     """
     sentences = []
     for fault in faults:
@@ -81,30 +81,32 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        if error.status_code == 400:  # FastAPI's for what Python's reader of JSON gives up on
+        if error.status_code == 400:  # FastAPI: Python's JSON parser could not read the body
             return _problem(request, 422, _UNREADABLE)
         return _problem(request, error.status_code, f"{error.detail}.", error.headers)
 
-    async def database_away(request: Request, error: Exception) -> JSONResponse:
-        log.warning("the database is away", why=f"{type(error).__name__}: {error}")
-        return _problem(
-            request,
-            503,
-            "The service's database cannot be used for a moment. Nothing was lost; try again.",
-            {"Retry-After": "2"},
-        )
-
     for kind in DATABASE_AWAY:
-        app.add_exception_handler(kind, database_away)
+        app.add_exception_handler(kind, _database_away)
+    app.add_exception_handler(Exception, _defect)
 
-    @app.exception_handler(Exception)
-    async def defect(request: Request, error: Exception) -> JSONResponse:
-        return _problem(
-            request,
-            500,
-            "This is a defect of the service, not of your request. Please report it with the "
-            "X-Request-ID of this answer.",
-        )
+
+async def _database_away(request: Request, error: Exception) -> JSONResponse:
+    log.warning("the database is away", why=f"{type(error).__name__}: {error}")
+    return _problem(
+        request,
+        503,
+        "The service's database cannot be used for a moment. Nothing was lost; try again.",
+        {"Retry-After": "2"},
+    )
+
+
+async def _defect(request: Request, _error: Exception) -> JSONResponse:
+    return _problem(
+        request,
+        500,
+        "This is a defect of the service, not of your request. Please report it with the "
+        "X-Request-ID of this answer.",
+    )
 
 
 def _problem(
@@ -112,6 +114,6 @@ def _problem(
 ) -> JSONResponse:
     content = {"detail": message}
     if request.url.path.endswith("/task-cancel"):
-        # The published client reads these two whatever the answer is.
+        # The published client reads these two fields of every answer, also of an error.
         content |= {"status": "not cancelled", "reason": message}
     return JSONResponse(content, status_code=status, headers=dict(headers or {}))

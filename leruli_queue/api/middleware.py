@@ -1,6 +1,6 @@
-"""Around every request: its id, its line in the log, the limit of its body.
+"""Middleware of every request: its id, its log line, and the limits of its body.
 
-Plain ASGI, because Starlette's own middleware class costs a task a request.
+Plain ASGI, because Starlette's own middleware class makes a task for each request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 class RequestLog:
-    """Gives each request an id, which stands in all its log lines and in the answer; counts it."""
+    """Gives each request an id for its log lines and its answer, logs it and counts it."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
@@ -60,7 +60,7 @@ class RequestLog:
                     log.info(
                         "request",
                         method=scope["method"],
-                        # Any other one may hold what somebody pasted: a secret, a bucket's name.
+                        # An unknown path may hold a pasted secret or the name of a bucket.
                         path=scope["path"] if call != OTHER else OTHER,
                         status=status,
                         milliseconds=round(1000 * seconds, 1),
@@ -75,11 +75,20 @@ def _is_accepted(request_id: str) -> bool:
 
 
 class BodyLimit:
-    """Refuses a body that is too large before it is in memory, and one that does not arrive.
+    """Refuses a body that is too large, before it is in memory, and one that does not arrive.
 
-    No secret has been seen when a body is read, so what all of them hold has a bound. A client's
-    body is there within a moment; for what is above the bound, the one goes that has been arriving
-    longest.
+    Bodies are read before any secret is checked, so all bodies together have a limit, too. A body
+    normally arrives within a moment. So if the limit is exceeded, the body that has been arriving
+    for longest is refused.
+
+    Parameters
+    ----------
+    most
+        Bytes of one body.
+    most_of_all
+        Bytes of all bodies in this process.
+    seconds
+        Time in which a body must arrive.
     """
 
     def __init__(self, app: ASGIApp, *, most: int, most_of_all: int, seconds: float) -> None:
@@ -88,7 +97,7 @@ class BodyLimit:
         self._most_of_all = most_of_all
         self._seconds = seconds
         self._held = 0
-        # In the order in which they began.
+        # Bodies that are arriving, the oldest first.
         self._arriving: dict[_Body, None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,16 +111,17 @@ class BodyLimit:
             body.declared_too_large = True
 
         async def receive_counted() -> Message:
-            if body.is_here:
-                return await receive()  # waits for the client to go: there is no time for that
+            if body.is_complete:
+                return await receive()  # waits until the client disconnects, without a timeout
             message = await self._receive_in_time(receive, body)
             self._hold(body, len(message.get("body", b"")))
             if body.declared_too_large or body.held > self._most:
                 raise _refused(
-                    413, f"The body is larger than {self._most} bytes; send fewer jobs in one post"
+                    413,
+                    f"The body is larger than {self._most} bytes; send fewer jobs in one request",
                 )
             if not message.get("more_body"):
-                body.is_here = True
+                body.is_complete = True
                 self._arriving.pop(body, None)
             return message
 
@@ -135,7 +145,7 @@ class BodyLimit:
         if body.is_dropped:
             raise _refused(
                 503,
-                "The service reads too many large bodies at once. Nothing was taken or lost; try "
+                "The service reads too many large bodies at once. Nothing was changed or lost; try "
                 "again in a moment",
                 {"Retry-After": "2"},
             )
@@ -146,31 +156,31 @@ class BodyLimit:
         self._held += count
         while self._held > self._most_of_all and self._arriving:
             oldest = next(iter(self._arriving))
-            log.warning("the bodies of requests need too much memory; one is refused")
+            log.warning("the bodies of all requests need too much memory; the oldest is refused")
             del self._arriving[oldest]
             self._held -= oldest.held
             oldest.drop()
 
 
 class _Body:
-    """The body of a request, as far as it has arrived."""
+    """The body of a request while it arrives."""
 
     def __init__(self) -> None:
         self.held = 0
-        self.is_here = self.is_dropped = self.declared_too_large = False
+        self.is_complete = self.is_dropped = self.declared_too_large = False
         self.until = 0.0
         self.limit: asyncio.Timeout | None = None
 
     def drop(self) -> None:
-        """Have it refused where it is waited for; what it held is not counted any more."""
+        """Have the waiting request refused, and count its bytes no more."""
         self.is_dropped, self.held = True, 0
         if self.limit is not None and not self.limit.expired():
             self.limit.reschedule(asyncio.get_running_loop().time())
 
 
 def _refused(status: int, sentence: str, headers: dict[str, str] | None = None) -> HTTPException:
-    """Return what is raised where the route reads its body; answered as any other refusal.
+    """Return the error that is raised where the route reads its body.
 
-    The connection is closed, for the rest of the body would come on it.
+    The connection is closed, because the rest of the body would still arrive on it.
     """
     return HTTPException(status, sentence, {"Connection": "close"} | (headers or {}))

@@ -1,7 +1,7 @@
-"""The service opens behind its address: it answers from the first second, and then starts to work.
+"""Start the service in the background: it listens at once, and works when the database does.
 
-Until the database was reached and migrated, `/livez` is 200, `/readyz` 503, and calls are told to
-come again (:func:`leruli_queue.api.context.context_of`).
+Until the database is reached and migrated, `/livez` answers 200, `/readyz` 503, and calls 503 with
+Retry-After (:func:`leruli_queue.api.context.context_of`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from leruli_queue.store.pool import Pool, once_database_works, open_pool
 log = structlog.get_logger(__name__)
 
 _SETUP_IS_WRONG = 3
-# With a database that is there, nobody is told to come again.
+# Wait this long for the database before listening. If it is up, no call is answered with 503.
 _OPENS_MOSTLY_WITHIN_S = 0.5
 
 OpenContext = Callable[[Pool], AbstractAsyncContextManager[Context]]
-"""Makes what the routes share."""
+"""Builds the context of the routes."""
 
 
 @asynccontextmanager
@@ -38,7 +38,7 @@ async def opening(
 ) -> AsyncIterator[None]:
     """Open the service in the background, and close it at the end of the block.
 
-    Where the set-up is wrong, the process ends with exit code 3 after a line in the log.
+    If the set-up is wrong, the process logs a line and ends with exit code 3.
     """
     app.state.opened = opened = asyncio.Event()
     app.state.readiness = Readiness(settings)
@@ -73,9 +73,9 @@ async def opening(
 
 
 def _end(code: int) -> None:
-    """End the process, which has taken nothing yet.
+    """End the process, which has accepted no request yet.
 
-    Not by an exception, of which uvicorn and the event loop would each print the traceback.
+    Not by an exception: uvicorn and the event loop would each print its traceback.
     """
     sys.stderr.flush()
     os._exit(code)

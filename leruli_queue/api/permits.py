@@ -1,4 +1,4 @@
-"""Calls that may take seconds: a bounded number at a time, in turns between the groups that ask."""
+"""Permits for calls that may take seconds: a fixed number, shared in turns between groups."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from contextlib import asynccontextmanager
 
 
 class Permits:
-    """Lets a few calls go on at a time, and of one group only some of them.
+    """Lets ``total`` calls run at a time, and at most half of them for one group.
 
-    Whoever asks while there is none waits. The groups that wait have turns, so that one which asks
-    often keeps no other from its turn. Groups, and not secrets: whoever has one secret of a group
-    can make its members wait, and nobody else.
+    Calls without a permit wait. Waiting groups take turns, so a group with many calls does not
+    delay the others. Permits are counted by group and not by secret: the holder of one secret can
+    delay only members of its own group.
     """
 
     def __init__(self, total: int) -> None:
         self._free = total
-        # While another group might ask: with one permit in all there is nothing to share.
+        # Leave some for other groups. A single permit cannot be shared.
         self._of_a_group = max(1, total // 2)
         self._in_use: Counter[int] = Counter()
         self._waiting: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
-    async def one(self, group_id: int, *, patience_s: float) -> AsyncIterator[None]:
-        """Hold a permit inside of the block.
+    async def one(self, group_id: int, *, timeout_s: float) -> AsyncIterator[None]:
+        """Hold a permit in the block.
 
         Raises
         ------
         TimeoutError
-            When there was none for so many seconds.
+            When no permit was free for ``timeout_s``.
         """
-        await self._acquire(group_id, patience_s)
+        await self._acquire(group_id, timeout_s)
         try:
             yield
         finally:
             self._release(group_id)
 
-    async def _acquire(self, group_id: int, patience_s: float) -> None:
+    async def _acquire(self, group_id: int, timeout_s: float) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(group_id, deque()).append(turn)
         self._hand_out()
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(timeout_s):
                 await turn
         except BaseException:
             if turn.done() and not turn.cancelled():
@@ -61,7 +61,7 @@ class Permits:
 
     def _leave(self, group_id: int, turn: asyncio.Future[None]) -> None:
         waiting = self._waiting.get(group_id, deque())
-        # Not there when its turn came between its end and now.
+        # It is missing if its turn came after it was cancelled.
         if turn in waiting:
             waiting.remove(turn)
         if not waiting:
@@ -78,7 +78,7 @@ class Permits:
                 self._waiting.move_to_end(group_id)
             else:
                 del self._waiting[group_id]
-            if not turn.done():  # whoever gave up has not left yet
+            if not turn.done():  # done: cancelled, but still in the deque
                 self._free -= 1
                 self._in_use[group_id] += 1
                 turn.set_result(None)

@@ -1,4 +1,4 @@
-"""Whether the service can do its work, told within two seconds whatever PostgreSQL does."""
+"""Readiness: whether the service can work. It answers within 2 s, also if PostgreSQL hangs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from leruli_queue.store.migrate import is_current
 from leruli_queue.store.pool import DATABASE_AWAY, Connection, connect
 from leruli_queue.store.queries import queries
 
-# Balancers commonly wait two seconds for the answer.
-_ANSWER_S = 1.0
-# A check that takes longer is ended, with its connection.
-_CHECK_S = 5.0
+# Load balancers commonly wait 2 s for the answer.
+_ANSWER_TIMEOUT_S = 1.0
+# A longer check is cancelled, and its connection closed.
+_CHECK_TIMEOUT_S = 5.0
 
 
 class Readiness:
-    """Looks at the database, on a connection of its own.
+    """Checks the database on a connection of its own.
 
-    The pool's connections may all be in use: a copy that is busy must not be taken for one that
-    cannot work, or its balancer would send all requests to the others.
+    All connections of the pool may be in use. A busy copy of the service must not look unready, or
+    the load balancer would send all requests to the other copies.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -29,25 +29,25 @@ class Readiness:
         self._check: asyncio.Task[str | None] | None = None
 
     async def trouble(self) -> str | None:
-        """Return what keeps the service from its work, in a few words; None when nothing does.
+        """Return the fault that keeps the service from working, in a few words, or None.
 
-        However many ask, one check is under way.
+        Concurrent callers share one check.
         """
         if self._check is None or self._check.done():
-            self._check = asyncio.create_task(self._look())
-        await asyncio.wait({self._check}, timeout=_ANSWER_S)
+            self._check = asyncio.create_task(self._check_database())
+        await asyncio.wait({self._check}, timeout=_ANSWER_TIMEOUT_S)
         return self._check.result() if self._check.done() else "the database does not answer"
 
     async def close(self) -> None:
-        """End the check that is under way, and the connection."""
+        """Cancel the running check and close the connection."""
         if self._check is not None:
             self._check.cancel()
             await asyncio.wait({self._check})
         self._disconnect()
 
-    async def _look(self) -> str | None:
+    async def _check_database(self) -> str | None:
         try:
-            async with asyncio.timeout(_CHECK_S):
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await connect(self._settings)
                 current = await is_current(self._connection)
@@ -64,6 +64,6 @@ class Readiness:
 
     def _disconnect(self) -> None:
         if self._connection is not None:
-            # Not close(): on a connection that hangs it would wait for an answer.
+            # Not close(): on a hanging connection it would wait for an answer.
             self._connection.terminate()
             self._connection = None

@@ -1,4 +1,4 @@
-"""The command line ``leruli-queue``, a file a command.
+"""The command line ``leruli-queue``, one file for each command.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 settings or set-up are missing or wrong,
 130 interrupted.
@@ -23,10 +23,10 @@ _COMMANDS = {
     "migrate": "Bring the database's schema up to date.",
     "group-create": "Make a group with its first admin; prints the secrets once.",
     "group-list": "List the groups with their users, nodes and jobs.",
-    "group-disable": "Let no secret of a group be accepted; what runs may end.",
+    "group-disable": "Refuse all secrets of a group; its running jobs may end.",
     "group-enable": "Undo group-disable.",
-    "group-set-cluster": "Have a group's jobs run in a Nomad cluster of their own.",
-    "group-create-admin": "Give a group an admin whose admins have lost their secrets.",
+    "group-set-cluster": "Run a group's jobs in another Nomad cluster.",
+    "group-create-admin": "Make an admin for a group whose admins have lost their secrets.",
     "secret-find": "Find secrets of Leruli Queue in files, for scanners.",
     "tls-init": "Make the certificates of a Nomad cluster, or renew them.",
     "up": "Run the whole system on this machine.",
@@ -35,7 +35,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Loads a command when it is used, so that `--help` need not load a web server."""
+    """Loads a command when it is used, so that `--help` does not load a web server."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -59,7 +59,7 @@ def _cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors for people are sentences, not tracebacks."""
+    """Run the command line. Errors for people are sentences, not tracebacks."""
     try:
         sys.exit(_cli.main(prog_name="leruli-queue", standalone_mode=False))
     except SetupError as error:
@@ -74,15 +74,15 @@ def main() -> None:
         interrupted = isinstance(error.__cause__, KeyboardInterrupt)
         _fail("leruli-queue: interrupted", 130 if interrupted else 1)
     except Exception as error:
-        why = _why_away(error)
+        why = _why_unusable(error)
         if why is None:
             raise
         _fail(f"leruli-queue: {why}", 1)
 
 
-def _why_away(error: Exception) -> str | None:
-    """Return the sentence for what it needs and cannot use now; None for a defect."""
-    # Not before: a command that needs no database does not wait for its library.
+def _why_unusable(error: Exception) -> str | None:
+    """Return the sentence if the database cannot be used now; None for a defect."""
+    # Imported here, so that a command without a database does not wait for the library.
     import asyncpg
 
     from leruli_queue.store.pool import DATABASE_AWAY
@@ -93,14 +93,14 @@ def _why_away(error: Exception) -> str | None:
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return (
             f"PostgreSQL takes no changes ({what}). Nothing was done. Is it a copy that is not "
-            "promoted yet? Try again when it takes some, or check LERULI_QUEUE_DATABASE_URL."
+            "promoted yet? Try again when it takes changes, or check LERULI_QUEUE_DATABASE_URL."
         )
     if isinstance(error, OSError):
-        return f"{what}. Is what it needs (PostgreSQL) running?"
-    return f"PostgreSQL could not do it ({what}). Try again when it can."
+        return f"{what}. Is PostgreSQL running?"
+    return f"PostgreSQL could not do it ({what}). Try again in a moment."
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    # It may quote what was typed, which a secret may have slipped into.
+    # The text may quote the command line, which may hold a secret.
     click.echo(redact(text), err=True)
     sys.exit(code)

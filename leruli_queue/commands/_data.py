@@ -18,5 +18,5 @@ data_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=_default_data,
     show_default="~/.local/share/leruli-queue",
-    help="Folder of the stack, with everything that is kept.",
+    help="Folder of the stack, with all its data.",
 )

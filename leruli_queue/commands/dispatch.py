@@ -8,7 +8,7 @@ import signal
 import click
 import uvloop
 
-from leruli_queue.dispatch.dispatcher import dispatch_for_ever, end
+from leruli_queue.dispatch.dispatcher import cancel_until_done, dispatch_for_ever
 from leruli_queue.logs import set_up_logs
 from leruli_queue.settings import Settings, load_settings
 from leruli_queue.store.migrate import migrate_when_possible
@@ -19,7 +19,7 @@ from leruli_queue.store.pool import open_pool, wait_for_database
 def command() -> None:
     """Move jobs between PostgreSQL and Nomad.
 
-    One copy is active, any others stand by to take over. Can be killed at any time.
+    One copy is active, the others stand by to take over. A copy can be killed at any time.
     """
     settings = load_settings()
     set_up_logs(settings)
@@ -38,6 +38,6 @@ async def _dispatch(settings: Settings) -> None:
         waiting = asyncio.create_task(asked_to_end.wait())
         await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        await end(work)
+        await cancel_until_done(work)
         if not work.cancelled():
             work.result()

@@ -14,11 +14,11 @@ from leruli_queue.embedded.processes import end_left_overs
 
 @click.command("down")
 @data_option
-@click.option("--timeout", default=300, show_default=True, help="Seconds to wait for its end.")
+@click.option("--timeout", default=300, show_default=True, help="Seconds to wait for the end.")
 def command(data: Path, timeout: int) -> None:
     """Stop what `up` started.
 
-    Jobs that run are ended and go back to the queue; the data stays.
+    Running jobs are stopped and requeued; the data stays.
     """
     folders = Folders(data.absolute())
     if lock.stop_holder(folders.lock, seconds=timeout):
@@ -26,6 +26,6 @@ def command(data: Path, timeout: int) -> None:
         return
     left = end_left_overs(folders.started)
     if left:
-        click.echo(f"Ended what a killed stack had left over: {', '.join(left)}.", err=True)
+        click.echo(f"Ended processes that a killed stack left over: {', '.join(left)}.", err=True)
     else:
         click.echo(f"No stack is up with the data folder {folders.data}.", err=True)

@@ -18,7 +18,7 @@ from leruli_queue.groups.create import create_group
 def command(name: str, admin_name: str, *, as_json: bool) -> None:
     """Make a group NAME with its first admin.
 
-    Prints the admin's API secret and the group token. The database holds only hashes of them:
+    Prints the admin's API secret and the group token. The database holds only their hashes, so
     they are shown this once.
     """
     group = with_database(lambda connection: create_group(connection, name, admin_name))
@@ -31,6 +31,6 @@ def command(name: str, admin_name: str, *, as_json: bool) -> None:
         f"  API secret of {group.admin_name} (admin)  {group.admin_secret}\n"
         f"  group token  {group.group_token}\n"
         f"\n"
-        f"Next, as that admin: set the compute secret with group-rotate-compute-secret, put it\n"
-        f"and the group token into node.env of each machine. docs/admins/api.md has the calls."
+        f"Next, as that admin: set the compute secret with group-rotate-compute-secret. Then put\n"
+        f"it and the group token into node.env of each machine. docs/admins/api.md has the calls."
     )

@@ -13,7 +13,7 @@ from leruli_queue.groups.disabling import disable_group
 def command(name: str) -> None:
     """Disable the group NAME: none of its secrets is accepted any more.
 
-    Jobs that run may end and upload; jobs that wait are kept and wait. Nothing is deleted;
+    Running jobs may end and upload; queued jobs stay queued. Nothing is deleted;
     `leruli-queue group-enable` undoes it.
     """
     changed = with_database(lambda connection: disable_group(connection, name))

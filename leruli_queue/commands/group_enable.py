@@ -11,6 +11,6 @@ from leruli_queue.groups.disabling import enable_group
 @click.command("group-enable")
 @click.argument("name")
 def command(name: str) -> None:
-    """Enable the group NAME again: its secrets are accepted, its jobs go on."""
+    """Enable the group NAME again: its secrets are accepted, its jobs are dispatched."""
     changed = with_database(lambda connection: enable_group(connection, name))
     click.echo(f"Group {name} {'is enabled' if changed else 'was not disabled'}.")

@@ -15,15 +15,16 @@ from leruli_queue.settings import load_settings
 @click.argument("name")
 @click.argument("cluster")
 def command(name: str, cluster: str) -> None:
-    """Have the jobs of the group NAME run in the Nomad cluster CLUSTER.
+    """Run the jobs of the group NAME in the Nomad cluster CLUSTER.
 
-    `default` is the one of the settings, others are folders in LERULI_QUEUE_NOMAD_CLUSTERS_DIR.
-    The group's nodes end when their running jobs are over and have to be started again.
+    `default` is the cluster of the settings; the others are folders in
+    LERULI_QUEUE_NOMAD_CLUSTERS_DIR. The group's nodes end when their running jobs are over, and
+    have to be started again.
     """
     known = read_clusters(load_settings())
     if cluster not in known:
         raise UserReportableError(
-            f"There is no Nomad cluster named {cluster!r} in the settings; there is "
+            f"There is no Nomad cluster named {cluster!r} in the settings; they have "
             f"{', '.join(known)}.",
             status=404,
         )

@@ -6,7 +6,8 @@ import asyncio
 
 import click
 
-from leruli_queue.settings import load_settings
+from leruli_queue.logs import set_up_logs
+from leruli_queue.settings import Settings, load_settings
 from leruli_queue.store.migrate import migrate
 from leruli_queue.store.pool import connect
 
@@ -15,16 +16,18 @@ from leruli_queue.store.pool import connect
 def command() -> None:
     """Bring the database's schema up to date.
 
-    `serve` and `dispatch` do it by themselves when they start; this is for those who like to do
-    it beforehand.
+    `serve` and `dispatch` do it when they start. Use this command to do it beforehand. It logs each
+    step when it is done.
     """
-    applied = asyncio.run(_migrate())
-    click.echo("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+    settings = load_settings()
+    set_up_logs(settings)
+    asyncio.run(_migrate(settings))
+    click.echo("the schema is up to date")
 
 
-async def _migrate() -> list[str]:
-    connection = await connect(load_settings())
+async def _migrate(settings: Settings) -> None:
+    connection = await connect(settings)
     try:
-        return await migrate(connection)
+        await migrate(connection)
     finally:
         await connection.close()

@@ -13,14 +13,17 @@ from leruli_queue.access.secrets import find_secrets
 
 @click.command("secret-find")
 @click.argument("files", nargs=-1, type=click.File("rb"))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 def command(files: tuple[BinaryIO, ...], *, as_json: bool) -> None:
     """Find secrets of Leruli Queue in FILES, or in standard input.
 
-    Prints where, of which type, and the key id; never the secret. By the key id of an API secret
-    `leruli group users` shows whose it is, and `leruli group revoke-user --key-id` ends it.
-    What only looks like one (its checksum does not match) is left out. Exit code 0 when one was
-    found, 1 when none was, as grep has it.
+    Prints the place, the type and the key id of each secret, and never the secret. Texts whose
+    checksum does not match are left out.
+
+    With the key id of an API secret, `leruli group users` shows its owner, and
+    `leruli group revoke-user --key-id` revokes it.
+
+    Exit code as of grep: 0 if a secret was found, 1 if none was.
     """
     found = False
     for file in files or (sys.stdin.buffer,):

@@ -16,7 +16,7 @@ from leruli_queue.nodes.tls_folder import TlsFolder
     "servers",
     multiple=True,
     metavar="HOST",
-    help="Name or address by which Nomad's servers are reached; once for each.",
+    help="Name or address of a Nomad server; repeat it for each.",
 )
 @click.option("--region", default="global", show_default=True, help="Nomad's region.")
 @click.option(
@@ -29,9 +29,9 @@ from leruli_queue.nodes.tls_folder import TlsFolder
 def command(folder: Path, servers: tuple[str, ...], region: str, days: int) -> None:
     """Make the certificates of a Nomad cluster in FOLDER.
 
-    The authority is made once, for ten years; the certificates of the servers and of the service
-    are made anew each time, so this is also how they are renewed. All of Nomad's traffic is then
-    mutual TLS; a node gets its own certificate when it joins.
+    The authority is made once, for ten years. The certificates of the servers and of the service
+    are made each time, so run this again to renew them. All of Nomad's traffic is then mutual TLS.
+    A node gets its own certificate when it joins.
     """
     made = TlsFolder(folder.absolute())
     is_new = made.renew(region, servers, days=days)
@@ -50,8 +50,8 @@ def command(folder: Path, servers: tuple[str, ...], region: str, days: int) -> N
         f"      verify_https_client    = true\n"
         f"    }}\n"
         f"\n"
-        f"    The servers' gossip (port 4648) is not TLS. It needs a key, the same on all of\n"
-        f"    them: `nomad operator gossip keyring generate` makes it, for\n"
+        f"    The servers' gossip (port 4648) is not TLS. It needs the same key on all servers:\n"
+        f"    `nomad operator gossip keyring generate` makes it, for\n"
         f"\n"
         f'    server {{ encrypt = "<the key>" }}\n'
         f"\n"
@@ -62,8 +62,9 @@ def command(folder: Path, servers: tuple[str, ...], region: str, days: int) -> N
         f"    LERULI_QUEUE_NOMAD_CERT_FILE={made.broker}\n"
         f"    LERULI_QUEUE_NOMAD_KEY_FILE={made.broker_key}\n"
         f"\n"
-        f"Keep ca-key.pem where only `serve` can read it: whoever has it can be anybody in the\n"
-        f"cluster. They are valid for {days} days; run this again before, then send Nomad SIGHUP."
+        f"Keep ca-key.pem where only `serve` can read it: its holder can act as any part of the\n"
+        f"cluster. The certificates are valid for {days} days. Run this again before they expire,\n"
+        f"then send Nomad SIGHUP."
     )
 
 

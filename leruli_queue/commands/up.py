@@ -35,21 +35,20 @@ class _StopRequestedError(Exception):
 )
 @click.option("--node/--no-node", default=True, help="Whether this machine is a node itself.")
 @click.option("--detach", is_flag=True, help="Return once it is up; `leruli-queue down` stops it.")
-@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
 def command(
     data: Path, port: int | None, address: str, *, node: bool, detach: bool, quiet: bool
 ) -> None:
     """Run the whole system on this machine.
 
-    PostgreSQL, an S3 server, Nomad, the service, the dispatcher and this machine as a node, all
-    real, their data in one folder. Ctrl-C stops it in order; started again it goes on where it
-    was. The folder then holds env.sh (source it, and use `leruli`) and admin.sh (secrets of the
-    admin).
+    It starts a real PostgreSQL, S3 server, Nomad, service, dispatcher, and this machine as a node,
+    with all data in one folder. Ctrl-C stops them in order; the next start continues. The folder
+    then holds env.sh (source it, and use `leruli`) and admin.sh (secrets of the admin).
     """
     folders = Folders(data.absolute())
     programs = find_programs(node=node)
     folders.make()
-    # Also checked where the lock is taken; here before the log of a running stack is emptied.
+    # Check before detached.start empties the log of a running stack. lock.hold checks again.
     lock.refuse_if_held(folders.lock)
     if detach:
         options = ["--address", address, "--node" if node else "--no-node"]
@@ -77,7 +76,7 @@ def _run(stack: Stack, folders: Folders, port: int | None, progress: Progress) -
     except _StopRequestedError:
         pass
     finally:
-        # A second Ctrl-C must not leave half of it running.
+        # A second Ctrl-C must not leave half of the stack running.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         with progress.shown():

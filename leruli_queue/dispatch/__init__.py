@@ -1,1 +1,1 @@
-"""The dispatcher: what moves jobs between PostgreSQL and Nomad, one duty a module."""
+"""The dispatcher moves jobs between PostgreSQL and Nomad; each module is one duty."""

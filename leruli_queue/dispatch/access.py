@@ -1,7 +1,8 @@
 """Whether this dispatcher can use a cluster's Nomad.
 
-One that cannot leaves the cluster to others, which may: its token, certificate or network is its
-own. It says in PostgreSQL that it is there and cannot, for the reasons that users are told.
+A dispatcher that cannot use it leaves the cluster to others: they have their own token, certificate
+and network. It notes in PostgreSQL that it runs and cannot use Nomad. The service reads that note
+when it tells users why their jobs wait.
 """
 
 from __future__ import annotations
@@ -18,24 +19,27 @@ from leruli_queue.store.queries import queries
 
 log = structlog.get_logger(__name__)
 
-_LOOK_EVERY_S = 2.0
+_POLL_EVERY_S = 2.0
 _NOTE_EVERY_S = 5.0
-# A server that has just started may refuse what it has not read yet.
-_REFUSED_LOOKS = 2
-# Servers elect a leader anew within a few seconds.
+# A server that has just started may refuse a token that it has not read yet.
+_REFUSED_POLLS = 2
+# After the loss of a leader, servers elect a new one within a few seconds.
 _AWAY_S = 20.0
-_AGAIN_S = (0.5, 1.0, 2.0, 5.0)
-# An active dispatcher that has said nothing for so long has ended: it notes itself every 5 s.
+_BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
+# Silence after which an active dispatcher counts as ended: it notes itself every 5 s.
 NOT_HEARD_S = 20.0
 
 
 class NomadUnusableError(Exception):
-    """A dispatcher cannot use the cluster's Nomad; another one may be able to."""
+    """The dispatcher cannot use the cluster's Nomad; another one may be able to."""
 
 
-async def until_usable(pool: Pool, gateway: NomadGateway) -> None:
-    """Return as soon as the cluster's Nomad can be used; for one that does not lead yet."""
-    failures, told = 0, ""
+async def wait_until_usable(pool: Pool, gateway: NomadGateway) -> None:
+    """Return as soon as the cluster's Nomad can be used.
+
+    Called before the dispatcher leads. It logs each new reason once.
+    """
+    failures, logged = 0, ""
     while True:
         try:
             await gateway.check_access()
@@ -43,21 +47,21 @@ async def until_usable(pool: Pool, gateway: NomadGateway) -> None:
             why = str(error)
         else:
             return
-        if why != told:
+        if why != logged:
             log.error("Nomad cannot be used from here", cluster=gateway.cluster.name, why=why)
-            told = why
+            logged = why
         await queries.note_nomad_away(pool, cluster=gateway.cluster.name, silence_s=NOT_HEARD_S)
-        await asyncio.sleep(_AGAIN_S[min(failures, len(_AGAIN_S) - 1)])
+        await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
         failures += 1
 
 
-async def keep_access(leadership: Leadership, gateway: NomadGateway) -> None:
-    """Return never; look at Nomad every few seconds, and note that the dispatcher is there.
+async def watch_access(leadership: Leadership, gateway: NomadGateway) -> None:
+    """Check Nomad every few seconds and note that the dispatcher runs; never return.
 
     Raises
     ------
     NomadUnusableError
-        When Nomad refused it twice, or was away for 20 s.
+        When Nomad refused access twice in a row, or was away for 20 s.
     LeadershipLostError
         When the connection that holds the lock is gone.
     """
@@ -71,7 +75,7 @@ async def keep_access(leadership: Leadership, gateway: NomadGateway) -> None:
         except NomadError as error:
             failing_since = began if failing_since is None else failing_since
             refused = refused + 1 if isinstance(error, NomadForbiddenError) else 0
-            if refused >= _REFUSED_LOOKS or clock.time() - failing_since > _AWAY_S:
+            if refused >= _REFUSED_POLLS or clock.time() - failing_since > _AWAY_S:
                 raise NomadUnusableError(str(error)) from None
         else:
             failing_since, refused = None, 0
@@ -82,4 +86,4 @@ async def keep_access(leadership: Leadership, gateway: NomadGateway) -> None:
                     connection, cluster=gateway.cluster.name, away_s=away_s
                 )
             noted_at = clock.time()
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_POLL_EVERY_S)

@@ -1,7 +1,8 @@
 """Which of its group's nodes an attempt may be placed on.
 
-Nearly always all that are free. A job that the platform failed on some nodes goes to the others
-while one of them can take it. An attempt that probes a node goes to that node alone.
+- Nearly always: all free nodes.
+- A job that the platform failed on some nodes: the other nodes, as long as one of them fits it.
+- An attempt that probes a node: that node alone.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 
 _MOST_AVOIDED = 4
-"""Nodes that one job avoids, the last that failed it: each choice is a parent in Nomad."""
+"""Nodes that one job avoids: the latest that failed it. Each choice is a parent job in Nomad."""
 
 _MOST_PARENTS = 64
-"""Parents of chosen nodes of a group above which jobs avoid no nodes; each lives for an hour."""
+"""Parent jobs with a subset of a group's nodes, above which jobs avoid no nodes.
+
+Each of them lives for an hour.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,17 +31,20 @@ class Choice:
     """The nodes that an attempt may go to."""
 
     chosen: GroupNodes
-    # All free nodes of the group: what an attempt may have been claimed for as well.
+    # All free nodes of the group. An attempt may have been claimed for these as well.
     usual: GroupNodes
     is_probe: bool = False
 
     def of_set(self, node_set: str) -> GroupNodes | None:
-        """Return the nodes that an attempt was claimed for; None when they have changed since."""
+        """Return the nodes that an attempt was claimed for; None if they have changed since."""
         candidates = (self.chosen,) if self.is_probe else (self.chosen, self.usual)
         return next((nodes for nodes in candidates if nodes.digest == node_set), None)
 
-    def may_wait(self, node_set: str) -> bool:
-        """Tell whether what waits for these nodes may go on; also while one was kept since."""
+    def may_stay(self, node_set: str) -> bool:
+        """Tell whether an unplaced attempt for these nodes may stay in Nomad.
+
+        It may also stay if one of the nodes was reserved since.
+        """
         return self.of_set(node_set) is not None or node_set in (
             self.chosen.digest_of_all,
             *(() if self.is_probe else (self.usual.digest_of_all,)),
@@ -50,9 +57,14 @@ async def choose_nodes(
     attempts: Iterable[Mapping[str, Any]],
     nodes: Mapping[int, GroupNodes],
 ) -> dict[AttemptId, Choice]:
-    """Choose for attempts: rows with job_id, number, group_id, cores and nomad_memory_mb.
+    """Choose nodes for attempts.
 
-    Those of groups without nodes are left out.
+    Parameters
+    ----------
+    attempts
+        Rows with job_id, number, group_id, cores and nomad_memory_mb.
+    nodes
+        Usable nodes by group id. Attempts of other groups are left out of the result.
     """
     of_attempt = {
         AttemptId(row["job_id"], row["number"]): row for row in attempts if row["group_id"] in nodes
@@ -91,6 +103,6 @@ async def choose_nodes(
 
 
 async def may_choose(connection: Connection | Pool, group_id: int) -> bool:
-    """Tell whether a group may have one more parent for some of its nodes alone."""
-    parents = await queries.parents_of_few_nodes(connection, group_id=group_id)
+    """Tell whether a group may have one more parent job with a subset of its nodes."""
+    parents = await queries.count_subset_parents(connection, group_id=group_id)
     return bool(parents < _MOST_PARENTS)

@@ -1,7 +1,7 @@
 """The dispatcher as a whole: waits to be the active one, then runs the duties side by side.
 
-Each Nomad cluster has a lock and duties of its own: one that is away, or that this process cannot
-use, does not hold up the others.
+Each Nomad cluster has its own lock and its own duties. So a cluster that is away, or that this
+process cannot use, does not hold up the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import cast
 
 import structlog
 
-from leruli_queue.dispatch.access import NomadUnusableError, keep_access, until_usable
+from leruli_queue.dispatch.access import NomadUnusableError, wait_until_usable, watch_access
 from leruli_queue.dispatch.feeder import Feeder
 from leruli_queue.dispatch.fence import Fence
 from leruli_queue.dispatch.leadership import (
@@ -35,14 +35,15 @@ from leruli_queue.store.queries import queries, rows
 
 log = structlog.get_logger(__name__)
 
-_PATIENCE_S = (0.5, 1.0, 2.0, 5.0)
+_BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 _CANCEL_AGAIN_S = 0.5
 _LOST_S = 1.0
-# Refusals of what a duty asks for that go on for so long are not of a moment.
+# Refusals of a duty's calls that last longer than this are not momentary.
 _REFUSED_S = 10.0
-# From giving a cluster up to competing for it again: doubled each time, so that two dispatchers
-# which both cannot use it do not exchange it all the time. Begun anew after a long time of work.
-_GIVEN_UP_S, _GIVEN_UP_MOST_S = 5.0, 60.0
+# Pause from leaving a cluster to competing for it again. It doubles each time, so that two
+# dispatchers which both cannot use the cluster do not exchange it all the time. It starts again at
+# its smallest after _LONG_S of work.
+_LEFT_S, _MOST_LEFT_S = 5.0, 60.0
 _LONG_S = 120.0
 
 
@@ -52,20 +53,20 @@ async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
     Raises
     ------
     leruli_queue.errors.SetupError
-        When a Nomad cluster is not described as it should be.
+        When the description of a Nomad cluster is wrong.
     """
     clusters = read_clusters(settings)
     for cluster in clusters.values():
-        cluster.tls()  # better refused now than found out at each call
+        cluster.tls()  # fail at the start rather than at each call
         if not cluster.token:
             log.warning(
-                "no token for Nomad is set: a Nomad with ACLs, as it should be, will refuse all "
+                "no token for Nomad is set: a Nomad with ACLs, which it should have, refuses all "
                 "calls (LERULI_QUEUE_NOMAD_TOKEN)",
                 cluster=cluster.name,
             )
-    tasks = [asyncio.create_task(_serve(settings, pool, one)) for one in clusters.values()]
+    tasks = [asyncio.create_task(_serve_cluster(settings, pool, one)) for one in clusters.values()]
     tasks.append(
-        asyncio.create_task(_keep_on(lambda: _tell_what_is_missing(pool, clusters), "all"))
+        asyncio.create_task(_run_with_retries(lambda: _log_missing_clusters(pool, clusters), "all"))
     )
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -73,7 +74,7 @@ async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
             if task.done():
                 task.result()
     finally:
-        # Not a task group, which would cancel them once.
+        # Not a TaskGroup: it would cancel them only once (see cancel_until_done).
         while pending := [task for task in tasks if not task.done()]:
             for task in pending:
                 task.cancel()
@@ -81,37 +82,37 @@ async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
                 await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
 
 
-async def end(work: asyncio.Task[None]) -> None:
-    """Cancel until it has ended.
+async def cancel_until_done(work: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended.
 
-    Of a cancellation and a failure that meet, a task group raises the failure alone (before Python
-    3.13), and whoever goes on after failures goes on.
+    Before Python 3.13 a TaskGroup swallows a cancellation that arrives together with a failure.
+    A task that retries after failures then goes on. So one cancellation is not enough.
     """
     while not work.done():
         work.cancel()
         await asyncio.wait({work}, timeout=_CANCEL_AGAIN_S)
 
 
-async def _serve(settings: Settings, pool: Pool, cluster: Cluster) -> None:
-    """Be active for a cluster whenever nobody else is and its Nomad can be used from here.
+async def _serve_cluster(settings: Settings, pool: Pool, cluster: Cluster) -> None:
+    """Be active for a cluster whenever no other dispatcher is and its Nomad can be used from here.
 
-    A cancellation that meets a failure is lost, as :func:`end` says: cancel until it has ended.
+    A single cancellation can be lost, see :func:`cancel_until_done`: cancel until it has ended.
     """
     clock = asyncio.get_running_loop()
     bound = {"cluster": cluster.name}
-    given_up = 0
+    failed_turns = 0
     while True:
         since = clock.time()
         pause_s = _LOST_S
         gateway = NomadGateway(cluster)
         try:
-            await until_usable(pool, gateway)
+            await wait_until_usable(pool, gateway)
             async with lead(settings, cluster.name) as leadership:
                 since = clock.time()
                 await _be_active(settings, pool, leadership, gateway)
         except* NomadUnusableError as errors:
-            given_up = given_up + 1 if clock.time() - since < _LONG_S else 1
-            pause_s = min(_GIVEN_UP_S * 2 ** (given_up - 1), _GIVEN_UP_MOST_S)
+            failed_turns = failed_turns + 1 if clock.time() - since < _LONG_S else 1
+            pause_s = min(_LEFT_S * 2 ** (failed_turns - 1), _MOST_LEFT_S)
             log.error(
                 "this dispatcher cannot use Nomad; it leaves the cluster to others",
                 **bound,
@@ -134,12 +135,12 @@ async def _be_active(
 ) -> None:
     async with asyncio.TaskGroup() as duties:
         duties.create_task(leadership.watch())
-        duties.create_task(keep_access(leadership, gateway))
+        duties.create_task(watch_access(leadership, gateway))
         for duty in _duties(settings, pool, leadership, gateway):
-            duties.create_task(_keep_on(duty, gateway.cluster.name))
+            duties.create_task(_run_with_retries(duty, gateway.cluster.name))
 
 
-async def _tell_what_is_missing(pool: Pool, clusters: Collection[str]) -> None:
+async def _log_missing_clusters(pool: Pool, clusters: Collection[str]) -> None:
     for row in await rows(queries.clusters_in_use(pool)):
         if row["cluster"] not in clusters:
             log.error(
@@ -161,8 +162,8 @@ def _duties(
     return [feeder.run, tracker.run, maintenance.run, Stopper(pool, gateway).run, parents.run]
 
 
-async def _keep_on(duty: Callable[[], Awaitable[None]], cluster: str) -> None:
-    """Run a duty again whenever something fails it, at growing intervals."""
+async def _run_with_retries(duty: Callable[[], Awaitable[None]], cluster: str) -> None:
+    """Run a duty; start it again after each failure, with back-off."""
     bound = {"duty": duty.__qualname__, "cluster": cluster}
     failures = 0
     clock = asyncio.get_running_loop()
@@ -177,24 +178,25 @@ async def _keep_on(duty: Callable[[], Awaitable[None]], cluster: str) -> None:
             raise
         except* NomadForbiddenError as errors:
             refusal = _causes(errors)
-            log.warning("Nomad refuses it", **bound, why=refusal)
+            log.warning("Nomad refuses a call", **bound, why=refusal)
         except* NomadError as errors:
             log.warning("waiting for Nomad", **bound, why=_causes(errors))
         except* DATABASE_AWAY as errors:
             log.warning("waiting for the database", **bound, why=_causes(errors))
         except* Exception:
             # A defect in one duty must not end the others.
-            log.exception("a duty failed; it goes on", **bound)
+            log.exception("a duty failed and is started again", **bound)
         if this.cancelling():
-            # It met the failure, which is all that a task group raises then (before Python 3.13).
-            # Nobody asks again: the others have ended, and wait for this one.
+            # The cancellation arrived together with the failure, and the TaskGroup raised only the
+            # failure (see cancel_until_done). Nobody cancels again: the other duties have ended
+            # and wait for this one.
             raise asyncio.CancelledError
         refused_since = (refused_since or since) if refusal else None
         if refused_since and clock.time() - refused_since > _REFUSED_S:
             raise NomadUnusableError(refusal)
-        if clock.time() - since > _PATIENCE_S[-1]:
+        if clock.time() - since > _BACKOFF_S[-1]:
             failures, refused_since = 0, None
-        await asyncio.sleep(_PATIENCE_S[min(failures, len(_PATIENCE_S) - 1)])
+        await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
         failures += 1
 
 

@@ -1,33 +1,32 @@
-"""The fence: who may be placed on is the database's word, and Nomad is held to it.
+"""The fence: the database decides which nodes get jobs, and the fence makes Nomad agree.
 
-A node chooses its pool, name and meta itself, and a machine that was once let in can register
-under further ids. None of that gets it a job: parents name the ids of their group's usable nodes,
-and leave to start is given to the node token. The fence is the second line. It looks at all nodes
-of the cluster every few seconds:
+A node chooses its own pool, name and meta, and a machine that once joined can register under more
+ids. None of that gets it a job: parent jobs name the ids of their group's usable nodes, and a start
+grant needs the node token. The fence is the second line of defence. It compares all nodes of the
+cluster with the database every few seconds:
 
 =============================================  ==============================================
-node in Nomad                                  done
+node in Nomad                                  the fence
 =============================================  ==============================================
-usable, in its group's pool                    made eligible, where it is not
-of an older compute secret, left, drained,     made ineligible; what runs on it runs on
-of another cluster
-in a pool that is not its group's              made ineligible, and noted
-of an agent that does not report, as others    made ineligible; what runs on it runs on
-of the cluster do
-unknown, or removed                            made ineligible
-of an id that the service gives to nobody      passed over: no parent can name it
+usable, in its group's pool                    makes it eligible, where it is not
+outdated, left, drained, or of another         makes it ineligible; its jobs go on
+cluster
+in a pool that is not its group's              makes it ineligible, and notes it
+with an agent that does not report while       makes it ineligible; its jobs go on
+others of the cluster do
+unknown, or removed                            makes it ineligible
+with an id that the service never gave out     passes over it: no parent job can name it
 =============================================  ==============================================
 
-An agent that hangs starts nothing of what its Nomad, which lives, is given. No node is blamed while
-none of the cluster reports, nor before others have reported for as long as it was silent: then it
-is, or was, the service that is away.
+A hung agent never starts what its live Nomad client is given. Silence of an agent counts as a hang
+only if other nodes reported for as long as it was silent. Otherwise the service is, or was, down.
 
-It also notes which nodes Nomad hears, and since when: jobs are dispatched to those alone, and a
-silent node's are given up only where one of them was heard for long enough
+The fence also notes which nodes Nomad hears, and since when. Jobs are dispatched to those alone.
+Attempts of a silent node are abandoned only where one of those was heard for long enough
 (docs/developers/attempts.md).
 
-Nothing is ever purged: Nomad forgets a purged node's ineligibility, and the node would come back
-eligible and without any token.
+The fence never purges a node: Nomad forgets the ineligibility of a purged node, and the node would
+come back eligible and without any token.
 """
 
 from __future__ import annotations
@@ -61,24 +60,25 @@ _AGENT_SILENT = (
     "its node agent hangs or does not reach the service: Nomad hears the node, the service does not"
 )
 
-# A report that is late is no sign of anything.
+# A single late report is no sign of a hang.
 _REPORTS_MISSED = 4
 
-# A node that is heard at two looks this far apart (seconds) counts as heard in between. A round of
-# the reconciler takes a few; of longer absences, its own or Nomad's, nothing is known.
-_LOOKED_AWAY_S = 60.0
+# Longest gap (s) between two comparisons for which a node that was heard at both counts as heard in
+# between. A round of maintenance takes a few seconds. What happened in longer absences, of this
+# process or of Nomad, is unknown.
+_MAX_GAP_S = 60.0
 
 
 @dataclass(frozen=True)
 class _Verdict:
     eligible: bool
-    # Ready for jobs, and what is wrong if not; for the database.
+    # For the database: whether it is ready for jobs, and what is wrong if not.
     alive: bool
     trouble: str | None
 
 
 class Fence:
-    """Keeps the nodes of one cluster as the database wants them."""
+    """Makes Nomad's nodes of one cluster agree with the database."""
 
     def __init__(self, settings: Settings, pool: Pool, gateway: NomadGateway) -> None:
         self._agent_silence = timedelta(
@@ -89,19 +89,19 @@ class Fence:
         self._gateway = gateway
         # The nodes that did not answer Nomad at the last comparison.
         self.unheard: frozenset[UUID] = frozenset()
-        # When that was, by the clock of the loop; None before the first.
-        self._looked_at: float | None = None
-        # The newest report of any node, and since when one has followed another without a gap.
+        # When that comparison was, by the clock of the loop; None before the first.
+        self._compared_at: float | None = None
+        # The newest report of any node, and since when reports have come without a gap.
         self._newest_report = self._reported_since = datetime.min.replace(tzinfo=UTC)
-        # Since when reports of the cluster come, as far as is known: what a node could not tell
-        # before is not held against it. None where no node ever reported.
+        # Since when reports of the cluster come, as far as is known. Receipts that a node could not
+        # deliver before count as not late. None if no node ever reported.
         self.reports_come_since: datetime | None = None
 
-    async def keep(self) -> None:
+    async def enforce(self) -> None:
         """Compare all nodes of the cluster with the database, once."""
-        looks_at = asyncio.get_running_loop().time()
-        # Nomad first: a node that joins in between is in the database before it can register.
-        # One whose id is none of ours is in no parent's list and gets nothing; it is passed over.
+        comparing_at = asyncio.get_running_loop().time()
+        # Nomad's list first: a node that joins in between is in the database before it registers.
+        # Nodes with an id that is not ours are passed over: they are in no parent job's list.
         listed = {
             node_id: node
             for node in await self._gateway.list_nodes()
@@ -128,28 +128,29 @@ class Fence:
             self._pool,
             ids=list(noted),
             alives=[verdict.alive for verdict in noted.values()],
-            # One that has just joined gets the time to register before it is called troubled.
+            # A node that has just joined gets time to register before it counts as troubled.
             troubles=[
                 verdict.trouble if verdict.trouble != _NOT_HEARD or known[node_id]["old"] else None
                 for node_id, verdict in noted.items()
             ],
-            anew=self._looked_at is None or looks_at - self._looked_at > _LOOKED_AWAY_S,
+            unobserved=self._compared_at is None or comparing_at - self._compared_at > _MAX_GAP_S,
         )
-        self._looked_at = looks_at
+        self._compared_at = comparing_at
         for node_id, node in listed.items():
             is_eligible = node["SchedulingEligibility"] == "eligible"
-            # A drain ends ineligible by itself; what it still has to do must not be called off.
+            # A drain ends with the node ineligible. Setting it earlier would cancel the drain.
             if verdicts[node_id].eligible != is_eligible and not node["Drain"]:
                 await self._set(node_id, node, eligible=verdicts[node_id].eligible)
 
     def _silent_agents(self, known: Mapping[UUID, Any]) -> set[UUID]:
-        """Return the nodes whose agents were silent for long, while those of others reported."""
+        """Return the nodes whose agents were silent for long while agents of others reported."""
         reports = [row["reported_at"] for row in known.values() if row["reported_at"]]
         if not reports:
             return set()
         newest = max(reports)
         longest_gap = self._agent_silence / 2
-        # After a gap the service was away, from all: the others' first reports are under way.
+        # A gap in all reports means that the service was away. The first reports after it are only
+        # on their way, so nobody is judged by them.
         if newest - self._newest_report > longest_gap:
             self._reported_since = newest
         self._newest_report = newest
@@ -158,8 +159,8 @@ class Fence:
         since = newest - self._agent_silence
         if self._reported_since > since:
             return set()
-        # One that has joined anew gets the time to report.
-        return {node_id for node_id, row in known.items() if row["told_at"] < since}
+        # A node that has just joined again gets time to report.
+        return {node_id for node_id, row in known.items() if row["last_report_at"] < since}
 
     async def _set(self, node_id: UUID, node: dict[str, Any], *, eligible: bool) -> None:
         try:
@@ -186,9 +187,9 @@ def _judge(known: Any, node: dict[str, Any] | None, agent_is_silent: bool) -> _V
     if node["NodePool"] != pool_name(known["token_key_id"]):
         return _Verdict(eligible=False, alive=False, trouble=FOREIGN_POOL)
     driver = (node["Drivers"] or {}).get(NODE_DRIVER)
-    # A client that has just started has not looked for Docker yet.
+    # A client that has just started has not checked Docker yet, and lists no driver.
     if driver and not driver.get("Healthy"):
-        # An agent that waits for it may be silent too.
+        # Its agent may be silent too, because it waits for Docker. So Docker is the reason given.
         return _Verdict(eligible=known["usable"], alive=False, trouble=_DOCKER_AWAY)
     if agent_is_silent and known["usable"]:
         return _Verdict(eligible=False, alive=False, trouble=_AGENT_SILENT)

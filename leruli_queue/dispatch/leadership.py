@@ -1,8 +1,8 @@
-"""One dispatcher is active for a Nomad cluster; others wait to take over.
+"""One dispatcher is active for a Nomad cluster; others stand by to take over.
 
-The active one holds the cluster's advisory lock of PostgreSQL on a connection of its own.
+The active dispatcher holds the cluster's advisory lock of PostgreSQL on its own connection.
 PostgreSQL frees the lock with the connection, so a dispatcher that dies is replaced as soon as its
-connection is gone. Jobs are claimed on this same connection: a dispatcher that lost it without
+connection is gone. Jobs are claimed on this same connection. So a dispatcher that lost it without
 noticing can claim nothing.
 """
 
@@ -32,11 +32,11 @@ class LeadershipLostError(Exception):
 
 
 class NoChangesTakenError(Exception):
-    """The database that was reached can only be read: nobody can be active there."""
+    """The database is read-only, so no dispatcher can be active there."""
 
 
 class Leadership:
-    """Being the active dispatcher of a cluster, as long as its connection lives."""
+    """The role of active dispatcher of a cluster, which lasts as long as its connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -44,7 +44,9 @@ class Leadership:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend the connection that holds the lock; what runs on it runs as the active one.
+        """Lend the connection that holds the lock.
+
+        A statement on it succeeds only while this process is the active dispatcher.
 
         Raises
         ------
@@ -58,15 +60,14 @@ class Leadership:
             raise LeadershipLostError(str(error)) from error
 
     async def watch(self) -> None:
-        """Return never; look at the connection every second.
+        """Check the connection every second; never return.
 
         Raises
         ------
         LeadershipLostError
-            As soon as it is found broken.
+            As soon as the connection is found broken.
         NoChangesTakenError
-            As soon as nothing can be claimed on it. After a failover the address may lead
-            elsewhere.
+            As soon as the database is read-only. After a failover the address may lead to a copy.
         """
         while True:
             await asyncio.sleep(_TRY_AGAIN_S)
@@ -76,12 +77,12 @@ class Leadership:
 
 @asynccontextmanager
 async def lead(settings: Settings, cluster: str = DEFAULT) -> AsyncIterator[Leadership]:
-    """Wait until this process is the active dispatcher of a cluster, and be it inside of the block.
+    """Wait to become the active dispatcher of a cluster, and be it within the block.
 
     Raises
     ------
     NoChangesTakenError
-        When the database can only be read.
+        When the database is read-only.
     """
     connection = await connect(settings)
     try:
@@ -94,13 +95,13 @@ async def lead(settings: Settings, cluster: str = DEFAULT) -> AsyncIterator[Lead
                 log.info("standing by: another dispatcher is active", cluster=cluster)
                 waiting = True
             await asyncio.sleep(_TRY_AGAIN_S)
-        # The lock of a leader whose machine froze or vanished would outlive it by hours; it watches
-        # every second, so a session that is idle for longer is nobody's.
+        # The lock of a leader whose machine froze or vanished would outlive the leader by hours. A
+        # live leader sends a statement every second, so PostgreSQL may end an idle session.
         await queries.end_when_idle(connection, seconds=str(_IDLE_S))
         log.info("this dispatcher is active", cluster=cluster)
         yield Leadership(connection)
     finally:
-        # Not close(): on a connection that hangs it would wait for an answer.
+        # Not close(): on a hung connection it would wait for an answer.
         connection.terminate()
 
 

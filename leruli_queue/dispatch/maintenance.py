@@ -1,19 +1,20 @@
 """Maintenance: keeps the database and Nomad in agreement, a duty a file.
 
 ==================  ==================================  ===========================================
-step                when                                done
+step                when                                effect
 ==================  ==================================  ===========================================
 fence               every 2 seconds                     silent and drained nodes get no more jobs
-overdue             after the fence                     attempts that will not end are given up
-quarantine          every 2 seconds                     nodes that fail job after job are held back
+overdue             after the fence                     attempts that will not end are abandoned
+quarantine          every 2 seconds                     nodes that fail many jobs are quarantined
 reservations        every 2 seconds                     a node is reserved for a large job
-misplaced           every 2 seconds                     attempts that wait in vain are taken back
+misplaced           every 2 seconds                     attempts that no node will take are requeued
+events              every 2 seconds                     old events are deleted, in portions
 comparing           LERULI_QUEUE_RECONCILE_INTERVAL_S,  the reconciler compares all that is in
                     and each time that the tracker      flight with Nomad's lists
                     connects
 ==================  ==================================  ===========================================
 
-A step that fails does not keep the others from their turn.
+A step that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from leruli_queue.dispatch.abandoner import Abandoner
 from leruli_queue.dispatch.fence import Fence
-from leruli_queue.dispatch.losses import Losses
 from leruli_queue.dispatch.misplaced import Misplaced
 from leruli_queue.dispatch.overdue import Overdue
 from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.reservations import Reservations
 from leruli_queue.dispatch.setbacks import Setbacks
+from leruli_queue.jobs.events import delete_old_events
 from leruli_queue.jobs.quarantine import Quarantine, review
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.nomad.gateway import NomadGateway
@@ -45,13 +47,14 @@ class Maintenance:
         self._compare_every_s = settings.reconcile_interval_s
         self._fence = fence
         self._quarantine = Quarantine.of(settings)
+        self._keep_events_s = settings.keep_events_s
         # By group id, and by the name of a step.
         self._setbacks = Setbacks()
-        losses = Losses(pool, Retries.of(settings), self._setbacks)
+        abandoner = Abandoner(pool, Retries.of(settings), self._setbacks)
         cluster = gateway.cluster.name
-        self.reconciler = Reconciler(pool, gateway, losses)
-        self.overdue = Overdue(settings, pool, gateway, fence, losses)
-        self.misplaced = Misplaced(settings, pool, cluster, losses)
+        self.reconciler = Reconciler(pool, gateway, abandoner, settings.slot_max_s)
+        self.overdue = Overdue(settings, pool, gateway, fence, abandoner)
+        self.misplaced = Misplaced(settings, pool, cluster, abandoner)
         self.reservations = Reservations(settings, pool, cluster)
 
     async def run(self) -> None:
@@ -61,32 +64,37 @@ class Maintenance:
         while True:
             await self.run_once()
             if clock.time() >= next_comparison:
-                await self._apart("comparing", self.reconciler.compare)
+                await self._isolated("comparing", self.reconciler.compare)
                 next_comparison = clock.time() + self._compare_every_s
             await asyncio.sleep(_EVERY_S)
 
     async def run_once(self) -> None:
-        """Run each step once, but for the comparison."""
-        if await self._apart("fence", self._fence.keep):
-            # On what the fence saw, and never on old knowledge.
-            await self._apart("overdue", self._give_up_overdue)
-        await self._apart("quarantine", self.review_nodes)
-        await self._apart("reservations", self.reservations.renew)
-        await self._apart("misplaced", self.misplaced.take_back)
+        """Run each step once, except for the comparison."""
+        if await self._isolated("fence", self._fence.enforce):
+            # Only on what the fence has just seen, never on old knowledge.
+            await self._isolated("overdue", self._abandon_overdue)
+        await self._isolated("quarantine", self.review_nodes)
+        await self._isolated("reservations", self.reservations.renew)
+        await self._isolated("misplaced", self.misplaced.requeue)
+        await self._isolated("events", self.delete_old_events)
 
     async def review_nodes(self) -> None:
-        """Hold back and release nodes that fail jobs; can be repeated."""
+        """Quarantine and release nodes that fail jobs; can be repeated."""
         await review(self._pool, self._quarantine)
 
-    async def _give_up_overdue(self) -> None:
-        await self.overdue.note_unheard()
-        await self.overdue.give_up()
+    async def delete_old_events(self) -> None:
+        """Delete events that are kept no longer; can be repeated."""
+        await delete_old_events(self._pool, self._keep_events_s)
 
-    async def _apart(self, step: str, work: Callable[[], Awaitable[None]]) -> bool:
-        """Do a step unless it failed a moment ago; return whether it was done."""
+    async def _abandon_overdue(self) -> None:
+        await self.overdue.note_unheard()
+        await self.overdue.abandon()
+
+    async def _isolated(self, step: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do a step unless it is paused after a failure; return whether it was done."""
         done = False
-        if step not in self._setbacks.held():
-            with self._setbacks.apart(step, step):
+        if step not in self._setbacks.paused():
+            with self._setbacks.isolate(step, step):
                 await work()
                 done = True
         return done

@@ -1,10 +1,10 @@
-"""Takes back attempts that wait in Nomad for a node that they will not get.
+"""Requeues attempts that are unplaced in Nomad and will get no node.
 
 ====================================================  =======================================
-the attempt waits in Nomad                            done
+the attempt is unplaced                               effect
 ====================================================  =======================================
-for nodes that are not the group's any more           taken back: dispatched for the new ones
-and is too large for every living node of its group   taken back: waits in the backlog
+and was dispatched for nodes that have changed since  requeued: dispatched for the new nodes
+and is too large for every living node of its group   requeued: stays in the backlog
 ====================================================  =======================================
 """
 
@@ -12,45 +12,45 @@ from __future__ import annotations
 
 from typing import Any
 
+from leruli_queue.dispatch.abandoner import Abandoner
 from leruli_queue.dispatch.choosing import Choice, choose_nodes
-from leruli_queue.dispatch.losses import Losses
 from leruli_queue.dispatch.nodes import usable_nodes
+from leruli_queue.jobs.abandon import Abandonment
 from leruli_queue.jobs.attempts import AttemptId
-from leruli_queue.jobs.giving_up import Loss
-from leruli_queue.jobs.sizes import one_fits
+from leruli_queue.jobs.resources import any_fits
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 from leruli_queue.store.queries import queries, rows
 
 
 class Misplaced:
-    """Attempts that are dispatched, have no place, and will get none."""
+    """Attempts that are dispatched, are unplaced, and will stay so."""
 
-    def __init__(self, settings: Settings, pool: Pool, cluster: str, losses: Losses) -> None:
+    def __init__(self, settings: Settings, pool: Pool, cluster: str, abandoner: Abandoner) -> None:
         self._settings = settings
         self._pool = pool
         self._cluster = cluster
-        self._losses = losses
+        self._abandoner = abandoner
 
-    async def take_back(self) -> None:
-        """Take back the attempts that wait for a node in vain; can be repeated."""
+    async def requeue(self) -> None:
+        """Requeue the attempts that no node will take; can be repeated."""
         nodes = await usable_nodes(self._pool, self._cluster, self._settings.node_unseen_s)
-        waiting = await rows(queries.attempts_without_a_place(self._pool, cluster=self._cluster))
-        choices = await choose_nodes(self._pool, self._cluster, waiting, nodes)
-        losses = []
-        for row in waiting:
+        unplaced = await rows(queries.unplaced_attempts(self._pool, cluster=self._cluster))
+        choices = await choose_nodes(self._pool, self._cluster, unplaced, nodes)
+        requeued = []
+        for row in unplaced:
             attempt = AttemptId(row["job_id"], row["number"])
             reason = _why_misplaced(row, choices.get(attempt))
             if reason:
-                losses.append((row["group_id"], Loss.taken_back(attempt, reason)))
-        await self._losses.give_up(losses)
+                requeued.append((row["group_id"], Abandonment.of_unstarted(attempt, reason)))
+        await self._abandoner.abandon(requeued)
 
 
 def _why_misplaced(row: Any, choice: Choice | None) -> str | None:
-    # While a node is kept, what was dispatched before may still go there: few, and they end.
-    if choice is None or not choice.may_wait(row["node_set"]):
+    # A reserved node may still get what was dispatched before: these are few, and they end.
+    if choice is None or not choice.may_stay(row["node_set"]):
         return "the nodes of the group changed"
     sizes = choice.chosen.sizes if choice.is_probe else choice.usual.sizes
-    if not one_fits(sizes, row["cores"], row["nomad_memory_mb"]):
+    if not any_fits(sizes, row["cores"], row["nomad_memory_mb"]):
         return "no machine that is large enough is connected any more"
     return None

@@ -1,4 +1,4 @@
-"""Write down what was observed in Nomad."""
+"""Write observations of Nomad to the database."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from leruli_queue.store.queries import queries
 
 
 async def note_observations(pool: Pool, observations: Iterable[Observation]) -> None:
-    """Write observations down; what is older than what the database knows changes nothing."""
-    # One an attempt, the newest: Nomad can have placed a child a second time.
+    """Write observations; those older than what the database knows change nothing."""
+    # Only the newest of each attempt: Nomad can have placed a child job a second time.
     by_attempt = {
         seen.attempt: seen for seen in sorted(observations, key=lambda seen: seen.create_index)
     }
-    # The rows are locked in the order in which cancelling and giving up lock them.
+    # Rows are locked in the order in which cancelling and abandoning lock them.
     newest = sorted(by_attempt.values(), key=lambda seen: seen.attempt.job_id)
     if not newest:
         return

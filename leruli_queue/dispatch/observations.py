@@ -1,7 +1,6 @@
-"""What Nomad says about allocations, boiled down to what the database wants to know.
+"""Nomad's allocations, reduced to the facts that the database keeps.
 
-ClientStatus alone is never believed: ``complete`` is also what a stopped or lost allocation ends
-as.
+ClientStatus alone is never trusted: a stopped or lost allocation also ends as ``complete``.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ _OVER = ("complete", "failed", "lost")
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at the allocation of an attempt."""
+    """The allocation of an attempt at one moment."""
 
     attempt: AttemptId
     node_id: UUID
     allocation_id: str
     # Grows with each allocation that Nomad makes.
     create_index: int
-    # By the node's own word and clock: note_running bounds it.
+    # The node's own claim, by its own clock. The statement note_running bounds it.
     running_since: datetime | None
-    # Nothing of it will run any more; a receipt may still be under way.
+    # Nothing of it will run any more. A receipt may still come.
     dead: bool
     # Its node does not answer.
     silent: bool
 
 
 def observe(allocation: dict[str, Any]) -> Observation | None:
-    """Read an allocation as Nomad's API and event stream have it; None if it is not ours.
+    """Read an allocation of Nomad's API or event stream; return None if it is not ours.
 
-    What it says of tasks is a node's word, which any node can forge: nothing of it may raise.
+    Its tasks are the node's own claims, which any node can forge. So no content of them may raise.
     """
     attempt = attempt_of_child(allocation.get("JobID", ""))
     node_id = node_id_of(allocation.get("NodeID"))
@@ -46,7 +45,7 @@ def observe(allocation: dict[str, Any]) -> Observation | None:
     tasks = allocation.get("TaskStates") or {}
     main = tasks.get("main") or {}
     status = allocation.get("ClientStatus")
-    # Of one that its node has taken Nomad knows tasks, before any of them runs.
+    # Once a node has taken an allocation Nomad knows its tasks, even before any of them runs.
     never_taken = allocation.get("DesiredStatus") == "stop" and not tasks
     return Observation(
         attempt=attempt,
@@ -60,7 +59,7 @@ def observe(allocation: dict[str, Any]) -> Observation | None:
 
 
 def _running_since(main: dict[str, Any]) -> datetime | None:
-    # A task that ended between two looks was running as well.
+    # A task that ended between two observations was running as well.
     if main.get("State") not in ("running", "dead"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Why a dispatched job has no place yet, in a sentence, from Nomad's evaluation."""
+"""Why a dispatched job is unplaced: a sentence made from Nomad's evaluation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 _DIMENSIONS = {"cpu": "cores", "memory": "memory", "disk": "disk space"}
 
 
-def waiting_reason(evaluation: dict[str, Any]) -> str | None:
-    """Return the sentence for an evaluation that found no place, None for any other."""
+def unplaced_reason(evaluation: dict[str, Any]) -> str | None:
+    """Return the sentence for an evaluation that found no place, else None."""
     failed = evaluation.get("FailedTGAllocs") or {}
     if not failed:
         return None

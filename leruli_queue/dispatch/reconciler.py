@@ -1,35 +1,37 @@
 """The reconciler: compares the database with Nomad's lists.
 
-The database says what should be; Nomad's lists say what is.
+The database holds the wanted state, Nomad's lists the actual one.
 
 =================================================  ==========================================
-should be / is                                     done
+database / Nomad                                   effect
 =================================================  ==========================================
-in flight / in Nomad, alive or over                its allocation is noted as an event would be
-started / not in Nomad for a minute                the time for its receipt begins
-not started / not in Nomad for a minute, or dead   given up
+in flight / present, alive or over                 its allocation is noted as an event would be
+started / missing for a minute                     the grace time for its receipt begins
+not started / missing for a minute, or dead        abandoned
 without any allocation
-not in flight / alive in Nomad                     stopped there
+not in flight / alive                              stopped in Nomad, unless it is a slot between
+                                                   two attempts
 =================================================  ==========================================
 
-Nomad lists what is alive. It is asked singly only about attempts in flight that are not in these
-lists. So the jobs that Nomad keeps after their end cost neither side anything.
+Nomad lists only what is alive. Single calls ask about attempts in flight that are missing from
+these lists. So jobs that Nomad keeps after their end cost neither side anything.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
+from leruli_queue.dispatch.abandoner import Abandoner
 from leruli_queue.dispatch.asking import few_at_once
-from leruli_queue.dispatch.losses import Losses
 from leruli_queue.dispatch.notes import note_observations
 from leruli_queue.dispatch.observations import observe
+from leruli_queue.jobs.abandon import Abandonment
 from leruli_queue.jobs.attempts import AttemptId
-from leruli_queue.jobs.giving_up import Loss
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.nomad.names import PARENT_PREFIX, attempt_of_child
 from leruli_queue.store.pool import Pool
@@ -37,58 +39,72 @@ from leruli_queue.store.queries import queries, rows
 
 log = structlog.get_logger(__name__)
 
+# Beyond LERULI_QUEUE_SLOT_MAX_S, after which a slot runs no further attempt.
+_LEFTOVER_S = 60.0
+
 
 class Reconciler:
     """Compares what is in flight with what is in Nomad."""
 
-    def __init__(self, pool: Pool, gateway: NomadGateway, losses: Losses) -> None:
+    def __init__(
+        self, pool: Pool, gateway: NomadGateway, abandoner: Abandoner, slot_max_s: float
+    ) -> None:
         self._pool = pool
+        self._slot_max_s = slot_max_s
         self._gateway = gateway
         self._cluster = gateway.cluster.name
-        self._losses = losses
+        self._abandoner = abandoner
         self._comparing = asyncio.Lock()
 
     async def compare(self) -> None:
         """Compare all that is in flight with Nomad's lists."""
         async with self._comparing:
-            # The database first: what is dispatched in between is then in Nomad and not in this
-            # list, and an attempt that the database does not know yet is looked up again below.
-            in_flight = {
-                AttemptId(row["job_id"], row["number"]): row
-                for row in await rows(queries.attempts_in_flight(self._pool, cluster=self._cluster))
-            }
+            # The database first: an attempt that is dispatched in between is then in Nomad's list
+            # and not in this one. _stop_strays looks such attempts up again.
+            in_flight = await self._in_flight()
             children = await self._gateway.list_alive_children(PARENT_PREFIX)
             allocations = await self._gateway.list_alive_allocations(PARENT_PREFIX)
             alive = {
-                attempt: child["ID"]
+                child_of: child["ID"]
                 for child in children
-                if (attempt := attempt_of_child(child["ID"]))
+                if (child_of := attempt_of_child(child["ID"]))
             }
             placed = {
-                attempt
+                child_of
                 for allocation in allocations
-                if (attempt := attempt_of_child(allocation["JobID"]))
+                if (child_of := attempt_of_child(allocation["JobID"]))
             }
-            over, missing = await self._look_for(
+            over, missing = await self._find_unlisted(
                 {
-                    attempt: row["nomad_job_id"]
-                    for attempt, row in in_flight.items()
-                    if attempt not in placed and not (row["dead"] or row["nomad_job_id"] is None)
+                    child_of: found[0]["nomad_job_id"]
+                    for child_of, found in in_flight.items()
+                    if child_of not in placed
+                    and not (all(row["dead"] for row in found) or found[0]["nomad_job_id"] is None)
                 },
                 alive,
             )
             await self._note(in_flight, [*allocations, *over])
             await self._stop_strays(in_flight, alive)
-            await self._give_up_missing(
-                [(attempt, in_flight[attempt]) for attempt in missing if in_flight[attempt]["old"]]
+            await self._abandon_missing(
+                [row for child_of in missing for row in in_flight[child_of] if row["old"]]
             )
 
-    async def _look_for(
+    async def _in_flight(self) -> dict[AttemptId, list[Any]]:
+        """Return the attempts in flight by the attempt that their child job is named after.
+
+        A slot runs one attempt after the other under the child job of its first.
+        """
+        by_child = defaultdict(list)
+        for row in await rows(queries.attempts_in_flight(self._pool, cluster=self._cluster)):
+            by_child[AttemptId(row["child_job"], row["child_number"])].append(row)
+        return by_child
+
+    async def _find_unlisted(
         self, unplaced: dict[AttemptId, str], alive: Mapping[AttemptId, str]
     ) -> tuple[list[dict[str, Any]], list[AttemptId]]:
-        """Return the allocations of attempts that are over, and the attempts that have none.
+        """Return the allocations of attempts that are over, and the attempts that are missing.
 
-        One that is alive without an allocation waits for a place and is neither.
+        An attempt that is alive without an allocation is unplaced, and in neither list.
         """
         found = await few_at_once(self._gateway.allocations_of, unplaced.values())
         over = [allocation for allocations in found for allocation in allocations]
@@ -113,30 +129,44 @@ class Reconciler:
     async def _stop_strays(
         self, in_flight: Container[AttemptId], alive: Mapping[AttemptId, str]
     ) -> None:
-        """Stop children that are no current attempt: of a crash, or of another database."""
+        """Stop child jobs that are no current attempt: left by a crash, or of another database.
+
+        A slot has no attempt in flight for a moment between two of them.
+        """
         unknown = [attempt for attempt in alive if attempt not in in_flight]
         if not unknown:
             return
-        # Again: what was dispatched after the first look is no stray.
-        current = {
-            AttemptId(row["job_id"], row["number"])
-            for row in await rows(queries.attempts_in_flight(self._pool, cluster=self._cluster))
-        }
+        # Read again: an attempt dispatched after the first read is no stray.
+        current = await self._in_flight()
+        between = await rows(
+            queries.between_attempts(
+                self._pool,
+                job_ids=[attempt.job_id for attempt in unknown],
+                numbers=[attempt.number for attempt in unknown],
+                young_s=self._slot_max_s + _LEFTOVER_S if self._slot_max_s else 0.0,
+            )
+        )
+        spared = {AttemptId(row["job_id"], row["number"]) for row in between}
         for attempt in unknown:
-            if attempt not in current:
+            if attempt not in current and attempt not in spared:
                 log.warning("stray child stopped", job=str(attempt.job_id), attempt=attempt.number)
                 await self._gateway.stop_job(alive[attempt])
 
-    async def _give_up_missing(self, missing: Sequence[tuple[AttemptId, Any]]) -> None:
-        started = [attempt for attempt, row in missing if row["started_at"] is not None]
+    async def _abandon_missing(self, missing: Sequence[Any]) -> None:
+        started = [row for row in missing if row["started_at"] is not None]
         await queries.note_gone(
             self._pool,
-            job_ids=[attempt.job_id for attempt in started],
-            numbers=[attempt.number for attempt in started],
+            job_ids=[row["job_id"] for row in started],
+            numbers=[row["number"] for row in started],
         )
         why = "the cluster manager lost it"
-        await self._losses.give_up(
-            (row["group_id"], Loss(attempt, why, counts=False, only_unstarted=True))
-            for attempt, row in missing
+        await self._abandoner.abandon(
+            (
+                row["group_id"],
+                Abandonment(
+                    AttemptId(row["job_id"], row["number"]), why, counts=False, only_unstarted=True
+                ),
+            )
+            for row in missing
             if row["started_at"] is None
         )

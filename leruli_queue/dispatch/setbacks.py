@@ -1,8 +1,8 @@
-"""What fails for one group, or in one step of a round, does not end the work for the others.
+"""A failure in one group, or in one step of a round, does not end the work for the others.
 
-Every cause that is not one of the surroundings (Nomad, the database, leadership) is a defect, or a
-row that nobody expected. It is logged once a try. The next try comes after a pause that doubles, so
-that one group fills no log.
+Failures of the surroundings (Nomad, the database, leadership) are not handled here. Any other
+failure is a defect, or a row that nobody expected. It is logged once per try. The pause before the
+next try doubles, so that one group does not fill the log.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from leruli_queue.store.pool import DATABASE_AWAY
 
 log = structlog.get_logger(__name__)
 
-SURROUNDINGS = (LeadershipLostError, NomadError, *DATABASE_AWAY)
-"""Failures that concern everybody: whoever meets one stops, and the duty is begun again."""
+OUTAGES = (LeadershipLostError, NomadError, *DATABASE_AWAY)
+"""Failures that concern every group: they end the duty, which is then started again."""
 
 _FIRST_PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 300.0
@@ -37,28 +37,28 @@ class Setbacks:
     """What failed lately, and when each is tried again."""
 
     def __init__(self) -> None:
-        # By whose work it is, and what was done of it.
+        # By owner (group id or step) and by activity.
         self._setbacks: dict[tuple[Hashable, str], _Setback] = {}
 
-    def held(self) -> set[Hashable]:
-        """Return whose work is not to be tried yet."""
+    def paused(self) -> set[Hashable]:
+        """Return the groups and steps that must not be tried yet."""
         now = time.monotonic()
         return {whose for (whose, _), setback in self._setbacks.items() if now < setback.again_at}
 
     @contextmanager
-    def apart(self, whose: Hashable, doing: str) -> Iterator[None]:
-        """Keep what fails inside of the block from whoever runs it.
+    def isolate(self, whose: Hashable, doing: str) -> Iterator[None]:
+        """Log a failure of the block and pause its owner, instead of raising the failure.
 
         Parameters
         ----------
         whose
-            The id of a group, or the name of a step: what waits after a failure.
+            The id of a group, or the name of a step. It is paused after a failure.
         doing
-            What is done in the block.
+            The activity of the block.
         """
         try:
             yield
-        except SURROUNDINGS:
+        except OUTAGES:
             raise
         except Exception as error:
             self.failed(whose, doing, error)
@@ -66,12 +66,12 @@ class Setbacks:
             self.worked(whose, doing)
 
     def failed(self, whose: Hashable, doing: str, error: BaseException) -> None:
-        """Log a failure, and let its cause wait."""
+        """Log a failure and pause its owner."""
         earlier = self._setbacks.get((whose, doing))
         pause_s = min(2 * earlier.pause_s, _LONGEST_PAUSE_S) if earlier else _FIRST_PAUSE_S
         self._setbacks[whose, doing] = _Setback(time.monotonic() + pause_s, pause_s)
         log.error(
-            "this failed; everything else goes on",
+            "a step or group failed; it is paused",
             whose=whose,
             doing=doing,
             again_in_s=pause_s,
@@ -79,5 +79,5 @@ class Setbacks:
         )
 
     def worked(self, whose: Hashable, doing: str) -> None:
-        """Forget that it failed before."""
+        """Forget earlier failures."""
         self._setbacks.pop((whose, doing), None)

@@ -1,11 +1,11 @@
-"""The tracker: follows Nomad's event stream and notes what it tells about progress.
+"""The tracker: follows Nomad's event stream and notes the progress of attempts.
 
-Which command runs, where, why one still waits. How a job ended is not Nomad's to say: that is the
-receipt. On every connect the reconciler compares once with Nomad's lists, so that nothing that
-happened while nobody listened is missed.
+It notes which command runs, where, and why an attempt is unplaced. How a job ended is not taken
+from Nomad but from the receipt. On every connect the reconciler compares once with Nomad's lists,
+so nothing that happened without a connection is missed.
 
-The stream is read on while what came before is written down, and all that has come by then is
-written down together: the more happens, the fewer statements an event costs.
+The stream is read on while earlier events are written. All events that have come by then are
+written together: the more happens, the fewer statements an event costs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import structlog
 
 from leruli_queue.dispatch.notes import note_observations
 from leruli_queue.dispatch.observations import Observation, observe
-from leruli_queue.dispatch.reasons import waiting_reason
+from leruli_queue.dispatch.reasons import unplaced_reason
 from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.nomad.clusters import Cluster
@@ -30,16 +30,16 @@ from leruli_queue.store.queries import queries
 
 log = structlog.get_logger(__name__)
 
-# After writing something down, seconds in which what comes is only gathered: a statement for each
-# of hundreds of events a second costs the dispatcher and PostgreSQL more than what is written.
-_TOGETHER_S = 0.05
-# Lines of the stream, of some 10 KB each, that may wait to be written down. Then it is left unread,
-# and Nomad may drop events without a sign, which the comparisons make good.
-_MOST_HELD = 500
+# Pause after a statement, in which events are only gathered. A statement for each of hundreds of
+# events a second costs the dispatcher and PostgreSQL more than the rows that it writes.
+_GATHER_S = 0.05
+# Lines of the stream, of some 10 KB each, that may be in memory unwritten. At this number the
+# stream is left unread, and Nomad may drop events silently. The comparisons make that good.
+_MOST_UNWRITTEN = 500
 
 
 class Tracker:
-    """Writes down what the event stream tells."""
+    """Writes the events of the stream to the database."""
 
     def __init__(self, pool: Pool, cluster: Cluster, reconciler: Reconciler) -> None:
         self._pool = pool
@@ -52,10 +52,10 @@ class Tracker:
         Raises
         ------
         ExceptionGroup
-            Of a leruli_queue.nomad.errors.NomadError when it broke, or of what noting met; run
-            again.
+            With a leruli_queue.nomad.errors.NomadError when the stream broke, or with the failure
+            of a statement. Run again.
         """
-        lines: asyncio.Queue[list[dict[str, Any]]] = asyncio.Queue(_MOST_HELD)
+        lines: asyncio.Queue[list[dict[str, Any]]] = asyncio.Queue(_MOST_UNWRITTEN)
         async with asyncio.TaskGroup() as both:
             both.create_task(self._write_down(lines))
             async with aclosing(stream_events(self._cluster)) as stream:
@@ -66,19 +66,19 @@ class Tracker:
         while True:
             events = await lines.get()
             if not events:
-                # Connected: what comes from now on is in the stream, what came before in the lists.
+                # Connected: later events are in the stream, earlier ones in Nomad's lists.
                 log.info("following Nomad's events")
                 await self._reconciler.compare()
                 continue
             while not lines.empty():
                 events.extend(lines.get_nowait())
             await self.note(events)
-            await asyncio.sleep(_TOGETHER_S)
+            await asyncio.sleep(_GATHER_S)
 
     async def note(self, events: Iterable[dict[str, Any]]) -> None:
-        """Note events, in the order in which they came."""
+        """Write events to the database, in the order in which they came."""
         observations: list[Observation] = []
-        waiting: dict[AttemptId, str] = {}
+        unplaced: dict[AttemptId, str] = {}
         for event in events:
             payload = event.get("Payload") or {}
             if event["Topic"] == "Allocation":
@@ -88,14 +88,14 @@ class Tracker:
             elif event["Topic"] == "Evaluation":
                 evaluation = payload["Evaluation"]
                 attempt = attempt_of_child(evaluation.get("JobID", ""))
-                reason = waiting_reason(evaluation)
+                reason = unplaced_reason(evaluation)
                 if attempt and reason:
-                    waiting[attempt] = reason
-        if waiting:
-            await queries.note_waiting(
+                    unplaced[attempt] = reason
+        if unplaced:
+            await queries.note_unplaced_reasons(
                 self._pool,
-                job_ids=[attempt.job_id for attempt in waiting],
-                numbers=[attempt.number for attempt in waiting],
-                reasons=list(waiting.values()),
+                job_ids=[attempt.job_id for attempt in unplaced],
+                numbers=[attempt.number for attempt in unplaced],
+                reasons=list(unplaced.values()),
             )
         await note_observations(self._pool, observations)

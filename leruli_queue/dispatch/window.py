@@ -1,11 +1,11 @@
-"""How many dispatched jobs may wait for a place in Nomad when nothing is free.
+"""How many dispatched attempts of a group may be unplaced in Nomad when nothing is free.
 
-Every freed slot makes Nomad look again at all that wait, so few should; but a slot must not stay
-free until the next dispatch. Twice what is placed in a second is enough for both
-(about 1 s passes between a slot becoming free and the next dispatch arriving). One that has its
-place does not wait, however long image and input take there.
+Each freed slot makes Nomad examine all unplaced jobs again, so there should be few. But a slot must
+not stay free until the next dispatch. Twice the number that is placed in a second is enough for
+both: about 1 s passes between a slot becoming free and the arrival of the next dispatch. An attempt
+that has its place does not count, however long image and input take there.
 
-It is counted for each shape (cores and memory) of a group's jobs: a few wide jobs that wait for a
+The window is counted for each combination of cores and memory. A few wide jobs that wait for a
 large machine must not keep the small ones out of the machines that are free.
 """
 
@@ -18,34 +18,34 @@ _OVER_S = 10.0
 
 
 class Window:
-    """The window of one group, from how fast its jobs were seen to find a place."""
+    """The window of one group, derived from the rate at which its attempts were placed."""
 
     def __init__(self, smallest: int, largest: int) -> None:
         self._smallest = smallest
         self._largest = largest
-        self._starts: deque[tuple[float, int]] = deque()
-        self._waiting_after = 0
+        self._placements: deque[tuple[float, int]] = deque()
+        self._unplaced_after = 0
 
-    def size(self, waiting: int, *, now: float | None = None) -> int:
-        """Return how many may wait.
+    def size(self, unplaced: int, *, now: float | None = None) -> int:
+        """Return how many attempts may be unplaced.
 
         Parameters
         ----------
-        waiting
-            How many of the group's wait for a place now.
+        unplaced
+            How many attempts of the group are unplaced now.
         now
             Seconds of a monotonic clock; only tests give it.
         """
         now = time.monotonic() if now is None else now
-        started = max(0, self._waiting_after - waiting)
-        if started:
-            self._starts.append((now, started))
-        while self._starts and self._starts[0][0] < now - _OVER_S:
-            self._starts.popleft()
-        a_second = sum(count for _, count in self._starts) / _OVER_S
-        self._waiting_after = waiting
+        placed = max(0, self._unplaced_after - unplaced)
+        if placed:
+            self._placements.append((now, placed))
+        while self._placements and self._placements[0][0] < now - _OVER_S:
+            self._placements.popleft()
+        a_second = sum(count for _, count in self._placements) / _OVER_S
+        self._unplaced_after = unplaced
         return min(self._largest, max(self._smallest, round(2 * a_second)))
 
     def dispatched(self, count: int) -> None:
-        """Note that so many were dispatched after the last look."""
-        self._waiting_after += count
+        """Add attempts that were dispatched since the last call of :meth:`size`."""
+        self._unplaced_after += count

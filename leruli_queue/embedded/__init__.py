@@ -1,1 +1,1 @@
-"""The one-machine stack of ``leruli-queue up``: every real part, started and watched here."""
+"""The one-machine stack of ``leruli-queue up``: starts and watches all real parts."""

@@ -1,7 +1,7 @@
-"""Run the stack in the background: ``leruli-queue up --detach``.
+"""Runs the stack in the background: ``leruli-queue up --detach``.
 
-The background process inherits the writing end of a pipe and reports through it when it is up; an
-end of file without a report means that it failed.
+The background process inherits the writing end of a pipe and reports through it when the stack is
+up. An end of file without a report means that the stack failed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def start(arguments: list[str], folders: Folders, *, quiet: bool) -> None:
     Raises
     ------
     SetupError
-        When it does not come up; with what it said.
+        When the stack does not come up, with its output.
     """
     log_path = folders.logs / "up.log"
     reading, writing = os.pipe()
@@ -64,7 +64,7 @@ def start(arguments: list[str], folders: Folders, *, quiet: bool) -> None:
 
 
 def report_ready() -> None:
-    """Tell whoever started this process in the background, if anybody, that the stack is up."""
+    """Report to the starting process, if this is a background process, that the stack is up."""
     descriptor = os.environ.pop(_REPORT_VARIABLE, None)
     if descriptor is not None:
         os.write(int(descriptor), _READY)
@@ -72,7 +72,7 @@ def report_ready() -> None:
 
 
 def _follow(path: Path, done: threading.Event, quiet: bool) -> None:
-    """Show what is written to the log until done."""
+    """Show new text of the log until done."""
     with path.open(encoding="utf-8", errors="replace") as log:
         while True:
             finished = done.is_set()

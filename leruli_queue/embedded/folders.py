@@ -1,4 +1,4 @@
-"""The data folder of a stack, and where in it everything is."""
+"""The data folder of a stack and the paths in it."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ class Folders:
 
     @property
     def tls(self) -> TlsFolder:
-        """The certificates of Nomad's traffic; without them the nodes have to join again."""
+        """The certificates of Nomad's traffic. Without them the nodes have to join again."""
         return TlsFolder(self.data / "tls")
 
     @property
     def node(self) -> Path:
-        """Everything of this machine's node agent."""
+        """The files of this machine's node agent."""
         return self.data / "node"
 
     @property
     def logs(self) -> Path:
-        """A log file a part."""
+        """One log file per part."""
         return self.data / "logs"
 
     @property
     def secrets(self) -> Path:
-        """Secrets and ports of this stack, kept from one start to the next."""
+        """Secrets and ports of this stack, stored from one start to the next."""
         return self.data / "secrets.json"
 
     @property
     def lock(self) -> Path:
-        """Locked, and holding the process id, as long as the stack is up."""
+        """The lock file. It holds the process id as long as the stack is up."""
         return self.data / "up.lock"
 
     @property
     def started(self) -> Path:
-        """What was started: process ids, to clean up after a crash."""
+        """The process ids of the started parts, to clean up after a crash."""
         return self.data / "started.json"
 
     @property
@@ -80,7 +80,7 @@ class Folders:
 
     @property
     def sockets(self) -> Path:
-        """Unix sockets; elsewhere when the data folder's path is too long for them."""
+        """The folder of unix sockets; elsewhere if the data folder's path is too long for them."""
         inside = self.data / "run"
         if len(os.fsencode(inside)) + _LONGEST_SOCKET_NAME <= _LONGEST_SOCKET:
             return inside
@@ -94,7 +94,7 @@ class Folders:
         Raises
         ------
         SetupError
-            When they cannot be made, or the place for the sockets is taken by somebody else.
+            When they cannot be made, or the folder of the sockets belongs to somebody else.
         """
         try:
             self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,20 +111,20 @@ class Folders:
             self.sockets,
         ):
             folder.mkdir(mode=0o700, exist_ok=True)
-        # It can be in a folder where everybody may put something, a link for example.
+        # It can be in a folder that everybody may write to, and be a link of somebody else.
         found = self.sockets.lstat()
         if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
             raise SetupError(f"{self.sockets} is not a folder of ours. Remove it, or set TMPDIR.")
         self.sockets.chmod(0o700)
 
     def remove_sockets(self) -> None:
-        """Remove the folder of the sockets where it is not in the data folder."""
+        """Remove the folder of the sockets if it is outside of the data folder."""
         if self.sockets.parent != self.data:
             shutil.rmtree(self.sockets, ignore_errors=True)
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+    """Write a file that only its owner can read, completely or not at all."""
     draft = path.with_name(f".{path.name}.draft")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""One stack a data folder: who holds its lock, and telling it to stop."""
+"""One stack per data folder: the lock, its holder, and how to stop the holder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from leruli_queue.errors import SetupError
 
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Hold the lock inside of the block.
+    """Hold the lock within the block.
 
     Raises
     ------
     SetupError
-        When another stack has it.
+        When another stack holds it.
     """
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="ascii") as file:
         try:
@@ -37,11 +37,12 @@ def hold(path: Path) -> Iterator[None]:
 
 
 def refuse_if_held(path: Path) -> None:
-    """Refuse when a stack is up.
+    """Raise an error if a stack is up.
 
     Raises
     ------
     SetupError
+        When a stack holds the lock.
     """
     pid = holder(path)
     if pid is not None:
@@ -56,14 +57,14 @@ def _is_up(path: Path, pid: str) -> SetupError:
 
 
 def holder(path: Path) -> int | None:
-    """Return the process id of the stack that holds the lock, None when nobody does."""
+    """Return the process id of the stack that holds the lock, None if no stack does."""
     try:
         file = path.open("r+", encoding="ascii")
     except FileNotFoundError:
         return None
     with file:
         while _is_locked(file):
-            # The holder writes its process id right after it has the lock, and removes it right
+            # The holder writes its process id right after it takes the lock, and removes it right
             # before it releases the lock.
             file.seek(0)
             if (text := file.read().strip()).isdigit():
@@ -81,7 +82,7 @@ def _is_locked(file: TextIO) -> bool:
 
 
 def stop_holder(path: Path, *, seconds: float) -> bool:
-    """Tell the holder to stop and wait until it did; False when nobody held the lock.
+    """Tell the holder to stop and wait until it has; return False if nobody held the lock.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def stop_holder(path: Path, *, seconds: float) -> bool:
     started = start_time(pid)
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
-    # The lock is free a moment before the process is gone.
+    # The lock is free a moment before the process ends.
     while holder(path) == pid or (started and start_time(pid) == started):
         if time.monotonic() > deadline:
             raise SetupError(

@@ -1,6 +1,6 @@
-"""A Nomad server for one stack: mutual TLS, ACLs on, introduction strict.
+"""The Nomad server of one stack, with mutual TLS, ACLs and strict client introduction.
 
-The node's client is the agent's.
+The node agent starts the node's Nomad client.
 """
 
 from __future__ import annotations
@@ -15,59 +15,59 @@ from typing import Any
 import httpx
 
 from leruli_queue.embedded.folders import Folders, write_private
-from leruli_queue.embedded.kept import Kept
 from leruli_queue.embedded.processes import Part
 from leruli_queue.embedded.programs import Programs
+from leruli_queue.embedded.state import StackState
 from leruli_queue.errors import SetupError
 
 NAMESPACE = "leruli"
 _REGION = "global"
 _CERTIFICATE_DAYS = 365
 _POLICY = "leruli-queue"
-# Children that are over stay for so long, 140 KB each; docs/developers/nomad.md says why no longer
-# is needed.
+# How long child jobs that are over stay in Nomad, with 140 KB each. docs/developers/nomad.md says
+# why no longer time is needed.
 _GC = "5m"
-# A tenth of its CPU was Go's own collector. No limit of memory beside it: above it a server does
-# little else than collect.
+# Go's garbage collector took a tenth of the server's CPU. No memory limit is set: a server above it
+# does little else than collect.
 _GO_RUNTIME = {"GOGC": "200"}
 
 
-def address(kept: Kept) -> str:
+def address(state: StackState) -> str:
     """Return the address of Nomad's HTTP API."""
-    return f"https://{kept.address}:{kept.ports.nomad_http}"
+    return f"https://{state.address}:{state.ports.nomad_http}"
 
 
-def client(folders: Folders, kept: Kept, *, timeout: float = 10) -> httpx.Client:
+def client(folders: Folders, state: StackState, *, timeout: float = 10) -> httpx.Client:
     """Return a client of Nomad's HTTP API with the management token."""
     context = ssl.create_default_context(cafile=folders.tls.ca)
     context.load_cert_chain(folders.tls.broker, folders.tls.broker_key)
     return httpx.Client(
-        base_url=address(kept),
+        base_url=address(state),
         verify=context,
-        headers={"X-Nomad-Token": kept.nomad_management_token},
+        headers={"X-Nomad-Token": state.nomad_management_token},
         timeout=timeout,
         trust_env=False,
     )
 
 
-def write_configuration(folders: Folders, kept: Kept) -> None:
+def write_configuration(folders: Folders, state: StackState) -> None:
     """Write the server's configuration, and certificates for another year.
 
-    Its state names its own address: when a port has changed since, it could not elect itself any
-    more. PostgreSQL has all that matters, so that state is thrown away.
+    The server's state names its own address: after a change of a port the server could no longer
+    elect itself. PostgreSQL has all that matters, so that state is removed.
     """
     tls = folders.tls
-    tls.renew(_REGION, (kept.address,), days=_CERTIFICATE_DAYS)
+    tls.renew(_REGION, (state.address,), days=_CERTIFICATE_DAYS)
     path = folders.nomad_server / "server.json"
-    ports = kept.ports
+    ports = state.ports
     configuration = {
         "data_dir": str(folders.nomad_server / "state"),
-        "bind_addr": kept.address,
+        "bind_addr": state.address,
         "ports": {"http": ports.nomad_http, "rpc": ports.nomad_rpc, "serf": ports.nomad_serf},
         "advertise": {
-            "http": f"{kept.address}:{ports.nomad_http}",
-            "rpc": f"{kept.address}:{ports.nomad_rpc}",
-            "serf": f"{kept.address}:{ports.nomad_serf}",
+            "http": f"{state.address}:{ports.nomad_http}",
+            "rpc": f"{state.address}:{ports.nomad_rpc}",
+            "serf": f"{state.address}:{ports.nomad_serf}",
         },
         "acl": {"enabled": True},
         "tls": {
@@ -82,7 +82,7 @@ def write_configuration(folders: Folders, kept: Kept) -> None:
         "server": {
             "enabled": True,
             "bootstrap_expect": 1,
-            "encrypt": kept.nomad_gossip_key,
+            "encrypt": state.nomad_gossip_key,
             "event_buffer_size": 10000,
             "job_gc_interval": "1m",
             "job_gc_threshold": _GC,
@@ -98,7 +98,7 @@ def write_configuration(folders: Folders, kept: Kept) -> None:
     text = json.dumps(configuration, indent=2) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") != text:
         shutil.rmtree(folders.nomad_server / "state", ignore_errors=True)
-        kept.nomad_service_token = ""
+        state.nomad_service_token = ""
     write_private(path, text)
 
 
@@ -112,30 +112,30 @@ def server_part(folders: Folders, programs: Programs) -> Part:
     )
 
 
-def has_leader(folders: Folders, kept: Kept) -> bool:
+def has_leader(folders: Folders, state: StackState) -> bool:
     """Tell whether the server is up and has elected itself."""
     try:
-        with client(folders, kept, timeout=2) as http:
+        with client(folders, state, timeout=2) as http:
             answer = http.get("/v1/status/leader")
     except httpx.HTTPError:
         return False
     return answer.is_success and bool(answer.json())
 
 
-def prepare_access(folders: Folders, kept: Kept) -> None:
-    """Bootstrap the ACLs, make the namespace, the service's policy and token; can be repeated."""
-    with client(folders, kept) as http:
+def prepare_access(folders: Folders, state: StackState) -> None:
+    """Bootstrap the ACLs; make the namespace, the service's policy and token. Can be repeated."""
+    with client(folders, state) as http:
         answer = http.post(
-            "/v1/acl/bootstrap", json={"BootstrapSecret": kept.nomad_management_token}
+            "/v1/acl/bootstrap", json={"BootstrapSecret": state.nomad_management_token}
         )
         if not answer.is_success and "already done" not in answer.text:
             raise SetupError(f"Nomad's ACLs cannot be set up: {answer.text.strip()}")
         _post(http, f"/v1/namespace/{NAMESPACE}", {"Name": NAMESPACE})
         rules = (files("leruli_queue.nomad") / "jobs" / "service.policy.hcl").read_text()
         _post(http, f"/v1/acl/policy/{_POLICY}", {"Name": _POLICY, "Rules": rules})
-        if not _is_valid(http, kept.nomad_service_token):
+        if not _is_valid(http, state.nomad_service_token):
             token = {"Name": "service", "Type": "client", "Policies": [_POLICY]}
-            kept.nomad_service_token = _post(http, "/v1/acl/token", token).json()["SecretID"]
+            state.nomad_service_token = _post(http, "/v1/acl/token", token).json()["SecretID"]
 
 
 def _is_valid(http: httpx.Client, token: str) -> bool:

@@ -1,4 +1,4 @@
-"""Asking what listens on plain HTTP on this machine whether it is there."""
+"""Checks whether a server on this machine answers plain HTTP."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ssl
 
 import httpx
 
-# Without it httpx reads the authorities of the whole web for each call, although no TLS comes of
-# it: 40 ms of CPU, over and over while a part that needs the CPU starts.
+# Without it httpx reads the authorities of the whole web for each call, although the call needs no
+# TLS. That takes 40 ms of CPU, again and again while a part that needs the CPU starts.
 NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

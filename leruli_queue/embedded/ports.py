@@ -9,27 +9,32 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-# What the kernel gives to outgoing connections.
+# The ports that the kernel gives to outgoing connections.
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-# Above what most services have, below Kubernetes's node ports and the kernel's usual range.
+# Above the ports of most services, below Kubernetes's node ports and the kernel's usual range.
 _OURS = range(20_000, 30_000)
 _ANY = range(1024, 65536)
-# Holds the latest ports that this process chose; those before them have had their program for long.
+# The latest ports that this process chose. The programs of earlier ones have started long ago.
 _claims: deque[socket.socket] = deque(maxlen=64)
 
 
 def free_ports(count: int, address: str = "127.0.0.1", but: Collection[int] = ()) -> list[int]:
-    """Return ports on the address, for TCP and UDP, that nobody uses or was given, none of these.
+    """Return free and unclaimed ports on the address, for TCP and UDP.
 
-    Until a program listens on its port, which takes seconds, anybody could get it. So each port is
-    claimed: nobody else is given it here while this process lives and has not chosen 64 others. And
-    as far as there are such ports, it is none that the kernel gives to outgoing connections: that
-    holds while the program is restarted, too.
+    A program takes seconds until it listens on its port, and another program could take the port
+    meanwhile. So each port is claimed: this function does not return it again while this process
+    lives and has not chosen 64 others. Ports that the kernel gives to outgoing connections are
+    avoided as far as possible. So the port also stays free while the program is restarted.
+
+    Parameters
+    ----------
+    but
+        Ports that must not be returned.
 
     Raises
     ------
     OSError
-        When there are not so many.
+        When not enough ports are free.
     """
     found: list[int] = []
     for port in _candidates():
@@ -59,9 +64,10 @@ def is_free(address: str, port: int) -> bool:
 
 
 def _claim(port: int) -> bool:
-    """Claim a port, unless it is claimed: by a name that only one socket can have.
+    """Claim a port, unless it is claimed already; return whether it was claimed.
 
-    Abstract names, as ports, are of a network namespace, and end with the process.
+    The claim is the abstract name of a unix socket, which only one socket can have. Abstract names,
+    like ports, belong to a network namespace, and end with the process.
     """
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
@@ -78,7 +84,7 @@ def _claim(port: int) -> bool:
 
 
 def _candidates() -> Iterator[int]:
-    """Yield ports by chance, the best ones first; each group is made only when it is asked for."""
+    """Yield ports in random order, the best range first; each range is made only when needed."""
     ephemeral = _ephemeral_ports()
     ours = [port for port in _OURS if port not in ephemeral]
     yield from random.sample(ours, len(ours))

@@ -1,4 +1,4 @@
-"""PostgreSQL for one stack: a cluster of its own, on a unix socket only."""
+"""PostgreSQL for one stack: its own cluster, on a unix socket only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from urllib.parse import quote
 import asyncpg
 
 from leruli_queue.embedded.folders import Folders, write_private
-from leruli_queue.embedded.kept import Kept
 from leruli_queue.embedded.processes import Part
 from leruli_queue.embedded.programs import Programs
+from leruli_queue.embedded.state import StackState
 from leruli_queue.errors import SetupError
 
 _USER = "leruli"
@@ -24,18 +24,18 @@ _DATABASE = "postgres"
 _ORPHANS_END_WITHIN_S = 5.0
 
 
-def database_url(folders: Folders, kept: Kept) -> str:
+def database_url(folders: Folders, state: StackState) -> str:
     """Return the address of the stack's database."""
     socket = quote(str(_socket_folder(folders)), safe="")
-    return f"postgresql://{_USER}:{kept.postgres_password}@/{_DATABASE}?host={socket}"
+    return f"postgresql://{_USER}:{state.postgres_password}@/{_DATABASE}?host={socket}"
 
 
-def make_cluster(folders: Folders, kept: Kept, programs: Programs) -> None:
+def make_cluster(folders: Folders, state: StackState, programs: Programs) -> None:
     """Make the database cluster, unless an earlier start did."""
     if (folders.postgres / "PG_VERSION").exists():
         return
     password_file = folders.data / ".postgres-password"
-    write_private(password_file, kept.postgres_password)
+    write_private(password_file, state.postgres_password)
     try:
         subprocess.run(
             [
@@ -61,7 +61,7 @@ def postgres_part(folders: Folders, programs: Programs) -> Part:
         "listen_addresses": "",
         "unix_socket_directories": str(_socket_folder(folders)),
         "max_connections": "100",
-        # The details of an error hold the row that it was about, and so the name of a bucket.
+        # The details of an error hold the row, and so the name of a bucket.
         "log_error_verbosity": "terse",
     }
     return Part(
@@ -73,18 +73,18 @@ def postgres_part(folders: Folders, programs: Programs) -> Part:
         ],
         environment=os.environ,
         log=folders.logs / "postgres.log",
-        # Its fast shutdown: SIGTERM would wait for every client to leave.
+        # Fast shutdown. SIGTERM would wait until all clients have disconnected.
         end_signal=signal.SIGINT,
         clear=lambda: end_orphans(folders),
     )
 
 
 def end_orphans(folders: Folders) -> None:
-    """End the server processes of the cluster whose postmaster was killed.
+    """End the server processes of a cluster whose postmaster was killed.
 
-    One at work does not notice that for as long as its statement takes, and until it has ended no
-    other server starts on the same data. They are told what an immediate shutdown tells them; the
-    next start recovers from the log.
+    A busy process notices the loss only after its statement, and until it ends no other server
+    starts on the same data. The processes get the signal of an immediate shutdown. The next start
+    recovers from the write-ahead log.
     """
     deadline = time.monotonic() + _ORPHANS_END_WITHIN_S
     number = signal.SIGQUIT
@@ -98,12 +98,12 @@ def end_orphans(folders: Folders) -> None:
 
 
 def _processes_of(cluster: Path) -> list[int]:
-    """Return PostgreSQL's processes at work in the cluster's folder, which they all start in."""
+    """Return the ids of PostgreSQL's processes whose working folder is the cluster's."""
     found = []
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
             continue
-        # Another user's, or gone meanwhile.
+        # OSError: it belongs to another user, or has ended meanwhile.
         with contextlib.suppress(OSError):
             is_server = (process / "comm").read_text(encoding="utf-8") == "postgres\n"
             if is_server and (process / "cwd").readlink() == cluster.resolve():
@@ -130,10 +130,10 @@ def _socket_folder(folders: Folders) -> Path:
 
 
 def _not_as_root() -> list[str]:
-    """Run what follows under another user id as far as it can see: PostgreSQL refuses root.
+    """Return the command prefix that hides root from PostgreSQL, which refuses to run as root.
 
-    A user namespace maps our id to one that is not 0. Files keep belonging to us, and no system
-    user has to be made.
+    A user namespace maps our id to one that is not 0. Files still belong to us, and no system user
+    is needed.
     """
     if os.getuid() != 0:
         return []

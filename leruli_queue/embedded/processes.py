@@ -22,8 +22,8 @@ _LAST_LINES = 15
 class Part:
     """A process of the stack.
 
-    It ends with the stack, however that ends: the kernel sends it ``end_signal`` when its parent
-    dies (setpriv --pdeathsig).
+    It ends with the stack in all cases: the kernel sends it ``end_signal`` when its parent dies
+    (setpriv --pdeathsig).
     """
 
     name: str
@@ -31,16 +31,16 @@ class Part:
     environment: Mapping[str, str]
     log: Path
     end_signal: signal.Signals = signal.SIGTERM
-    # Seconds from the signal to end until SIGKILL.
-    patience_s: float = 15.0
-    # An exit code with which it says that starting it again is of no use.
+    # Seconds from end_signal to SIGKILL.
+    stop_timeout_s: float = 15.0
+    # The exit code that says that a restart is useless.
     final_code: int | None = None
-    # Ends what an earlier process of it that was killed left behind, where the next stumbles on it.
+    # Removes leftovers of a killed process that would stop the next one from starting.
     clear: Callable[[], None] = lambda: None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start it, its output in its log."""
+        """Start it, with its output in its log."""
         self.clear()
         command = ["setpriv", "--pdeathsig", self.end_signal.name.removeprefix("SIG"), "--"]
         with self.log.open("ab") as log:
@@ -50,7 +50,7 @@ class Part:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C reaches the stack, which ends its parts in order.
+                # So Ctrl-C reaches only the stack, which ends its parts in order.
                 start_new_session=True,
             )
 
@@ -74,7 +74,7 @@ class Part:
         Raises
         ------
         SetupError
-            When it ends before, or is not ready in time; with the end of its log.
+            When it ends before, or is not ready in time. The message has the end of its log.
         """
         deadline = time.monotonic() + seconds
         while not ready():
@@ -92,7 +92,7 @@ class Part:
             return
         self.process.send_signal(self.end_signal)
         try:
-            self.process.wait(self.patience_s)
+            self.process.wait(self.stop_timeout_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -113,12 +113,12 @@ def note_started(path: Path, parts: Sequence[Part]) -> None:
 
 
 def end_left_overs(path: Path) -> list[str]:
-    """End what an earlier stack of this folder left running; return the names."""
+    """End parts that an earlier stack of this folder left running; return their names."""
     try:
         noted: dict[str, tuple[int, str, int]] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return []
-    # A process id alone may be somebody else's by now; with its start time it is ours.
+    # A process id may be reused by now. Together with its start time it is certain.
     ours = {
         name: (pid, end_signal)
         for name, (pid, started, end_signal) in noted.items()
@@ -140,7 +140,7 @@ def end_left_overs(path: Path) -> list[str]:
 
 
 def start_time(pid: int) -> str:
-    """Return when a process started, in the kernel's ticks; empty if it does not run."""
+    """Return the start time of a process in the kernel's ticks; empty if it does not run."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Find the programs that the stack starts, and say what is missing."""
+"""Finds the programs that the stack starts, and reports the missing ones."""
 
 from __future__ import annotations
 
@@ -16,30 +16,37 @@ from leruli_queue.errors import SetupError
 NOMAD_VARIABLE = "LERULI_QUEUE_NOMAD"
 OBJECTS_VARIABLE = "LERULI_QUEUE_OBJECTS"
 DRIVER_VARIABLE = "LERULI_QUEUE_DRIVER"
+RUNNER_VARIABLE = "LERULI_QUEUE_RUNNER"
 POSTGRES_VARIABLE = "LERULI_QUEUE_POSTGRES_BIN"
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Where the programs are."""
+    """The paths of the programs."""
 
     nomad: Path
     driver: Path
+    runner: Path
     objects: Path
     postgres_bin: Path
     node_agent: Path
     docker_socket: Path
-    # What this Docker cannot do, in sentences.
+    # Sentences about limits of this Docker.
     docker_notes: tuple[str, ...] = ()
 
 
 def find_programs(*, node: bool = True) -> Programs:
-    """Find everything, or say all at once what is missing; without a node Docker may be.
+    """Find all programs, or report all missing ones at once.
+
+    Parameters
+    ----------
+    node
+        Whether this machine is a node. Only a node needs Docker.
 
     Raises
     ------
     SetupError
-        With a line for each missing thing and what to do about it.
+        With a line for each missing program and what to do about it.
     """
     missing: list[str] = []
     nomad = _find("nomad", NOMAD_VARIABLE)
@@ -53,11 +60,17 @@ def find_programs(*, node: bool = True) -> Programs:
             "leruli-driver (what a node's Nomad runs jobs with): name it in "
             f"{DRIVER_VARIABLE}, or run `make tools`"
         )
-    # No versitygw of the admin's own: its key could list the buckets.
+    runner = _find("leruli-runner", RUNNER_VARIABLE)
+    if runner is None:
+        missing.append(
+            "leruli-runner (the first process of shared containers): name it in "
+            f"{RUNNER_VARIABLE}, or run `make tools`"
+        )
+    # An admin's own versitygw is no alternative: its key could list the buckets.
     objects = _find("leruli-objects", OBJECTS_VARIABLE)
     if objects is None:
         missing.append(
-            "leruli-objects (setup/objectstore): run `make tools`, or name one that was built "
+            "leruli-objects (objectstore): run `make tools`, or name one that was built "
             f"elsewhere in {OBJECTS_VARIABLE}"
         )
     postgres = _postgres_bin()
@@ -71,11 +84,13 @@ def find_programs(*, node: bool = True) -> Programs:
         missing.append("leruli-node: pip install leruli-node")
     docker_socket = _docker_socket()
     docker_notes = _check_docker(docker_socket, missing) if node else ()
-    if not (nomad and driver and objects and postgres and node_agent) or missing:
+    if not (nomad and driver and runner and objects and postgres and node_agent) or missing:
         raise SetupError(
             "The stack cannot start; this is missing:\n" + "\n".join(f"  - {m}" for m in missing)
         )
-    return Programs(nomad, driver, objects, postgres, node_agent, docker_socket, docker_notes)
+    return Programs(
+        nomad, driver, runner, objects, postgres, node_agent, docker_socket, docker_notes
+    )
 
 
 def _find(name: str, variable: str) -> Path | None:
@@ -110,9 +125,9 @@ def _postgres_bin() -> Path | None:
 
 
 def _check_docker(socket: Path, missing: list[str]) -> tuple[str, ...]:
-    """Check that Docker answers and suits who we are: rootful for root, else rootless.
+    """Check that Docker answers and fits our user: rootful for root, rootless otherwise.
 
-    Adds to what is missing, and returns what this Docker cannot do.
+    Append to `missing`; return sentences about limits of this Docker.
     """
     is_root = os.getuid() == 0
     try:

@@ -1,4 +1,4 @@
-"""What a person sees while the stack starts and stops: one table, or plain lines."""
+"""Shows a person how the stack starts and stops: as one table, or as plain lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 
 class Progress:
-    """A table in a terminal, a line a step elsewhere, nothing when quiet."""
+    """A table in a terminal, one line per step elsewhere, nothing when quiet."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -21,7 +21,7 @@ class Progress:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the table while inside of the block."""
+        """Show the table within the block."""
         self._rows = []
         if not self._console.is_terminal:
             yield
@@ -32,7 +32,7 @@ class Progress:
 
     @contextmanager
     def step(self, name: str, where: str, *, verb: str = "starting") -> Iterator[None]:
-        """Show one step, and how long it took."""
+        """Show one step and its duration."""
         began = time.monotonic()
         self._rows.append((name, f"{verb} …", "", where))
         self._refresh()
@@ -44,8 +44,8 @@ class Progress:
         self._finish(name, "ready" if verb == "starting" else "stopped", began, where)
 
     def note(self, sentence: str) -> None:
-        """Say something about the stack."""
-        # Never wrapped: it may hold a path that is going to be copied.
+        """Print a sentence about the stack."""
+        # Not wrapped: it may hold a path that people copy.
         self._console.print(f"leruli-queue: {sentence}", soft_wrap=True)
 
     def _finish(self, name: str, state: str, began: float, where: str) -> None:

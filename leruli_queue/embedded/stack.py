@@ -1,4 +1,4 @@
-"""Start the parts in order, keep them running, end them in reverse."""
+"""Starts the parts in order, keeps them running, and ends them in reverse order."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from leruli_queue.embedded.identities import (
     service_url,
     write_shell_files,
 )
-from leruli_queue.embedded.kept import Kept, choose_ports, load_kept
 from leruli_queue.embedded.processes import Part, end_left_overs, note_started
 from leruli_queue.embedded.programs import Programs
 from leruli_queue.embedded.progress import Progress
+from leruli_queue.embedded.state import StackState, choose_ports, load_state
 from leruli_queue.errors import SetupError
 
 _RESTARTS_WITHIN_S = 60.0
@@ -27,7 +27,7 @@ _MOST_RESTARTS = 5
 class _Running:
     part: Part
     restarts: list[float]
-    # Ended for good; said once.
+    # It ended for good, and the person was told.
     is_over: bool = False
 
 
@@ -43,67 +43,62 @@ class Stack:
         self._address = address
         self._node = node
         self._running: list[_Running] = []
-        self.kept: Kept = Kept()
+        self.state: StackState = StackState()
 
     def start(self, *, service_port: int | None = None) -> None:
-        """Start everything; what an earlier start made is used again.
+        """Start all parts, with the data of an earlier start if there was one.
 
         Raises
         ------
         SetupError
-            When a part does not come up. The parts that did are left to :meth:`stop`.
+            When a part does not come up. :meth:`stop` must then end the parts that did.
         """
         folders, programs = self._folders, self._programs
         for name in end_left_overs(folders.started):
             self._progress.note(f"ended {name}, left over by a stack that was killed")
         for note in programs.docker_notes:
             self._progress.note(note)
-        self.kept = kept = load_kept(folders.secrets)
-        kept.address = self._address
-        for note in choose_ports(kept, wanted_service_port=service_port):
-            self._progress.note(note)
-        kept.save(folders.secrets)
-
+        state = self._load_state(service_port)
         with self._progress.step("PostgreSQL", "on a unix socket"):
-            url = postgres.database_url(folders, kept)
-            postgres.make_cluster(folders, kept, programs)
+            url = postgres.database_url(folders, state)
+            postgres.make_cluster(folders, state, programs)
             self._launch(postgres.postgres_part(folders, programs), lambda: postgres.answers(url))
-            settings = service.service_settings(folders, kept)
-            for note in prepare_database(folders, kept, settings):
+            settings = service.service_settings(folders, state)
+            for note in prepare_database(folders, state, settings):
                 self._progress.note(note)
-        with self._progress.step("object store", object_store.url(kept)):
+        with self._progress.step("object store", object_store.url(state)):
             self._launch(
-                object_store.part(folders, kept, programs),
-                lambda: object_store.answers(kept),
+                object_store.part(folders, state, programs),
+                lambda: object_store.answers(state),
             )
-            object_store.make_code_bucket(kept)
-        with self._progress.step("Nomad server", nomad_server.address(kept)):
-            nomad_server.write_configuration(folders, kept)
+            object_store.make_code_bucket(state)
+        with self._progress.step("Nomad server", nomad_server.address(state)):
+            nomad_server.write_configuration(folders, state)
             self._launch(
                 nomad_server.server_part(folders, programs),
-                lambda: nomad_server.has_leader(folders, kept),
+                lambda: nomad_server.has_leader(folders, state),
             )
-            nomad_server.prepare_access(folders, kept)
-            kept.save(folders.secrets)
-        with self._progress.step("service", service_url(kept)):
-            self._launch(service.serve_part(folders, kept), lambda: service.is_ready(kept))
+            nomad_server.prepare_access(folders, state)
+            state.save(folders.secrets)
+        with self._progress.step("service", service_url(state)):
+            self._launch(service.serve_part(folders, state), lambda: service.is_ready(state))
         with self._progress.step("dispatcher", ""):
-            self._launch(service.dispatch_part(folders, kept), lambda: True)
+            self._launch(service.dispatch_part(folders, state), lambda: True)
         if self._node:
             with self._progress.step("node", "this machine"):
                 self._launch(
-                    service.node_part(folders, kept, programs),
-                    lambda: service.node_is_ready(folders, kept),
+                    service.node_part(folders, state, programs),
+                    lambda: service.node_is_ready(folders, state),
                 )
-        write_shell_files(folders, kept)
+        write_shell_files(folders, state)
 
     def watch(self) -> None:
-        """Start again whatever part ended by itself; call it every now and then.
+        """Start parts again that ended by themselves; call it at intervals.
 
         Raises
         ------
         SetupError
-            When a part ends again and again.
+            When a part ends too often.
         """
         for running in self._running:
             part = running.part
@@ -128,7 +123,7 @@ class Stack:
             self._progress.note(f"{part.name} had ended and was started again")
 
     def stop(self) -> None:
-        """End everything, the last started first."""
+        """End all parts, the last started first."""
         while self._running:
             part = self._running[-1].part
             with self._progress.step(part.name, "", verb="stopping"):
@@ -136,6 +131,14 @@ class Stack:
             self._running.pop()
         self._folders.started.unlink(missing_ok=True)
         self._folders.remove_sockets()
+
+    def _load_state(self, service_port: int | None) -> StackState:
+        self.state = load_state(self._folders.secrets)
+        self.state.address = self._address
+        for note in choose_ports(self.state, wanted_service_port=service_port):
+            self._progress.note(note)
+        self.state.save(self._folders.secrets)
+        return self.state
 
     def _launch(self, part: Part, ready: Callable[[], bool]) -> None:
         part.start()

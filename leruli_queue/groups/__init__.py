@@ -1,1 +1,1 @@
-"""Groups and what belongs to them: users, the compute secret."""
+"""Groups: their users, tokens and secrets, cluster, activity and usage."""

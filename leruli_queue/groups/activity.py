@@ -1,4 +1,4 @@
-"""What goes on in a group, for everybody who holds its token: no buckets, no secrets."""
+"""The jobs of a group, for every holder of its token: without buckets and secrets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from leruli_queue.store.queries import queries, rows
 async def group_activity(
     connection: Connection | Pool, group_id: int, user: str | None, wanted: Filter, limit: int
 ) -> list[ListedJob]:
-    """Return a page of the group's jobs, or of those of everybody who ever had a name.
+    """Return a page of the group's jobs, or of the jobs of each user who ever had a name.
 
     Raises
     ------
     UserReportableError
-        404 when nobody in the group ever had the name.
+        404 when no user of the group ever had the name.
     """
     if user is None:
         return await group_page(connection, group_id, wanted, limit)

@@ -1,18 +1,23 @@
-"""The Nomad cluster that a group's jobs run in: by name; what it is stands in the settings."""
+"""The Nomad cluster of a group, by its name. The settings describe each cluster."""
 
 from __future__ import annotations
 
 from leruli_queue.access.audit import Action, note_action
-from leruli_queue.groups.disabling import find_group
+from leruli_queue.groups.lookup import find_group
 from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries
 
 
 async def set_cluster(connection: Connection, name: str, cluster: str) -> bool:
-    """Have the group's jobs run in this cluster from now on; its nodes have to join anew.
+    """Run the group's jobs in this cluster from now on. The group's nodes have to join again.
 
-    What runs in the former cluster runs to its end there, what waits there is dispatched in the
-    new one as soon as a node has joined it. Returns False when the group was in it before.
+    Jobs that run in the former cluster end there. Jobs that do not run yet are dispatched in the
+    new cluster as soon as a node has joined it.
+
+    Returns
+    -------
+    bool
+        False when the group was in this cluster already.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The group's compute secret: whoever holds it can add machines to the group."""
+"""The group's compute secret: its holders can add machines to the group."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from leruli_queue.store.queries import queries
 async def rotate_compute_secret(
     connection: Connection, group_id: int, *, by: int | None = None
 ) -> str:
-    """Set the compute secret, or replace it by a new one, and return it.
+    """Set or rotate the compute secret, and return the new one.
 
-    Setting and rotating are the same: the epoch of the group grows by one, and nodes that joined
-    with an older secret get no leave to start any more.
+    Both increase the group's epoch by one. Nodes that joined with an older secret get no start
+    grant any more.
 
     Parameters
     ----------
     by
-        Id of the admin who does it, None for the operator of the service.
+        Id of the admin who does it; None for the operator of the service.
     """
     secret = make(SecretType.COMPUTE)
     async with connection.transaction():

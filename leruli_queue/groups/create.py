@@ -17,7 +17,7 @@ from leruli_queue.store.queries import queries
 
 @dataclass(frozen=True)
 class NewGroup:
-    """The secrets of a new group, which exist in the clear here and nowhere else."""
+    """A new group with its secrets. They exist in clear text only here."""
 
     id: int
     name: str

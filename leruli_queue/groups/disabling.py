@@ -1,38 +1,24 @@
-"""Disable a group, and enable it again: for the operator of the service."""
+"""Disable a group and enable it again, for the operator of the service."""
 
 from __future__ import annotations
 
 from leruli_queue.access.audit import Action, note_action
-from leruli_queue.errors import UserReportableError
+from leruli_queue.groups.lookup import find_group
 from leruli_queue.store.locks import SECRET_LOCKS
 from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries, rows
 
 
-async def find_group(connection: Connection, name: str) -> int:
-    """Return the id of a group.
-
-    Raises
-    ------
-    UserReportableError
-        404 when there is none of this name.
-    """
-    row = await queries.group_by_name(connection, name=name)
-    if row is None:
-        raise UserReportableError(
-            f"There is no group named {name!r}; `leruli-queue group-list` has the names.",
-            status=404,
-        )
-    group_id: int = row["id"]
-    return group_id
-
-
 async def disable_group(connection: Connection, name: str) -> bool:
-    """Let no secret of the group be accepted, and dispatch nothing more of it.
+    """Refuse all secrets of the group, and dispatch none of its jobs.
 
-    What runs may end: its output is uploaded, its receipts are taken. Waiting jobs are kept. When
-    it returns, nothing is under way any more that was begun under a secret of the group's users.
-    Returns False when it was disabled before.
+    Running jobs may end: their output is uploaded, their receipts are accepted. Queued jobs stay
+    queued. When this returns, every call that began with a secret of the group's users has ended.
+
+    Returns
+    -------
+    bool
+        False when the group was disabled already.
 
     Raises
     ------
@@ -41,17 +27,20 @@ async def disable_group(connection: Connection, name: str) -> bool:
     """
     group_id = await find_group(connection, name)
     changed = await _set(connection, group_id, disabled=True)
-    # One by one, each in a transaction of its own: all at once could wait for a request that is
-    # itself waiting for one of them.
+    # Lock the secrets one at a time, each in its own transaction. A transaction that holds several
+    # could deadlock with a request that waits for one of them.
     for row in await rows(queries.keys_of_group(connection, group_id=group_id)):
         await queries.seize_secret(connection, lock=SECRET_LOCKS, key_id=row["key_id"])
     return changed
 
 
 async def enable_group(connection: Connection, name: str) -> bool:
-    """Let the group's secrets be accepted again, and go on with its jobs.
+    """Accept the group's secrets again, and dispatch its jobs again.
 
-    Returns False when it was not disabled.
+    Returns
+    -------
+    bool
+        False when the group was not disabled.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""The group token: told to the group's users, and rotated.
+"""The group token: answer it to users, and rotate it.
 
-It names the bucket of the group's images, which the service never sees. So a rotation has two
-parts. The service ends the old token for reading and joining; the client of an admin copies the
-images. In between both buckets may hold images, and :func:`image_tokens` tells users and nodes all
-tokens whose buckets have to be looked into. docs/admins/security.md has the whole of it.
+The token names the bucket of the group's images, which the service never sees. So a rotation has
+two parts: the service ends the old token for reading and joining, and an admin's client copies the
+images. In between, both buckets may hold images. :func:`image_tokens` returns the tokens of all
+buckets to search. docs/admins/security.md has the whole procedure.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from leruli_queue.store.queries import queries, rows
 
 
 async def group_token(connection: Connection | Pool, user: User) -> str:
-    """Return the group token that is valid now, and leave it sealed for the user's next call.
+    """Return the valid group token, and store it sealed for the user's next call.
 
     Raises
     ------
     UserReportableError
-        503 when it was rotated since the user was authenticated.
+        503 when the token was rotated after the user was authenticated.
     """
-    earlier = _token(user.sealed_group_token())
+    earlier = _token(user.unseal_group_token())
     valid_key_id = await queries.valid_token_key_id(connection, group_id=user.group_id)
     if earlier.key_id == valid_key_id:
         return earlier.text
-    # The user had not called since tokens can be rotated, when this one was.
+    # The rotation could not seal the new token for this user: the user's public key was unknown, as
+    # the user had not called since the service stores public keys.
     tokens = await rows(queries.tokens_of_group(connection, group_id=user.group_id))
     valid = _follow(tokens, earlier)
     public_key = user.public_key
@@ -45,15 +46,15 @@ async def group_token(connection: Connection | Pool, user: User) -> str:
         token_key_id=valid.key_id,
         earlier=user.group_token_sealed,
     )
-    await queries.drop_spent_links(connection, group_id=user.group_id)
+    await queries.clear_spent_links(connection, group_id=user.group_id)
     return valid.text
 
 
 async def prepare_group_token(connection: Connection, admin: User) -> str:
-    """Make the next group token, or return the one that an admin made before.
+    """Make the next group token, or return it if an admin has made it already.
 
-    It is not valid yet, and the present one stays valid: there is time to copy the images. The
-    caller holds the administration of the group, in a transaction.
+    It is not valid yet. The present token stays valid, so there is time to copy the images. The
+    caller has a transaction that holds the administration lock of the group.
     """
     valid = _token(await group_token(connection, admin))
     prepared = await _prepared(connection, admin.group_id)
@@ -65,22 +66,22 @@ async def prepare_group_token(connection: Connection, admin: User) -> str:
 async def rotate_group_token(connection: Connection, admin: User, prepared: str | None) -> str:
     """End the group token and return the next one, which is valid from now on.
 
-    The next one is the one that was prepared, if one was. The caller holds the administration of
-    the group, in a transaction.
+    The next token is the prepared one, if there is one. The caller has a transaction that holds the
+    administration lock of the group.
 
     Parameters
     ----------
     prepared
-        The token that the caller expects to become valid. It can be repeated: once it is valid
-        nothing is changed.
+        The token that the caller expects to become valid. A repeated call changes nothing once this
+        token is valid.
 
     Raises
     ------
     UserReportableError
-        409 when ``prepared`` is not the prepared token, nor the valid one.
+        409 when ``prepared`` is neither the prepared token nor the valid one.
     """
     group_id = admin.group_id
-    # Nodes that join, and note by which token, have done so or wait.
+    # Nodes that are joining have stored their token already, or wait for this transaction.
     await queries.seize_group_tokens(connection, group_id=group_id)
     valid = _token(await group_token(connection, admin))
     if prepared == valid.text:
@@ -100,20 +101,20 @@ async def rotate_group_token(connection: Connection, admin: User, prepared: str 
         connection, key_id=valid.key_id, sealed_under_next=sealing.seal_under(new, valid.text)
     )
     await queries.begin_token(connection, key_id=new.key_id)
-    await _tell(connection, group_id, new)
-    await queries.drop_spent_links(connection, group_id=group_id)
+    await _seal_for_all(connection, group_id, new)
+    await queries.clear_spent_links(connection, group_id=group_id)
     await note_action(connection, group_id, Action.GROUP_TOKEN_ROTATED, actor_id=admin.id)
     return new.text
 
 
 async def image_tokens(connection: Connection | Pool, group_id: int, valid: str) -> list[str]:
-    """Return the tokens whose buckets may hold images: the valid one, then older ones.
+    """Return the tokens whose buckets may hold images: the valid token first, then older ones.
 
     Parameters
     ----------
     valid
-        The valid token, or one that was a moment ago; each older one is sealed under the one after
-        it.
+        The valid token, or one that was valid a moment ago. Each older token is sealed under its
+        successor.
     """
     tokens = await rows(queries.tokens_of_group(connection, group_id=group_id))
     found = [_token(valid)]
@@ -126,17 +127,17 @@ async def image_tokens(connection: Connection | Pool, group_id: int, valid: str)
 
 
 async def forget_images(connection: Connection, admin: User, valid: str | None) -> int:
-    """Tell nobody of the older tokens any more: their buckets are gone. Returns how many.
+    """Forget the older tokens, whose buckets are gone. Return the number of forgotten tokens.
 
     Parameters
     ----------
     valid
-        The token whose bucket has all images, for a caller who wants to be sure of it.
+        The token whose bucket has all images, if the caller wants it checked.
 
     Raises
     ------
     UserReportableError
-        409 when ``valid`` is not the group's token: the images are in the bucket of another one.
+        409 when ``valid`` is not the group token: the images are in the bucket of another token.
     """
     if valid is not None and valid != await group_token(connection, admin):
         raise UserReportableError(
@@ -149,16 +150,16 @@ async def forget_images(connection: Connection, admin: User, valid: str | None) 
     return len(forgotten)
 
 
-async def _tell(connection: Connection, group_id: int, token: Secret) -> None:
+async def _seal_for_all(connection: Connection, group_id: int, token: Secret) -> None:
     """Seal the token for all users and nodes whose public key is known."""
-    users = await rows(queries.users_to_tell(connection, group_id=group_id))
+    users = await rows(queries.users_to_seal_for(connection, group_id=group_id))
     await queries.seal_for_users(
         connection,
         ids=[user["id"] for user in users],
         sealed=[sealing.seal_to(user["public_key"], token.text) for user in users],
         token_key_id=token.key_id,
     )
-    nodes = await rows(queries.nodes_to_tell(connection, group_id=group_id))
+    nodes = await rows(queries.nodes_to_seal_for(connection, group_id=group_id))
     await queries.seal_for_nodes(
         connection,
         ids=[node["id"] for node in nodes],
@@ -184,14 +185,17 @@ async def _prepared(connection: Connection, group_id: int) -> Any:
 
 
 def _follow(tokens: Sequence[Any], earlier: Secret) -> Secret:
-    """Go from a token of the group to the valid one, each of which is sealed under the last."""
+    """Unseal token after token, from an earlier one to the valid one.
+
+    Each token is sealed under the one before it.
+    """
     begun = [row for row in tokens if row["valid_from"] is not None]
     [place] = [number for number, row in enumerate(begun) if row["key_id"] == earlier.key_id]
     found = earlier
     for row in begun[place + 1 :]:
         if row["sealed_under_last"] is None:
             raise UserReportableError(
-                "The group token was rotated this moment. Nothing was changed; try again.",
+                "The group token was rotated at this moment. Nothing was changed; try again.",
                 status=503,
                 retry_after=1,
             )

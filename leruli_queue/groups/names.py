@@ -1,4 +1,4 @@
-"""What groups and users may be called."""
+"""Names of groups and users: which are allowed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from leruli_queue.access.secrets import refuse_secrets
 from leruli_queue.errors import UserReportableError
 
 NAME_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9._@ -]{0,61}[A-Za-z0-9._@-])?"
-"""Fit for a terminal, a shell word in quotes, a cell of a spreadsheet; of one alphabet only."""
+"""Safe in a terminal, a quoted shell word and a spreadsheet's cell. One alphabet only."""
 
 OPERATOR = "operator of the service"
-"""Stands in the audit for whoever runs the service, so nobody else may be called so."""
+"""The operator's name in the audit, so no user or group may have it."""
 
 _NAME = re.compile(NAME_PATTERN)
 
@@ -22,13 +22,13 @@ def check_name(what: str, name: str) -> None:
     Raises
     ------
     UserReportableError
-        422, with what is allowed.
+        422; the sentence says what is allowed.
     """
     if not _NAME.fullmatch(name) or "  " in name:
         raise UserReportableError(
             f"The name of the {what} may have up to 63 letters (a to z, A to Z), digits, single "
-            "blanks and the characters . _ @ - and has to begin with a letter or digit and not to "
-            "end in a blank.",
+            "blanks and the characters . _ @ -. It has to begin with a letter or digit, and must "
+            "not end in a blank.",
             status=422,
         )
     try:

@@ -1,4 +1,4 @@
-"""What a group has used: jobs and core-hours, by user, code and month."""
+"""Usage of a group: jobs and core-hours, by user, code and month."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 
 MAX_ROWS = 10_000
-"""Rows of an answer: a user may have as many versions of a code as jobs."""
+"""Most rows of an answer. A user may have as many versions of a code as jobs."""
 
 
 class Dimension(StrEnum):
-    """What usage is told apart by."""
+    """A dimension by which usage is grouped."""
 
     USER = "user"
     CODE = "code"
@@ -31,7 +31,7 @@ class Dimension(StrEnum):
 
 @dataclass(frozen=True)
 class UsageRow:
-    """What jobs that have ended used. A dimension that was not asked for is None."""
+    """The usage of jobs that have ended. A dimension that was not asked for is None."""
 
     user: str | None
     code: str | None  # code:version
@@ -50,16 +50,16 @@ async def group_usage(
     since: datetime | None,
     until: datetime | None,
 ) -> list[UsageRow]:
-    """Sum up the jobs of a group that ended in a time (``since`` included, ``until`` not).
+    """Sum up the jobs of a group that ended from ``since`` (included) to ``until`` (not included).
 
-    Core-hours are the cores that a job asked for times the wall time of all its attempts; the time
-    of an attempt that was lost with its node is not known and not counted. Users who had the same
-    name one after the other have a row each.
+    Core-hours are the job's cores times the wall time of all its attempts. If an attempt was lost
+    with its node, its time is unknown and not counted. Users who had the same name one after the
+    other have a row each.
 
     Raises
     ------
     UserReportableError
-        422 when these are more than :data:`MAX_ROWS` rows.
+        422 when the answer would have more than :data:`MAX_ROWS` rows.
     """
     found = await rows(
         queries.usage_of_group(
@@ -95,7 +95,7 @@ async def group_usage(
 
 
 def as_csv(columns: list[str], lines: Iterable[Iterable[Any]]) -> str:
-    """Write a table as RFC 4180 has it. No name that we allow begins like a formula."""
+    """Return a table as CSV (RFC 4180). No allowed name begins like a spreadsheet's formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns)

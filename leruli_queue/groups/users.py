@@ -20,13 +20,13 @@ from leruli_queue.store.queries import queries, rows
 
 @dataclass(frozen=True)
 class Member:
-    """What a group's admins see of a user."""
+    """A user of the group, as its admins see it."""
 
     name: str
     role: Role
     key_id: str
     created_at: datetime
-    # To the minute; null when the secret was never used.
+    # To the minute; None if the secret was never used.
     last_used_at: datetime | None
     revoked_at: datetime | None
 
@@ -40,12 +40,12 @@ async def create_user(
     is_admin: bool,
     by: int | None = None,
 ) -> str:
-    """Make a user and return the API secret, which exists in the clear nowhere else.
+    """Make a user and return the API secret. It exists in clear text nowhere else.
 
     Parameters
     ----------
     by
-        Id of the admin who does it, None for the operator of the service.
+        Id of the admin who does it; None for the operator of the service.
 
     Raises
     ------
@@ -86,7 +86,7 @@ async def create_user(
 
 @dataclass(frozen=True)
 class Revoked:
-    """Whose secret ended, and when."""
+    """The user whose secret was revoked, and the time."""
 
     name: str
     at: datetime
@@ -100,18 +100,18 @@ async def revoke_user(
     key_id: str | None = None,
     by: int,
 ) -> Revoked:
-    """End a user's secret; the user's jobs go on, and stay the admins' to see.
+    """Revoke a user's secret. The user's jobs continue, and admins can see them.
 
-    The user is named, or known by the key id of a secret that was found somewhere.
+    Pass the user's name, or the key id of a secret that was found somewhere.
 
-    When it returns (and the transaction is committed) nothing is under way any more that was begun
-    under the secret, in any copy of the service. The caller holds the administration of the group.
-    A group token that was prepared is forgotten with an admin, who may know it.
+    Once the transaction is committed, every call that began with the secret has ended, in all
+    copies of the service. The caller holds the administration lock of the group. If the user is an
+    admin, a prepared group token is forgotten, because the admin may know it.
 
     Raises
     ------
     UserReportableError
-        404 when nobody has the name or key id, 409 when it is the last admin's.
+        404 when no user has the name or key id, 409 when it is the last admin.
     """
     called = "name" if key_id is None else "key id"
     row = await queries.user_by_name(connection, group_id=group_id, name=name, key_id=key_id)
@@ -134,7 +134,7 @@ async def revoke_user(
     await queries.seize_secret(connection, lock=SECRET_LOCKS, key_id=row["key_id"])
     revoked_at: datetime = await queries.revoke_user(connection, user_id=row["id"])
     if row["role"] == Role.ADMIN:
-        await queries.drop_prepared_token(connection, group_id=group_id)
+        await queries.delete_prepared_token(connection, group_id=group_id)
     await note_action(connection, group_id, Action.USER_REVOKED, actor_id=by, subject=row["name"])
     return Revoked(row["name"], revoked_at)
 
@@ -142,7 +142,7 @@ async def revoke_user(
 async def list_users(
     connection: Connection | Pool, group_id: int, *, with_revoked: bool
 ) -> list[Member]:
-    """Return the users of a group by name, those that were revoked last."""
+    """Return the users of a group by name; revoked users come last."""
     found = await rows(
         queries.users_of_group(connection, group_id=group_id, with_revoked=with_revoked)
     )

@@ -1,4 +1,4 @@
-"""Which bucket a job's files are in."""
+"""Find the bucket of a job, and the jobs of buckets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leruli_queue.store.queries import queries, rows
 
 
 class Purpose(StrEnum):
-    """What somebody wants a bucket for; the service has only their word for it."""
+    """What a bucket is asked for. The service cannot verify it."""
 
     GET = "get"
     PURGE = "purge"
@@ -24,7 +24,7 @@ _ACTIONS = {Purpose.GET: Action.JOB_FETCHED, Purpose.PURGE: Action.JOB_PURGED}
 
 
 async def job_bucket(connection: Connection, user: User, job_id: UUID, purpose: Purpose) -> str:
-    """Return the bucket of a job that the user may touch; noted when it is another's.
+    """Return the bucket of a job that the user may touch. Another user's job is audited.
 
     Raises
     ------
@@ -46,7 +46,7 @@ async def job_bucket(connection: Connection, user: User, job_id: UUID, purpose: 
 async def jobs_of_buckets(
     connection: Connection, user: User, buckets: Collection[str]
 ) -> dict[str, UUID]:
-    """Return the jobs that have these buckets, of those that the user may touch."""
+    """Return the jobs of these buckets that the user may touch, by bucket."""
     found = await rows(
         queries.jobs_of_buckets(
             connection, buckets=list(buckets), group_id=user.group_id, owner_id=user.owner_id

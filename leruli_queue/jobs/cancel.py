@@ -1,10 +1,11 @@
-"""Cancel jobs: one, many, or all own ones in some states.
+"""Cancel jobs: one, many, or all of a user in some states.
 
-Before leave to start was given nothing runs yet: a job is cancelled at once, and a start that
-comes later is refused. After it, the job stays what it is until the receipt of the attempt, so
-that ``cancelled`` also means that the output up to then can be fetched. Both are decided in one
-statement on the job's row, where attempt-start takes its leave as well: whichever comes first
-wins. Ending the allocation in Nomad is left to the stopper of the dispatcher.
+- Before its start grant a job does not run. It is cancelled at once, and a later start is refused.
+- After it, the job keeps its state until the receipt of the attempt. So ``cancelled`` also means
+  that the output up to then can be fetched.
+
+One statement on the job's row decides which case it is. attempt-start locks the same row, so the
+first of the two wins. The dispatcher's stopper ends the allocation in Nomad.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries, rows
 
 CANCELLED_AT_ONCE = 20_000
-"""Jobs that one call of :func:`cancel_own` takes at most: a second or so of the database's time."""
+"""Most jobs that one call of :func:`cancel_own` cancels: about 1 s of the database's time."""
 
 _BEFORE_IT_RAN = "cancelled before it ran"
 
 
 @dataclass(frozen=True)
 class Cancelled:
-    """What a call of :func:`cancel_own` did."""
+    """Numbers of jobs that a call of :func:`cancel_own` changed."""
 
-    cancelled: int  # over: they had not begun
-    stopping: int  # marked: their receipts make them cancelled
+    cancelled: int  # final: they had not started
+    stopping: int  # marked; their receipts will make them cancelled
 
 
 async def cancel_job(connection: Connection, user: User, job_id: UUID) -> Status:
-    """Cancel a job, as :func:`cancel_jobs`, and return its status.
+    """Cancel a job as :func:`cancel_jobs` does, and return its status.
 
     Raises
     ------
@@ -49,10 +50,10 @@ async def cancel_job(connection: Connection, user: User, job_id: UUID) -> Status
 async def cancel_jobs(
     connection: Connection, user: User, job_ids: Collection[UUID]
 ) -> dict[UUID, Status]:
-    """Cancel jobs and return their status; unknown and other people's are missing.
+    """Cancel jobs and return their status. Unknown jobs and those of other people are missing.
 
-    Those of another user stand in the group's audit. Repeating it changes nothing; neither does
-    cancelling a job that has ended. Within a transaction of the caller's, for it is two statements.
+    An admin's cancellation of another user's job is in the group's audit. A repeated call, or a job
+    that has ended, changes nothing. Two statements: the caller needs a transaction.
     """
     locked = await rows(
         queries.lock_to_cancel(
@@ -81,21 +82,21 @@ async def cancel_jobs(
 
 
 async def cancel_own(connection: Connection, user: User, states: Sequence[JobState]) -> Cancelled:
-    """Cancel the user's own jobs in some states, as :func:`_cancel_of` says it."""
+    """Cancel the user's own jobs in some states; see :func:`_cancel_of`."""
     return await _cancel_of(connection, user, user.id, states)
 
 
 async def cancel_named(
     connection: Connection, admin: User, name: str, states: Sequence[JobState]
 ) -> Cancelled:
-    """Cancel the jobs in some states of everybody who ever had a name; they stand in the audit.
+    """Cancel the jobs in some states of each user who ever had a name; see :func:`_cancel_of`.
 
-    As :func:`_cancel_of` says it, for each of them.
+    The cancellations are in the group's audit.
 
     Raises
     ------
     UserReportableError
-        403 for a user who may not cancel others' jobs; 404 when nobody in the group ever had the
+        403 for a user who may not cancel others' jobs; 404 when no user of the group ever had the
         name.
     """
     if admin.owner_id is not None:
@@ -116,9 +117,9 @@ async def _cancel_of(
 ) -> Cancelled:
     """Cancel the jobs of one owner in some states, the oldest first.
 
-    At most :data:`CANCELLED_AT_ONCE` of each state, and none that was asked for before: repeat it
-    until it cancels none. A job that leaves the states meanwhile is not touched. Within a
-    transaction of the caller's, for it is two statements.
+    A call cancels at most :data:`CANCELLED_AT_ONCE` of each state, and skips jobs whose
+    cancellation was requested before. So repeat it until it cancels none. A job that leaves these
+    states meanwhile is not touched. Two statements: the caller needs a transaction.
     """
     locked = await rows(
         queries.lock_own_to_cancel(
@@ -140,7 +141,7 @@ async def _cancel_of(
 
 
 def _after(state: JobState) -> Status:
-    """Say what became of a job that had not ended when it was cancelled."""
+    """Return the status of a job that had not ended when it was cancelled."""
     if state is JobState.CANCELLED:
         return Status(state, _BEFORE_IT_RAN)
     return Status(state, "cancellation was requested; it is being stopped")

@@ -1,4 +1,4 @@
-"""All that is known of one job, attempt by attempt."""
+"""One job in detail, with its attempts."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from leruli_queue.jobs.status import UnknownJobError, why_its_turn
 from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries, rows
 
-# Attempts that never started are not bounded: a job may be taken back for weeks.
+# The number of attempts that never started has no limit: a job may be requeued for weeks.
 _MOST_ATTEMPTS = 100
 
 
 class AttemptState(StrEnum):
     """Where an attempt is."""
 
-    WAITING = "waiting"  # for a place, or for its node to begin with it
-    STARTED = "started"  # its node has leave to start: image and input are brought
+    WAITING = "waiting"  # unplaced, or its node has not asked for the start grant yet
+    STARTED = "started"  # its node has the start grant and fetches image and input
     RUNNING = "running"
-    STOPPING = "stopping"  # it is the current one, and was asked to stop
+    STOPPING = "stopping"  # it is the current one, and its stop was requested
     ENDED = "ended"  # its node sent the receipt
-    STOPPED = "stopped"  # without a receipt: given up, taken back, or cancelled before it began
+    STOPPED = "stopped"  # without a receipt: abandoned, or cancelled before it started
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Attempt:
     """One attempt of a job, as people see it."""
 
     number: int
-    # The name of its node; None where it has none yet.
+    # The name of its node; None while it has none.
     node: str | None
     state: AttemptState
-    # As its node reported it (leruli_queue.jobs.outcomes); None without a receipt.
+    # From its receipt (leruli_queue.jobs.outcomes); None without a receipt.
     outcome: str | None
     message: str | None
     started_at: datetime | None
@@ -59,12 +59,12 @@ class JobDetail:
 
     @property
     def last_run(self) -> Attempt | None:
-        """The last attempt that a node began with."""
+        """The last attempt that a node started."""
         return next((each for each in reversed(self.attempts) if each.started_at), None)
 
 
 async def job_detail(connection: Connection, user: User, job_id: UUID) -> JobDetail:
-    """Return all that is known of a job that the user may touch.
+    """Return a job that the user may touch, with its limits and last attempts.
 
     Raises
     ------

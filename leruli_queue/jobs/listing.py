@@ -19,7 +19,7 @@ _AFTER_ALL = UUID(int=2**128 - 1)
 
 @dataclass(frozen=True)
 class ListedJob:
-    """A job as others of its group may see it: no bucket."""
+    """A job as other members of its group may see it: without its bucket."""
 
     id: UUID
     user: str
@@ -28,9 +28,11 @@ class ListedJob:
     version: str
     cores: int
     memory_mb: int
-    # None: it asks for none, and has the default.
+    # None: the job asks for no limit and has the default.
     disk_mb: int | None
     shm_mb: int | None
+    # Whether it may run in the container of the user's job before it.
+    share_container: bool
     state: JobState
     reason: str | None
     exit_code: int | None
@@ -43,21 +45,21 @@ class ListedJob:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which jobs, and where the page begins.
+    """Which jobs to list, and where the page begins.
 
-    ``since`` (included) and ``until`` (not included) are about when a job was received.
+    ``since`` (included) and ``until`` (not included) are times at which a job was received.
     """
 
     states: tuple[JobState, ...] = tuple(JobState)
     since: datetime | None = None
     until: datetime | None = None
-    # The last job of the page before; only older ones are on this one.
+    # The last job of the page before. This page has only older jobs.
     after: UUID | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """Return what the statements take: the states, the first id that is in and that is not.
+        """Return the arguments of the statements: states, and the range of ids.
 
-        An id holds the millisecond in which its job was received, so that the times need no index.
+        An id holds the millisecond in which its job was received, so the times need no index.
         """
         lowest = _FIRST if self.since is None else _first_id_at(self.since)
         above = _AFTER_ALL if self.until is None else _first_id_at(self.until)
@@ -71,7 +73,7 @@ class Filter:
 async def group_page(
     connection: Connection | Pool, group_id: int, wanted: Filter, limit: int
 ) -> list[ListedJob]:
-    """Return a page of the jobs of everybody in a group."""
+    """Return a page of the jobs of a whole group."""
     arguments = wanted.arguments() | {"group_id": group_id, "limit": limit}
     found = await rows(queries.page_of_group(connection, **arguments))
     return await listed(connection, group_id, [row["id"] for row in found])
@@ -109,6 +111,7 @@ async def listed(
             memory_mb=row["memory_mb"],
             disk_mb=row["disk_mb"],
             shm_mb=row["shm_mb"],
+            share_container=row["share_container"],
             state=JobState(row["state"]),
             reason=reason_of(row, capacity),
             exit_code=row["exit_code"],

@@ -1,8 +1,9 @@
 """What an attempt's receipt means for its job: the one table.
 
-The node agent reports *how* the attempt ended (its outcome); what follows from it is decided
-here. Failure of the job is final. Failure of the platform is not the job's: it is tried again,
-up to ``LERULI_QUEUE_MAX_ATTEMPTS`` times.
+The node agent reports *how* the attempt ended (its outcome). This module decides what follows. A
+failure of the job is final. After a failure of the platform the job is tried again, up to
+``LERULI_QUEUE_MAX_ATTEMPTS`` times, and further while other jobs of the group fail too
+(``platform_works``).
 """
 
 from __future__ import annotations
@@ -16,31 +17,36 @@ from leruli_queue.jobs.states import JobState
 class Outcome(StrEnum):
     """How an attempt ended, as the node agent reports it."""
 
-    ENDED = "ended"  # the command ran to its end; the exit code is given
+    ENDED = "ended"  # the command ended by itself; the receipt has its exit code
     TIME_LIMIT = "time_limit"
     OUT_OF_MEMORY = "out_of_memory"
-    OUT_OF_DISK = "out_of_disk"  # it, or its input alone, used more than its limit
+    OUT_OF_DISK = "out_of_disk"  # the job, or its input alone, exceeded its disk limit
     IMAGE_UNKNOWN = "image_unknown"  # no such object in the group's image bucket
     IMAGE_BROKEN = "image_broken"  # Docker could not load it
-    INPUT_BROKEN = "input_broken"  # run.tgz is missing, damaged or holds what is not allowed
-    UPLOAD_FAILED = "upload_failed"  # the object store took no output for the whole patience
+    INPUT_BROKEN = "input_broken"  # run.tgz is missing, damaged, or has a forbidden entry
+    UPLOAD_FAILED = "upload_failed"  # the object store took no output for the agent's retry time
     STOPPED = "stopped"  # Nomad ended it: cancelled, or the node is drained
-    NODE_TROUBLE = "node_trouble"  # Docker down, container lost, agent lost its notes
+    NODE_TROUBLE = "node_trouble"  # Docker is down, or the container or agent state is lost
 
 
 PLATFORM_FAILURES = frozenset({Outcome.UPLOAD_FAILED, Outcome.NODE_TROUBLE})
-"""Outcomes that count as a lost attempt; the job goes back to the queue."""
+"""Outcomes that the platform caused. The job is requeued, unless one of these holds:
+
+- its bucket was deleted,
+- somebody wants it cancelled,
+- it has lost as many attempts as it may.
+"""
 
 NOT_BEGUN = frozenset({Outcome.IMAGE_UNKNOWN, Outcome.IMAGE_BROKEN, Outcome.INPUT_BROKEN})
-"""What one node says of image or input. A second node is asked before the job is failed for it."""
+"""Outcomes that blame image or input. One node may be wrong, so a second node tries the job."""
 
 OWN_ENDS = frozenset(
     {Outcome.ENDED, Outcome.TIME_LIMIT, Outcome.OUT_OF_MEMORY, Outcome.OUT_OF_DISK}
 )
-"""The command ran, and how it ended is the job's own: its node works."""
+"""Outcomes of a command that ran. The job caused its own end, so its node works."""
 
-# How agents of all versions say that a job's bucket was deleted: leruli_node/job_bucket.py. A test
-# of tests/unit/contract compares the two files.
+# Node agents of all versions send these messages when a job's bucket was deleted
+# (leruli_node/objects/job_bucket.py). A test of tests/unit/contract compares the two files.
 BUCKET_MISSING = "the job's bucket is missing"  # before the job could run
 BUCKET_WENT = "the job's bucket is not there any more"  # while its command ran
 _PURGED = "its bucket is not there any more: it was purged or deleted"
@@ -61,22 +67,22 @@ class Receipt:
 
     @property
     def blames_node(self) -> bool:
-        """Whether it counts against the node.
+        """Whether the outcome counts against the node.
 
-        Not after a command ran: which signals and exit codes a container ends with is the user's to
-        choose, and so is what makes an upload fail.
+        Not after a command ran: the user chooses the signals and exit codes with which a container
+        ends, and can also make an upload fail.
         """
         return self.outcome is Outcome.NODE_TROUBLE and self.exit_code is None
 
     @property
     def lost_its_bucket(self) -> bool:
-        """Whether the job's bucket went while its command ran: it could never run again."""
+        """Whether the bucket was deleted while the command ran. The job can never run again."""
         return self.outcome is Outcome.UPLOAD_FAILED and (self.message or "").endswith(BUCKET_WENT)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the job was allowed, for the sentence that says it was exceeded."""
+    """The job's limits, for the sentence that says which one was exceeded."""
 
     memory_mb: int
     time_limit_s: int
@@ -85,24 +91,27 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a receipt makes of the job. ``state`` RECEIVED means: try again."""
+    """The state that follows from a receipt. ``state`` RECEIVED means: try again."""
 
     state: JobState
     reason: str | None
     counts_as_lost: bool = False
-    # Not counted, but the job waits before it is tried again, as if it were.
+    # Wait for the retry delay although the attempt does not count as lost.
     delayed: bool = False
 
 
 def judge(
     receipt: Receipt, limits: Limits, *, cancel_requested: bool, stop_expected: bool
 ) -> Verdict:
-    """Decide what becomes of the job; a pure function.
+    """Decide the job's next state from a receipt. A pure function.
 
-    ``stop_expected`` says whether we had the attempt stopped or its node taken out of service. A
-    stop that nobody asked for counts: a command that ends itself with TERM must not run for ever.
+    A command that ended with exit code 0 before the cancellation reached it keeps its result.
 
-    A command that reached its end before the cancellation reached it has its own result.
+    Parameters
+    ----------
+    stop_expected
+        Whether the service stopped the attempt or took its node out of service. An unexpected stop
+        counts as a lost attempt: otherwise a command that ends itself with TERM would run for ever.
     """
     outcome = receipt.outcome
     if outcome is Outcome.ENDED and receipt.exit_code == 0:
@@ -133,7 +142,7 @@ def _platform_failure(receipt: Receipt) -> str:
 
 
 def _cancellation(receipt: Receipt) -> str:
-    """Return the sentence for a cancelled job: whether it ran, and whether there is output."""
+    """Say whether a cancelled job ran, and whether it has output."""
     if receipt.outcome in NOT_BEGUN:
         return "cancelled before it ran"
     if receipt.uploaded_files is not None:

@@ -1,8 +1,8 @@
-"""A node that fails one job after the other is held back, and probed by one job at a time.
+"""Quarantine: a node that fails several jobs in a row gets only probes, one job at a time.
 
-Counted are failures of different jobs, before their command ran, since the node's last success. The
-count is kept in PostgreSQL and changes in the transaction of the receipt.
-docs/developers/attempts.md, "A node that fails", has the rules and why they are so.
+The count is the number of different jobs that failed before their command ran, since the node's
+last success. It is in PostgreSQL and changes in the transaction of the receipt.
+docs/developers/attempts.md, "A node that fails", has the rules and their reasons.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from leruli_queue.store.queries import queries, rows
 log = structlog.get_logger(__name__)
 
 CONTRADICTED = "it could not use an image or an input that another node could use"
-"""Why a node failed a job of which it alone said that image or input is no good.
+"""The reason of a failure when one node blamed image or input and another node could use both.
 
-``note_running`` has the same words.
+The statement ``note_running`` writes the same words.
 """
 
 
 @dataclass(frozen=True)
 class Quarantine:
-    """When a node is held back, and when it is probed."""
+    """When a node is quarantined, and when it is probed."""
 
     # Failures in a row, of different jobs.
     failures: int = 3
-    # Seconds before the first probe; doubled after each that fails, up to the second figure.
+    # Seconds before the first probe. The pause doubles after each failed probe, up to most_pause_s.
     pause_s: float = 60.0
     most_pause_s: float = 3600.0
 
     @classmethod
     def of(cls, settings: Settings) -> Quarantine:
-        """Return the settings' rule."""
+        """Return the rule of the settings."""
         return cls(settings.node_failures, settings.node_probe_s, settings.node_probe_max_s)
 
 
@@ -52,13 +52,13 @@ async def note_failure(
     reason: str,
     rule: Quarantine,
 ) -> bool:
-    """Count a job that the platform failed on a node; the caller has a transaction.
+    """Count a failure of the platform against a node. The caller has a transaction.
 
     Returns
     -------
     bool
-        Whether the node is held back, so that the failure is not the job's: it was before, or is
-        from now on.
+        Whether the node is quarantined, before this failure or by it. Then the failure does not
+        count against the job.
     """
     node = await queries.lock_node(connection, node_id=node_id, job_id=job_id, number=number)
     elsewhere = await queries.failed_elsewhere(
@@ -72,7 +72,7 @@ async def note_failure(
     if node["held"]:
         await _note_probe(connection, node, reason, rule)
         return True
-    return node_id in await hold_nodes(connection, rule, group_id=node["group_id"])
+    return node_id in await quarantine_nodes(connection, rule, group_id=node["group_id"])
 
 
 async def note_doubt(
@@ -83,9 +83,10 @@ async def note_doubt(
     reason: str,
     rule: Quarantine,
 ) -> None:
-    """Count a probe that could not use an image or an input; of a node that is trusted, nothing.
+    """Count a probe that could not use an image or an input. The caller has a transaction.
 
-    Such a node is to blame only once another one could use it. The caller has a transaction.
+    A node that is not in quarantine is left alone: it is to blame only once another node could use
+    the same image and input.
     """
     node = await queries.lock_node(connection, node_id=node_id, job_id=job_id, number=number)
     await _note_probe(connection, node, reason, rule)
@@ -103,19 +104,21 @@ async def _note_probe(
         pause_s=rule.pause_s,
         most_pause_s=rule.most_pause_s,
     )
-    log.warning("a probe failed; the node stays held back", node=str(node["id"]), why=reason)
+    log.warning("a probe failed; the node stays in quarantine", node=str(node["id"]), why=reason)
 
 
-async def hold_nodes(
+async def quarantine_nodes(
     connection: Connection | Pool, rule: Quarantine, *, group_id: int | None = None
 ) -> set[UUID]:
-    """Hold back the nodes, of one group or of all, that failed too many; return which."""
+    """Quarantine the nodes of one group, or of all, that failed too many jobs; return their ids."""
     held = await rows(
-        queries.hold_nodes(connection, group_id=group_id, most=rule.failures, pause_s=rule.pause_s)
+        queries.quarantine_nodes(
+            connection, group_id=group_id, most=rule.failures, pause_s=rule.pause_s
+        )
     )
     for row in held:
         log.warning(
-            "node held back: it failed several jobs in a row",
+            "node quarantined: it failed several jobs in a row",
             node=str(row["id"]),
             name=row["name"],
             failures=row["failures"],
@@ -127,26 +130,29 @@ async def hold_nodes(
 async def note_success(
     connection: Connection | Pool, node_id: UUID, started_at: datetime | None
 ) -> None:
-    """Count a job that came to its own end on a node, in an attempt started then."""
+    """Note that a command ended by itself on a node, in an attempt that started at that time.
+
+    A success ends the count of failures, and the quarantine if the attempt was a probe.
+    """
     if started_at is None:
         return
     cleared = await queries.note_success(connection, node_id=node_id, started_at=started_at)
     if cleared is not None:
-        log.info("node is well again: its probe came to its own end", node=str(node_id))
+        log.info("node released from quarantine: its probe ended well", node=str(node_id))
 
 
 async def review(pool: Pool, rule: Quarantine) -> None:
-    """Hold back and release what has changed outside of a receipt; can be repeated."""
-    await hold_nodes(pool, rule)
+    """Quarantine and release nodes for changes outside of receipts. Can be repeated."""
+    await quarantine_nodes(pool, rule)
     for row in await rows(queries.release_doubted_nodes(pool, most=rule.failures)):
         log.info(
-            "node is held back no longer: other nodes failed its jobs as well",
+            "node released from quarantine: other nodes failed its jobs as well",
             node=str(row["id"]),
             name=row["name"],
         )
     for row in await rows(queries.release_long_probed_nodes(pool, long_s=rule.most_pause_s)):
         log.info(
-            "node is held back no longer: its probe has run for long",
+            "node released from quarantine: its probe has run for long",
             node=str(row["id"]),
             name=row["name"],
         )

@@ -1,4 +1,4 @@
-"""Why a job is where it is, in a sentence for a person."""
+"""Reasons: why a job is in its state, in a sentence for a person."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from leruli_queue.jobs.sizes import Size, one_fits
+from leruli_queue.jobs.resources import Resources, any_fits
 from leruli_queue.jobs.states import FINAL, JobState
 from leruli_queue.store.locks import DISPATCHER_LOCK
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 
-# An active dispatcher notes itself every 5 s, and another takes over within 15.
+# An active dispatcher writes its heartbeat every 5 s, and another takes over within 15 s.
 _DISPATCHER_SILENT_S = 20.0
 _CUT_OFF = (
     "its node does not answer, and no other machine that is connected could run it: it goes on "
@@ -31,12 +31,12 @@ _NOT_NOW = {
     "drained": ("was taken out of service by an admin", "were taken out of service by an admin"),
     "troubled": ("is troubled (group-nodes says why)", "are troubled (group-nodes says why)"),
 }
-"""What is said of one machine and of several, by what keeps them from taking jobs."""
+"""Sentences for one machine and for several, by the cause that keeps them from taking jobs."""
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """Nodes of one size that are there and cannot take jobs now."""
+    """Nodes with equal resources that are connected and cannot take jobs now."""
 
     # A key of _NOT_NOW.
     why: str
@@ -47,45 +47,45 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Capacity:
-    """The sizes of a group's nodes, and whether its jobs are being dispatched to them."""
+    """Resources of a group's nodes, and whether its jobs are dispatched to them."""
 
-    # Of those that live and may start jobs.
-    sizes: tuple[Size, ...]
-    # Of those that are kept for a job that has waited long (leruli_queue.dispatch.reservations).
-    kept: tuple[Size, ...] = ()
+    # Nodes that are alive and may start jobs.
+    free: tuple[Resources, ...]
+    # Nodes reserved for a job that was unplaced for long (leruli_queue.dispatch.reservations).
+    reserved: tuple[Resources, ...] = ()
     unusable: tuple[Unusable, ...] = ()
-    # The sentence for jobs that are not dispatched, whatever they ask for.
+    # The sentence if no job is dispatched, whatever its resources.
     not_dispatched: str | None = None
-    # The name of one node of each size.
-    names: Mapping[Size, str] = field(default_factory=dict)
+    # The name of one node for each of the resources.
+    names: Mapping[Resources, str] = field(default_factory=dict)
 
     def one_is_large_enough(self, cores: int, memory_mb: int) -> bool:
-        """Tell whether a job could run on any of them, kept for another or not."""
-        return one_fits((*self.sizes, *self.kept), cores, memory_mb)
+        """Tell whether a job could run on one of the nodes, reserved or not."""
+        return any_fits((*self.free, *self.reserved), cores, memory_mb)
 
-    def why_waiting(self, cores: int, memory_mb: int) -> str | None:
-        """Return the sentence for a job that no node can be asked for now; None if one can."""
-        if one_fits(self.sizes, cores, memory_mb):
+    def why_queued(self, cores: int, memory_mb: int) -> str | None:
+        """Return the sentence for a job that no free node is large enough for, else None."""
+        if any_fits(self.free, cores, memory_mb):
             return None
-        if one_fits(self.kept, cores, memory_mb):
+        if any_fits(self.reserved, cores, memory_mb):
             return (
-                "waiting for its turn: what is large enough is kept for a job that needs much of a "
-                "machine and has waited long"
+                "waiting for its turn: each machine that is large enough is reserved for a large "
+                "job that has waited long"
             )
         return self._why_none_fits(cores, memory_mb)
 
     def warnings(self, cores: int, memory_mb: int) -> list[str]:
-        """Return sentences about a job that is not submitted yet; empty if a node can hold it."""
+        """Return warnings for a job that is not submitted yet; none if it fits a node."""
         if self.one_is_large_enough(cores, memory_mb):
             return []
         would_be = self._why_none_fits(cores, memory_mb, names=self.names)
         return [f"No machine of the group can hold it now: it would be {would_be}"]
 
     def _why_none_fits(
-        self, cores: int, memory_mb: int, *, names: Mapping[Size, str] | None = None
+        self, cores: int, memory_mb: int, *, names: Mapping[Resources, str] | None = None
     ) -> str:
-        """Say why every node is too small or unusable; the largest ones by name, where given."""
-        every = [*self.sizes, *self.kept]
+        """Say why every node is too small or unusable. With ``names``, name the largest ones."""
+        every = [*self.free, *self.reserved]
         if not every:
             if not self.unusable:
                 return "waiting for a node: no machine of the group is connected"
@@ -93,42 +93,44 @@ class Capacity:
         large = [
             node
             for node in self.unusable
-            if one_fits([(node.cores, node.memory_mb)], cores, memory_mb)
+            if any_fits([(node.cores, node.memory_mb)], cores, memory_mb)
         ]
         if large:
-            wanted = f"waiting for a node with {_size(cores, memory_mb)}"
-            return f"{wanted}: {_why_unusable(large, 'that large')}"
-        most_cores, most_memory = max(every), max(every, key=lambda size: (size[1], size[0]))
-        wanted = f"waiting for a node with {_size(cores, memory_mb)}"
+            why = _why_unusable(large, "that large")
+            return f"waiting for a node with {_text(cores, memory_mb)}: {why}"
+        most_cores, most_memory = max(every), max(every, key=lambda node: (node[1], node[0]))
         if most_cores == most_memory:
-            return f"{wanted}; the largest{_called(most_cores, names)} has {_size(*most_cores)}"
+            return (
+                f"waiting for a node with {_text(cores, memory_mb)}; the largest"
+                f"{_called(most_cores, names)} has {_text(*most_cores)}"
+            )
         has = " has" if names else ""
         return (
-            f"{wanted}; the one with most cores{_called(most_cores, names)} has "
-            f"{_size(*most_cores)}, the one with most memory{_called(most_memory, names)}{has} "
-            f"{_size(*most_memory)}"
+            f"waiting for a node with {_text(cores, memory_mb)}; the one with most cores"
+            f"{_called(most_cores, names)} has {_text(*most_cores)}, the one with most memory"
+            f"{_called(most_memory, names)}{has} {_text(*most_memory)}"
         )
 
 
 async def living_capacity(connection: Connection | Pool, group_id: int) -> Capacity:
-    """Return what the group's nodes can take at most."""
+    """Return the resources of the group's nodes that are alive."""
     found = await rows(queries.living_capacity(connection, group_id=group_id))
-    sizes: dict[bool, list[Size]] = {False: [], True: []}
+    by_reserved: dict[bool, list[Resources]] = {False: [], True: []}
     unusable = []
-    names: dict[Size, str] = {}
+    names: dict[Resources, str] = {}
     for row in found:
         if row["why"] is None:
-            size = row["cores"], row["memory_mb"]
-            sizes[row["reserved"]].append(size)
-            names[size] = row["name"]
+            resources = row["cores"], row["memory_mb"]
+            by_reserved[row["reserved"]].append(resources)
+            names[resources] = row["name"]
         else:
             unusable.append(Unusable(row["why"], row["cores"], row["memory_mb"], row["nodes"]))
     dispatching = await queries.dispatching_of_group(
         connection, group_id=group_id, silence_s=_DISPATCHER_SILENT_S, lock=DISPATCHER_LOCK
     )
     return Capacity(
-        tuple(sizes[False]),
-        tuple(sizes[True]),
+        tuple(by_reserved[False]),
+        tuple(by_reserved[True]),
         tuple(unusable),
         _why_not_dispatched(dispatching),
         names,
@@ -136,14 +138,14 @@ async def living_capacity(connection: Connection | Pool, group_id: int) -> Capac
 
 
 def asks_for_capacity(jobs: Iterable[Mapping[str, Any]]) -> bool:
-    """Tell whether what there is to say of one of these jobs depends on the group's nodes."""
+    """Tell whether the reason of one of these jobs depends on the group's nodes."""
     return any(
         job["state"] == JobState.RECEIVED or job["silent"] or _is_unplaced(job) for job in jobs
     )
 
 
 def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
-    """Return the sentence where the state does not say it all.
+    """Return the reason of a job's state, or None if the state needs none.
 
     Parameters
     ----------
@@ -151,7 +153,7 @@ def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
         A row with state, reason, cancel_requested_at, cores, memory_mb, waiting_reason, started
         and silent.
     capacity
-        Of the group's nodes; None where :func:`asks_for_capacity` has no need of it.
+        None if :func:`asks_for_capacity` answered False for the job.
     """
     state = JobState(job["state"])
     if job["cancel_requested_at"] is not None and state not in FINAL:
@@ -159,20 +161,21 @@ def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
     if capacity is not None and (state is JobState.RECEIVED or _is_unplaced(job)):
         if capacity.not_dispatched:
             return capacity.not_dispatched
-        # Of a dispatched job Nomad says more, unless it is about to be taken back.
-        if state is JobState.RECEIVED or not (capacity.sizes or capacity.kept):
-            why = capacity.why_waiting(job["cores"], job["memory_mb"])
+        # Nomad's own reason for a dispatched job is better. But without any node the attempt is
+        # about to be abandoned.
+        if state is JobState.RECEIVED or not (capacity.free or capacity.reserved):
+            why = capacity.why_queued(job["cores"], job["memory_mb"])
             if why:
                 return why
     if (
         job["silent"]
         and capacity is not None
-        # As overdue_attempts looks at it: docs/developers/attempts.md.
+        # The same condition as in overdue_attempts: docs/developers/attempts.md.
         and not capacity.one_is_large_enough(job["cores"], job["memory_mb"])
     ):
         return _CUT_OFF
     if state is JobState.SUBMITTED and job["waiting_reason"]:
-        return f"{job['waiting_reason']}; it needs {_size(job['cores'], job['memory_mb'])}"
+        return f"{job['waiting_reason']}; it needs {_text(job['cores'], job['memory_mb'])}"
     return None if job["reason"] is None else str(job["reason"])
 
 
@@ -181,25 +184,25 @@ def _is_unplaced(job: Mapping[str, Any]) -> bool:
 
 
 def _why_not_dispatched(dispatching: Mapping[str, Any]) -> str | None:
-    """Return the sentence for a group whose jobs nobody dispatches; None where somebody does."""
+    """Return the sentence for a group whose jobs no dispatcher dispatches, else None."""
     if dispatching["absent"]:
         seen_at = dispatching["seen_at"]
         since = "" if seen_at is None else f" since {_time(seen_at)}"
         return (
-            f"not dispatched: the service's dispatcher has not been there{since}; whoever runs the "
+            f"not dispatched: the service's dispatcher has not run{since}; the operator of the "
             "service has to start it (leruli-queue dispatch)"
         )
     if dispatching["nomad_away_since"] is not None:
         return (
-            "not dispatched: the service cannot use its cluster manager (Nomad) since "
-            f"{_time(dispatching['nomad_away_since'])}; it goes on by itself when it can, and the "
-            "dispatcher's log says why"
+            "not dispatched: the service has not been able to use its cluster manager (Nomad) "
+            f"since {_time(dispatching['nomad_away_since'])}; it goes on by itself once it can, "
+            "and the dispatcher's log says why"
         )
     return None
 
 
 def _why_unusable(nodes: Iterable[Unusable], which: str) -> str:
-    """Say of nodes, by kind, why they take no jobs."""
+    """Say why these nodes take no jobs, counted by cause."""
     counts = Counter[str]()
     for node in nodes:
         counts[node.why] += node.count
@@ -218,12 +221,12 @@ def _time(time: datetime) -> str:
 
 
 def turn_reason(ahead: int, *, most: int) -> str:
-    """Return the sentence for a job that nothing but its turn keeps waiting.
+    """Return the sentence for a job that only waits for its turn.
 
     Parameters
     ----------
     ahead
-        How many jobs of the same user go before it, counted a little further than to ``most``.
+        Number of jobs of the same user that go first. A number above ``most`` means "more".
     """
     if ahead > most:
         many = f"more than {most:,} jobs of the same user go"
@@ -234,9 +237,9 @@ def turn_reason(ahead: int, *, most: int) -> str:
     return f"waiting for its turn: {many} first"
 
 
-def _called(size: Size, names: Mapping[Size, str] | None) -> str:
-    return f", {names[size]}," if names else ""
+def _called(node: Resources, names: Mapping[Resources, str] | None) -> str:
+    return f", {names[node]}," if names else ""
 
 
-def _size(cores: int, memory_mb: int) -> str:
+def _text(cores: int, memory_mb: int) -> str:
     return f"{cores} core{'' if cores == 1 else 's'} and {memory_mb} MB"

@@ -1,4 +1,4 @@
-"""Find one's own jobs by a part of the id, or by the name."""
+"""Find a user's own jobs by the name, or by a part of the id."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from leruli_queue.jobs.states import JobState
 from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries, rows
 
-# Jobs that one statement looks at. Ends of ids and names are in no index: it would cost every
-# submission and every change of a state (docs/developers/scheduling.md, "Short references").
-_LOOK = 4000
-_PATIENCE_S = 5.0
+# Jobs that one statement scans. Names and ends of ids have no index, because it would slow down
+# every submission and every change of state (docs/developers/scheduling.md, "Short references").
+_SCAN_AT_ONCE = 4000
+_SEARCH_TIMEOUT_S = 5.0
 _FEWEST_DIGITS, _DIGITS = 4, 32
 # Where a UUID's text has its hyphens, counted in digits from the end.
 _HYPHENS = (12, 16, 20, 24)
@@ -36,12 +36,12 @@ class FoundJob:
 
 
 class TooManyJobsError(UserReportableError):
-    """The user has more jobs than can be looked through in a moment."""
+    """The user has too many jobs to search within the timeout."""
 
     def __init__(self) -> None:
         super().__init__(
-            f"You have too many jobs to look all of them through in {_PATIENCE_S:g} s. Give the "
-            "whole job id (task-list shows it), which is found at once.",
+            f"You have too many jobs to search all of them within {_SEARCH_TIMEOUT_S:g} s. Give "
+            "the whole job id (task-list shows it), which is found at once.",
             status=422,
         )
 
@@ -49,16 +49,21 @@ class TooManyJobsError(UserReportableError):
 async def resolve(
     connection: Connection, user: User, reference: str, limit: int
 ) -> tuple[list[FoundJob], bool]:
-    """Return the user's own jobs that a reference can mean, newest first, and if there are more.
+    """Return the user's own jobs that a reference can mean.
+
+    Returns
+    -------
+    tuple
+        Up to ``limit`` jobs, newest first, and whether there are more.
 
     Raises
     ------
     TooManyJobsError
-        When it takes too long to look all jobs of the user through.
+        When the search exceeds its timeout.
     """
     digits = _digits_of(reference)
     found: set[UUID] = set()
-    # One snapshot for all states: a job that goes from one to another is not missed.
+    # One snapshot for all states, so that a job whose state changes meanwhile is not missed.
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         if digits is not None:
             found |= await _beginning_with(connection, user, digits, limit)
@@ -73,7 +78,7 @@ async def resolve(
 
 
 def _digits_of(reference: str) -> str | None:
-    """Return the hexadecimal digits of what can be a part of an id; None for what cannot."""
+    """Return the hexadecimal digits of a possible part of an id, else None."""
     digits = reference.replace("-", "").lower()
     if _FEWEST_DIGITS <= len(digits) <= _DIGITS and re.fullmatch("[0-9a-f]+", digits):
         return digits
@@ -81,7 +86,7 @@ def _digits_of(reference: str) -> str | None:
 
 
 def _as_tail(digits: str) -> str:
-    """Return digits with hyphens, as they stand at the end of an id."""
+    """Return digits with the hyphens that they have at the end of an id."""
     for place in _HYPHENS[::-1]:
         if len(digits) > place:
             digits = f"{digits[:-place]}-{digits[-place:]}"
@@ -89,7 +94,7 @@ def _as_tail(digits: str) -> str:
 
 
 async def _beginning_with(connection: Connection, user: User, digits: str, limit: int) -> set[UUID]:
-    """Return the newest, one more than ``limit`` at most."""
+    """Return the newest ids that begin with the digits, at most ``limit`` + 1."""
     found = await rows(
         queries.page_of_users(
             connection,
@@ -106,16 +111,16 @@ async def _beginning_with(connection: Connection, user: User, digits: str, limit
 async def _ending_with_or_called(
     connection: Connection, user: User, tail: str | None, name: str, limit: int
 ) -> set[UUID]:
-    """Return the newest of each state, one more than ``limit`` at most."""
-    until = time.monotonic() + _PATIENCE_S
+    """Return the newest ids of each state with this end or name, at most ``limit`` + 1 a state."""
+    deadline = time.monotonic() + _SEARCH_TIMEOUT_S
     found: set[UUID] = set()
     for state in JobState:
         of_state: list[UUID] = []
         before: UUID | None = _ABOVE_ALL
         while before is not None and len(of_state) <= limit:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise TooManyJobsError
-            looked = await queries.look_through(
+            scanned = await queries.scan_jobs(
                 connection,
                 user_id=user.id,
                 state=state,
@@ -123,9 +128,9 @@ async def _ending_with_or_called(
                 before_id=before,
                 tail=tail,
                 name=name,
-                limit=_LOOK,
+                limit=_SCAN_AT_ONCE,
             )
-            of_state += looked["found"] or []
-            before = looked["last"] if looked["count"] == _LOOK else None
+            of_state += scanned["found"] or []
+            before = scanned["last"] if scanned["count"] == _SCAN_AT_ONCE else None
         found.update(of_state)
     return found

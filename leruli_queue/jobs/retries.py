@@ -1,4 +1,4 @@
-"""How often, and after how long, a job is tried again when the platform failed it."""
+"""How often, and after which delay, a job is tried again after a failure of the platform."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from leruli_queue.settings import Settings
 
 @dataclass(frozen=True)
 class Retries:
-    """The rule: so many failures of the platform, the wait doubled after each.
+    """Limits of the retries; the delay doubles after each failure of the platform.
 
-    Without a wait, a trouble of some minutes that all nodes have would use up all the attempts of
-    the whole backlog. One node alone is held back: ``quarantine``.
+    Without a delay, a few minutes of trouble on all nodes would use up all attempts of the whole
+    backlog. Trouble of one node is what ``quarantine`` is for.
     """
 
     max_attempts: int
@@ -22,5 +22,5 @@ class Retries:
 
     @classmethod
     def of(cls, settings: Settings) -> Retries:
-        """Return what the settings say."""
+        """Return the limits of the settings."""
         return cls(settings.max_attempts, settings.retry_delay_s, Quarantine.of(settings))

@@ -1,8 +1,8 @@
 """The states of a job and the transitions between them: the one table.
 
-docs/developers/states.md says the same in words and names for each transition who makes it (a test
-compares the two). Every UPDATE of a state names the states that it may leave, so that a late or
-repeated event changes nothing.
+docs/developers/states.md explains each transition and names the part that makes it; a test compares
+the two. Every UPDATE of a state names the states that it may leave. So a late or repeated event
+changes nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ class JobState(StrEnum):
     """Where a job is; the value is what the API answers."""
 
     RECEIVED = "received"  # in the backlog
-    SUBMITTED = "submitted"  # dispatched to Nomad, waiting for a place
+    SUBMITTED = "submitted"  # dispatched to Nomad; its command does not run yet
     RUNNING = "running"  # its command runs
-    COMPLETED = "completed"  # exit code 0 and the results can be fetched
-    FAILED = "failed"  # ended otherwise; the reason says how
+    COMPLETED = "completed"  # exit code 0, and the results can be fetched
+    FAILED = "failed"  # ended in another way; the reason says how
     CANCELLED = "cancelled"  # a person ended it
 
 
@@ -28,8 +28,8 @@ TRANSITIONS = MappingProxyType(
             {
                 JobState.SUBMITTED,  # the feeder claims it
                 JobState.CANCELLED,  # task-cancel
-                # A receipt that was held back arrives after its attempt was given up and before
-                # the next one was claimed: the results are there, so the job is over.
+                # A late receipt: it arrives after its attempt was abandoned and before the feeder
+                # claims the next one. The results are in the bucket, so the job is over.
                 JobState.COMPLETED,
                 JobState.FAILED,
             }
@@ -37,10 +37,10 @@ TRANSITIONS = MappingProxyType(
         JobState.SUBMITTED: frozenset(
             {
                 JobState.RUNNING,  # Nomad's event stream
-                JobState.RECEIVED,  # the attempt was given up or given back
-                JobState.COMPLETED,  # the receipt overtook the event
-                JobState.FAILED,  # as above, or the image is unknown, or attempts are used up
-                JobState.CANCELLED,  # task-cancel before leave to start; or the receipt after it
+                JobState.RECEIVED,  # the attempt was abandoned, and the job requeued
+                JobState.COMPLETED,  # the receipt arrived before Nomad's event
+                JobState.FAILED,  # as above, or the image is unknown, or no attempts are left
+                JobState.CANCELLED,  # task-cancel before the start grant; later a receipt
             }
         ),
         JobState.RUNNING: frozenset(
@@ -56,7 +56,7 @@ TRANSITIONS = MappingProxyType(
         JobState.CANCELLED: frozenset(),
     }
 )
-"""Which states a job may go to from each state."""
+"""The states that may follow each state."""
 
 FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
-"""States that a job never leaves."""
+"""The states that a job never leaves."""

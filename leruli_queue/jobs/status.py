@@ -1,4 +1,4 @@
-"""What a person is told about a job."""
+"""The status of jobs: state and reason, as people see them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from leruli_queue.jobs.states import JobState
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 
-# Further is not counted.
+# Jobs ahead of a job are counted up to this number.
 _MOST_AHEAD = 1000
 
 
 @dataclass(frozen=True)
 class Status:
-    """A job's state and, where that does not say it all, a sentence."""
+    """A job's state, and its reason where the state needs one."""
 
     state: JobState
     reason: str | None
 
 
 class UnknownJobError(UserReportableError):
-    """No such job, or not one that this user may see: the two are never told apart."""
+    """No such job, or a job that this user may not see. The answer is the same for both."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -40,7 +40,7 @@ def parse_job_id(text: str) -> UUID:
     Raises
     ------
     UnknownJobError
-        For a text that cannot be one: nothing has that id.
+        When the text cannot be a job id: then no job has it.
     """
     try:
         return UUID(text)
@@ -65,7 +65,7 @@ async def job_status(connection: Connection | Pool, user: User, job_id: UUID) ->
 async def why_its_turn(connection: Connection | Pool, job_id: UUID) -> str:
     """Return the sentence for a job that only waits for its turn.
 
-    Not for many jobs at once: of each, up to a thousand others are counted.
+    Not for many jobs at once: each call counts up to a thousand other jobs.
     """
     ahead = await queries.count_ahead(connection, job_id=job_id, most=_MOST_AHEAD + 1)
     return turn_reason(ahead, most=_MOST_AHEAD)
@@ -74,7 +74,7 @@ async def why_its_turn(connection: Connection | Pool, job_id: UUID) -> str:
 async def job_statuses(
     connection: Connection | Pool, user: User, job_ids: Collection[UUID]
 ) -> dict[UUID, Status]:
-    """Return the status of each job that the user may touch; the others are missing."""
+    """Return the status of each job that the user may touch; other ids are missing."""
     found = await rows(
         queries.job_statuses(
             connection, job_ids=list(job_ids), group_id=user.group_id, owner_id=user.owner_id
@@ -87,12 +87,12 @@ async def job_statuses(
 
 
 def known(found: Mapping[UUID, Status], job_id: UUID) -> Status:
-    """Return the status of a job among those that were found.
+    """Return the status of a job from those that were found.
 
     Raises
     ------
     UnknownJobError
-        When it is not among them.
+        When the job is not among them.
     """
     if job_id not in found:
         raise UnknownJobError

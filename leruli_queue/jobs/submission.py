@@ -1,6 +1,6 @@
-"""Submits jobs: whose they are, what they may ask for, whether there is room, and why not.
+"""Submit jobs: authorise their users, check limits and capacity, explain each refusal.
 
-:mod:`~leruli_queue.jobs.intake` stores them.
+:mod:`~leruli_queue.jobs.intake` stores the jobs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from leruli_queue.access.authorise import authorise_user
 from leruli_queue.access.roles import Call
 from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.backlog import Backlog
-from leruli_queue.jobs.intake import NewJob, take_in
+from leruli_queue.jobs.intake import NewJob, submit_jobs
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Connection
 
@@ -27,7 +27,7 @@ CANNOT_RUN_YET = (
 
 @dataclass(frozen=True)
 class Submission:
-    """A job, and the API secret of the user who submits it."""
+    """A job with the API secret of the user who submits it."""
 
     secret: str
     job: NewJob
@@ -35,16 +35,16 @@ class Submission:
 
 @dataclass(frozen=True)
 class Submitted:
-    """What became of many submissions."""
+    """The results of many submissions."""
 
-    # In their order: the id of the job, or why it was refused.
+    # In the order of the submissions: the id of the job, or the error that refused it.
     results: Sequence[UUID | UserReportableError]
-    # The key ids of the secrets, if every one of them is wrong.
+    # The key ids of the secrets if every secret is wrong, else empty.
     wrong_key_ids: Sequence[str | None]
 
 
 def able_to_submit(user: User) -> User:
-    """Return the user, whose group can run jobs.
+    """Return the user if the group has a compute secret, without which no job can run.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def able_to_submit(user: User) -> User:
 
 
 def within_limits(job: NewJob, settings: Settings) -> NewJob:
-    """Return the job, which asks for no more than the operator allows and its memory holds.
+    """Return the job if it exceeds neither the operator's limits nor its own memory.
 
     Raises
     ------
@@ -93,12 +93,12 @@ async def submit_one(connection: Connection, backlog: Backlog, submission: Submi
         When the secret is malformed, unknown or revoked.
     UserReportableError
         403 when the group is disabled, 409 when the bucket has another job, 412 when the group has
-        no compute secret, 503 when too many jobs wait.
+        no compute secret, 503 when the backlog is full.
     """
     secret = submission.secret
     user = able_to_submit(await authorise_user(connection, Call.TASK_SUBMIT, secret))
-    await backlog.make_room(connection, {(user.group_id, user.id): 1})
-    [result] = await take_in(connection, [(user, submission.job)])
+    await backlog.check_capacity(connection, {(user.group_id, user.id): 1})
+    [result] = await submit_jobs(connection, [(user, submission.job)])
     if result is None:
         raise await _refused_meanwhile(connection, Call.TASK_SUBMIT, secret)
     if isinstance(result, UserReportableError):
@@ -114,7 +114,7 @@ async def submit_many(
     Raises
     ------
     UserReportableError
-        503 when too many jobs wait: then none is taken.
+        503 when the backlog is full: then no job is accepted.
     """
     users = await _submitters(connection, {submission.secret for submission in submissions})
     jobs = [
@@ -123,16 +123,18 @@ async def submit_many(
         if isinstance(user := users[submission.secret], User)
     ]
     if jobs:
-        await backlog.make_room(connection, Counter((user.group_id, user.id) for user, _ in jobs))
-        taken = iter(await take_in(connection, jobs))
+        await backlog.check_capacity(
+            connection, Counter((user.group_id, user.id) for user, _ in jobs)
+        )
+        stored = iter(await submit_jobs(connection, jobs))
     else:
-        taken = iter(())
+        stored = iter(())
     results: list[UUID | UserReportableError] = []
     refused: dict[str, UserReportableError] = {}
     for submission in submissions:
         secret = submission.secret
         user = users[secret]
-        result = next(taken) if isinstance(user, User) else user
+        result = next(stored) if isinstance(user, User) else user
         if result is None:
             if secret not in refused:
                 refused[secret] = await _refused_meanwhile(
@@ -146,7 +148,7 @@ async def submit_many(
 async def _submitters(
     connection: Connection, secrets: Iterable[str]
 ) -> dict[str, User | UserReportableError]:
-    """Authorise each secret."""
+    """Return the user of each secret, or the error that refuses it."""
     users: dict[str, User | UserReportableError] = {}
     for secret in secrets:
         try:
@@ -160,13 +162,13 @@ async def _submitters(
 async def _refused_meanwhile(
     connection: Connection, call: Call, secret: str
 ) -> UserReportableError:
-    """Say why nothing was taken in under a secret that was right a moment ago."""
+    """Return the error for a secret that was valid a moment ago and is not any more."""
     try:
         await authorise_user(connection, call, secret)
     except UserReportableError as error:
         return error
     return UserReportableError(
-        "The group was disabled for a moment. Nothing was taken; try again.",
+        "The group was disabled for a moment. No job was accepted; try again.",
         status=503,
         retry_after=1,
     )
@@ -175,8 +177,8 @@ async def _refused_meanwhile(
 def _all_wrong(users: Mapping[str, User | UserReportableError]) -> list[str | None]:
     """Return the key ids of the secrets, or none if one of the secrets is right.
 
-    A wrong secret holds back the whole answer. With a right one beside it the jobs are in, and
-    their ids must not be held back.
+    The answer to wrong secrets is delayed. With a right secret among them some jobs are stored, and
+    their ids must not be delayed.
     """
     wrong = [user.key_id for user in users.values() if isinstance(user, SecretRefusedError)]
     return wrong if len(wrong) == len(users) else []

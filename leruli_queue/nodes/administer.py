@@ -1,8 +1,8 @@
-"""What an admin does with a node: take it out of service, bring it back, remove it.
+"""Drain, resume and remove a node, for an admin.
 
-The database decides: from the commit on the node gets no leave to start. Nomad is asked after it.
-Where it does not answer, the dispatcher's fence repeats the drain, and its stopper ends what was
-given up.
+The database decides: from the commit on, the node gets no start grant. Nomad is called after the
+commit. If Nomad does not answer, the dispatcher's fence repeats the drain, and its stopper ends the
+abandoned attempts.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from leruli_queue.access.authenticate import User
 from leruli_queue.access.authorise import authorise_user
 from leruli_queue.access.roles import Call
 from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.abandon import Abandonment, abandon
 from leruli_queue.jobs.attempts import AttemptId
-from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.nodes.gate import GateOf
 from leruli_queue.store.pool import Connection, Lend, Pool
@@ -33,19 +33,19 @@ class NamedNode:
 
     id: UUID
     name: str
-    # Of the Nomad cluster that it joined.
+    # Name of the Nomad cluster that the node joined.
     cluster: str
 
 
 async def find_node(connection: Connection | Pool, group_id: int, name: str) -> NamedNode:
-    """Return the node that an admin means by its name or its id.
+    """Return the node with this name or id.
 
     Raises
     ------
     UserReportableError
         404 when the group has no such node, 409 when several have the name.
     """
-    found = await rows(queries.nodes_called(connection, group_id=group_id, name=name))
+    found = await rows(queries.nodes_by_name_or_id(connection, group_id=group_id, name=name))
     if not found:
         raise UserReportableError(
             "The group has no node of this name or id; group-nodes lists them.", status=404
@@ -61,20 +61,20 @@ async def find_node(connection: Connection | Pool, group_id: int, name: str) -> 
 async def drain_node(
     write: Lend, gate_of: GateOf, admin_secret: str, name: str, deadline_s: float | None
 ) -> NamedNode:
-    """Give a node no more jobs until it is resumed, whatever it does; can be repeated.
+    """Drain a node: it gets no more jobs until it is resumed. Can be repeated.
 
     Parameters
     ----------
     write
-        Lends a connection in a transaction, which is committed before Nomad is asked.
+        Lends a connection in a transaction, which is committed before Nomad is called.
     deadline_s
-        Seconds after which Nomad stops what runs there; None: it may end.
+        Time in s after which Nomad stops the node's jobs. None: they may run to their end.
 
     Raises
     ------
     UserReportableError
-        403 when the secret is not an admin's; as :func:`find_node`; 503 when the node's cluster is
-        not set up.
+        403 when the secret is not an admin's; the errors of :func:`find_node`; 503 when the node's
+        cluster is not set up.
     leruli_queue.nomad.errors.NomadError
         When Nomad does not set the deadline. The node is drained all the same.
     """
@@ -90,7 +90,7 @@ async def drain_node(
 
 
 async def resume_node(write: Lend, gate_of: GateOf, admin_secret: str, name: str) -> NamedNode:
-    """Let a node have jobs again that was drained, or is held back; can be repeated.
+    """Give jobs again to a node that was drained or is in quarantine. Can be repeated.
 
     Parameters and errors are those of :func:`drain_node`.
     """
@@ -106,22 +106,22 @@ async def resume_node(write: Lend, gate_of: GateOf, admin_secret: str, name: str
 async def remove_node(
     write: Lend, admin_secret: str, name: str, retries: Retries
 ) -> tuple[NamedNode, int]:
-    """Remove a node for good; return it and how many of its jobs were given up.
+    """Remove a node for good; return it, and the number of its abandoned attempts.
 
-    It gets no jobs and no certificate any more, what runs on it is given up and stopped. The
-    machine can join again, with both of the group's secrets, as a new node. Parameters and errors
+    The node gets no jobs and no certificate any more. Its attempts are abandoned and stopped. The
+    machine can join again as a new node, with both of the group's secrets. Parameters and errors
     are those of :func:`drain_node`.
     """
     async with write() as connection:
         admin = await authorise_user(connection, Call.GROUP_NODE_REMOVE, admin_secret)
         node = await find_node(connection, admin.group_id, name)
-        given_up = await remove_from_group(connection, admin.group_id, node, retries)
+        abandoned = await remove_from_group(connection, admin.group_id, node, retries)
         await _note(connection, admin, Action.NODE_REMOVED, node)
-    return node, given_up
+    return node, abandoned
 
 
 async def give_jobs_again(connection: Connection, node: NamedNode) -> None:
-    """End what keeps jobs from a node in the database; the caller has a transaction."""
+    """End drain and quarantine of a node in the database. The caller has a transaction."""
     await queries.resume_node(connection, node_id=node.id)
     await queries.forgive_node(connection, node_id=node.id)
     log.info("node resumed", node=str(node.id))
@@ -130,16 +130,16 @@ async def give_jobs_again(connection: Connection, node: NamedNode) -> None:
 async def remove_from_group(
     connection: Connection, group_id: int, node: NamedNode, retries: Retries
 ) -> int:
-    """Remove a node in the database; return how many of its jobs were given up.
+    """Remove a node in the database; return the number of its abandoned attempts.
 
     The caller has a transaction.
     """
-    # The jobs before the node, as a receipt locks them.
+    # Lock the jobs before the node, in the order in which a receipt locks them.
     await rows(queries.lock_attempts_on_node(connection, group_id=group_id, node_id=node.id))
     await queries.remove_node(connection, node_id=node.id)
     running = await rows(queries.attempts_on_node(connection, group_id=group_id, node_id=node.id))
-    losses = [
-        Loss(
+    abandonments = [
+        Abandonment(
             AttemptId(row["job_id"], row["number"]),
             "its node was removed by an admin",
             counts=False,
@@ -147,9 +147,9 @@ async def remove_from_group(
         )
         for row in running
     ]
-    await give_up(connection, losses, retries)
-    log.info("node removed", node=str(node.id), jobs=len(losses))
-    return len(losses)
+    await abandon(connection, abandonments, retries)
+    log.info("node removed", node=str(node.id), jobs=len(abandonments))
+    return len(abandonments)
 
 
 async def _note(connection: Connection, admin: User, action: Action, node: NamedNode) -> None:

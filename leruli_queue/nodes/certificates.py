@@ -1,11 +1,11 @@
-"""The certificate authority of a Nomad cluster: who is let into the mutual TLS of its traffic.
+"""The certificate authority of a Nomad cluster, whose traffic is mutual TLS.
 
-Nomad tells servers and clients apart by a name in their certificate: ``server.<region>.nomad``
-lets its holder act as a server, so nothing but :meth:`Authority.sign_server` may ever issue it. A
-node sends a signing request made with a key that never leaves it. Of the request only the public
-key is used; every name in the certificate is ours. A certificate is not bound to a node (any node
-may present any of them), so it is short and renewed only for a node whose group's compute secret it
-joined with: that is what an old secret ends.
+- Nomad tells servers from clients by a name in their certificate. The holder of
+  ``server.<region>.nomad`` may act as a server, so only :meth:`Authority.sign_server` issues it.
+- A node sends a signing request, made with a key that never leaves the node. Only the public key of
+  the request is used; the service chooses every name in the certificate.
+- A certificate is not bound to a node: any node may present any of them. So it is valid for a short
+  time, and renewed only for a node that joined with the group's current compute secret.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ class Issued:
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority: what it shows to others, and the key it signs with."""
+    """A certificate authority: its own certificate, and the key with which it signs."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
     @property
     def pem(self) -> str:
-        """The authority's own certificate, which everybody in the cluster trusts."""
+        """The authority's own certificate, which every part of the cluster trusts."""
         return _pem(self.certificate)
 
     @property
     def key_pem(self) -> str:
-        """The key it signs with. Whoever has it can be anybody in the cluster."""
+        """The key with which it signs. Its holder can act as any part of the cluster."""
         return key_pem(self.key)
 
     def sign_server(self, region: str, hosts: Sequence[str], lifetime: timedelta) -> Issued:
         """Make the certificate of the region's servers, valid for these host names and addresses.
 
-        Servers also call each other, so it is for both ends of a connection.
+        It is for both ends of a connection, because servers also call each other.
         """
         name = f"server.{region}.nomad"
         return self._make(name, [name, *_LOOPBACK, *hosts], lifetime, server=True)
@@ -73,14 +73,14 @@ class Authority:
         Raises
         ------
         UserReportableError
-            422 when the request is not one, is not signed by its own key, or its key is not on
+            422 when the text is not a request, is not signed by its own key, or the key is not on
             the curve P-256.
         """
         try:
             parsed = x509.load_pem_x509_csr(request.encode("ascii"))
             proven = parsed.is_signature_valid
             key = parsed.public_key()
-        # A request can hold anything; the library also reports an unknown kind of key like this.
+        # Any exception: a request can hold anything, and the library has no class for all faults.
         except Exception:
             raise _unusable("it is not a PKCS#10 request in PEM") from None
         if not proven:
@@ -90,7 +90,8 @@ class Authority:
         ):
             raise _unusable("its key is not an elliptic one on the curve P-256")
         names = [f"client.{region}.nomad", *_LOOPBACK]
-        # A node's client is called by its own machine, and by servers through its own connection.
+        # Also for a server's end: its own machine calls a node's client, and servers call it
+        # through the client's own connection.
         return _pem(self._sign(key, f"node {node_id}", names, lifetime, server=True))
 
     def _make(
@@ -135,7 +136,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class NodeSigner:
-    """Signs what the nodes of one cluster ask for."""
+    """Signs the certificate requests of one cluster's nodes."""
 
     authority: Authority
     region: str
@@ -195,7 +196,7 @@ def _builder(common_name: str, lifetime: timedelta) -> x509.CertificateBuilder:
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
         .serial_number(x509.random_serial_number())
-        # Clocks of machines differ.
+        # The clocks of machines differ.
         .not_valid_before(now - _CLOCK_SKEW)
         .not_valid_after(now + lifetime)
     )
@@ -227,7 +228,7 @@ def _pem(certificate: x509.Certificate) -> str:
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> str:
-    """Return a key as a file has it, not encrypted."""
+    """Return a key as PEM (PKCS#8), not encrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

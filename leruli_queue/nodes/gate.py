@@ -1,4 +1,4 @@
-"""How nodes are let into a Nomad cluster and out of it."""
+"""The gate of a Nomad cluster: what joining and leaving need of it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from leruli_queue.nodes.certificates import NodeSigner
 
 
 class NodeAdmission(Protocol):
-    """What joining needs of the cluster manager (``leruli_queue.nomad.gateway`` has it)."""
+    """The calls of the cluster manager for nodes (``leruli_queue.nomad.gateway`` has them)."""
 
     async def admit_node(self, node_id: UUID, pool: str) -> str:
-        """Make sure of the pool and return a token to register with."""
+        """Make the pool if it is missing; return a token with which the node registers."""
 
     async def drain_node(self, node_id: UUID, deadline_s: float) -> None:
-        """Place nothing more on the node and stop what is left there after the deadline."""
+        """Place no more jobs on the node, and stop those that still run after ``deadline_s``."""
 
     async def end_drain(self, node_id: UUID) -> None:
-        """Let the node take jobs again, if it is known."""
+        """Let the node take jobs again, if Nomad knows it."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A cluster, as far as nodes are let into it."""
+    """The name, node calls and certificate signer of a cluster."""
 
     name: str
     admission: NodeAdmission
@@ -35,5 +35,5 @@ class Gate:
 GateOf: TypeAlias = Callable[[str], Gate]
 """Returns the gate of a cluster by its name in the database.
 
-It raises UserReportableError 503 where this service does not know the cluster.
+It raises UserReportableError (503) if this service does not know the cluster.
 """

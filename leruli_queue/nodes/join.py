@@ -1,4 +1,4 @@
-"""A machine joins its group as a node, and leaves it."""
+"""Let a machine join its group as a node, renew its certificate, and let it leave."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine says of itself."""
+    """A machine, as it describes itself."""
 
     name: str
     cores: int
     memory_mb: int
     agent_version: str
-    # For a certificate; made with a key that does not leave the machine. PEM.
+    # PEM. Signed with a key that never leaves the machine.
     signing_request: str
 
 
@@ -46,18 +46,18 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Admission:
-    """What a machine gets to become a node."""
+    """All that a machine needs to become a node."""
 
     node_id: UUID
     node_token: str
-    # Names of its Nomad cluster, and of its group's pool there.
+    # Names of its Nomad cluster, and of its group's node pool there.
     cluster: str
     pool: str
     introduction_token: str
     certificate: Certificate
     # See ``leruli_queue.naming``.
     image_prefix: str
-    # By these it finds the images' buckets, the newest first.
+    # Tokens of the buckets with images, the newest first.
     image_tokens: list[str]
 
 
@@ -70,27 +70,27 @@ async def join_node(
     machine: Machine,
     earlier_id: UUID | None,
 ) -> Admission:
-    """Make a machine a node of the group, or let an earlier one come back.
+    """Make a machine a node of the group, or let an earlier node join again.
 
-    The node's earlier token ends. An earlier id that is not one of the group's nodes, or of one
-    that an admin removed, gets a new one, so that nobody learns whether another group has a node of
-    that id. The caller has authenticated the group.
+    The node's earlier token ends. If the earlier id is not of the group's nodes, or of a node that
+    an admin removed, the machine gets a new id. So nobody learns whether another group has a node
+    of that id. The caller has authenticated the group.
 
     Parameters
     ----------
     lend
-        Lends a connection. None is kept while Nomad is asked, which may take as long as it likes.
+        Lends a connection. None is held during the calls to Nomad, whose time has no limit here.
     group_token
-        The text of the token that the group was authenticated by.
+        The text of the token with which the group was authenticated.
 
     Raises
     ------
     UserReportableError
         422 when the machine's signing request cannot be used; 403 when the group token was rotated
         meanwhile; 503 when machines of the group join too often, the group has too many nodes or
-        its cluster is not set up; and what ``lend`` raises.
+        its cluster is not set up; and the errors of ``lend``.
     leruli_queue.nomad.errors.NomadError
-        When Nomad does not let the node in.
+        When Nomad does not admit the node.
     """
     limits.take(group.id)
     async with lend() as connection:
@@ -98,7 +98,7 @@ async def join_node(
     admitted = None
     while admitted is None:
         admitted = await _admit(lend, gate, limits, group, machine, earlier_id)
-        earlier_id = None  # removed by an admin in between
+        earlier_id = None  # an admin removed the earlier node meanwhile
     node_id, node_token, certificate, introduction = admitted
     async with lend() as connection:
         tokens = await image_tokens(connection, group.id, group_token)
@@ -133,13 +133,13 @@ async def _admit(
     async with lend() as connection:
         earlier = await queries.earlier_node(connection, node_id=earlier_id, group_id=group.id)
         if earlier is None:
-            await limits.make_room(connection, group.id)
+            await limits.check_capacity(connection, group.id)
     node_id = uuid4() if earlier is None else earlier["id"]
     certificate = gate.signer.sign(machine.signing_request, node_id)
-    # Nomad first: a node in the database that Nomad does not let in would never start anything.
+    # Nomad first: if Nomad does not admit the node, a row in the database would be of no use.
     introduction = await gate.admission.admit_node(node_id, pool_name(group.key_id))
     if earlier is not None and not earlier["drained"]:
-        # One that left is draining or ineligible.
+        # A node that left is draining or ineligible in Nomad.
         await gate.admission.end_drain(node_id)
     token = make(SecretType.NODE)
     async with lend() as connection, connection.transaction():
@@ -158,7 +158,7 @@ async def _store_node(
     node_id: UUID,
     token: Secret,
 ) -> bool:
-    """Store the node; return whether it was not removed by an admin before."""
+    """Store the node; return False if an admin has removed it."""
     await _hold_group_token(connection, group)
     known = await queries.upsert_node(
         connection,
@@ -183,26 +183,27 @@ async def _store_node(
 
 
 async def _hold_group_token(connection: Connection, group: Group) -> None:
-    """Keep the group token from being rotated until the transaction ends.
+    """Lock the group token against rotation until the transaction ends.
 
-    A node that is not there yet when a rotation tells all nodes would never be told.
+    A rotation seals the new token for all stored nodes. A node that is stored after it would never
+    get the new token.
     """
     await queries.hold_group_tokens(connection, group_id=group.id)
-    # In a statement of its own: it sees what was committed while the one before waited.
+    # A separate statement: it sees what was committed while the one above waited.
     valid = await queries.valid_token_key_id(connection, group_id=group.id)
     if valid != group.token_key_id:
         raise rotated_for_machines(group.token_key_id, "this moment")
 
 
 async def leave_node(lend: Lend, gate_of: GateOf, node: Node, deadline_s: float) -> int:
-    """Take a node out of service and return how many attempts are still on it; can be repeated.
+    """Take a node out of service; return the number of its attempts. Can be repeated.
 
     Parameters
     ----------
     lend
         As for :func:`join_node`.
     deadline_s
-        Seconds after which Nomad stops what still runs there.
+        Time in s after which Nomad stops the attempts that still run.
 
     Raises
     ------
@@ -221,13 +222,14 @@ async def leave_node(lend: Lend, gate_of: GateOf, node: Node, deadline_s: float)
 async def renew_certificate(
     connection: Connection | Pool, gate_of: GateOf, node: Node, request: str
 ) -> Certificate:
-    """Sign a new certificate for a node that may go on: of the current secret, and not removed.
+    """Sign a new certificate for a node that is neither outdated nor removed.
 
     Raises
     ------
     UserReportableError
-        403 when the node joined with a secret, or in a cluster, that is not the group's any more;
-        422 when the signing request cannot be used; 503 when the node's cluster is not set up.
+        403 when the node was removed, or the group's compute secret or cluster changed since it
+        joined; 422 when the signing request cannot be used; 503 when the node's cluster is not set
+        up.
     """
     signer = gate_of(await queries.cluster_of_node(connection, node_id=node.id)).signer
     standing = standing_of(await queries.standing_of_node(connection, node_id=node.id))

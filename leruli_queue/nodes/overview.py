@@ -15,7 +15,7 @@ from leruli_queue.store.queries import queries, rows
 
 @dataclass(frozen=True)
 class NodeOverview:
-    """One node. "Used" is what its started jobs asked for, whatever they use."""
+    """One node. "Used" means the resources of its started jobs, not what they really use."""
 
     id: UUID
     name: str
@@ -25,10 +25,10 @@ class NodeOverview:
     memory_mb: int
     memory_used_mb: int
     jobs: int
-    # The first hundred of so many.
+    # The first hundred of image_count.
     images: Sequence[str]
     image_count: int
-    # Whether it finds them by the group token that is valid now.
+    # Whether the node finds images by the valid group token.
     current_images: bool
     disk_free_mb: int | None
     disk_total_mb: int | None
@@ -36,17 +36,17 @@ class NodeOverview:
     nomad_version: str | None
     joined_at: datetime
     last_seen_at: datetime
-    # Since when it is held back for failures, and when it is probed next; None: it is not.
+    # Begin of its quarantine and time of its next probe; None while it is not in quarantine.
     held_at: datetime | None
     probe_at: datetime | None
-    # Limits of jobs that its Docker does not enforce; None: its agent does not tell.
+    # Limits of jobs that its Docker does not enforce; None: its agent does not report them.
     unenforced: Sequence[str] | None
 
 
 async def list_nodes(
     connection: Connection | Pool, group_id: int, *, limit: int, after: UUID | None = None
 ) -> list[NodeOverview]:
-    """Return a page of the group's nodes by name, but for those that were removed.
+    """Return a page of the group's nodes by name, without removed nodes.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a node tells about itself every few seconds, and what it is told in turn."""
+"""The node report: a node's state every few seconds, and the answer to it."""
 
 from __future__ import annotations
 
@@ -13,36 +13,40 @@ from leruli_queue.store.queries import queries, rows
 
 @dataclass(frozen=True)
 class Report:
-    """What a node shows of itself."""
+    """A node's report about itself."""
 
     agent_version: str
     nomad_version: str
     images: Sequence[str]
     disk_free_mb: int | None
     disk_total_mb: int | None
-    # The attempts that it has leave to start and has not ended: job id and number.
+    # Attempts with a start grant that have not ended: job id and number.
     holds: Sequence[tuple[UUID, int]]
-    # What is wrong with the node itself, in a sentence: it takes no jobs until that is over.
+    # A fault of the node itself, in a sentence. The node takes no jobs while there is one.
     trouble: str | None = None
-    # Limits of jobs that its Docker does not enforce; None: the agent does not tell.
+    # Limits of jobs that its Docker does not enforce; None: the agent does not report them.
     unenforced: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a node has to know."""
+    """The answer to a node's report."""
 
     node: NodeStanding
-    # Of the attempts it holds, those that are not its to run any more: to be ended, not uploaded.
+    # Held attempts that the node may not run any more. It ends them without an upload.
     drop: Sequence[tuple[UUID, int]]
-    # Those that somebody wants cancelled.
+    # Held attempts whose cancellation was requested.
     cancel: Sequence[tuple[UUID, int]]
 
 
-async def take_report(connection: Connection | Pool, node_id: UUID, report: Report) -> Reply:
-    """Write a node's report down and answer how it stands.
+NODE_NEWS = "leruli_node"
+"""The channel of PostgreSQL whose payload is the id of a node that has to be told something."""
 
-    What it holds keeps those attempts from being given up on Nomad's word alone.
+
+async def take_report(connection: Connection | Pool, node_id: UUID, report: Report) -> None:
+    """Store a node's report.
+
+    An attempt that the node reports as held is not abandoned on Nomad's word alone.
     """
     await queries.note_report(
         connection,
@@ -56,17 +60,36 @@ async def take_report(connection: Connection | Pool, node_id: UUID, report: Repo
         trouble=report.trouble,
         unenforced=None if report.unenforced is None else list(report.unenforced),
     )
+
+
+async def reply_to(
+    connection: Connection | Pool,
+    node_id: UUID,
+    holds: Sequence[tuple[UUID, int]],
+    *,
+    unreported: bool,
+) -> Reply:
+    """Return a node's standing and the attempts that it must end.
+
+    Parameters
+    ----------
+    holds
+        The attempts that the node reports.
+    unreported
+        Whether to name cancelled attempts on the node that are not among them.
+    """
     to_end = await rows(
         queries.attempts_to_end(
             connection,
             node_id=node_id,
-            job_ids=[job_id for job_id, _ in report.holds],
-            numbers=[number for _, number in report.holds],
+            job_ids=[job_id for job_id, _ in holds],
+            numbers=[number for _, number in holds],
+            unreported=unreported,
         )
     )
     row = await queries.standing_of_node(connection, node_id=node_id)
     return Reply(
         standing_of(row),
-        drop=[(one["job_id"], one["number"]) for one in to_end if one["cancelled"] is None],
-        cancel=[(one["job_id"], one["number"]) for one in to_end if one["cancelled"]],
+        drop=sorted((one["job_id"], one["number"]) for one in to_end if one["cancelled"] is None),
+        cancel=sorted((one["job_id"], one["number"]) for one in to_end if one["cancelled"]),
     )

@@ -1,4 +1,4 @@
-"""How a node stands: whether it may start jobs, and if not, why, in a sentence for a person."""
+"""The standing of a node: whether it may start jobs, and if not, the reason in a sentence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Standing(Enum):
 
 @dataclass(frozen=True)
 class NodeStanding:
-    """A node's standing and what there is to say about it."""
+    """A node's standing and the reason for it."""
 
     standing: Standing
     reason: str | None
@@ -31,7 +31,7 @@ class NodeStanding:
 
 
 def standing_of(row: Mapping[str, Any]) -> NodeStanding:
-    """Judge a node by what the database knows; the first that holds.
+    """Return the standing of a node. The first condition that holds decides.
 
     Parameters
     ----------
@@ -72,5 +72,5 @@ def standing_of(row: Mapping[str, Any]) -> NodeStanding:
 def _held(row: Mapping[str, Any]) -> str:
     return (
         f"it failed {row['held_failures']} jobs in a row, and is probed with one job at a time "
-        f"until one comes to its own end; the last failure: {row['held_reason']}"
+        f"until the command of one ends by itself; the last failure: {row['held_reason']}"
     )

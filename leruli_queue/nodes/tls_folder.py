@@ -20,12 +20,12 @@ class TlsFolder:
 
     @property
     def ca(self) -> Path:
-        """Certificate of the authority; everybody in the cluster has it."""
+        """Certificate of the authority; every part of the cluster has it."""
         return self.folder / "ca.pem"
 
     @property
     def ca_key(self) -> Path:
-        """Its key, for the service alone."""
+        """The authority's key. Only the service may read it."""
         return self.folder / "ca-key.pem"
 
     @property
@@ -49,9 +49,12 @@ class TlsFolder:
         return self.folder / "broker-key.pem"
 
     def renew(self, region: str, hosts: Sequence[str], *, days: int) -> bool:
-        """Make the certificates of servers and service; the authority too unless it is there.
+        """Make the certificates of servers and service, and the authority if it is missing.
 
-        Returns whether the authority was made.
+        Returns
+        -------
+        bool
+            Whether the authority was made.
 
         Raises
         ------
@@ -67,7 +70,7 @@ class TlsFolder:
 
     def _renew(self, region: str, hosts: Sequence[str], lifetime: timedelta) -> bool:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The key is written first: without its certificate it is nobody's, and made anew.
+        # The key is written first. After a crash, a key without a certificate is simply replaced.
         is_new = not self.ca.exists()
         if is_new:
             authority = make_authority()
@@ -84,7 +87,7 @@ class TlsFolder:
 
 
 def _write(path: Path, text: str, *, mode: int) -> None:
-    """Write a file whole or not at all, never readable for longer than it is meant to be."""
+    """Write a file whole or not at all. It has its final mode from the start."""
     draft = path.with_name(f".{path.name}.draft")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -1,1 +1,1 @@
-"""The line to HashiCorp Nomad: calls, the event stream, job templates."""
+"""Access to HashiCorp Nomad: calls, the event stream, job templates."""

@@ -1,8 +1,8 @@
 """The Nomad clusters that this service uses, each with its address, credentials and authority.
 
-One is described by the settings themselves (:data:`DEFAULT`); further ones, for groups that must
-not share a cluster with others, stand in the folder LERULI_QUEUE_NOMAD_CLUSTERS_DIR. The database
-knows a cluster by its name only: no address, no credential of one is ever in a dump.
+The settings describe one cluster (:data:`DEFAULT`). The folder LERULI_QUEUE_NOMAD_CLUSTERS_DIR
+describes more, for groups that must not share a cluster with others. The database knows a cluster
+only by its name, so a dump holds no address and no credential.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from leruli_queue.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-# A certificate that ends sooner is told of in the log, once a day.
+# A certificate that ends sooner is logged, once a day.
 _SOON = timedelta(days=21)
-_told: dict[Path, datetime] = {}
+_logged: dict[Path, datetime] = {}
 
 DEFAULT = "default"
-"""The name of the cluster that the settings describe; groups are in it unless told otherwise."""
+"""The name of the cluster that the settings describe; groups are in it by default."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _Address = Annotated[str, StringConstraints(pattern=r"^https://[^/\s]+$")]
@@ -36,7 +36,7 @@ _Address = Annotated[str, StringConstraints(pattern=r"^https://[^/\s]+$")]
 
 @dataclass(frozen=True)
 class Cluster:
-    """How one Nomad cluster is reached, and with which keys."""
+    """The addresses and keys of one Nomad cluster."""
 
     name: str
     address: str
@@ -47,7 +47,7 @@ class Cluster:
     # RPC addresses of the servers, as nodes reach them.
     servers: tuple[str, ...]
     timeout_s: float
-    # The authority that everybody in the cluster trusts, and its key, which `serve` alone needs.
+    # The certificate authority of the cluster, and its key. Only `serve` needs the key.
     ca_file: Path
     ca_key_file: Path
     # The service's own certificate and key.
@@ -55,12 +55,12 @@ class Cluster:
     key_file: Path
 
     def tls(self) -> ssl.SSLContext:
-        """Return the TLS of a connection to Nomad, read anew: certificates are renewed in place.
+        """Return a new TLS context for Nomad, from the files: they are renewed in place.
 
         Raises
         ------
         SetupError
-            When a file is missing or is not what it should be.
+            When a file is missing or cannot be used.
         """
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
@@ -71,15 +71,17 @@ class Cluster:
                 f"({error.strerror or error}): {self.ca_file}, {self.cert_file}, {self.key_file}. "
                 "`leruli-queue tls-init` makes them."
             ) from error
-        _tell_of_the_end(self.name, self.cert_file)
+        _warn_before_end(self.name, self.cert_file)
         return context
 
 
-def _tell_of_the_end(cluster: str, path: Path) -> None:
+def _warn_before_end(cluster: str, path: Path) -> None:
     now = datetime.now(UTC)
     left = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc - now
-    if left < _SOON and now - _told.get(path, datetime.min.replace(tzinfo=UTC)) > timedelta(days=1):
-        _told[path] = now
+    if left < _SOON and now - _logged.get(path, datetime.min.replace(tzinfo=UTC)) > timedelta(
+        days=1
+    ):
+        _logged[path] = now
         log.warning(
             "a certificate ends soon: run `leruli-queue tls-init` again, which renews those of the "
             "service and of Nomad's servers",
@@ -107,7 +109,7 @@ def read_clusters(settings: Settings) -> dict[str, Cluster]:
     Raises
     ------
     SetupError
-        When a further one is not described as it should be.
+        When the description of a further cluster is wrong.
     """
     clusters = {DEFAULT: _default(settings)}
     folder = settings.nomad_clusters_dir
@@ -116,7 +118,7 @@ def read_clusters(settings: Settings) -> dict[str, Cluster]:
     if not folder.is_dir():
         raise SetupError(f"LERULI_QUEUE_NOMAD_CLUSTERS_DIR names {folder}, which is not a folder.")
     for path in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        if path.name.startswith("."):  # what a container platform keeps beside mounted secrets
+        if path.name.startswith("."):  # a container platform puts these beside mounted secrets
             continue
         if not _NAME.fullmatch(path.name) or path.name == DEFAULT:
             raise SetupError(

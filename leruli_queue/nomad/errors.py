@@ -1,4 +1,4 @@
-"""How a call to Nomad fails, whichever library made it."""
+"""How a call to Nomad fails, for all libraries that make calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import ssl
 from http import HTTPStatus
 
-# OpenSSL's numbers for what is wrong with a server's certificate.
+# OpenSSL's error numbers for a server's certificate.
 _OTHER_NAME = {62, 64}
 _EXPIRED = {10}
 _GONE = re.compile(r"\b(job|node|alloc)\b.*\bnot found|^500: Specified job .* is stopped")
@@ -15,38 +15,38 @@ _GONE = re.compile(r"\b(job|node|alloc)\b.*\bnot found|^500: Specified job .* is
 class NomadError(Exception):
     """A call to Nomad failed. The message is Nomad's own.
 
-    It never says anything about a user's job, for what is sent is made from our template: Nomad is
-    away, does not let us in, or has a defect of ours before it.
+    A user's job is never the cause, because all calls are made from our template. Either Nomad is
+    away, or it refuses access, or the call has a defect of ours.
     """
 
 
 class NomadForbiddenError(NomadError):
-    """Nomad does not let the service do it, and will not until somebody changes the set-up."""
+    """Nomad refuses the call, and will refuse it until somebody changes the set-up."""
 
 
 class NomadNotFoundError(NomadError):
-    """What was asked for does not exist in Nomad, or was stopped there."""
+    """The object of the call does not exist in Nomad, or was stopped there."""
 
 
 class NomadAwayError(NomadError):
-    """Nomad cannot be reached, or did not answer in time: whether it did it is not known."""
+    """Nomad cannot be reached or did not answer in time. It may have done the call all the same."""
 
 
 def refusal(status: int, body: str) -> NomadError:
-    """Return the error that an answer of Nomad's stands for."""
+    """Return the error for an answer of Nomad that is not a success."""
     text = f"{status}: {body.strip()[:500]}"
     if status == HTTPStatus.FORBIDDEN:
         return NomadForbiddenError(f"Nomad refuses the service's token ({text})")
     if "nonexistent namespace" in text:
         return NomadForbiddenError(f"Nomad does not have the service's namespace ({text})")
-    # Most of Nomad's API says these with a 500.
+    # Most of Nomad's API answers with 500 in these cases.
     if status == HTTPStatus.NOT_FOUND or _GONE.search(text):
         return NomadNotFoundError(text)
     return NomadError(text)
 
 
 def unreachable(error: BaseException) -> NomadAwayError:
-    """Return the error for a connection that failed, whichever library tried to make it."""
+    """Return the error for a connection that failed, for an exception of any library."""
     cause = _tls_error(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         if cause.verify_code in _OTHER_NAME:
@@ -69,11 +69,11 @@ def unreachable(error: BaseException) -> NomadAwayError:
 
 
 def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """Return OpenSSL's own error among those that the libraries wrapped around it."""
+    """Return OpenSSL's own error from inside the errors that libraries wrapped around it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        # aiohttp's own is an SSLError as well, without the number.
+        # aiohttp's own error is an SSLError too, but without the number.
         inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
         if inner is None and isinstance(error, ssl.SSLError):
             return error

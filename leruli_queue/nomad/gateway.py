@@ -1,8 +1,8 @@
-"""Calls to Nomad's HTTP API: the sole importer of python-nomad.
+"""Calls to Nomad's HTTP API: the only module that imports python-nomad.
 
-python-nomad is synchronous; every call runs in a thread. Where the library lacks something
-(HCL variables, node pools, introduction tokens) its raw ``request`` is used. Dispatches, which are
-many, go by :mod:`leruli_queue.nomad.http`.
+python-nomad is synchronous, so every call runs in a thread. Where the library lacks an endpoint
+(HCL variables, node pools, introduction tokens) its raw ``request`` is used. Dispatches, of which
+there are many, use :mod:`leruli_queue.nomad.http`.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ from leruli_queue.nomad.http import NomadHttp
 _T = TypeVar("_T")
 
 _INTRODUCTION_TTL = "5m"
-# One call a thread, each on one of the kept connections.
+# One call per thread, each on its own pooled connection.
 _THREADS = 16
-# Allocations in one answer: some 2 MB.
+# Allocations per answer: some 2 MB.
 _PAGE = 500
 
 
 @dataclass(frozen=True)
 class DispatchAnswer:
-    """What Nomad answered to a dispatch."""
+    """Nomad's answer to a dispatch."""
 
     child_id: str
-    # Nomad knew the idempotency token already. Only then is the id certain after a call whose
-    # answer was lost: of two calls under way at once the loser is told an id that does not exist.
+    # Nomad knew the idempotency token already. After a call whose answer was lost, only then is
+    # the id certain: of two concurrent calls one gets an id that does not exist.
     repeated: bool
 
 
 class NomadGateway:
-    """A Nomad cluster, as the service and the dispatcher need it. Safe to share between tasks."""
+    """The calls to one Nomad cluster. Safe to share between tasks."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         session = requests.Session()
-        session.trust_env = False  # proxies and netrc are for the outside world
+        session.trust_env = False  # proxies and netrc are for other hosts
         adapter = requests.adapters.HTTPAdapter(pool_connections=_THREADS, pool_maxsize=_THREADS)
         session.mount("https://", adapter)
-        # Compressing for a reader on the same network costs the server more than it saves.
+        # In the same network compression costs the server more than it saves.
         session.headers["Accept-Encoding"] = "identity"
         self._client = nomad.Nomad(
             address=cluster.address,
             token=cluster.token.get_secret_value() if cluster.token else None,
             namespace=cluster.namespace,
             timeout=cluster.timeout_s,
-            # Read for each new connection, so that a renewed certificate is used without a restart.
+            # Read for each new connection, so a renewed certificate needs no restart.
             verify=str(cluster.ca_file),
             cert=(str(cluster.cert_file), str(cluster.key_file)),
             session=session,
@@ -74,18 +74,18 @@ class NomadGateway:
         self._http = NomadHttp(cluster)
 
     async def close(self) -> None:
-        """Let the threads end, and close the connections for dispatches."""
+        """End the threads and close the connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self._http.close()
 
     async def check_access(self) -> None:
-        """Do as :meth:`NomadHttp.check_access`."""
+        """Check access as :meth:`NomadHttp.check_access` does."""
         await self._http.check_access()
 
     # Jobs
 
     async def parse_job(self, hcl: str, variables: str) -> dict[str, Any]:
-        """Turn HCL and its variables (in HCL as well) into a job, by Nomad's own parser."""
+        """Return the job of an HCL text and its variables (also HCL), parsed by Nomad itself."""
         body = {"JobHCL": hcl, "Variables": variables, "Canonicalize": True}
         job: dict[str, Any] = await self._call(
             lambda: self._client.jobs.request("parse", json=body, method="post").json()
@@ -93,45 +93,44 @@ class NomadGateway:
         return job
 
     async def register_job(self, job: dict[str, Any]) -> None:
-        """Register a job; an unchanged one makes no new version."""
+        """Register a job. An unchanged job gets no new version."""
         await self._call(lambda: self._client.job.register_job(_path(job["ID"]), {"Job": job}))
 
     async def dispatch(
         self, parent_id: str, meta: dict[str, str], *, id_prefix: str, idempotency_token: str
     ) -> DispatchAnswer:
-        """Dispatch a child of a parameterized job.
+        """Dispatch a child job of a parent job.
 
         Raises
         ------
         NomadNotFoundError
-            When the parent is not registered, or was stopped.
+            When the parent job is not registered, or was stopped.
         NomadAwayError
-            When Nomad may have taken it all the same.
+            When no answer came. Nomad may have made the child job all the same.
         """
         answer = await self._http.post(
             f"/v1/job/{_path(parent_id)}/dispatch",
-            # Nomad reads the token from the query; in the body it is not looked at.
+            # Nomad reads the token from the query and ignores it in the body.
             {"idempotency_token": idempotency_token},
             {"Meta": meta, "IdPrefixTemplate": id_prefix},
         )
         return DispatchAnswer(answer["DispatchedJobID"], repeated=not answer.get("EvalID"))
 
     async def stop_job(self, job_id: str) -> None:
-        """Stop a job: its container is ended, its output brought. An unknown one is no error."""
+        """Stop a job: its container ends and its output is uploaded. Unknown ids are no error."""
         with suppress(NomadNotFoundError):
             await self._call(lambda: self._client.job.deregister_job(_path(job_id)))
 
     async def purge_parent(self, parent_id: str) -> None:
-        """Have Nomad forget a parameterized job; what was dispatched from it goes on.
+        """Remove a parent job from Nomad; its child jobs go on. Unknown ids are no error.
 
-        Stopped and not forgotten it would stay in the servers' memory until they collect garbage.
-        An unknown one is no error.
+        A parent job that is only stopped stays in the servers' memory until they collect garbage.
         """
         with suppress(NomadNotFoundError):
             await self._call(lambda: self._client.job.deregister_job(_path(parent_id), purge=True))
 
     async def list_alive_children(self, prefix: str) -> list[dict[str, Any]]:
-        """List the dispatched jobs whose id begins so and which are not over."""
+        """List child jobs that are not dead and whose id has this prefix."""
         parameters = {"prefix": prefix, "filter": 'Status != "dead" and ParentID != ""'}
         found: list[dict[str, Any]] = await self._call(
             lambda: self._client.jobs.request(params=parameters, method="get").json()
@@ -141,9 +140,10 @@ class NomadGateway:
     # Allocations
 
     async def list_alive_allocations(self, job_prefix: str) -> list[dict[str, Any]]:
-        """List what is placed for jobs whose id begins so and not over, as far as Nomad knows.
+        """List pending, running and unknown allocations of jobs whose id has this prefix.
 
-        With the tasks' states: one row of a page costs Nomad a hundredth of reading it singly.
+        The rows include the tasks' states. A row of a page costs Nomad a hundredth of a single
+        read.
         """
         alive = " or ".join(
             f'ClientStatus == "{status}"' for status in ("pending", "running", "unknown")
@@ -164,7 +164,7 @@ class NomadGateway:
             parameters["next_token"] = following
 
     async def allocations_of(self, job_id: str) -> list[dict[str, Any]]:
-        """List all that a job was placed as; an empty list also when Nomad has no such job."""
+        """List the allocations of a job; an empty list if Nomad has no such job."""
         try:
             found: list[dict[str, Any]] = await self._call(
                 lambda: self._client.job.request(_path(job_id), "allocations", method="get").json()
@@ -174,12 +174,12 @@ class NomadGateway:
         return found
 
     async def read_allocation(self, allocation_id: str) -> dict[str, Any]:
-        """Read one allocation, its tasks' states included.
+        """Read one allocation with its tasks' states.
 
         Raises
         ------
         NomadNotFoundError
-            When it is not there any more.
+            When Nomad no longer has it.
         """
         found: dict[str, Any] = await self._call(
             lambda: self._client.allocation.request(_path(allocation_id), method="get").json()
@@ -189,8 +189,8 @@ class NomadGateway:
     # Nodes
 
     async def ensure_pool(self, pool: str) -> None:
-        """Make a node pool unless it is there."""
-        # python-nomad has no endpoint for pools; the path is relative to /v1/node.
+        """Make a node pool unless it exists."""
+        # python-nomad has no endpoint for pools. The path is relative to /v1/node.
         await self._call(
             lambda: self._client.node.request("pools", json={"Name": pool}, method="post")
         )
@@ -203,7 +203,7 @@ class NomadGateway:
         return found
 
     async def admit_node(self, node_id: UUID, pool: str) -> str:
-        """Make sure of the pool and return a token to register with."""
+        """Make sure that the pool exists; return an introduction token for the node."""
         await self.ensure_pool(pool)
         body = {"NodePool": pool, "NodeName": str(node_id), "TTL": _INTRODUCTION_TTL}
         answer = await self._call(
@@ -214,7 +214,7 @@ class NomadGateway:
         return str(answer["JWT"])
 
     async def set_eligible(self, node_id: UUID, *, eligible: bool) -> None:
-        """Let Nomad place on the node or not; what runs there is left alone.
+        """Let Nomad place jobs on the node, or not. Its running jobs go on either way.
 
         Raises
         ------
@@ -224,13 +224,13 @@ class NomadGateway:
         await self._call(lambda: self._client.node.eligible_node(str(node_id), eligible=eligible))
 
     async def drain_node(self, node_id: UUID, deadline_s: float) -> None:
-        """Place nothing more on the node and stop what is left there after the deadline."""
+        """Place nothing more on the node; stop its remaining jobs after the deadline."""
         spec = {"Deadline": int(deadline_s * 1e9) or -1, "IgnoreSystemJobs": False}
         with suppress(NomadNotFoundError):
             await self._call(lambda: self._client.node.drain_node_with_spec(str(node_id), spec))
 
     async def end_drain(self, node_id: UUID) -> None:
-        """Let the node take jobs again, if it is known."""
+        """Let the node take jobs again, if Nomad knows it."""
         with suppress(NomadNotFoundError):
             await self._call(
                 lambda: self._client.node.drain_node_with_spec(
@@ -243,10 +243,10 @@ class NomadGateway:
         try:
             return await loop.run_in_executor(self._threads, call)
         except exceptions.BaseNomadException as error:
-            raise _translated(error) from None
+            raise _map_python_nomad_error(error) from None
 
 
-def _translated(error: exceptions.BaseNomadException) -> NomadError:
+def _map_python_nomad_error(error: exceptions.BaseNomadException) -> NomadError:
     response = error.nomad_resp
     if not isinstance(response, requests.Response):
         return (
@@ -256,5 +256,5 @@ def _translated(error: exceptions.BaseNomadException) -> NomadError:
 
 
 def _path(part: str) -> str:
-    """Quote an id for the path: the ids of dispatched jobs hold a slash."""
+    """Quote an id for the path: ids of child jobs hold a slash."""
     return quote(part, safe="")

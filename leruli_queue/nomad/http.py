@@ -1,7 +1,8 @@
-"""Nomad's HTTP API by aiohttp: for dispatches and events, of which there are hundreds a second.
+"""Nomad's HTTP API by aiohttp, for dispatches and events: there are hundreds of them a second.
 
-python-nomad, which makes all other calls (:mod:`leruli_queue.nomad.gateway`), is synchronous: with
-the change of threads and what requests does for each call, one takes 1.3 ms of CPU, by aiohttp 0.3.
+All other calls use python-nomad (:mod:`leruli_queue.nomad.gateway`), which is synchronous. Such a
+call takes 1.3 ms of CPU, for the change of threads and the work of requests. By aiohttp it takes
+0.3 ms.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ from leruli_queue.nomad.errors import (
 log = structlog.get_logger(__name__)
 
 MOST_OF_A_LINE = 64 * 2**20
-"""Bytes of a line above which it is passed over: a thousand allocations are some ten million.
+"""Bytes of a line above which it is skipped: a thousand allocations are some ten million bytes.
 
-A node writes some of what is in it, and must not end the stream, nor fill the memory. What was in
-it is found in Nomad's lists at the next comparison.
+Nodes write a part of each line, and no node may end the stream or fill the memory. The next
+comparison finds the skipped events in Nomad's lists.
 """
 
 
 class NomadHttp:
-    """A line to a Nomad cluster, of one event loop. It connects when it is needed."""
+    """A client of one Nomad cluster, for one event loop. It connects at its first call."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -55,14 +56,16 @@ class NomadHttp:
             self._session = None
 
     async def post(self, path: str, parameters: Mapping[str, str], body: Any) -> Any:
-        """Post JSON to a path, quoted already, and return the JSON of the answer.
+        """Post JSON to a path that is quoted already; return the JSON of the answer.
 
         Raises
         ------
         NomadError
-            Nomad refused. As a NomadAwayError: it may have been done all the same.
+            When Nomad refused.
+        NomadAwayError
+            When no answer came. Nomad may have done the call all the same.
         """
-        with _told():
+        with _map_aiohttp_errors():
             async with asyncio.timeout(self._cluster.timeout_s):
                 response = await self._request("POST", path, parameters, orjson.dumps(body))
                 async with response:
@@ -75,7 +78,7 @@ class NomadHttp:
             raise NomadAwayError("Nomad's answer is not JSON") from None
 
     async def check_access(self) -> None:
-        """Return when the cluster answers and its token is good for the namespace.
+        """Return if the cluster answers and its token is valid for the namespace.
 
         Raises
         ------
@@ -85,7 +88,7 @@ class NomadHttp:
             When Nomad cannot be reached or does not answer.
         """
         namespace = self._cluster.namespace
-        with _told():
+        with _map_aiohttp_errors():
             async with asyncio.timeout(self._cluster.timeout_s):
                 path = f"/v1/namespace/{quote(namespace, safe='')}"
                 response = await self._request("GET", path, {})
@@ -117,19 +120,21 @@ class NomadHttp:
     async def lines(
         self, path: str, parameters: Mapping[str, str | list[str]], *, silence_s: float
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Get an answer that goes on: its lines, without their ends, each up to MOST_OF_A_LINE.
+        """Get a streamed answer as lines without their ends, each up to MOST_OF_A_LINE.
 
         Parameters
         ----------
         silence_s
-            After so many seconds without a byte the answer counts as broken.
+            Seconds without a byte after which the answer counts as broken.
 
         Raises
         ------
         NomadError
-            Nomad refused. As a NomadAwayError, also from the iterator: it is not there any more.
+            When Nomad refused.
+        NomadAwayError
+            When the connection is lost, also from the iterator.
         """
-        with _told():
+        with _map_aiohttp_errors():
             async with asyncio.timeout(self._cluster.timeout_s):
                 response = await self._request("GET", path, parameters)
             async with response:
@@ -147,10 +152,10 @@ class NomadHttp:
         query = urlencode({"namespace": self._cluster.namespace, **parameters}, doseq=True)
         return await self._opened().request(
             method,
-            # Quoted as it is: the ids of jobs hold slashes, which must not become the path's.
+            # Already quoted: slashes in the ids of jobs must not separate parts of the path.
             URL(f"{self._cluster.address}{path}?{query}", encoded=True),
             data=data,
-            # Callers have limits of their own: aiohttp's end with a connection that breaks oddly.
+            # Callers set their own timeouts: aiohttp's leave the connection in an odd state.
             timeout=aiohttp.ClientTimeout(total=None),
             ssl=self._current_tls(),
             allow_redirects=False,
@@ -158,7 +163,7 @@ class NomadHttp:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # Compressing for a reader on the same network costs the server more than it saves.
+            # In the same network compression costs the server more than it saves.
             headers = {"Accept-Encoding": "identity"}
             if self._cluster.token:
                 headers["X-Nomad-Token"] = self._cluster.token.get_secret_value()
@@ -168,7 +173,7 @@ class NomadHttp:
         return self._session
 
     def _current_tls(self) -> ssl.SSLContext:
-        """Return the TLS of new connections, read again when a file of it was renewed."""
+        """Return the TLS context of new connections, read again when a file was renewed."""
         cluster = self._cluster
         files = (cluster.ca_file, cluster.cert_file, cluster.key_file)
         written = [file.stat().st_mtime_ns for file in files]
@@ -178,7 +183,7 @@ class NomadHttp:
 
 
 async def _lines(content: aiohttp.StreamReader, silence_s: float) -> AsyncIterator[bytes]:
-    """Yield the lines of what comes, but for those that are longer than anything of use is."""
+    """Yield the lines of the stream, except those longer than MOST_OF_A_LINE."""
     begun: list[bytes] = []
     length = 0
     while True:
@@ -192,11 +197,11 @@ async def _lines(content: aiohttp.StreamReader, silence_s: float) -> AsyncIterat
             if length <= MOST_OF_A_LINE:
                 yield b"".join([*begun, end])
             else:
-                log.warning("a line of Nomad's is too long and was passed over", bytes=length)
+                log.warning("skipped a line of Nomad that is too long", bytes=length)
             begun.clear()
             length = 0
         length += len(rest)
-        # What is too long is counted on, and not kept.
+        # A line that is too long is counted but not stored.
         if length <= MOST_OF_A_LINE:
             begun.append(rest)
         else:
@@ -204,8 +209,8 @@ async def _lines(content: aiohttp.StreamReader, silence_s: float) -> AsyncIterat
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Tell of what keeps a call from being made, or answered, in the words of this package."""
+def _map_aiohttp_errors() -> Iterator[None]:
+    """Raise failures of aiohttp, and of reading the certificates, as errors of this package."""
     try:
         yield
     except TimeoutError:
@@ -213,5 +218,5 @@ def _told() -> Iterator[None]:
     except aiohttp.ClientError as error:
         raise unreachable(error) from None
     except (SetupError, OSError) as error:
-        # The certificates are being renewed, or are gone.
+        # The certificates are being renewed, or are missing.
         raise NomadAwayError(str(error)) from None

@@ -1,4 +1,4 @@
-"""Make the parent job of a kind of calculation from its HCL in ``nomad_jobs``."""
+"""Makes parent jobs from the HCL in ``nomad_jobs``."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _PARTS = 8
 
 @dataclass(frozen=True)
 class ParentSpec:
-    """What a dispatch cannot vary, so that each combination needs a parent of its own."""
+    """All that a dispatch cannot vary: each combination needs its own parent job."""
 
     group_key_id: str
     hiding_key: bytes = field(repr=False)
     code: str
     version: str
     cores: int
-    # What Nomad is asked for (leruli_queue.jobs.sizes.memory_steps).
+    # The memory that Nomad is asked for (leruli_queue.jobs.resources.memory_steps).
     memory_mb: int
     # Of /dev/shm; None for Docker's default.
     shm_mb: int | None
     # See `of`.
     part: int
-    # The digest of its nodes where they are some of the group's: then it is of these for good.
-    few_nodes: str | None = None
+    # The digest of its nodes if these are a subset of the group's. Such a parent job never changes
+    # its nodes.
+    subset_digest: str | None = None
 
     @classmethod
     def of(
@@ -41,15 +42,20 @@ class ParentSpec:
         group_key_id: str,
         hiding_key: bytes,
         row: Mapping[str, Any],
-        few_nodes: str | None = None,
+        subset_digest: str | None = None,
     ) -> ParentSpec:
-        """Return the parent of a job.
+        """Return the parent job of a job.
 
-        `row` has its job_id, code, version, cores, nomad_memory_mb and shm_mb.
+        At each dispatch Nomad searches twice for the idempotency token, through all child jobs of
+        the parent job that it still knows. So equal jobs are spread over a few parent jobs. A job
+        always gets the same one.
 
-        What asks for the same is spread over a few parents, always the same one for a job: for each
-        dispatch Nomad looks for its idempotency token through all that the parent dispatched and
-        that is not forgotten yet, twice.
+        Parameters
+        ----------
+        row
+            With job_id, code, version, cores, nomad_memory_mb and shm_mb of the job.
+        subset_digest
+            The digest of the nodes, if they are a subset of the group's.
         """
         return cls(
             group_key_id,
@@ -59,13 +65,13 @@ class ParentSpec:
             row["cores"],
             row["nomad_memory_mb"],
             row["shm_mb"],
-            0 if few_nodes else row["job_id"].int % _PARTS,
-            few_nodes,
+            0 if subset_digest else row["job_id"].int % _PARTS,
+            subset_digest,
         )
 
     @property
     def id(self) -> str:
-        """The parent's id in Nomad: the group, and all that decides it in a form that hides it."""
+        """The parent job's id in Nomad: the group, and a keyed hash of all other fields."""
         digest = hidden(
             self.hiding_key,
             self.code,
@@ -75,7 +81,7 @@ class ParentSpec:
             self.shm_mb or 0,
             self.part,
             template(),
-            *([self.few_nodes] if self.few_nodes else []),
+            *([self.subset_digest] if self.subset_digest else []),
         )
         return f"{PARENT_PREFIX}{self.group_key_id}-{digest}"
 
@@ -83,7 +89,7 @@ class ParentSpec:
 async def render_parent(
     gateway: NomadGateway, spec: ParentSpec, node_ids: Iterable[UUID]
 ) -> dict[str, Any]:
-    """Return the parent as a job that Nomad takes, fenced to the given nodes."""
+    """Return the parent job in Nomad's form, constrained to the given nodes."""
     cluster = gateway.cluster
     values: dict[str, str | int] = {
         "id": spec.id,
@@ -102,14 +108,14 @@ async def render_parent(
 
 @cache
 def template() -> str:
-    """Return the HCL that all parents are made of."""
+    """Return the HCL of all parent jobs."""
     folder = files("leruli_queue.nomad") / "jobs"
     return (folder / "calculation.nomad.hcl").read_text(encoding="utf-8")
 
 
 def _as_hcl(values: dict[str, str | int]) -> str:
-    # A JSON string is an HCL string but for these two, which start an interpolation. No value that
-    # passed intake holds them.
+    # A JSON string is a valid HCL string, except for these two, which start an interpolation. No
+    # value that passed intake holds them.
     for value in values.values():
         if isinstance(value, str) and ("${" in value or "%{" in value):
             raise ValueError("a value for Nomad holds an interpolation")

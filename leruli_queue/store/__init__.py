@@ -1,1 +1,1 @@
-"""PostgreSQL, the only truth about jobs: connections, migrations, and every SQL statement."""
+"""PostgreSQL, the only authority on jobs: connections, migrations, and all SQL statements."""

@@ -1,23 +1,23 @@
-"""The PostgreSQL advisory locks, in one place so that no two mean the same number."""
+"""The PostgreSQL advisory locks, in one place so that no two share a number."""
 
 from __future__ import annotations
 
-# Arbitrary, but fixed for ever: copies of different versions must meet at the same lock.
+# Arbitrary, but fixed for ever: copies of different versions must use the same lock.
 MIGRATION_LOCK = 0x4C51_0001
 """Held while the schema is migrated."""
 
 DISPATCHER_LOCK = 0x4C51_0002
-"""Held shared, for as long as its connection lives, by each active dispatcher.
+"""Held shared by each active dispatcher, for as long as its connection lives.
 
-Earlier releases hold it exclusively: theirs is active alone.
+Dispatchers of earlier releases hold it exclusively: such a dispatcher is active alone.
 """
 
-# The following are families of locks: PostgreSQL takes a second number beside them.
+# The following are families of locks: each lock has a second number.
 SECRET_LOCKS = 0x4C51_0003
-"""One a secret: held shared by whoever writes something under it, exclusively to revoke it."""
+"""One per secret: held shared to write under it, exclusively to revoke it."""
 
 ADMINISTRATION_LOCKS = 0x4C51_0004
-"""One a group: held by whoever changes its users or its compute secret."""
+"""One per group: held to change its users or its compute secret."""
 
 DISPATCHER_LOCKS = 0x4C51_0005
-"""One a Nomad cluster: held, for as long as its connection lives, by its active dispatcher."""
+"""One per Nomad cluster: held by its active dispatcher, as long as its connection lives."""

@@ -1,11 +1,11 @@
-"""Bring the database's schema up to date, once, however many copies start together.
+"""Brings the database's schema up to date, once, however many copies start together.
 
-``migrations/NNNN_name.sql`` are applied in order, each in a transaction of its own that also
-notes it in ``schema_migrations``. An advisory lock lets one copy migrate while the others wait.
-A file that was applied must never be changed: its digest is compared.
+The files ``migrations/NNNN_name.sql`` are applied in order. Each has its own transaction, which
+also notes it in ``schema_migrations``. An advisory lock lets one copy migrate while the others
+wait. A file that was applied must never be changed, comments included: its digest is compared.
 
-A migration waits for nobody's lock for longer than a moment: while it waits, every request for the
-same table waits behind it. It is rolled back and tried again, and the log says who holds the locks.
+A migration waits for a lock only for a moment: while it waits, every request for the same table
+waits behind it. After that it is rolled back and tried again, and the log names the lock holders.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ log = structlog.get_logger(__name__)
 
 _FOLDER = Path(__file__).parent / "migrations"
 _ASK_AGAIN_S = 0.5
-# An index of millions of jobs takes minutes: nothing that the usual statement's time should end.
-_PATIENCE_S = 86400.0
-_LOCK_PATIENCE_S = 3.0
-# Between two tries, in which requests that waited behind the last one are answered.
-_PAUSES_S = (2.0, 5.0, 10.0, 30.0)
+# An index of millions of jobs takes minutes, so the usual timeout of a statement must not apply.
+_STATEMENT_TIMEOUT_S = 86400.0
+_LOCK_TIMEOUT_S = 3.0
+# Pauses between tries. Requests that waited behind the last try are answered in them.
+_BACKOFF_S = (2.0, 5.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Migration:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the text, to notice a file that was changed after it was applied."""
+        """SHA-256 of the text. It shows whether a file was changed after it was applied."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
@@ -58,9 +58,9 @@ def known_migrations(folder: Path = _FOLDER) -> list[Migration]:
 
 
 async def migrate(connection: Connection, migrations: list[Migration] | None = None) -> list[str]:
-    """Apply what is missing and return the names of what was applied.
+    """Apply missing migrations and return their names.
 
-    Where nothing is missing nothing is written: the database may take no changes.
+    Write nothing if none is missing: the database may be read-only.
 
     Raises
     ------
@@ -70,7 +70,7 @@ async def migrate(connection: Connection, migrations: list[Migration] | None = N
     wanted = known_migrations() if migrations is None else migrations
     if not _missing(wanted, await _applied(connection)):
         return []
-    # By asking: a statement that waits would be cut off by LERULI_QUEUE_DATABASE_TIMEOUT_S.
+    # Poll: LERULI_QUEUE_DATABASE_TIMEOUT_S would cut off a statement that waits for the lock.
     while not await queries.try_lock(connection, lock=MIGRATION_LOCK):  # noqa: ASYNC110
         await asyncio.sleep(_ASK_AGAIN_S)
     try:
@@ -87,15 +87,15 @@ async def migrate(connection: Connection, migrations: list[Migration] | None = N
 
 
 async def _apply_when_possible(connection: Connection, migration: Migration) -> None:
-    """Apply a migration, again until no lock of others is in its way."""
-    for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
+    """Apply a migration; try again while locks of others prevent it."""
+    for pause_s in chain(_BACKOFF_S, repeat(_BACKOFF_S[-1])):
         try:
             async with connection.transaction():
                 await _apply(connection, migration)
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-            holders = await rows(queries.lock_holders(connection, least_s=_LOCK_PATIENCE_S))
+            holders = await rows(queries.lock_holders(connection, least_s=_LOCK_TIMEOUT_S))
             log.warning(
-                "a migration waits until others let its tables go, and is tried again",
+                "a migration needs tables that others have locked, and is tried again",
                 migration=migration.name,
                 again_in_s=pause_s,
                 blocked_by=[dict(holder) for holder in holders],
@@ -106,17 +106,17 @@ async def _apply_when_possible(connection: Connection, migration: Migration) -> 
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
-    await queries.bound_waits(connection, lock_timeout=f"{_LOCK_PATIENCE_S}s")
-    await connection.execute(migration.sql, timeout=_PATIENCE_S)
+    await queries.bound_waits(connection, lock_timeout=f"{_LOCK_TIMEOUT_S}s")
+    await connection.execute(migration.sql, timeout=_STATEMENT_TIMEOUT_S)
     await queries.note_migration(
         connection, number=migration.number, name=migration.name, digest=migration.digest
     )
 
 
 async def migrate_when_possible(pool: Pool) -> None:
-    """Do as :func:`migrate` once the database takes changes, as far as any are needed.
+    """Migrate as :func:`migrate` does, once the database takes changes.
 
-    For processes that start before it does: while a failover is under way, it may take none.
+    For processes that start earlier: during a failover the database may be read-only.
 
     Raises
     ------

@@ -19,42 +19,41 @@ log = structlog.get_logger(__name__)
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Lend: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]
-"""Lends a connection for a block, for work that also waits for others and keeps none meanwhile."""
+"""Lends a connection for a block, to work that must hold none while it waits for others."""
 
-# What a database that is lost, out of reach or in no state to do its work looks like from asyncpg;
-# work goes on once it is back. Nothing of ours counts on one of them: a statement that we end
-# ourselves, at its time-out or because the caller has gone, ends in TimeoutError or CancelledError.
+# asyncpg's errors for a database that is lost, unreachable or unable to work. Work goes on once it
+# is back. They mean nothing else: when we end a statement ourselves, at its timeout or because the
+# caller has gone, asyncpg raises TimeoutError or CancelledError and not an error of PostgreSQL.
 DATABASE_AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    # What a connection that breaks while it is given back to the pool ends in.
+    # A connection broke while it was returned to the pool.
     asyncpg.InternalClientError,
-    # It is shut down or starts, or an operator or a time limit of the server's ended a statement or
-    # a session.
+    # The server shuts down or starts, or an operator or a time limit of the server ended a
+    # statement or a session.
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
     asyncpg.exceptions.TransactionTimeoutError,
     asyncpg.exceptions.LockNotAvailableError,
-    # Its disk, its memory or its connections are all in use, or the disk fails.
+    # Disk, memory or connections are used up, or the disk fails.
     asyncpg.exceptions.InsufficientResourcesError,
     asyncpg.exceptions.PostgresSystemError,
-    # After a failover to a copy that takes no changes yet, or where a provider's disk is full.
+    # After a failover to a copy that is still read-only, or a provider's disk is full.
     asyncpg.exceptions.ReadOnlySQLTransactionError,
-    # Rolled back for a deadlock, as a migration beside running copies can bring.
+    # Rolled back for a deadlock. A migration beside running copies can cause one.
     asyncpg.exceptions.TransactionRollbackError,
     TimeoutError,
 )
 
 _CLOSE_S = 3.0
 
-# Asked for, because whoever runs the server may have chosen another default.
+# Set explicitly, because the server may have other defaults.
 _SESSION = {
-    # Each statement sees what was committed before it, so that what waited for a revocation is
-    # refused.
+    # Each statement sees all earlier commits. So a request that waited for a revocation is refused.
     "default_transaction_isolation": "read committed",
-    # What is asked often is in memory, and disks do not turn any more. PostgreSQL's own 4 makes it
-    # read a whole table where some hundred rows are looked up (tests/…/test_plans.py).
+    # Frequently used pages are in memory, and disks are SSDs. With its default of 4 PostgreSQL
+    # reads a whole table to find some hundred rows (tests/…/test_plans.py).
     "random_page_cost": "1.1",
 }
 
@@ -65,9 +64,9 @@ async def connect(settings: Settings) -> Connection:
     Raises
     ------
     SetupError
-        When the database refuses us for a reason that waiting does not mend.
+        When the database refuses the connection for a reason that does not pass by itself.
     """
-    with _refusals_explained():
+    with _map_connection_errors():
         return await asyncpg.connect(
             settings.database_url.get_secret_value(),
             timeout=settings.database_timeout_s,
@@ -77,12 +76,12 @@ async def connect(settings: Settings) -> Connection:
 
 
 async def wait_for_database(settings: Settings) -> None:
-    """Return once the database takes connections; for processes that start before it does.
+    """Return once the database takes connections, for processes that start before the database.
 
     Raises
     ------
     SetupError
-        When the database refuses us for a reason that waiting does not mend.
+        When the database refuses the connection for a reason that does not pass by itself.
     """
 
     async def knock() -> None:
@@ -92,7 +91,7 @@ async def wait_for_database(settings: Settings) -> None:
 
 
 async def once_database_works(work: Callable[[], Awaitable[object]]) -> None:
-    """Do what needs the database, again until it is not the database that fails it."""
+    """Call `work`; call it again while it fails because the database is away."""
     pause_s = 0.5
     while True:
         try:
@@ -112,9 +111,9 @@ async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
     Raises
     ------
     SetupError
-        When the database refuses us for a reason that waiting does not mend.
+        When the database refuses the connection for a reason that does not pass by itself.
     """
-    with _refusals_explained():
+    with _map_connection_errors():
         pool = await asyncpg.create_pool(
             settings.database_url.get_secret_value(),
             min_size=1,
@@ -136,16 +135,16 @@ async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
 
 
 async def _leave_as_it_is(_connection: Connection) -> None:
-    """Spare a call to the database each time a connection is given back to the pool.
+    """Save the reset statement that asyncpg sends when a connection returns to the pool.
 
-    Nothing of ours changes a session of the pool: no SET, LISTEN or cursor; the one lock that
-    outlives a transaction, a migration's, is given back by whoever took it. An open transaction
-    asyncpg ends itself.
+    None of our code changes a session of the pool: no SET, LISTEN or cursor. Only the lock of a
+    migration outlives a transaction, and the code that takes it also releases it. asyncpg itself
+    ends an open transaction.
     """
 
 
 @contextmanager
-def _refusals_explained() -> Iterator[None]:
+def _map_connection_errors() -> Iterator[None]:
     try:
         yield
     except ValueError:
@@ -160,8 +159,8 @@ def _refusals_explained() -> Iterator[None]:
         why = f"it refuses the connection ({type(error).__name__})"
     else:
         return
-    # Nothing of the error itself: it quotes the address, in which the password may stand anywhere
-    # when it is mistyped.
+    # Leave out the text of the error: it quotes the address, and in a mistyped address the password
+    # can be anywhere.
     raise SetupError(
         f"PostgreSQL cannot be used: {why}. Check LERULI_QUEUE_DATABASE_URL."
     ) from None

@@ -10,6 +10,19 @@ class Queries:
 
     @property
     def available_queries(self) -> list[str]: ...
+    def abandon_attempts(
+        self,
+        connection: Connection | Pool,
+        *,
+        job_ids: object,
+        numbers: object,
+        reasons: object,
+        losts: object,
+        laters: object,
+        unstarteds: object,
+        max_attempts: object,
+        retry_delay_s: object,
+    ) -> AsyncIterator[Any]: ...
     async def allow_upload(
         self,
         connection: Connection | Pool,
@@ -20,6 +33,19 @@ class Queries:
         marks: object,
     ) -> Any: ...
     def applied_migrations(self, connection: Connection | Pool) -> AsyncIterator[Any]: ...
+    def asking_slots(
+        self,
+        connection: Connection | Pool,
+        *,
+        slot_max_s: object,
+        wait_s: object,
+        again_s: object,
+        job_ids: object,
+        numbers: object,
+        keys: object,
+        containers: object,
+        node_id: object,
+    ) -> AsyncIterator[Any]: ...
     async def attempt_for_receipt(
         self,
         connection: Connection | Pool,
@@ -54,6 +80,7 @@ class Queries:
         node_id: object,
         job_ids: object,
         numbers: object,
+        unreported: object,
     ) -> AsyncIterator[Any]: ...
     def attempts_to_stop(
         self,
@@ -61,12 +88,6 @@ class Queries:
         *,
         cluster: object,
         limit: object,
-    ) -> AsyncIterator[Any]: ...
-    def attempts_without_a_place(
-        self,
-        connection: Connection | Pool,
-        *,
-        cluster: object,
     ) -> AsyncIterator[Any]: ...
     def audit_page(
         self,
@@ -89,6 +110,14 @@ class Queries:
         numbers: object,
     ) -> AsyncIterator[Any]: ...
     async def begin_token(self, connection: Connection | Pool, *, key_id: object) -> str: ...
+    def between_attempts(
+        self,
+        connection: Connection | Pool,
+        *,
+        job_ids: object,
+        numbers: object,
+        young_s: object,
+    ) -> AsyncIterator[Any]: ...
     async def bound_waits(self, connection: Connection | Pool, *, lock_timeout: object) -> Any: ...
     def cancel_jobs(
         self,
@@ -119,7 +148,7 @@ class Queries:
         full_cores: object,
         full_memories: object,
         memory_steps: object,
-        most_sizes: object,
+        most_combinations: object,
         at_most: object,
         free_cores: object,
         free_memory_mb: object,
@@ -135,6 +164,12 @@ class Queries:
         cluster: object,
         pause_s: object,
     ) -> Any: ...
+    async def clear_spent_links(
+        self,
+        connection: Connection | Pool,
+        *,
+        group_id: object,
+    ) -> str: ...
     async def cluster_of_group(self, connection: Connection | Pool, *, group_id: object) -> Any: ...
     async def cluster_of_node(self, connection: Connection | Pool, *, node_id: object) -> Any: ...
     def clusters_in_use(self, connection: Connection | Pool) -> AsyncIterator[Any]: ...
@@ -146,6 +181,20 @@ class Queries:
         job_id: object,
         most: object,
     ) -> Any: ...
+    async def count_backlog(
+        self,
+        connection: Connection | Pool,
+        *,
+        group_id: object,
+        most: object,
+    ) -> Any: ...
+    async def count_backlog_of_user(
+        self,
+        connection: Connection | Pool,
+        *,
+        user_id: object,
+        most: object,
+    ) -> Any: ...
     async def count_seen_nodes(
         self,
         connection: Connection | Pool,
@@ -153,20 +202,36 @@ class Queries:
         group_id: object,
         unseen_s: object,
     ) -> Any: ...
-    async def count_waiting(
+    async def count_subset_parents(
         self,
         connection: Connection | Pool,
         *,
         group_id: object,
-        most: object,
     ) -> Any: ...
-    async def count_waiting_of_user(
+    async def deal_again(
         self,
         connection: Connection | Pool,
         *,
-        user_id: object,
+        job_ids: object,
+        numbers: object,
+        slot_jobs: object,
+        slot_numbers: object,
+        keys: object,
+    ) -> str: ...
+    async def delete_events(
+        self,
+        connection: Connection | Pool,
+        *,
         most: object,
+        keep_s: object,
     ) -> Any: ...
+    async def delete_foreign_events(self, connection: Connection | Pool) -> str: ...
+    async def delete_prepared_token(
+        self,
+        connection: Connection | Pool,
+        *,
+        group_id: object,
+    ) -> str: ...
     async def dispatchers_heard(self, connection: Connection | Pool) -> Any: ...
     async def dispatching_of_group(
         self,
@@ -185,13 +250,6 @@ class Queries:
         job_id: object,
     ) -> str: ...
     async def drain_node(self, connection: Connection | Pool, *, node_id: object) -> str: ...
-    async def drop_prepared_token(
-        self,
-        connection: Connection | Pool,
-        *,
-        group_id: object,
-    ) -> str: ...
-    async def drop_spent_links(self, connection: Connection | Pool, *, group_id: object) -> str: ...
     async def earlier_node(
         self,
         connection: Connection | Pool,
@@ -214,6 +272,23 @@ class Queries:
         job_id: object,
         number: object,
     ) -> Any: ...
+    def end_attempts(
+        self,
+        connection: Connection | Pool,
+        *,
+        job_ids: object,
+        numbers: object,
+        states: object,
+        reasons: object,
+        exit_codes: object,
+        messages: object,
+        walls: object,
+        cpus: object,
+        memories: object,
+        bytes: object,
+        files: object,
+        node_id: object,
+    ) -> AsyncIterator[Any]: ...
     async def end_job(
         self,
         connection: Connection | Pool,
@@ -232,6 +307,18 @@ class Queries:
         key_id: object,
     ) -> str: ...
     async def end_when_idle(self, connection: Connection | Pool, *, seconds: object) -> Any: ...
+    def events_after(
+        self,
+        connection: Connection | Pool,
+        *,
+        user_ids: object,
+        xid: object,
+        number: object,
+        most_scanned: object,
+        job_ids: object,
+        states: object,
+        limit: object,
+    ) -> AsyncIterator[Any]: ...
     async def failed_elsewhere(
         self,
         connection: Connection | Pool,
@@ -255,18 +342,30 @@ class Queries:
     ) -> str: ...
     async def forgive_node(self, connection: Connection | Pool, *, node_id: object) -> str: ...
     def found_jobs(self, connection: Connection | Pool, *, ids: object) -> AsyncIterator[Any]: ...
-    def give_up_attempts(
+    async def free_on_node(self, connection: Connection | Pool, *, node_id: object) -> Any: ...
+    def grant_in_slots(
+        self,
+        connection: Connection | Pool,
+        *,
+        slot_jobs: object,
+        slot_numbers: object,
+        keys: object,
+        cores: object,
+        memory_mb: object,
+        shm_mb: object,
+        spare: object,
+        group_id: object,
+        node_id: object,
+        nomad_memory_mb: object,
+    ) -> AsyncIterator[Any]: ...
+    def granted_before(
         self,
         connection: Connection | Pool,
         *,
         job_ids: object,
         numbers: object,
-        reasons: object,
-        losts: object,
-        laters: object,
-        unstarteds: object,
-        max_attempts: object,
-        retry_delay_s: object,
+        keys: object,
+        node_id: object,
     ) -> AsyncIterator[Any]: ...
     async def group_by_name(self, connection: Connection | Pool, *, name: object) -> Any: ...
     async def group_by_token_key_id(
@@ -296,14 +395,6 @@ class Queries:
         *,
         group_id: object,
     ) -> Any: ...
-    def hold_nodes(
-        self,
-        connection: Connection | Pool,
-        *,
-        group_id: object,
-        most: object,
-        pause_s: object,
-    ) -> AsyncIterator[Any]: ...
     async def hold_secret(
         self,
         connection: Connection | Pool,
@@ -320,7 +411,7 @@ class Queries:
         idle_s: object,
         limit: object,
     ) -> AsyncIterator[Any]: ...
-    def in_flight_by_shape(
+    def in_flight_by_resources(
         self,
         connection: Connection | Pool,
         *,
@@ -343,6 +434,45 @@ class Queries:
         name: object,
         token_key_id: object,
         token_hash: object,
+    ) -> Any: ...
+    async def insert_jobs(
+        self,
+        connection: Connection | Pool,
+        *,
+        lock: object,
+        key_ids: object,
+        ids: object,
+        group_ids: object,
+        user_ids: object,
+        buckets: object,
+        names: object,
+        codes: object,
+        versions: object,
+        cores: object,
+        memory_mbs: object,
+        time_limits: object,
+        priorities: object,
+    ) -> Any: ...
+    async def insert_jobs_with_options(
+        self,
+        connection: Connection | Pool,
+        *,
+        lock: object,
+        key_ids: object,
+        ids: object,
+        group_ids: object,
+        user_ids: object,
+        buckets: object,
+        names: object,
+        codes: object,
+        versions: object,
+        cores: object,
+        memory_mbs: object,
+        time_limits: object,
+        priorities: object,
+        disk_mbs: object,
+        shm_mbs: object,
+        shares: object,
     ) -> Any: ...
     async def insert_prepared_token(
         self,
@@ -448,19 +578,17 @@ class Queries:
         group_id: object,
         owner_id: object,
     ) -> AsyncIterator[Any]: ...
-    async def look_through(
+    async def make_migrations_table(self, connection: Connection | Pool) -> str: ...
+    async def make_room(
         self,
         connection: Connection | Pool,
         *,
-        user_id: object,
-        state: object,
-        from_id: object,
-        before_id: object,
-        limit: object,
-        name: object,
-        tail: object,
+        job_id: object,
+        number: object,
+        again_s: object,
+        slot_job: object,
+        slot_number: object,
     ) -> Any: ...
-    async def make_migrations_table(self, connection: Connection | Pool) -> str: ...
     async def mark_failed_attempt(
         self,
         connection: Connection | Pool,
@@ -469,9 +597,10 @@ class Queries:
         number: object,
     ) -> str: ...
     async def newest_migration(self, connection: Connection | Pool) -> Any: ...
+    async def newest_position(self, connection: Connection | Pool) -> Any: ...
     async def node_by_key_id(self, connection: Connection | Pool, *, key_id: object) -> Any: ...
     async def node_leaves(self, connection: Connection | Pool, *, node_id: object) -> Any: ...
-    def nodes_called(
+    def nodes_by_name_or_id(
         self,
         connection: Connection | Pool,
         *,
@@ -499,7 +628,7 @@ class Queries:
         *,
         cluster: object,
     ) -> AsyncIterator[Any]: ...
-    def nodes_to_tell(
+    def nodes_to_seal_for(
         self,
         connection: Connection | Pool,
         *,
@@ -583,7 +712,7 @@ class Queries:
         self,
         connection: Connection | Pool,
         *,
-        anew: object,
+        unobserved: object,
         ids: object,
         alives: object,
         troubles: object,
@@ -634,12 +763,21 @@ class Queries:
         node_ids: object,
         times: object,
     ) -> str: ...
+    async def note_running_in_slots(
+        self,
+        connection: Connection | Pool,
+        *,
+        job_ids: object,
+        numbers: object,
+        node_id: object,
+    ) -> str: ...
     async def note_stopped(
         self,
         connection: Connection | Pool,
         *,
         job_id: object,
         number: object,
+        child: object,
     ) -> str: ...
     async def note_success(
         self,
@@ -655,7 +793,7 @@ class Queries:
         node_ids: object,
         cluster: object,
     ) -> str: ...
-    async def note_waiting(
+    async def note_unplaced_reasons(
         self,
         connection: Connection | Pool,
         *,
@@ -671,7 +809,7 @@ class Queries:
         cluster: object,
         limit: object,
     ) -> AsyncIterator[Any]: ...
-    async def other_opinions(
+    async def other_nodes_outcomes(
         self,
         connection: Connection | Pool,
         *,
@@ -712,13 +850,15 @@ class Queries:
         before_id: object,
         limit: object,
     ) -> AsyncIterator[Any]: ...
-    async def parents_of_few_nodes(
+    async def platform_works(self, connection: Connection | Pool, *, job_id: object) -> Any: ...
+    def quarantine_nodes(
         self,
         connection: Connection | Pool,
         *,
         group_id: object,
-    ) -> Any: ...
-    async def platform_works(self, connection: Connection | Pool, *, job_id: object) -> Any: ...
+        most: object,
+        pause_s: object,
+    ) -> AsyncIterator[Any]: ...
     def release_doubted_nodes(
         self,
         connection: Connection | Pool,
@@ -731,12 +871,12 @@ class Queries:
         *,
         long_s: object,
     ) -> AsyncIterator[Any]: ...
-    def release_nodes(
+    def release_reserved_nodes(
         self,
         connection: Connection | Pool,
         *,
         cluster: object,
-        patience_s: object,
+        reserve_after_s: object,
     ) -> AsyncIterator[Any]: ...
     async def remove_node(self, connection: Connection | Pool, *, node_id: object) -> str: ...
     async def requeue_job(
@@ -754,10 +894,19 @@ class Queries:
         self,
         connection: Connection | Pool,
         *,
-        patience_s: object,
+        reserve_after_s: object,
+        after_slots_s: object,
         cluster: object,
     ) -> AsyncIterator[Any]: ...
     async def resume_node(self, connection: Connection | Pool, *, node_id: object) -> str: ...
+    async def return_attempts(
+        self,
+        connection: Connection | Pool,
+        *,
+        job_ids: object,
+        numbers: object,
+        node_id: object,
+    ) -> str: ...
     async def revoke_user(self, connection: Connection | Pool, *, user_id: object) -> Any: ...
     async def rotate_compute_secret(
         self,
@@ -766,6 +915,31 @@ class Queries:
         key_id: object,
         hash: object,
         group_id: object,
+    ) -> Any: ...
+    def run_in_slots(
+        self,
+        connection: Connection | Pool,
+        *,
+        slot_jobs: object,
+        slot_numbers: object,
+        keys: object,
+        job_ids: object,
+        numbers: object,
+        group_id: object,
+        node_id: object,
+        nomad_memory_mb: object,
+    ) -> AsyncIterator[Any]: ...
+    async def scan_jobs(
+        self,
+        connection: Connection | Pool,
+        *,
+        user_id: object,
+        state: object,
+        from_id: object,
+        before_id: object,
+        limit: object,
+        name: object,
+        tail: object,
     ) -> Any: ...
     async def seal_for_nodes(
         self,
@@ -836,44 +1010,7 @@ class Queries:
         start_key: object,
         job_id: object,
         number: object,
-    ) -> Any: ...
-    async def take_in(
-        self,
-        connection: Connection | Pool,
-        *,
-        lock: object,
-        key_ids: object,
-        ids: object,
-        group_ids: object,
-        user_ids: object,
-        buckets: object,
-        names: object,
-        codes: object,
-        versions: object,
-        cores: object,
-        memory_mbs: object,
-        time_limits: object,
-        priorities: object,
-    ) -> Any: ...
-    async def take_in_with_limits(
-        self,
-        connection: Connection | Pool,
-        *,
-        lock: object,
-        key_ids: object,
-        ids: object,
-        group_ids: object,
-        user_ids: object,
-        buckets: object,
-        names: object,
-        codes: object,
-        versions: object,
-        cores: object,
-        memory_mbs: object,
-        time_limits: object,
-        priorities: object,
-        disk_mbs: object,
-        shm_mbs: object,
+        lease: object,
     ) -> Any: ...
     async def takes_changes(self, connection: Connection | Pool) -> Any: ...
     def tokens_of_group(
@@ -904,10 +1041,16 @@ class Queries:
         connection: Connection | Pool,
         *,
         cluster: object,
-        held_groups: object,
+        paused_groups: object,
         limit: object,
     ) -> AsyncIterator[Any]: ...
     async def unlock(self, connection: Connection | Pool, *, lock: object) -> Any: ...
+    def unplaced_attempts(
+        self,
+        connection: Connection | Pool,
+        *,
+        cluster: object,
+    ) -> AsyncIterator[Any]: ...
     async def upsert_node(
         self,
         connection: Connection | Pool,
@@ -975,18 +1118,35 @@ class Queries:
         group_id: object,
         with_revoked: object,
     ) -> AsyncIterator[Any]: ...
-    def users_to_tell(
+    def users_to_seal_for(
         self,
         connection: Connection | Pool,
         *,
         group_id: object,
     ) -> AsyncIterator[Any]: ...
+    def users_with_events(
+        self,
+        connection: Connection | Pool,
+        *,
+        group_id: object,
+    ) -> AsyncIterator[Any]: ...
+    async def users_with_new_events(self, connection: Connection | Pool, *, xid: object) -> Any: ...
     async def valid_token_key_id(
         self,
         connection: Connection | Pool,
         *,
         group_id: object,
     ) -> Any: ...
+    def waiting_in_nomad(
+        self,
+        connection: Connection | Pool,
+        *,
+        again_s: object,
+        group_id: object,
+        wait_s: object,
+        node_id: object,
+        limit: object,
+    ) -> AsyncIterator[Any]: ...
     async def why_no_start(
         self,
         connection: Connection | Pool,
@@ -994,7 +1154,7 @@ class Queries:
         job_id: object,
         node_id: object,
     ) -> Any: ...
-    def why_not_taken_in(
+    def why_not_submitted(
         self,
         connection: Connection | Pool,
         *,

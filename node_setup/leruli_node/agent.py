@@ -1,4 +1,4 @@
-"""The agent as a whole: what starts when."""
+"""The agent as a whole: the order in which its parts start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leruli_node.errors import EXIT_REFUSED, AgentError, StoppedError
 from leruli_node.folders import make_ballast
 from leruli_node.node_facts import NodeFacts, write_node
 from leruli_node.nomad import orphans
-from leruli_node.nomad.client_process import link_driver, write_config
+from leruli_node.nomad.client_config import link_driver, write_config
 from leruli_node.nomad.reachability import check_servers
 from leruli_node.service.join import join
 from leruli_node.service.membership import Membership
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class Agent:
-    """One node agent. `run` blocks until a signal ended it."""
+    """One node agent. `run` blocks until a signal ends it."""
 
     def __init__(self, settings: Settings) -> None:
         self._parts = build(settings)
         self._base = self._parts.base
 
     def run(self) -> int:
-        """Run until TERM or INT; the process's exit code."""
+        """Run until TERM or INT. Return the exit code of the process."""
         lifetime = self._base.lifetime
         signal.signal(signal.SIGTERM, lifetime.on_signal)
         signal.signal(signal.SIGINT, lifetime.on_signal)
@@ -60,16 +60,16 @@ class Agent:
     def _start(self) -> None:
         base, parts = self._base, self._parts
         draining = base.lifetime.draining
-        # What runs here already is looked after first: the service may be away for long.
+        # Running attempts come first: the service may be away for long.
         is_first_join = base.identity.nodeid is None
         if not is_first_join:
-            self._look_after_attempts()
+            self._start_attempt_threads()
         parts.reporter.unenforced = base.readiness.wait(draining)
         joined = join(base.settings, base.api, base.facts, parts.tls.request(), draining)
         self._become(joined)
         if is_first_join:
-            self._look_after_attempts()
-        # What was given to another node meanwhile ends here before Nomad brings new jobs.
+            self._start_attempt_threads()
+        # Attempts that another node has now end here before Nomad starts new jobs.
         parts.reporter.period = joined.report_seconds
         base.store_watch.start(base.lifetime.stop)
         parts.reporter.first(draining)
@@ -83,13 +83,13 @@ class Agent:
             daemon=True,
         ).start()
 
-    def _look_after_attempts(self) -> None:
+    def _start_attempt_threads(self) -> None:
         self._parts.receipts.start()
         self._parts.server.start()
         self._parts.watcher.start()
 
     def _become(self, joined: Membership) -> None:
-        """Be the node that the service says this is, also after the next start."""
+        """Store the identity that the service gave, for this run and the next."""
         base = self._base
         if base.former_nodeid not in (None, joined.nodeid):
             self._forget_all(str(base.former_nodeid))
@@ -105,7 +105,10 @@ class Agent:
         base.image_store.learn(joined.imagetokens)
 
     def _forget_all(self, nodeid: str) -> None:
-        """The service knows this node under a new id: what the old one had is of no use."""
+        """Forget all attempts.
+
+        They belong to the node's former id, which the service has replaced.
+        """
         for state in self._base.store.all():
             self._base.store.remove(state.id)
         self._parts.sweeper.sweep(nodeid)

@@ -1,4 +1,4 @@
-"""`leruli-node check`: does this node reach what it needs? run.sh asks before the agent starts."""
+"""`leruli-node check`: can this node reach all that it needs? run.sh runs it before the agent."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from leruli_node.errors import EXIT_SETTINGS, EXIT_UNREACHABLE, AgentError, describe
-from leruli_node.objects.object_store import (
+from leruli_node.objects.object_store import ObjectStore
+from leruli_node.objects.store_errors import (
     NotFoundError,
-    ObjectStore,
     StoreRefusedError,
     StoreUnavailableError,
     UnstorableError,
 )
 from leruli_node.settings import Settings
 
-# Seconds. S3 refuses what was signed by a clock that is 15 minutes off.
+# In seconds. S3 refuses requests whose clock is 15 minutes off.
 _CLOCK_ODD = 30.0
 _CLOCK_WRONG = 600.0
 
 
 def check(settings: Settings) -> list[str]:
-    """What was found, a sentence each.
+    """Check service and store. Return one sentence for each finding.
 
-    Raises AgentError with what is in the way: EXIT_UNREACHABLE when it may pass by itself,
-    EXIT_SETTINGS when somebody has to put a setting right.
+    Raises
+    ------
+    AgentError
+        The node cannot work: EXIT_UNREACHABLE if waiting may help, EXIT_SETTINGS if a setting is
+        wrong.
     """
     found = [_check_service(settings.base_url)]
     found += _check_store(settings)
@@ -36,7 +39,7 @@ def check(settings: Settings) -> list[str]:
 
 
 def _check_service(base_url: str) -> str:
-    """A node-join without anything in it: nothing else than Leruli Queue answers that with 422."""
+    """Send an empty node-join: only Leruli Queue answers that with 422."""
     try:
         answer = httpx.post(f"{base_url}/v22_1/node-join", json={}, timeout=15.0)
     except httpx.HTTPError as error:
@@ -63,7 +66,7 @@ def _check_service(base_url: str) -> str:
         raise AgentError(
             f"this machine's clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} "
             "the service's; the object store would refuse it. Set it, and have it kept right.",
-            # After a power cut it is wrong until it was set over the network.
+            # After a power cut the clock is wrong until it is set over the network.
             EXIT_UNREACHABLE,
         )
     odd = f"; this machine's clock is {offset:+.0f} s off" if abs(offset) >= _CLOCK_ODD else ""

@@ -19,7 +19,7 @@ missing or wrong"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; its exit code."""
+    """Run the command. Return its exit code."""
     parser = argparse.ArgumentParser(
         prog="leruli-node", description="The node agent of Leruli Queue.", epilog=_EPILOG
     )

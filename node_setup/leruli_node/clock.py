@@ -1,4 +1,4 @@
-"""The clock of limits: nobody sets it, and it goes on while the machine is suspended."""
+"""The clock for time limits: nobody sets it, and it also counts while the machine is suspended."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 
 def boottime() -> float:
-    """Seconds since the machine was started, the time that it was suspended included."""
+    """Return the seconds since the machine was started, including suspended time."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def wall_offset() -> float:
-    """What the wall clock now shows more than `boottime`, in seconds."""
+    """Return the difference of wall clock and `boottime`, in seconds."""
     return time.time() - boottime()
 
 
 def process_start(pid: int) -> float | None:
-    """When a process began, by `boottime`, to a hundredth of a second; None if it is not seen."""
+    """Return the start of a process by `boottime`, to 0.01 s; None if /proc does not show it."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        # The name in parentheses may hold anything; the start is the 22nd field.
+        # The name in parentheses can contain any character. The start is the 22nd field.
         ticks = int(text.rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None

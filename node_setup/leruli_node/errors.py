@@ -1,11 +1,13 @@
-"""What can go wrong, by what follows from it.
+"""Errors of the agent, one class for each consequence.
 
 AgentError          the agent cannot run: one sentence for the operator and an exit code
 AttemptError        this attempt ends here: an outcome and one sentence for the job's owner
-StoppedError        the agent stops, or the attempt was stopped: leave the work as it is
+StoppedError        the agent or the attempt is being stopped: leave the work as it is
 """
 
 from __future__ import annotations
+
+from leruli_node.outcomes import Outcome
 
 EXIT_SETTINGS = 78
 EXIT_REFUSED = 77
@@ -15,7 +17,7 @@ EXIT_UNREACHABLE = 75
 
 
 class AgentError(Exception):
-    """The agent cannot run; `exit_code` is what the process ends with."""
+    """The agent cannot run. The process ends with `exit_code`."""
 
     def __init__(self, sentence: str, exit_code: int) -> None:
         super().__init__(sentence)
@@ -23,23 +25,23 @@ class AgentError(Exception):
 
 
 class AttemptError(Exception):
-    """The attempt cannot go on: `outcome` for the service, the sentence for a person."""
+    """The attempt cannot go on: an outcome for the service and a sentence for a person."""
 
-    def __init__(self, outcome: str, message: str) -> None:
+    def __init__(self, outcome: Outcome, message: str) -> None:
         super().__init__(message)
         self.outcome = outcome
         self.message = message
 
 
 class StoppedError(Exception):
-    """Work was abandoned because the agent or the attempt is being stopped."""
+    """The work ended early because the agent or the attempt is being stopped."""
 
 
 def describe(error: BaseException) -> str:
-    """An error in a few words that never hold an address, a bucket name or a secret.
+    """Describe an error in a few words, without an address, a bucket name or a secret.
 
-    The texts of urllib3, httpx and minio quote the URL, which holds the bucket; so only the kind
-    of the error is told, and S3's own code where there is one.
+    The texts of urllib3, httpx and minio quote the URL, which contains the bucket. Therefore only
+    the type of the error is given, and S3's error code if there is one.
     """
     code = getattr(error, "code", None)
     kind = type(error).__name__

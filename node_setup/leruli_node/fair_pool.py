@@ -1,4 +1,4 @@
-"""Something that there is so much of, shared by threads in the order in which they asked."""
+"""A limited resource that threads share in the order in which they asked."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from leruli_node.errors import StoppedError
 from leruli_node.retry import Stop
 
-# How often one who waits looks whether to stop, in seconds.
+# Seconds between two checks whether to stop, while waiting.
 _POLL = 0.5
 
 
 class FairPool:
-    """A number of units; who asked first gets first, so that nobody waits for ever."""
+    """A number of units, given out first come, first served, so that nobody waits for ever."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -25,9 +25,14 @@ class FairPool:
 
     @contextmanager
     def reserved(self, amount: int, stop: Stop) -> Iterator[None]:
-        """Hold `amount` units within the block; of more than there are, all.
+        """Hold `amount` units within the block; all units if `amount` is more than there are.
 
-        Raises StoppedError when to stop while waiting. One thread must not reserve twice.
+        One thread must not reserve twice.
+
+        Raises
+        ------
+        StoppedError
+            `stop` was set while waiting.
         """
         amount = min(amount, self.total)
         ticket = object()

@@ -1,4 +1,4 @@
-"""The agent's folders, its lock, and writing a file so that a crash leaves old or new."""
+"""The agent's folders, its lock, and file writes that survive a crash whole."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pathlib import Path
 
 from leruli_node.errors import EXIT_ALREADY_RUNNING, EXIT_SETTINGS, AgentError
 
-# sockaddr_un holds 108 bytes with the closing zero.
+# sockaddr_un holds 108 bytes, including the closing zero.
 LONGEST_SOCKET_PATH = 107
 
-# In the folder of job folders; no attempt has such a key.
+# Inside the folder of job folders. No attempt has these keys.
 TRASH = ".trash"
+SHARED = ".shared"
 
-# Space that is given up when the disk is full, so that how attempts ended can still be noted.
+# Reserved space, freed when the disk is full. Then state files can still be written.
 BALLAST = "ballast"
 _BALLAST_BYTES = 64 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -26,7 +27,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Folders:
-    """Where everything of one agent lives; see docs/nodes/agent.md for each."""
+    """The paths of one agent's files; docs/nodes/agent.md describes each."""
 
     root: Path
     attempts: Path
@@ -36,16 +37,17 @@ class Folders:
     nomad_data: Path
     tls: Path
     downloads: Path
+    slots: Path
     socket: Path
 
     @property
     def node_file(self) -> Path:
-        """Node id and other facts that outlive the process; no secret."""
+        """The file of the node id and other facts that outlive the process. It holds no secret."""
         return self.root / "node.json"
 
     @property
     def images_file(self) -> Path:
-        """When each image was used last; no secret."""
+        """The file that says when each image was used last. It holds no secret."""
         return self.root / "images.json"
 
     @property
@@ -55,24 +57,37 @@ class Folders:
 
     @property
     def nomad_plugins(self) -> Path:
-        """Where Nomad finds the task driver."""
+        """The folder in which Nomad finds the task driver."""
         return self.root / "plugins"
 
     @property
     def trash(self) -> Path:
-        """Where job folders that are over wait to be removed; on the same disk as they are."""
+        """The folder of finished job folders until they are removed; on the same disk as those."""
         return self.jobs / TRASH
 
+    @property
+    def shared(self) -> Path:
+        """The folders of shared containers; on the same disk as job folders."""
+        return self.jobs / SHARED
+
     def job(self, attempt_key: str) -> Path:
-        """The folder of one attempt: rundir/ and control/ in it are mounted in its container."""
+        """Return the folder of one attempt.
+
+        Its rundir/ and control/ are mounted in the container.
+        """
         return self.jobs / attempt_key
 
 
 def make_folders(root: Path) -> Folders:
     """Make the folders, private to this user.
 
-    The root itself can be passed through by others (0711): Nomad's tasks need that of the
-    parents of its data_dir. Raises AgentError when a folder cannot be made.
+    The root itself gets mode 0711: Nomad's tasks must be able to pass through the parents of its
+    data_dir.
+
+    Raises
+    ------
+    AgentError
+        A folder cannot be made.
     """
     folders = Folders(
         root=root,
@@ -83,6 +98,7 @@ def make_folders(root: Path) -> Folders:
         nomad_data=root / "nomad",
         tls=root / "tls",
         downloads=root / "downloads",
+        slots=root / "slots",
         socket=_socket_path(root),
     )
     try:
@@ -93,9 +109,11 @@ def make_folders(root: Path) -> Folders:
             folders.receipts,
             folders.jobs,
             folders.trash,
+            folders.shared,
             folders.logs,
             folders.tls,
             folders.downloads,
+            folders.slots,
             folders.nomad_plugins,
         ):
             _private(folder)
@@ -111,9 +129,12 @@ def make_folders(root: Path) -> Folders:
 
 
 def lock_root(root: Path) -> int:
-    """Take the lock that only one agent has for this folder; it is held until the process ends.
+    """Take the lock of this folder, which one agent can hold. The process holds it until it ends.
 
-    Raises AgentError when another agent has it.
+    Raises
+    ------
+    AgentError
+        Another agent holds it.
     """
     descriptor = os.open(root / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -132,7 +153,7 @@ def lock_root(root: Path) -> int:
 
 
 def runtime_dir() -> Path:
-    """A short private folder of this user for sockets and locks that several agents share."""
+    """Return a short private folder of this user, for sockets and locks of several agents."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     if base and os.access(base, os.W_OK):
         folder = Path(base) / "leruli-node"
@@ -143,7 +164,7 @@ def runtime_dir() -> Path:
 
 
 def make_ballast(root: Path) -> bool:
-    """Make the ballast file of the agent's folder; whether it is there now."""
+    """Make the ballast file of the agent's folder. Return whether it is there now."""
     path = root / BALLAST
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -161,11 +182,10 @@ def make_ballast(root: Path) -> bool:
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o600, sync: bool = True) -> None:
-    """Replace a file in one step and make it durable: after a crash it is the old or the new.
+    """Replace a file in one step, durably: after a crash it is the old or the new one.
 
-    With `sync` false that holds when the agent crashes, not when the machine does.
-
-    On a full disk the ballast goes, which is in the same folder or the one above it.
+    With `sync` false this holds for a crash of the agent, but not of the machine. On a full disk
+    the ballast is removed; it is in the same folder or in its parent.
     """
     try:
         _write_file(path, data, mode, sync)
@@ -197,14 +217,14 @@ def _write_file(path: Path, data: bytes, mode: int, sync: bool) -> None:
 
 
 def remove_unfinished(folders: Folders) -> None:
-    """Remove what a killed agent had begun to write; for whoever holds the lock of the root."""
-    for folder in (folders.root, folders.attempts, folders.receipts, folders.tls):
+    """Remove temporary files of a killed agent. The caller must hold the lock of the root."""
+    for folder in (folders.root, folders.attempts, folders.receipts, folders.slots, folders.tls):
         for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the file names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -223,7 +243,7 @@ def _socket_path(root: Path) -> Path:
     usual = root / "run" / "agent.sock"
     if len(os.fsencode(usual)) <= LONGEST_SOCKET_PATH:
         return usual
-    # The folder's inode tells two agents of one user apart and survives a restart.
+    # The folder's inode differs between two agents of one user, and stays the same after a restart.
     root.mkdir(parents=True, exist_ok=True, mode=0o711)
     facts = root.stat()
     return runtime_dir() / f"{facts.st_dev:x}-{facts.st_ino:x}" / "agent.sock"

@@ -1,4 +1,4 @@
-"""Who this node is for the service: one object, which every part holds from its construction."""
+"""The node's identity at the service: one object, handed to every part when it is built."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass
 class NodeIdentity:
-    """The node's id and the prefix of its images' names; None before its first join."""
+    """The node's id and the prefix of its image names; both None before the first join."""
 
     nodeid: str | None = None
     image_prefix: str | None = None
 
     def learn(self, nodeid: str, image_prefix: str) -> None:
-        """Take what the service answered to a join."""
+        """Store the id and the prefix that the service answered to a join."""
         self.nodeid, self.image_prefix = nodeid, image_prefix

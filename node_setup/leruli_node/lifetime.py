@@ -17,13 +17,13 @@ class Lifetime:
     Attributes
     ----------
     draining
-        The agent ends: no new attempt starts.
+        Set when the agent is ending: no new attempt starts.
     hurry
-        A second signal came: nothing is waited for.
+        Set by a second signal: the agent waits for nothing any more.
     stop
-        Every wait ends.
+        Set at the end of the shutdown: every wait ends.
     expelled
-        Why the service gives this node no job any more, once it said so.
+        The service's sentence when it gives this node no more jobs.
     """
 
     def __init__(self, store: AttemptStore) -> None:
@@ -36,12 +36,13 @@ class Lifetime:
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Drain; with the second signal, hurry."""
-        # Setting an event takes its lock, which the main thread, where this runs, may just hold.
+        # Setting an event takes the event's lock. This code runs in the main thread, which may hold
+        # that lock.
         self._signals += 1
         threading.Thread(target=self._obey, args=(self._signals,), daemon=True).start()
 
     def expel(self, reason: str) -> None:
-        """The service gives this node no job any more: end once nothing runs here."""
+        """Note that the service gives this node no more jobs, and end once nothing runs here."""
         if self.expelled is None:
             self.expelled = reason
             log.warning("ending when the %d attempts here are over", len(self._store.all()))

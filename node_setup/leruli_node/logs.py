@@ -1,4 +1,4 @@
-"""Logging: one line an event on stderr, as JSON or as text, without secrets."""
+"""Logging: one line for each event on stderr, as JSON or as text, without secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class _RedactingHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """The last line of defence: no known secret passes, whoever logs it."""
+    """Replaces known secrets in every line, whichever module logged it."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class _RedactingHandler(logging.StreamHandler):  # type: ignore[type-arg]
             self.hide(secret)
 
     def hide(self, secret: str) -> None:
-        """Let no line hold this one from now on."""
+        """Replace this secret in all lines from now on."""
         if len(secret) >= 6 and secret not in self._secrets:
             self._secrets.append(secret)
 
@@ -33,10 +33,10 @@ class _RedactingHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, message, and what `extra` brought."""
+    """One JSON object a line: time (UTC), level, message, and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON."""
+        """Return the record as one line of JSON."""
         line: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
@@ -50,10 +50,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For a terminal: time, level, message, then what `extra` brought."""
+    """For a terminal: time, level, message, then the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of text (more with a traceback)."""
+        """Return the record as one line of text, plus the lines of a traceback."""
         extra = " ".join(f"{k}={v}" for k, v in vars(record).items() if k not in _STANDARD)
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = f"{clock} {record.levelname.lower():7} {record.getMessage()} {extra}".rstrip()
@@ -61,20 +61,20 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(log_format: str, secrets: Iterable[str]) -> None:
-    """Send all logging to stderr; `auto` means text on a terminal and JSON elsewhere."""
+    """Send all logging to stderr. `auto` means text on a terminal and JSON elsewhere."""
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     handler = _RedactingHandler(secrets)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    # These name addresses, and so buckets, in their messages.
+    # These libraries log addresses, which contain bucket names.
     for name in ("httpx", "httpcore", "urllib3", "docker", "minio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def hide(secret: str) -> None:
-    """Let no line of the log hold a secret that was learnt after `configure`."""
+    """Replace a secret that became known after `configure` in all lines from now on."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _RedactingHandler):
             handler.hide(secret)

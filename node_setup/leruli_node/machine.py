@@ -1,4 +1,4 @@
-"""Which machine is this? A copy of its disk must not be taken for it."""
+"""Identifies this machine, so that a copy of its disk is not mistaken for it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ _INTERFACES = Path("/sys/class/net")
 
 @dataclass(frozen=True)
 class Machine:
-    """What tells this machine from a copy, hashed; empty where it cannot be read.
+    """Hashes that differ between this machine and a copy; empty where they cannot be read.
 
-    `name` is of /etc/machine-id. `cards` are the addresses of its network cards: images of disks
-    are often copied with the machine id in them.
+    `name` is the hash of /etc/machine-id. `cards` are the hashed addresses of the network cards:
+    disk images are often copied together with the machine id.
     """
 
     name: str = ""
     cards: tuple[str, ...] = ()
 
     def is_another_than(self, other: Machine) -> bool:
-        """Whether this is certainly not the other machine."""
+        """Return whether the two are certainly different machines."""
         if self.name and other.name and self.name != other.name:
             return True
-        # One card of several may have been exchanged.
+        # One of several cards may have been replaced.
         return bool(self.cards and other.cards and not set(self.cards) & set(other.cards))
 
 
 def this_machine(machine_id: Path = _MACHINE_ID, interfaces: Path = _INTERFACES) -> Machine:
-    """Describe the machine that this runs on."""
+    """Describe the machine on which this process runs."""
     try:
         text = machine_id.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError):
@@ -41,9 +41,9 @@ def this_machine(machine_id: Path = _MACHINE_ID, interfaces: Path = _INTERFACES)
 def _cards(interfaces: Path) -> list[str]:
     found = []
     try:
-        # Bridges and tunnels have no device; their addresses are made up anew.
+        # Bridges and tunnels have no device; their addresses are random.
         for path in interfaces.glob("*/device"):
-            # 0 (or 3): the card's own, or set by hand; 1 is a random one.
+            # 0 is the card's own address, 3 was set by hand, 1 is random.
             kind = (path.parent / "addr_assign_type").read_text(encoding="ascii").strip()
             address = (path.parent / "address").read_text(encoding="ascii").strip()
             if kind in ("0", "3") and address.strip("0:"):
@@ -54,5 +54,5 @@ def _cards(interfaces: Path) -> list[str]:
 
 
 def _hidden(text: str) -> str:
-    # systemd asks that a machine id be told to nobody as it is.
+    # systemd's documentation asks that the plain machine id is kept confidential.
     return hashlib.sha256(f"leruli-node {text}".encode()).hexdigest()[:32]

@@ -1,23 +1,25 @@
-"""What is known of an attempt, of its container and of how it ended."""
+"""An attempt: its id, its start grant, its state file, and the facts about its container."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from leruli_node.outcomes import Outcome
+
 _JOB = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
-# Names of fields in the state file where they differ: agents of every version read it.
+# Fields that have another name in the state file. Agents of all versions read that file.
 _IN_FILE = {"grant": "lease"}
 
 # Phases, in order.
-ASKING = "asking"  # attempt-start may or may not have been granted
-GRANTED = "granted"  # the service granted the start; image and input are being brought
+ASKING = "asking"  # attempt-start was sent; its answer is not known yet
+GRANTED = "granted"  # the service granted the start; image and input are being fetched
 STAGED = "staged"  # the container may start
-DECIDED = "decided"  # how it ended is settled; output is being uploaded
+DECIDED = "decided"  # the outcome is known; output is being uploaded
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,20 @@ class AttemptId:
 
     @classmethod
     def parse(cls, job: str, attempt: str) -> AttemptId:
-        """From a job's uuid (with dashes) and a number; ValueError for anything else."""
+        """Return the attempt of a job's uuid (with dashes) and an attempt number.
+
+        Raises
+        ------
+        ValueError
+            The two are no attempt id.
+        """
         if not _JOB.match(job) or not attempt.isascii() or not attempt.isdigit():
             raise ValueError("not an attempt id")
         return cls(job, int(attempt))
 
     @property
     def key(self) -> str:
-        """`<job with dashes>x<attempt>`: the label and the folder's name."""
+        """`<job with dashes>x<attempt>`: the container's label and the folder's name."""
         return f"{self.job}x{self.attempt}"
 
     @property
@@ -46,13 +54,16 @@ class AttemptId:
 
     @property
     def log_fields(self) -> dict[str, object]:
-        """What a log line says of the attempt (`extra`)."""
+        """The fields of a log line that identify the attempt (`extra`)."""
         return {"job": self.job, "attempt": self.attempt}
 
 
 @dataclass(frozen=True)
 class StartGrant:
-    """What attempt-start answered."""
+    """The answer to attempt-start: permission to start, with bucket, image and limits.
+
+    `memorymb` and `diskmb` are in MB, `timelimit` is in seconds.
+    """
 
     bucketid: str
     code: str
@@ -60,16 +71,25 @@ class StartGrant:
     cores: int
     memorymb: int
     timelimit: float
-    # The name under which Nomad runs the image; empty in the state file of an older agent.
+    # The image's name for Nomad. Empty in the state file of an older agent.
     image: str = ""
-    # None: no limit, from a service that knows none.
+    # None means no limit; a service of an older version sends none.
     diskmb: int | None = None
-    # Whether an earlier attempt may have uploaded unmarked objects; None if the service is older.
+    # Whether an earlier attempt may have uploaded objects without a mark. None from an older
+    # service.
     unmarkedoutput: bool | None = None
+    # Whether its slot may run further attempts when it has ended. An older service says nothing.
+    goes_on: bool = False
 
     @classmethod
     def parse(cls, answer: dict[str, Any]) -> StartGrant:
-        """From the service's answer; KeyError, TypeError or ValueError when it is not one."""
+        """Return the grant in the service's answer.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            The answer is no start grant.
+        """
         return cls(
             bucketid=str(answer["bucketid"]),
             code=str(answer["code"]),
@@ -80,27 +100,39 @@ class StartGrant:
             image=str(answer["image"]),
             diskmb=int(answer["diskmb"]) if answer.get("diskmb") else None,
             unmarkedoutput=answer.get("unmarkedoutput"),
+            goes_on=bool(answer.get("goeson")),
         )
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How an attempt ended; `message` is one sentence for a person."""
+    """How an attempt ended. `message` is one sentence for a person."""
 
-    outcome: str
+    outcome: Outcome
     exitcode: int | None = None
     message: str | None = None
     wallseconds: float | None = None
     cpuseconds: float | None = None
-    # None also in a decision of an older agent, which has the state's.
+    # Also None in a decision of an older agent; then the state's value counts.
     peakmemorymb: int | None = None
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Decision:
+        """Return the decision in a state file.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            The values are no decision.
+        """
+        return cls(**{**known_fields(cls, values), "outcome": Outcome(values["outcome"])})
 
 
 @dataclass(frozen=True)
 class AttemptState:
-    """Everything known about one attempt on this node.
+    """All that this node knows about one attempt.
 
-    Times are seconds since 1970, but for `started_boottime`: see clock.py.
+    Times are in seconds since 1970, except `started_boottime` (see clock.py).
     """
 
     job: str
@@ -110,7 +142,7 @@ class AttemptState:
     phase: str
     boot_id: str
     grant: StartGrant | None = None
-    problem_outcome: str | None = None
+    problem_outcome: Outcome | None = None
     problem_message: str | None = None
     started_at: float | None = None
     started_boottime: float | None = None
@@ -118,46 +150,64 @@ class AttemptState:
     stopped_at: float | None = None
     peak_memory_mb: int | None = None
     cpu_seconds: float | None = None
-    # Whether the machine itself had next to no memory left while the container ran.
+    # Whether the machine itself had almost no free memory while the container ran.
     machine_full: bool = False
-    # More disk than the limit was used; since 1970, as time_limit_at.
+    # When the job was seen to use more disk than its limit (seconds since 1970).
     disk_over_at: float | None = None
-    # Whether a disk that the job writes to was full while the container ran. The job itself or
-    # something else may have filled it.
+    # Whether a disk that the job writes to was full while the container ran. The cause may be this
+    # job or another program.
     disk_full: bool = False
     peak_disk_mb: int | None = None
     ran: bool = False
-    # Whether the agent that began it marks objects; false in the state file of an older one.
+    # Whether the agent that created this state marks its objects. False in the file of an older
+    # agent.
     marks_objects: bool = False
-    # Agents that mark no objects wrote for the job until then at the latest (time of the store).
+    # The latest moment (by the store's clock) at which an agent without marks wrote for this job.
     unmarked_until: float | None = None
-    # Which run of the agent unpacks the input just now: the kernel's boot id and one of our own.
+    # The run of the agent that is unpacking the input: the kernel's boot id and a random id.
     unpacking_run: str | None = None
-    # How often a run of the agent ended in the middle of that.
+    # How many runs of the agent ended while they unpacked this input.
     unpacking_deaths: int = 0
+    # The key of its slot's first attempt; None for a first attempt itself.
+    slot: str | None = None
+    # Whether Nomad ends the allocation, so that no further attempt runs in it.
+    last: bool = False
+    # Of a further attempt: differs between users, and whether its user lets it share a container.
+    user: str = ""
+    share_container: bool = False
+    # Whether it is being given back to the service, so that its command must not begin any more.
+    is_returning: bool = False
+    # Whether it runs in a shared container, so that it has no container of its own.
+    in_shared: bool = False
     decision: Decision | None = None
 
     @property
     def id(self) -> AttemptId:
-        """The attempt that this is about."""
+        """The attempt's id."""
         return AttemptId(self.job, self.attempt)
 
     def to_bytes(self) -> bytes:
-        """As it stands in the file."""
-        values = {_IN_FILE.get(name, name): value for name, value in asdict(self).items()}
-        return json.dumps(values, indent=1).encode()
+        """Return the content of the state file."""
+        values = {_IN_FILE.get(name, name): value for name, value in vars(self).items()}
+        # Not asdict, and no indent: both cost a millisecond for each of a job's notes.
+        return json.dumps(values, default=vars).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> AttemptState:
-        """The state in a file; ValueError when it is not one.
+        """Return the state in a file. Fields that a newer agent added are ignored.
 
-        Fields that a newer agent added are passed over.
+        Raises
+        ------
+        ValueError
+            The data is no state.
         """
         try:
             values = json.loads(data)
             grant, decision = values.get(_IN_FILE["grant"]), values.get("decision")
+            problem = values.get("problem_outcome")
             values["grant"] = StartGrant(**known_fields(StartGrant, grant)) if grant else None
-            values["decision"] = Decision(**known_fields(Decision, decision)) if decision else None
+            values["decision"] = Decision.parse(decision) if decision else None
+            values["problem_outcome"] = None if problem is None else Outcome(problem)
             return cls(**known_fields(cls, values))
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError("not an attempt's state") from error
@@ -165,7 +215,7 @@ class AttemptState:
 
 @dataclass(frozen=True)
 class ContainerFacts:
-    """A container that is not running, as Docker describes it; times in seconds since 1970."""
+    """Docker's description of a container that does not run. Times are in seconds since 1970."""
 
     exit_code: int
     oom_killed: bool = False
@@ -175,11 +225,11 @@ class ContainerFacts:
 
 
 def known_fields(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The values of fields that this dataclass has."""
+    """Return the values whose names are fields of this dataclass."""
     names = {one.name for one in fields(kind)}
     return {name: value for name, value in values.items() if name in names}
 
 
 def boot_id() -> str:
-    """The kernel's id of this boot: another one means that the machine was restarted."""
+    """Return the kernel's id of this boot. It changes when the machine is restarted."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -1,4 +1,4 @@
-"""What the agent keeps about this node from one run to the next."""
+"""Facts about this node that the agent stores for its next run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What outlives the process; no secret."""
+    """Facts that outlive the process. None is a secret."""
 
     nodeid: str | None = None
     imageprefix: str | None = None
     nomad_port: int | None = None
-    # See leruli_node.machine; empty in what an earlier release wrote.
+    # Hashes of leruli_node.machine; empty in the file of an earlier release.
     machine: str = ""
     cards: Sequence[str] = ()
 
 
 def read_node(path: Path) -> NodeFacts:
-    """The facts of an earlier run; empty ones when there was none."""
+    """Return the facts of an earlier run; empty ones if there was none."""
     try:
         return NodeFacts(**known_fields(NodeFacts, json.loads(path.read_bytes())))
     except FileNotFoundError:
@@ -38,5 +38,5 @@ def read_node(path: Path) -> NodeFacts:
 
 
 def write_node(path: Path, facts: NodeFacts) -> None:
-    """Keep the facts durably."""
+    """Store the facts durably."""
     write_file(path, json.dumps(asdict(facts)).encode())

@@ -1,4 +1,4 @@
-"""Waiting between tries: longer each time, with jitter, ended at once by an event."""
+"""Retries with a growing pause and jitter. An event ends every wait at once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from leruli_node.errors import StoppedError
 
 
 class AnyEvent:
-    """Several reasons to stop, waited for as one (each is looked at every 0.2 s)."""
+    """Several events, waited for as one. Each is polled every 0.2 s."""
 
     def __init__(self, *events: Stop) -> None:
         self._events = events
 
     def is_set(self) -> bool:
-        """Whether one of the events is set."""
+        """Return whether one of the events is set."""
         return any(event.is_set() for event in self._events)
 
     def wait(self, timeout: float) -> bool:
-        """Wait for at most `timeout` seconds; whether one of the events is set."""
+        """Wait for at most `timeout` seconds. Return whether one of the events is set."""
         deadline = time.monotonic() + timeout
         while not self.is_set():
             left = deadline - time.monotonic()
@@ -32,14 +32,23 @@ class AnyEvent:
         return True
 
 
-Stop = Union[threading.Event, AnyEvent]  # evaluated, also by Python 3.9
+Stop = Union[threading.Event, AnyEvent]  # evaluated at run time, also by Python 3.9
 _Result = TypeVar("_Result")
 
 
 class Backoff:
-    """Delays of 0.5 s, doubled up to `longest`, each between half and all of it.
+    """The pauses between tries: 0.5 s, doubled up to `longest`, each with jitter of 50 to 100 %.
 
-    `retry_for_s` (seconds) bounds the whole; None means for ever.
+    Parameters
+    ----------
+    stop
+        Ends a pause.
+    retry_for_s
+        How long the tries go on, in seconds. None means without end.
+    longest
+        The longest pause in seconds.
+    clock
+        The clock that the retry time counts by.
     """
 
     def __init__(
@@ -56,7 +65,13 @@ class Backoff:
         self._delay = 0.5
 
     def pause(self, at_least: float = 0.0) -> bool:
-        """Wait before the next try; False when that time is over, StoppedError when to stop."""
+        """Wait before the next try. Return False when the retry time is over.
+
+        Raises
+        ------
+        StoppedError
+            `stop` is set.
+        """
         delay = max(at_least, self._delay * random.uniform(0.5, 1.0))  # noqa: S311
         self._delay = min(self._longest, self._delay * 2)
         if self._deadline is not None:
@@ -81,22 +96,22 @@ def retrying(
     Parameters
     ----------
     call
-        Anything that can be done again after it failed.
+        A call that can be repeated after it failed.
     on
-        The errors after which it is done again.
+        The errors after which the call is repeated.
     backoff
-        The pauses, and for how long. The `retry_after` (seconds) of an error is the shortest pause.
+        The pauses and the retry time. `retry_after` (seconds) of an error is the shortest pause.
     report
         Called with each of these errors, before the pause.
     final
-        Errors among `on` that end it all the same.
+        Subclasses of `on` after which the call is not repeated.
 
     Raises
     ------
     Exception
-        The error of the last try when the time is over; at once those that are not in `on`.
+        The last error when the retry time is over; at once an error that is not in `on`.
     StoppedError
-        The agent stops, or the attempt.
+        The agent or the attempt is being stopped.
     """
     while True:
         try:
@@ -110,7 +125,7 @@ def retrying(
 
 
 def only_first(report: Callable[[Exception], None]) -> Callable[[Exception], None]:
-    """Report the first error alone: it is waited for, and the log need not repeat it."""
+    """Report the first error only, so that a long wait does not repeat it in the log."""
     reported = False
 
     def report_once(error: Exception) -> None:

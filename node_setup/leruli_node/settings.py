@@ -1,4 +1,4 @@
-"""Every setting of the node agent, read once from the environment."""
+"""All settings of the node agent, read once from the environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings; the README has the table of their meanings, units and defaults."""
+    """The settings. The README has a table of their meanings, units and defaults."""
 
     base_url: str
     s3_server: str
@@ -43,6 +43,7 @@ class Settings:
     nomad: Path | None
     nomad_port: int
     driver: Path | None
+    runner: Path | None
     grace_seconds: float
     drain_seconds: float
     patience_seconds: float
@@ -60,17 +61,21 @@ class Settings:
     log_format: str
 
     def secrets(self) -> tuple[str, ...]:
-        """The values that must never appear in a log."""
+        """Return the values that must never appear in a log."""
         return (self.group_token, self.compute_secret, self.s3_access, self.s3_secret)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read and check all settings.
 
-    Raises AgentError with one sentence that names every setting that is missing or wrong.
+    Raises
+    ------
+    AgentError
+        One sentence that names every missing or wrong setting.
     """
     reader = _Reader(environ)
-    # No default: with a forgotten line the group's secrets would go to whoever holds that name.
+    # No default: if the line were forgotten, the owner of that host name would get the group's
+    # secrets.
     base_url = reader.url("LERULI_BASEURL")
     s3_server = reader.url("LERULI_S3_SERVER")
     secrets = {name: reader.secret(name) for name in _SECRETS}
@@ -82,7 +87,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         reader.wrong.append("LERULI_NODE_LOG (json, text or auto)")
     node_dir = Path(os.path.abspath(reader.text("LERULI_NODE_DIR", "/data/leruli/nomad")))
     if "${" in str(node_dir) or ":" in str(node_dir):
-        # The path stands in Nomad's meta, which is interpolated, and in a bind mount's text.
+        # The path is part of Nomad's meta, which is interpolated, and of a bind mount's text.
         reader.wrong.append("LERULI_NODE_DIR (must not contain ':' or '${')")
     settings = Settings(
         base_url=base_url,
@@ -100,6 +105,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         nomad=_program(reader, "LERULI_NODE_NOMAD", "nomad"),
         nomad_port=reader.number("LERULI_NODE_NOMAD_PORT", 0, 0),
         driver=_program(reader, "LERULI_NODE_DRIVER", "leruli-driver"),
+        runner=_program(reader, "LERULI_NODE_RUNNER", "leruli-runner"),
         grace_seconds=reader.number("LERULI_NODE_GRACE_SECONDS", 30, 0),
         drain_seconds=reader.number("LERULI_NODE_DRAIN_SECONDS", 120, 0),
         patience_seconds=reader.number("LERULI_NODE_PATIENCE_SECONDS", 600, 1),
@@ -121,18 +127,21 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def machine_cores() -> int:
-    """The number of cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def default_memory_mb() -> int:
-    """The machine's memory in MB, less 5 % and at least 512 MB for the system and the agent."""
+    """Return the memory in MB that jobs may use.
+
+    It is the machine's, less 5 % and at least 512 MB for the system and the agent.
+    """
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     return max(64, total - max(512, total // 20))
 
 
 def _program(reader: _Reader, variable: str, name: str) -> Path | None:
-    """The program that is named, else the one beside this Python, else on the PATH, else None."""
+    """Return the configured program, else the one beside this Python, else the one on the PATH."""
     given = reader.optional(variable)
     beside = Path(sys.executable).parent / name
     if not given and os.access(beside, os.X_OK):
@@ -157,7 +166,7 @@ def _docker_socket(reader: _Reader, environ: Mapping[str, str]) -> Path:
 
 
 class _Reader:
-    """Collects what is missing or wrong, so that the operator is told all of it at once."""
+    """Collects missing and wrong settings, so that the operator sees all of them at once."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
@@ -205,7 +214,7 @@ class _Reader:
         try:
             host = urlsplit(url).hostname or ""
             return host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:  # a name, of which only DNS knows where it leads
+        except ValueError:  # a host name: only DNS knows its address
             return False
 
     def number(self, name: str, default: int, least: int) -> int:

@@ -1,4 +1,4 @@
-"""How the agent ends: the service is told, jobs end, and those that still run are requeued."""
+"""Ends the agent: tells the service, lets jobs end, and requeues those that still run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 
 from leruli_node.container.docker_engine import DockerRefusedError, DockerUnavailableError
 from leruli_node.nomad import orphans
-from leruli_node.nomad.client_process import remove_allocations
+from leruli_node.nomad.data_folder import remove_allocations
 from leruli_node.service.service_api import ServiceError
 from leruli_node.wiring import Parts
 
 log = logging.getLogger(__name__)
 
-# Seconds for which the service is tried to be told.
+# Retry time of node-leave in seconds.
 _LEAVE_RETRY_FOR_S = 8.0
 
 
@@ -30,7 +30,7 @@ class Shutdown:
         self._store = base.store
 
     def run(self) -> None:
-        """Do all of it; a second signal shortens every wait."""
+        """Run all steps. A second signal shortens every wait."""
         parts, base = self._parts, self._parts.base
         deadline = time.monotonic() + self._drain_seconds
         log.info("shutting down; a second signal does it at once")
@@ -58,7 +58,7 @@ class Shutdown:
         log.info("ended")
 
     def _leave(self, deadline: float) -> bool:
-        """Tell the service, so that the node is drained; whether it was told."""
+        """Call node-leave, so that the node is drained. Return whether the service answered."""
         while not self._hurry.is_set():
             try:
                 running = self._api.leave()
@@ -66,13 +66,16 @@ class Shutdown:
                 return True
             except ServiceError as error:
                 if time.monotonic() >= deadline or not self._store.all():
-                    log.warning("could not tell the service: %s", error)
+                    log.warning("the service does not know of the shutdown: %s", error)
                     return False
                 self._hurry.wait(0.5)
         return False
 
     def _end_running(self, nodeid: str) -> None:
-        """Nobody else tells the jobs to end; so they get what a drain would send them."""
+        """Send TERM to the running jobs, as a drain would.
+
+        The service does not know of the shutdown, so nobody else does it.
+        """
         now = time.time()
         for state in self._store.all():
             try:
@@ -80,25 +83,26 @@ class Shutdown:
             except OSError:
                 self._store.update(state.id, durable=False, stopped_at=now)
         try:
+            self._parts.shared.signal_running("TERM")
             for container in self._engine.list_own(nodeid):
                 if container.state == "running":
                     self._engine.signal(container.id, "TERM")
         except (DockerUnavailableError, DockerRefusedError) as error:
-            log.warning("the containers could not be told: %s", error)
+            log.warning("the containers could not be signalled: %s", error)
 
     def _wait_idle(self, deadline: float) -> None:
-        told = 0
+        last_count = 0
         while self._store.all() and not self._hurry.is_set():
             if time.monotonic() >= deadline:
                 log.warning("not waiting any longer", extra={"active": len(self._store.all())})
                 return
-            if len(self._store.all()) != told:
-                told = len(self._store.all())
-                log.info("waiting for attempts to be staged out", extra={"active": told})
+            if len(self._store.all()) != last_count:
+                last_count = len(self._store.all())
+                log.info("waiting for attempts to be staged out", extra={"active": last_count})
             self._hurry.wait(0.2)
 
     def _requeue_running(self) -> None:
-        """End what still runs: its jobs go back to the queue.
+        """End the attempts that still run; their jobs are requeued.
 
         Attempts whose container has ended keep state and folder; the next agent uploads them.
         """
@@ -110,8 +114,9 @@ class Shutdown:
         except (DockerUnavailableError, DockerRefusedError) as error:
             log.warning("containers are left: %s", error)
             return
-        # Docker's word, not the watcher's note: a short job has ended before it is noted.
+        # Ask Docker instead of the watcher's state: a short job ends before the watcher sees it.
         running = {c.attempt_key for c in containers if c.state in ("running", "paused")}
+        running |= self._parts.shared.running()
         ran = {c.attempt_key for c in containers if c.state != "created"}
         stage_out = self._parts.stage_out
         for state in self._store.all():
@@ -123,6 +128,7 @@ class Shutdown:
                 else:
                     stage_out.settle(state.id)
             except Exception:
-                # A full disk, for instance. The others end in order all the same.
+                # For instance a full disk. The others end normally all the same.
                 log.exception("left to the next agent", extra={"attempt": key})
+        self._parts.shared.end_all()
         self._parts.sweeper.sweep(nodeid)

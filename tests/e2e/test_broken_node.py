@@ -1,4 +1,4 @@
-"""Two nodes of which one is of no use: what that costs the group's jobs."""
+"""Two nodes, one of them broken: the cost for the group's jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from e2e_world import FINAL, StackOfTest, another_node, forget_images, running_stack, wait_for
 from objects_world import running_objects
 
-# As in D1: the broken node gives up soon, and jobs are tried again soon.
+# As in finding D1: the broken node fails soon, and jobs are soon tried again.
 SETTINGS = {
     "LERULI_NODE_CORES": "3",
     "LERULI_NODE_PATIENCE_SECONDS": "5",
@@ -28,7 +28,7 @@ def own_stack() -> Iterator[StackOfTest]:
 
 
 def run_all(stack: StackOfTest, folder: Path) -> tuple[dict[str, int], int]:
-    """Run the jobs; how many ended how, and how many attempts the second node lost."""
+    """Run the jobs; return their number by state, and the attempts that the second node lost."""
     folders = [folder / str(number) for number in range(JOBS)]
     for one in folders:
         one.mkdir(parents=True)
@@ -48,7 +48,7 @@ def run_all(stack: StackOfTest, folder: Path) -> tuple[dict[str, int], int]:
 
 
 def test_a_node_with_a_wrong_key_costs_no_job(own_stack: StackOfTest, tmp_path: Path) -> None:
-    """D1, H5: 24 jobs, none fails, and no attempt is lost: the node says so itself."""
+    """D1, H5: of 24 jobs none fails, and no attempt is lost, as the node reports its fault."""
     with another_node(own_stack, "broken", LERULI_S3_SECRET="wrong-wrong-wrong"):
         states, lost = run_all(own_stack, tmp_path)
         token = own_stack.secrets["group_token"]
@@ -61,7 +61,7 @@ def test_a_node_with_a_wrong_key_costs_no_job(own_stack: StackOfTest, tmp_path: 
 
 
 def test_a_node_of_another_storage_costs_no_job(own_stack: StackOfTest, tmp_path: Path) -> None:
-    """H5: its storage takes its key, and has none of the images: that is no job's end."""
+    """H5: the store accepts the node's key but has no images, and this fails no job."""
     with running_objects(tmp_path / "other") as other:
         settings = {
             "LERULI_S3_SERVER": other.url,

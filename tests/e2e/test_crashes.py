@@ -42,10 +42,13 @@ def test_the_dispatcher_is_killed_again_and_again_and_every_job_runs_once(
         assert (folder / "runs").read_text() == "ran\n"
         job_ids.append((folder / "leruli.job").read_text().strip())
     attempts = stack.fetch(
-        "SELECT job_id, count(*) AS count FROM attempts WHERE job_id = ANY($1::uuid[]) GROUP BY 1",
-        job_ids,
+        "SELECT job_id, started_at, message FROM attempts WHERE job_id = ANY($1::uuid[])", job_ids
     )
-    assert [row["count"] for row in attempts] == [1] * len(folders)
+    started = [str(row["job_id"]) for row in attempts if row["started_at"] is not None]
+    assert sorted(started) == sorted(job_ids)
+    # A slot may have run a job that waited in Nomad.
+    unstarted = {row["message"] for row in attempts if row["started_at"] is None}
+    assert unstarted <= {"a slot runs the job instead"}
 
 
 SLOW_COMMIT = """
@@ -93,7 +96,7 @@ def test_a_receipt_is_held_back_while_the_service_is_down(stack: StackOfTest, fo
         time.sleep(15)
         job_id = (folder / "leruli.job").read_text().strip()
         held = [path for path in receipts.iterdir() if job_id.replace("-", "") in path.name]
-        # stage-out asks for leave to upload first, so either of the two is what is held back.
+        # The stage-out first asks for the upload lease, so either this call or the receipt waits.
         attempts = [path.name for path in (stack.data / "node" / "attempts").iterdir()]
         assert held or any(job_id.replace("-", "") in name for name in attempts)
     finally:
@@ -164,7 +167,7 @@ def test_every_other_part_is_killed_while_a_job_runs(stack: StackOfTest, folder:
 
 
 def test_nomads_client_is_killed_while_it_ends_a_job(stack: StackOfTest, folder: Path) -> None:
-    # It takes a while to end when it is told to.
+    # On TERM the command needs 3 s to end.
     command = 'trap "touch told; sleep 3; echo done; exit 0" TERM; sleep 100 & wait'
     stack.submit(folder, command)
     stack.wait_for_state(folder, "running")
@@ -184,7 +187,7 @@ def test_nomads_client_is_killed_while_it_ends_a_job(stack: StackOfTest, folder:
         )
     finally:
         os.kill(client, signal.SIGKILL)
-    # The next client goes on ending what has ended meanwhile.
+    # The next client finishes the end of the task.
     reason = "cancelled while it ran; output up to then was uploaded"
     assert stack.end(folder, seconds=60) == ("cancelled", reason)
     stack.get(folder)

@@ -1,8 +1,9 @@
-"""A node of one group, with a program of its own, against the jobs of another group.
+"""A node of one group, with its own program, against the jobs of another group.
 
-What Nomad lets it do (measured: any node may enter any pool, forge the end of another's allocation
-and set another node down) it does here. None of it ends, starts or tells anything of a job: leave
-to start, leave to upload and the receipt pass between the node agent and the service directly.
+It does everything that Nomad allows. Measured: any node may enter any pool, forge the end of
+another node's allocation, and set another node down. None of this ends or starts a job, or shows
+anything about it. Start grant, upload lease and receipt pass directly between node agent and
+service.
 """
 
 from __future__ import annotations
@@ -13,19 +14,18 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 from e2e_world import BIN, GATED, StackOfTest, running_stack, wait_for
-from hostile_node import HostileNode, RpcError
+from hostile_node import HostileNode, RpcError, is_in, job_of, node_in_nomad, ran_once
 
 from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.groups.create import create_group
 
 SETTINGS = {
     "LERULI_NODE_GRACE_SECONDS": "2",
-    # So that a lie that is believed has its effect within a test's patience.
+    # Short, so that a believed lie would have its effect during the test.
     "LERULI_QUEUE_RECEIPT_GRACE_S": "4",
     "LERULI_QUEUE_NODE_SILENCE_S": "4",
     "LERULI_QUEUE_NODE_REPORT_S": "1",
@@ -35,14 +35,14 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[StackOfTest]:
-    """A stack whose one group has a job, and that another group shares."""
+    """A stack that two groups share; one of them has the job."""
     with running_stack(SETTINGS) as made:
         yield made
 
 
 @pytest.fixture
 def hostile(shared: StackOfTest, tmp_path: Path) -> Iterator[HostileNode]:
-    """A machine that joined another group of the same service."""
+    """A machine of the other group."""
 
     async def make() -> tuple[str, str]:
         connection = await shared.connect()
@@ -62,7 +62,7 @@ def hostile(shared: StackOfTest, tmp_path: Path) -> Iterator[HostileNode]:
 
 @pytest.fixture
 def victim(shared: StackOfTest) -> dict[str, str]:
-    """The honest node's facts in Nomad."""
+    """Id, pool and name of the honest node in Nomad."""
     node_id = json.loads((shared.data / "node" / "node.json").read_text())["nodeid"]
     found = shared.nomad(f"/v1/node/{node_id}")
     return {"id": node_id, "pool": found["NodePool"], "name": found["Name"]}
@@ -70,34 +70,12 @@ def victim(shared: StackOfTest) -> dict[str, str]:
 
 @pytest.fixture
 def running(shared: StackOfTest, tmp_path: Path) -> Path:
-    """A job of the honest group that runs until the test is through (ran_once)."""
+    """A job of the honest group that runs until the end of the test (ran_once)."""
     folder = tmp_path / "running"
     folder.mkdir()
     shared.submit(folder, f"echo begun >> log; {GATED}; echo done >> log", "--cores", "2")
     shared.wait_for_state(folder, "running")
     return folder
-
-
-def node_in_nomad(stack: StackOfTest, node_id: str) -> Any:
-    return next((n for n in stack.nomad("/v1/nodes") if n["ID"] == node_id), None)
-
-
-def is_in(stack: StackOfTest, node_id: str, pool: str) -> bool:
-    node = node_in_nomad(stack, node_id)
-    return node is not None and node["Status"] == "ready" and node["NodePool"] == pool
-
-
-def job_of(folder: Path) -> str:
-    return (folder / "leruli.job").read_text().strip()
-
-
-def ran_once(stack: StackOfTest, folder: Path) -> None:
-    """The job completed in its first attempt, and its output is that of one run."""
-    assert stack.end_gated(folder) == ("completed", None)
-    attempts = stack.fetch("SELECT number FROM attempts WHERE job_id = $1::uuid", job_of(folder))
-    assert [row["number"] for row in attempts] == [1]
-    stack.get(folder)
-    assert (folder / "log").read_text() == "begun\ndone\n"
 
 
 def test_a_node_that_enters_a_foreign_pool_gets_no_job_there(
@@ -114,7 +92,7 @@ def test_a_node_that_enters_a_foreign_pool_gets_no_job_there(
         what="the hostile node is in its own pool",
     )
     hostile.stop()
-    # The honest node is full: this job waits in Nomad, and the hostile machine has room for it.
+    # The honest node is full, so this job is unplaced. The hostile machine has free resources.
     waiting = tmp_path / "waiting"
     waiting.mkdir()
     shared.submit(waiting, "echo begun >> log; echo done >> log", "--cores", "2")
@@ -145,14 +123,14 @@ def test_a_node_that_enters_a_foreign_pool_gets_no_job_there(
     assert [node["nodeid"] for node in honest] == [victim["id"]]
 
 
-def test_a_node_with_an_id_that_is_none_stops_nobody(
+def test_a_node_with_an_invalid_id_does_not_stop_the_reconciler(
     shared: StackOfTest, hostile: HostileNode, victim: dict[str, str], running: Path
 ) -> None:
     pool = hostile.answer["nomad"]["pool"]
     no_uuid = uuid4().hex + "abcd"
     hostile.start(pool=pool, node_id=no_uuid)
-    wait_for(lambda: is_in(shared, no_uuid, pool), seconds=40, what="Nomad takes it all the same")
-    # The reconciler goes on: what an admin says of the honest node still reaches Nomad.
+    wait_for(lambda: is_in(shared, no_uuid, pool), seconds=40, what="Nomad accepts it")
+    # The reconciler still works: an admin's drain of the honest node reaches Nomad.
     admin = {"adminsecret": shared.secrets["admin_secret"], "node": victim["id"]}
     assert shared.call("group-node-drain", **admin).status_code == 200
     try:
@@ -167,7 +145,7 @@ def test_a_node_with_an_id_that_is_none_stops_nobody(
     ran_once(shared, running)
 
 
-def test_forged_news_of_a_foreign_allocation_change_nothing(
+def test_forged_updates_of_a_foreign_allocation_change_nothing(
     shared: StackOfTest, hostile: HostileNode, victim: dict[str, str], running: Path
 ) -> None:
     pool = hostile.answer["nomad"]["pool"]
@@ -209,15 +187,15 @@ def test_forged_news_of_a_foreign_allocation_change_nothing(
         }
         rpc.call("Node.UpdateAlloc", Alloc=[forged], Region="global", AuthToken=hostile.secret)
         rpc.close()
-        # The lie arrived: this is what Nomad believes now, and far longer than it would take to
-        # give the attempt up for a silent node or a missing receipt.
+        # Nomad believes the lie, for far longer than it takes to abandon an attempt because of a
+        # silent node or a missing receipt.
         wait_for(
             lambda: node_in_nomad(shared, victim["id"])["Status"] != "ready",
             seconds=10,
             what="Nomad believes that the honest node is down",
         )
-        told = shared.nomad(f"/v1/allocation/{allocation['ID']}")
-        assert told["ClientStatus"] != "running"
+        shown = shared.nomad(f"/v1/allocation/{allocation['ID']}")
+        assert shown["ClientStatus"] != "running"
         time.sleep(12)
         assert shared.status(running)[0] == "running"
     finally:
@@ -226,7 +204,7 @@ def test_forged_news_of_a_foreign_allocation_change_nothing(
     ran_once(shared, running)
 
 
-def test_what_a_node_sees_of_a_foreign_allocation_says_nothing_of_the_job(
+def test_a_foreign_allocation_shows_a_node_nothing_about_the_job(
     shared: StackOfTest, hostile: HostileNode, victim: dict[str, str], running: Path
 ) -> None:
     pool = hostile.answer["nomad"]["pool"]
@@ -245,10 +223,10 @@ def test_what_a_node_sees_of_a_foreign_allocation_says_nothing_of_the_job(
     )
     rpc.close()
     text = str(seen)
-    assert allocation_id in text  # Nomad does show it
+    assert allocation_id in text  # Nomad does show the allocation
     [job] = shared.fetch("SELECT bucket, name, code FROM jobs WHERE id = $1::uuid", job_of(running))
-    for told in (job["bucket"], job["code"], "begun", shared.user["LERULI_S3_ACCESS"] + ":"):
-        assert told not in text, told
+    for fact in (job["bucket"], job["code"], "begun", shared.user["LERULI_S3_ACCESS"] + ":"):
+        assert fact not in text, fact
     ran_once(shared, running)
 
 
@@ -291,7 +269,7 @@ def test_a_nodes_identity_opens_nothing_else_in_nomad(
     ran_once(shared, running)
 
 
-def test_repeating_another_nodes_calls_gets_nothing(
+def test_another_nodes_calls_are_refused_when_repeated(
     shared: StackOfTest, hostile: HostileNode, victim: dict[str, str], running: Path
 ) -> None:
     job = {"jobid": job_of(running), "attempt": 1, "nodetoken": hostile.token}
@@ -306,12 +284,12 @@ def test_repeating_another_nodes_calls_gets_nothing(
     ):
         answer = hostile.call(call, **job, **more)
         assert answer.status_code == 409
-        # A job of another group and none at all are told apart by nothing.
+        # The answer is the same for another group's job and for an unknown job.
         assert answer.text == hostile.call(call, **unknown, **more).text
     held = [{"jobid": one["jobid"], "attempt": 1} for one in (job, unknown)]
-    told = hostile.call("node-report", nodetoken=hostile.token, attempts=held).json()
-    assert {one["jobid"] for one in told["drop"]} == {job["jobid"], unknown["jobid"]}
-    # Nor does it become the other node by saying so.
+    report = hostile.call("node-report", nodetoken=hostile.token, attempts=held).json()
+    assert {one["jobid"] for one in report["drop"]} == {job["jobid"], unknown["jobid"]}
+    # Nor can it take the other node's id.
     again = hostile.join(hostile.group_token, hostile.compute_secret, nodeid=victim["id"])
     assert again.status_code == 200
     assert again.json()["nodeid"] != victim["id"]

@@ -1,4 +1,4 @@
-"""The short form of `make soak SOAK_ARGS=--hostile`: honest jobs end as ever beside enemies."""
+"""A short `make soak SOAK_ARGS=--hostile`: honest jobs end normally beside enemies."""
 
 from __future__ import annotations
 

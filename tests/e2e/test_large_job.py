@@ -1,4 +1,4 @@
-"""A job that needs the whole machine beside many that need a core, on a real node."""
+"""A job that needs the whole machine beside many that need one core, on a real node."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def own_stack() -> Iterator[StackOfTest]:
         yield made
 
 
-def kept(stack: StackOfTest) -> bool:
-    """Whether a node is kept for a job."""
+def is_reserved(stack: StackOfTest) -> bool:
+    """Return whether a node is reserved for a job."""
     return bool(stack.fetch("SELECT FROM nodes WHERE reserved_for IS NOT NULL"))
 
 
 def test_a_large_job_begins_before_the_small_ones_are_over(
     own_stack: StackOfTest, tmp_path: Path
 ) -> None:
-    """The first takes one of two slots until the machine is kept; the others follow each other."""
+    """The first has one of two slots until the machine is reserved; the others run in turn."""
     small = [tmp_path / f"small-{number}" for number in range(40)]
     large = tmp_path / "large"
     for number, folder in enumerate([*small, large]):
@@ -40,15 +40,15 @@ def test_a_large_job_begins_before_the_small_ones_are_over(
     own_stack.wait_for_state(small[0], "running")
     own_stack.submit(large, "true", "--cores", "2")
     wait_for(
-        lambda: kept(own_stack),
+        lambda: is_reserved(own_stack),
         seconds=22,
-        what="the machine is kept",
+        what="the machine is reserved",
     )
     assert own_stack.end(large) == ("completed", None)
-    # Some waited in Nomad before the machine was kept, and go first; by far not all.
+    # Jobs that were unplaced in Nomad before the reservation go first; most jobs do not.
     assert own_stack.status(small[-1])[0] == "received"
     done = own_stack.leruli(tmp_path, "task-cancel", "--batch", "small-*", "--yes")
     assert done.returncode == 0, done.stderr
     for folder in small:
         own_stack.wait_for_state(folder, "completed", "cancelled")
-    wait_for(lambda: not kept(own_stack), seconds=10, what="the machine is kept for nobody")
+    wait_for(lambda: not is_reserved(own_stack), seconds=10, what="the machine is not reserved")

@@ -1,4 +1,4 @@
-"""A machine that freezes with a job on it, and comes back before it was given up, and after."""
+"""A machine that freezes with a job on it, and returns before or after the job is abandoned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[StackOfTest]:
-    """A stack whose silent nodes are quickly given up."""
+    """A stack that quickly abandons attempts on silent nodes."""
     with running_stack(SETTINGS) as made:
         yield made
 
@@ -44,7 +44,7 @@ def containers_of(job_id: str, number: int) -> list[str]:
 
 @contextmanager
 def frozen(stack: StackOfTest) -> Iterator[None]:
-    """The stack's own node does nothing meanwhile; what runs in containers runs on."""
+    """Freeze the stack's node inside the block; its containers run on."""
     processes = processes_of(stack.pid_of("node"))
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
@@ -60,9 +60,12 @@ def job_of(folder: Path) -> str:
 
 
 def attempts_of(stack: StackOfTest, folder: Path) -> list[tuple[int, str | None, bool]]:
-    """Number, outcome, and whether there was leave to upload."""
+    """Return number, outcome, and whether the upload lease was renewed, of each attempt.
+
+    The first lease comes with the start grant, and is old when the command ends.
+    """
     found = stack.fetch(
-        "SELECT number, outcome, upload_at IS NOT NULL FROM attempts WHERE job_id = $1::uuid "
+        "SELECT number, outcome, upload_at > started_at FROM attempts WHERE job_id = $1::uuid "
         "ORDER BY number",
         job_of(folder),
     )
@@ -70,7 +73,7 @@ def attempts_of(stack: StackOfTest, folder: Path) -> list[tuple[int, str | None,
 
 
 def wait_until_it_waits(stack: StackOfTest, folder: Path) -> None:
-    """Until the job has waited for its node for twice as long as others' nodes are waited for."""
+    """Wait until the job has waited for its node twice as long as the limit with other nodes."""
 
     def has_waited() -> bool:
         state, reason = stack.status(folder)
@@ -114,13 +117,13 @@ def test_a_job_does_not_stay_with_an_agent_that_hangs(own_stack: StackOfTest, fo
                 own_stack.fetch(
                     "SELECT FROM attempts WHERE job_id = $1::uuid AND number = 1 "
                     "AND started_at IS NULL AND allocation_id IS NOT NULL "
-                    "AND message = 'its node did not begin with it'",
+                    "AND message = 'its node did not start it'",
                     job_of(folder),
                 )
                 != []
             ),
             seconds=60,
-            what="the attempt is given up",
+            what="the attempt is abandoned",
         )
     finally:
         os.kill(agent, signal.SIGCONT)
@@ -132,7 +135,7 @@ def test_a_job_does_not_stay_with_an_agent_that_hangs(own_stack: StackOfTest, fo
     assert job["lost_attempts"] == 0
 
 
-def test_a_node_that_was_frozen_brings_nothing_of_what_was_given_up(
+def test_a_frozen_node_uploads_nothing_of_an_abandoned_attempt(
     own_stack: StackOfTest, folder: Path
 ) -> None:
     own_stack.submit(folder, f"echo $HOSTNAME > log; {GATED}; echo done >> log")

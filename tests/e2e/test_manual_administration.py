@@ -1,4 +1,4 @@
-"""The manual's curl commands, as printed, with only host and secret exchanged."""
+"""The manual's curl commands as printed, with only host and secret replaced."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def admin_secret(stack: StackOfTest) -> str:
 
 @pytest.fixture
 def same_compute_secret(stack: StackOfTest) -> Iterator[None]:
-    """Rotation would send the stack's node away, which other tests need."""
+    """Restore the compute secret, as a rotation would remove the node that other tests need."""
     [before] = stack.fetch("SELECT id, compute_key_id, compute_hash, compute_epoch FROM groups")
     yield
     stack.execute(
@@ -40,7 +40,7 @@ def same_compute_secret(stack: StackOfTest) -> Iterator[None]:
 
 
 def curl(stack: StackOfTest, line: str) -> tuple[int, object]:
-    """Run a line in a shell; the status and the answer."""
+    """Run a line in a shell; return the status and the answer."""
     line = line.replace("https://api.leruli.com", stack.user["LERULI_BASEURL"])
     done = subprocess.run(
         ["bash", "-c", f"{line} -s -w '\\n%{{http_code}}'"], capture_output=True, text=True

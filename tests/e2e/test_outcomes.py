@@ -10,7 +10,7 @@ from e2e_world import StackOfTest, wait_for
 
 
 def submit_for_seconds(stack: StackOfTest, folder: Path, command: str, seconds: int) -> None:
-    """Through the Python module: the command line counts time limits in minutes."""
+    """Submit by the Python module, as the command line takes time limits in minutes."""
     script = (
         "import leruli, sys; "
         f"leruli.task_submit('.', 'leruli-test', '1', sys.argv[1], timeseconds={seconds})"
@@ -74,7 +74,7 @@ def test_an_unknown_image_says_which_there_are(stack: StackOfTest, folder: Path)
     assert "leruli-test:9 is not published. Your group has leruli-test with version 1." in (
         refused.stderr
     )
-    # What a client says that does not look, or the node when the image went away since.
+    # The reason if the client does not check, or if the image was removed after the submit.
     stack.submit_unpublished(folder, "leruli-test:9")
     state, reason = stack.end(folder)
     assert state == "failed"

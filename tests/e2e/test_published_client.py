@@ -1,7 +1,6 @@
-"""The client that is on PyPI (22.1.6), unchanged, in a virtual environment of its own.
+"""The client 22.1.6 from PyPI, unchanged, in its own virtual environment.
 
-Its flaws are known: a successful single submit exits 1 all the same, because it forgets to return
-the id.
+It has a known flaw: a successful single submit exits with 1, because it does not return the id.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from bench import published
 
 @pytest.fixture(scope="session")
 def published_client() -> Path:
-    """Its command, installed once into a cache by its pins."""
+    """Return the path of its command, installed once into a cache by its pins."""
     return published.published_client()
 
 

@@ -13,8 +13,8 @@ from e2e_world import GATED, StackOfTest
 from leruli_queue.dispatch.fence import Fence
 from leruli_queue.dispatch.maintenance import Maintenance
 from leruli_queue.embedded.folders import Folders
-from leruli_queue.embedded.kept import load_kept
 from leruli_queue.embedded.service import service_environment
+from leruli_queue.embedded.state import load_state
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.nomad import gateway as gateway_module
 from leruli_queue.nomad.clusters import DEFAULT, read_clusters
@@ -29,7 +29,7 @@ from leruli_queue.store.queries import queries, rows
 def settings(stack: StackOfTest) -> Settings:
     """What the stack's own dispatcher was started with."""
     folders = Folders(stack.data)
-    environment = service_environment(folders, load_kept(folders.secrets))
+    environment = service_environment(folders, load_state(folders.secrets))
     ours = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
     return Settings(**{name: ours[name] for name in Settings.model_fields if name in ours})
 

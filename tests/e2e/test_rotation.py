@@ -1,4 +1,4 @@
-"""The compute secret is rotated while a job runs: it ends, the node goes, and comes back anew."""
+"""The compute secret is rotated while a job runs: the job ends, the node goes, and joins again."""
 
 from __future__ import annotations
 

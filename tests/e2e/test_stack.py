@@ -70,8 +70,11 @@ def test_down_leaves_nothing_over_and_up_goes_on_where_it_was(
     assert mounts_of(own_stack) == []
     sockets = [path for path in own_stack.data.rglob("*") if path.is_socket()]
     assert sockets == []
-    # What is being removed is in .trash; the next start goes on with it.
-    assert [one.name for one in (own_stack.data / "node" / "jobs").iterdir()] in ([], [".trash"])
+    # What is being removed is in .trash; the next start goes on with it. The folder of shared
+    # containers stays, and is empty.
+    jobs = own_stack.data / "node" / "jobs"
+    assert {one.name for one in jobs.iterdir()} <= {".trash", ".shared"}
+    assert not (jobs / ".shared").exists() or not any((jobs / ".shared").iterdir())
     own_stack.down()  # again: nothing to do
 
     own_stack.up()
@@ -138,6 +141,7 @@ def test_what_is_missing_is_said_all_at_once(tmp_path: Path) -> None:
             "PATH": "/usr/bin:/bin",
             "LERULI_QUEUE_NOMAD": "/nowhere/nomad",
             "LERULI_QUEUE_DRIVER": "/nowhere/leruli-driver",
+            "LERULI_QUEUE_RUNNER": "/nowhere/leruli-runner",
             "DOCKER_HOST": f"unix://{tmp_path}/no.sock",
         },
         capture_output=True,
@@ -146,6 +150,7 @@ def test_what_is_missing_is_said_all_at_once(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "- nomad" in done.stderr
     assert "- leruli-driver" in done.stderr
+    assert "- leruli-runner" in done.stderr
     assert "- Docker: nothing answers" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -10,7 +10,7 @@ from e2e_world import StackOfTest
 from hosts import Network, network
 from machine import Machine
 
-# Short ones, so that a test of a limit does not take longer than it must.
+# Short times, so that tests of limits are quick.
 SETTINGS = {
     "LERULI_QUEUE_DRAIN_DEADLINE_S": "6",
     "LERULI_QUEUE_RETRY_DELAY_S": "1",

@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Kept on the disk, and from one start of the host to the next.
+# On the disk, so that it stays from one start of the host to the next.
 ON_DISK = ("home", "data", "opt", "tmp")
 
 
@@ -71,7 +71,7 @@ def enter(root: Path) -> None:
 
 
 def main() -> None:
-    """Does not return."""
+    """Become process 1 of the host. Does not return."""
     folder, name = Path(sys.argv[1]), sys.argv[2]
     socket.sethostname(name)
     enter(make_root(folder))

@@ -1,11 +1,12 @@
-"""Machines made of namespaces, for tests of what makes a machine a node.
+"""Machines made of namespaces, for tests of the scripts that make a machine a node.
 
 A ``Network`` is a bridge on this machine; its address is where the service listens. A ``Host`` on
-it is a machine of its own as far as its processes can see: network, processes, mounts, users, files
-(host_init.py says how). Rootless Docker works in it, without systemd.
+it is a separate machine for its processes: network, processes, mounts, users, files (see
+host_init.py). Rootless Docker works in it, without systemd.
 
-Whatever ends the tests, nothing stays: a host's process 1 dies with the test run, and with it its
-processes, mounts and network; the next run removes bridges and folders of runs that were killed.
+Nothing stays after the tests, however they end: a host's process 1 dies with the test run, and with
+it its processes, mounts and network. The next run removes bridges and folders of runs that were
+killed.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ class Host:
 
     @property
     def link(self) -> str:
-        """The end of its cable that is on this machine's side."""
+        """The end of its cable on this machine."""
         return f"{_PREFIX[:3]}{os.getpid()}h{self.number}"
 
     # --- power and cable
 
     def start(self) -> None:
-        """Power on: as it was left, but for /run and all processes."""
+        """Power on: with its files, but without /run and processes."""
         command = ["unshare", "--mount", "--pid", "--uts", "--net", "--fork", "--kill-child"]
         command += ["--propagation", "private", sys.executable, "-I", str(_INIT)]
         self._init = subprocess.Popen(
@@ -94,7 +95,7 @@ class Host:
         run(*within, "route", "add", "default", "via", self.network.address)
 
     def power_off(self) -> None:
-        """Everything in it is gone at once."""
+        """Power off: all processes end at once."""
         if self._init is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -117,7 +118,7 @@ class Host:
     # --- doing something in it
 
     def command(self, *command: str | Path, user: str = "root") -> list[str]:
-        """What runs a command in it, as root or in a login of another user, as `su -` makes it."""
+        """Return the command line that runs a command in it, as root or in a login like `su -`."""
         inside = ["nsenter", "-t", str(self.pid), "-m", "-p", "-n", "-u", "--", "env", "-i"]
         inside += [f"PATH={_PATH}", "LANG=C.UTF-8", "TERM=dumb", "HOME=/root"]
         words = [str(word) for word in command]
@@ -151,12 +152,12 @@ class Host:
         return Path(f"/proc/{self.pid}/root") / inside.lstrip("/")
 
     def processes(self, user: str = "leruli") -> list[str]:
-        """The command lines of what runs as that user; zombies have none."""
+        """Return the command lines of the processes of that user, without zombies."""
         listed = self.run("ps", "-u", user, "-o", "stat=,args=", check=False).stdout.splitlines()
         return [line.split(None, 1)[1] for line in listed if not line.startswith("Z")]
 
     def changes(self) -> list[str]:
-        """What is different from a fresh machine: paths in its overlay and on its disk."""
+        """Return the paths in its overlay and on its disk that a fresh machine does not have."""
         found = []
         for path in (self.folder / "changes/upper").rglob("*"):
             inside = Path("/") / path.relative_to(self.folder / "changes/upper")
@@ -171,7 +172,7 @@ class Host:
         return sorted(found)
 
     def close(self) -> None:
-        """Power off and throw away."""
+        """Power off and delete."""
         self.power_off()
         self.network.hosts.remove(self)
         subprocess.run(["umount", "-l", self.folder / "changes"], capture_output=True)
@@ -189,7 +190,7 @@ class Network:
 
     @property
     def bridge(self) -> str:
-        """The name of the bridge, which tells whose it is."""
+        """The name of the bridge, which says which test run owns it."""
         return f"{_PREFIX}{os.getpid()}"
 
     @property
@@ -220,7 +221,7 @@ class Network:
         return host
 
     def close(self) -> None:
-        """Throw all hosts and the bridge away."""
+        """Delete all hosts and the bridge."""
         for host in list(self.hosts):
             host.close()
         subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True)
@@ -228,7 +229,7 @@ class Network:
 
 @contextlib.contextmanager
 def network() -> Iterator[Network]:
-    """A network that is gone afterwards, whatever happens."""
+    """A network that is removed at the end of the block, whatever happens."""
     remove_left_overs()
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     # Users of the hosts have to pass through.
@@ -243,7 +244,7 @@ def network() -> Iterator[Network]:
 
 
 def remove_left_overs() -> None:
-    """Bridges and folders of test runs that were killed; their hosts died with them."""
+    """Remove bridges and folders of test runs that were killed. Their hosts died with them."""
     for link in Path("/sys/class/net").iterdir():
         found = re.fullmatch(rf"{_PREFIX}(\d+)", link.name)
         if found and not Path(f"/proc/{found[1]}").exists():

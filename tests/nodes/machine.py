@@ -1,4 +1,4 @@
-"""A host that becomes a node by the package, as an operator makes it one."""
+"""A host that becomes a node with the package, as an operator does it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MISSING = 3
 
 
 def readme_blocks() -> list[tuple[str, str]]:
-    """The README's lines to type, block by block, each with the user whose section it is in."""
+    """Return the README's command blocks, each with the user of its section."""
     chapter = README.read_text().partition("\n# The node agent\n")[0]
     found = []
     for section in re.split(r"^## ", chapter, flags=re.MULTILINE)[1:]:
@@ -36,7 +36,7 @@ def readme_blocks() -> list[tuple[str, str]]:
 
 
 def root_commands(said: str) -> list[str]:
-    """The commands for root that get-started.sh lists."""
+    """Return the commands for root that get-started.sh prints."""
     lines = said.partition("As root:\n\n")[2].partition("\n\n")[0].splitlines()
     return [line.removeprefix("    ") for line in lines]
 
@@ -56,7 +56,7 @@ class Machine:
     # --- making it a node
 
     def follow_readme(self, **settings: str) -> None:
-        """Do word by word what the README says, up to run.sh, which is left running."""
+        """Follow the README word for word, up to run.sh, which is left running."""
         self.unpack()
         for user, block in readme_blocks()[_FIRST_OF_LERULI:]:
             if block.endswith(RUN):
@@ -80,7 +80,7 @@ class Machine:
         return self.host.run("env", *words, user="leruli", check=False)
 
     def get_started(self, block: str = f"bash {GET_STARTED}") -> list[str]:
-        """Run it, then what it asks root for, until nothing is missing; what root was asked for."""
+        """Run it and root's commands until nothing is missing. Return root's commands."""
         asked: list[str] = []
         while True:
             done = self.host.shell(block, user="leruli", check=False)
@@ -95,7 +95,7 @@ class Machine:
                 self.host.shell(command)
 
     def settings(self) -> dict[str, str]:
-        """What an admin and the object store's owner tell the operator."""
+        """Return the settings that admin and owner of the object store give the operator."""
         secrets, user = self.stack.secrets, self.stack.user
         return {
             "LERULI_BASEURL": user["LERULI_BASEURL"],
@@ -108,7 +108,7 @@ class Machine:
         }
 
     def write_settings(self, **changes: str) -> None:
-        """Fill in node.env in an editor: the values of the lines that are there, others below."""
+        """Fill in node.env as in an editor: set existing lines, append the others."""
         path = self.host.path("/opt/nomadrun/node.env")
         text = path.read_text()
         wanted: Mapping[str, str] = {**self.settings(), **changes}
@@ -121,7 +121,7 @@ class Machine:
     # --- run.sh
 
     def start(self) -> None:
-        """`bash run.sh`, without waiting for anything."""
+        """Start `bash run.sh` without waiting."""
         command = self.host.command("bash", "-c", f"echo $$ >{_PID}; exec bash {RUN}")
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
@@ -129,11 +129,11 @@ class Machine:
             )
 
     def wait_until_ready(self, seconds: float = 60) -> None:
-        """Until Nomad could place a job here."""
+        """Wait until Nomad could place a job here."""
         wait_for(self.is_ready, seconds=seconds, what=f"{self.host.name} is ready:\n{self.said()}")
 
     def is_ready(self) -> bool:
-        """Whether Nomad could place a job here."""
+        """Return whether Nomad could place a job here."""
         if self._running is not None:
             assert self._running.poll() is None, self.said()
         node = self.in_nomad()
@@ -144,7 +144,7 @@ class Machine:
         )
 
     def in_nomad(self) -> dict[str, Any] | None:
-        """This node, as Nomad lists it."""
+        """Return this node from Nomad's list."""
         file = self.host.path(f"{NODE_DIR}/node.json")
         nodeid = re.search(r'"nodeid": ?"([^"]+)"', file.read_text() if file.exists() else "")
         for node in self.stack.nomad("/v1/nodes"):
@@ -157,11 +157,11 @@ class Machine:
         return sorted(self.host.path(f"{NODE_DIR}/jobs").glob(f"{job}x*/rundir"))
 
     def said(self) -> str:
-        """What run.sh and the agent wrote so far."""
+        """Return the output of run.sh and the agent so far."""
         return self.log.read_text() if self.log.exists() else ""
 
     def wait_to_say(self, sentence: str, seconds: float = 30) -> None:
-        """Wait until run.sh or the agent wrote that."""
+        """Wait until run.sh or the agent has written this text."""
         wait_for(lambda: sentence in self.said(), seconds=seconds, what=sentence)
 
     def signal(self, name: str) -> None:
@@ -169,7 +169,7 @@ class Machine:
         self.host.shell(f"kill -{name} $(cat {_PID})")
 
     def wait_for_end(self, seconds: float = 60) -> int:
-        """Wait until run.sh has ended; its exit code."""
+        """Wait until run.sh has ended. Return its exit code."""
         assert self._running is not None
         return self._running.wait(seconds)
 

@@ -21,10 +21,10 @@ from machine import NODE_DIR, Machine
 from leruli_queue.groups.compute_secret import rotate_compute_secret
 from leruli_queue.groups.create import create_group
 
-# More than this machine has: a core of a job is a promise to Nomad, and these jobs wait mostly.
+# More cores than this machine has: a core of a job is a promise to Nomad, and these jobs mostly
+# wait.
 CORES = 20
-# Runs until the test opens its gate (Batch.open), and leaves a file that tells which attempt
-# wrote it.
+# Runs until the test opens its gate (Batch.open), and leaves a file with the attempt that wrote it.
 GATED = 'until [ -e gate ]; do sleep 0.1; done; rm gate; touch "attempt-$NOMAD_META_attempt"'
 
 
@@ -76,7 +76,7 @@ class Pair:
 
     @contextmanager
     def drained(self, machine: Machine) -> Iterator[None]:
-        """Within it everything new is for the other one."""
+        """Drain it within the block, so that new jobs go to the other machine."""
         self.drain(machine)
         yield
         self.resume(machine)
@@ -99,7 +99,7 @@ class Pair:
         return asyncio.run(make())
 
     def rotate(self) -> str:
-        """Rotate the compute secret, and tell the stack, whose machines join with it."""
+        """Rotate the compute secret and give it to the stack, whose machines join with it."""
         answer = self.stack.call("group-rotate-compute-secret", adminsecret=self.admin_secret)
         assert answer.status_code == 200, answer.text
         secret = str(answer.json())
@@ -109,13 +109,13 @@ class Pair:
 
 
 def held(machine: Machine) -> list[str]:
-    """The attempts that its agent has notes of: JOBxN, without dashes."""
+    """Return the attempts of which its agent has a state file: JOBxN, without dashes."""
     folder = machine.host.path(f"{NODE_DIR}/attempts")
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
 def phases(machine: Machine) -> list[str]:
-    """How far each of them is (docs/nodes/agent.md)."""
+    """Return the phase of each of them (docs/nodes/agent.md)."""
     folder = machine.host.path(f"{NODE_DIR}/attempts")
     return [json.loads(path.read_text())["phase"] for path in folder.glob("*.json")]
 
@@ -162,7 +162,7 @@ class Batch:
     # --- while they run
 
     def rows(self) -> list[asyncpg.Record]:
-        """The jobs, and on which node each was started last."""
+        """Return the jobs, with the node on which each was started last."""
         return self.stack.fetch(
             "SELECT j.id::text, j.state, j.reason, j.attempt, n.name AS node FROM jobs j "
             "LEFT JOIN nodes n ON n.id = j.node_id WHERE j.id = ANY($1::uuid[]) ORDER BY j.id",
@@ -173,7 +173,7 @@ class Batch:
         return Counter(row["state"] for row in self.rows())
 
     def wait_for(self, *states: str, count: int | None = None, seconds: float = 60) -> None:
-        """Wait until so many of them, by default all, are in one of the states."""
+        """Wait until this many of them (default: all) are in one of the states."""
         wanted = self.count if count is None else count
         try:
             wait_for(
@@ -188,15 +188,16 @@ class Batch:
             raise AssertionError(f"{error}; the jobs are {rows}; dispatcher:\n{told}") from None
 
     def running_on(self, machine: Machine) -> list[str]:
-        """Ids of the jobs that run there."""
+        """Return the ids of the jobs that run there."""
         name = machine.host.name
         return [r["id"] for r in self.rows() if r["state"] == "running" and r["node"] == name]
 
     def open(self, machine: Machine, jobs: Sequence[str] | None = None) -> None:
-        """Open the gates of those that have begun on a machine."""
+        """Open the gates of the jobs that have started on a machine."""
         for job in self.jobs if jobs is None else jobs:
             for rundir in machine.rundirs(job):
-                # Once each: a gate that comes after the command's end would be in its output.
+                # Once for each job: a gate file that comes after the command's end would be in its
+                # output.
                 if (machine.host.name, rundir.parent.name) not in self._opened:
                     (rundir / "gate").touch()
                     self._opened.add((machine.host.name, rundir.parent.name))
@@ -215,7 +216,7 @@ class Batch:
     # --- afterwards
 
     def fetch(self) -> list[dict[str, str]]:
-        """The results of each job, by the name of the file, fetched as a user does."""
+        """Fetch the results of each job as a user does. Return them by file name."""
         done = self.stack.leruli(self.folder, "task-get", "--batch", "case-*", "--again")
         assert done.returncode == 0, done.stderr
         own = ("leruli.job", "leruli.bucket", "leruli.folder")
@@ -226,7 +227,7 @@ class Batch:
         ]
 
     def check_each_completed_once(self) -> None:
-        """The database, its receipts and the service's log tell of one end of each job."""
+        """Check by database, receipts and the service's log that each job ended once."""
         found = self.stack.fetch(
             "SELECT j.id::text, j.state, j.exit_code, j.attempt, j.node_id, "
             "array_agg(a.number ORDER BY a.number) AS numbers, "

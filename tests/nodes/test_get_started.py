@@ -1,4 +1,4 @@
-"""get-started.sh: it says what is missing with root's command for it, and these commands help."""
+"""get-started.sh prints what is missing with root's commands, and these commands help."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_help_shows_the_settings(machine: Machine) -> None:
     assert "set -euo" not in said
 
 
-def test_every_missing_thing_is_named_and_mended_by_roots_commands(machine: Machine) -> None:
+def test_every_missing_thing_is_named_and_root_commands_provide_it(machine: Machine) -> None:
     host = machine.host
     host.shell("sed -i /leruli/d /etc/subuid /etc/subgid; echo other:100000:65536 >>/etc/subuid")
     host.shell("rmdir /data/leruli/nomad; chown root: /data/leruli")
@@ -55,7 +55,7 @@ def test_every_missing_thing_is_named_and_mended_by_roots_commands(machine: Mach
 
 
 def test_a_second_run_changes_nothing(machine: Machine) -> None:
-    """Docker and the agent that are there stay: jobs may run on them."""
+    """The present Docker and agent stay: jobs may run on them."""
     machine.get_started()
     before = machine.host.shell(
         "cat /run/user/2013/docker.pid; stat -c %i ~leruli/.local/share/*/*"
@@ -139,7 +139,7 @@ def test_no_suitable_python(machine: Machine) -> None:
 
 
 def test_the_agent_is_not_replaced_while_it_runs(machine: Machine) -> None:
-    """What stages running jobs out must not change below them."""
+    """The files that stage running jobs out must not change."""
     host = machine.host
     host.shell("echo old >~/.local/share/leruli-node/made-from", user="leruli")
     host.shell("cd /data/leruli/nomad; echo 77 >agent.lock", user="leruli")

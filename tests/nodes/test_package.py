@@ -8,7 +8,7 @@ from pathlib import Path
 from e2e_world import StackOfTest, wait_for
 from machine import RUN, Machine
 
-# What programs of the distribution leave when a user or a package comes and goes.
+# Programs of the distribution leave these when a user or a package comes and goes.
 _NOT_OURS = ("/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/subuid-")
 _NOT_OURS += (
     "/etc/subgid-",
@@ -40,7 +40,7 @@ def test_nothing_of_it_runs_as_root_but_run_sh(node: Machine) -> None:
     mine = node.host.processes("root")
     assert [line for line in mine if RUN in line]
     left = [line for line in mine if RUN not in line and not line.startswith(("ps ", "sleep "))]
-    # Process 1 of the host is the harness's.
+    # Process 1 of the host belongs to the tests.
     assert all("host_init.py" in line for line in left), left
     theirs = " ".join(node.host.processes("leruli"))
     agent = "grep NoNewPrivs /proc/$(cat /data/leruli/nomad/agent.lock)/status"
@@ -49,21 +49,30 @@ def test_nothing_of_it_runs_as_root_but_run_sh(node: Machine) -> None:
         assert program in theirs
 
 
-def test_no_secret_where_others_see_it(node: Machine, stack: StackOfTest) -> None:
+def test_the_node_has_the_runner_of_shared_containers(node: Machine) -> None:
+    """It runs in containers as the user of any image."""
+    link = "/home/leruli/.local/share/leruli-node/venv/bin/leruli-runner"
+    program = node.host.shell(f"readlink -f {link}", user="leruli").stdout.strip()
+    said = node.host.shell(f"setpriv --reuid 65534 --clear-groups {program} -version").stdout
+    assert said == "leruli-runner 1.0\n"
+    assert node.host.shell(f"stat -c '%U %a' {program}").stdout == "root 755\n"
+
+
+def test_no_secret_where_others_can_read_it(node: Machine, stack: StackOfTest) -> None:
     listed = node.host.shell("ps -eo args; cat /data/leruli/nomad/*.json").stdout + node.said()
     for name in ("group_token", "compute_secret", "object_store_secret"):
         assert stack.secrets[name] not in listed
 
 
 def test_docker_that_dies_is_started_again(node: Machine, stack: StackOfTest, folder: Path) -> None:
-    """Without systemd run.sh is who does that."""
+    """Without systemd run.sh does that."""
     node.host.shell("kill -KILL $(cat /run/user/2013/docker.pid)")
     node.wait_to_say("starting it again")
     stack.submit(folder, "echo done")
     assert stack.end(folder) == ("completed", None)
 
 
-def test_term_lets_short_jobs_end_and_gives_long_ones_back(
+def test_term_lets_short_jobs_end_and_requeues_long_ones(
     node: Machine, stack: StackOfTest, tmp_path: Path
 ) -> None:
     short, long = tmp_path / "short", tmp_path / "long"
@@ -74,7 +83,7 @@ def test_term_lets_short_jobs_end_and_gives_long_ones_back(
     for each in (short, long):
         stack.wait_for_state(each, "running")
     node.signal("TERM")
-    # Not by time: a slow machine could tell that it runs when it is over.
+    # Not by time: on a slow machine the job could be over when it is seen running.
     [rundir] = node.rundirs((short / "leruli.job").read_text().strip())
     (rundir / "gate").touch()
     assert node.wait_for_end(60) == 0, node.said()
@@ -82,7 +91,7 @@ def test_term_lets_short_jobs_end_and_gives_long_ones_back(
     assert stack.status(short)[0] == "completed"
     assert stack.status(long)[0] in ("received", "submitted")
     assert not [line for line in node.host.processes() if "leruli-node" in line or "nomad" in line]
-    # It comes back and takes the long one up again.
+    # It comes back and recovers the long job.
     node.start()
     node.wait_until_ready()
     stack.wait_for_state(long, "running")
@@ -108,7 +117,7 @@ def test_run_sh_killed_drains_and_leaves_nothing_of_root(node: Machine) -> None:
 
 
 def test_power_off_and_on(node: Machine, stack: StackOfTest, folder: Path) -> None:
-    """/run is new, Docker's notes in it are gone, and process numbers begin anew."""
+    """/run is empty, Docker's files in it are gone, and process ids start again."""
     node.host.power_off()
     node.host.start()
     node.start()
@@ -133,7 +142,7 @@ def test_ctrl_c_in_a_terminal_drains(node: Machine) -> None:
     terminal.stdin.flush()
     assert terminal.wait(30) == 0, log.read_text()
     said = log.read_text()
-    # As text for a person; and Ctrl-C reached the agent once: twice would not have waited.
+    # Text for a person. Ctrl-C reached the agent once: twice would have ended the wait.
     assert " info    joined" in said
     assert said.count("shutting down") == 1
     assert "left the service" in said
@@ -157,7 +166,7 @@ def test_uninstall_asks(node: Machine) -> None:
 
 def test_uninstall_stops_where_results_are_not_uploaded(node: Machine) -> None:
     node.stop()
-    # Stands in for a receipt that the service has not taken.
+    # Stands in for a receipt that the service has not accepted.
     receipt = "/data/leruli/nomad/receipts/left.json"
     node.host.shell(f"echo '{{}}' >{receipt}", user="leruli")
     done = node.host.shell("bash /opt/nomadrun/uninstall.sh --yes", check=False)
@@ -172,7 +181,7 @@ def test_uninstall_leaves_nothing(node: Machine) -> None:
     done = node.host.shell("bash /opt/nomadrun/uninstall.sh --yes", timeout=60)
     assert node.wait_for_end(10) == 0
     assert node.host.processes() == []
-    # And the commands that it names for what was made by hand.
+    # And the commands that it prints to remove what was made by hand.
     named = [line.strip() for line in done.stdout.partition("as root:\n")[2].splitlines()]
     by_hand = [line for line in named if line.startswith(("userdel", "rm "))]
     assert len(by_hand) == 2

@@ -1,4 +1,4 @@
-"""run.sh: what it refuses, what it says when it cannot connect, and the exit code of each."""
+"""run.sh: its refusals, its sentences when it cannot connect, and their exit codes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_settings_that_others_can_read(machine: Machine, change: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("settings")
-def test_lines_that_are_no_settings(machine: Machine, line: str, sentence: str) -> None:
+def test_lines_that_are_not_settings(machine: Machine, line: str, sentence: str) -> None:
     path = machine.host.path(ENV)
     number = len(path.read_text().splitlines()) + 1
     with path.open("a") as file:
@@ -91,7 +91,7 @@ def test_nothing_in_the_settings_is_run(machine: Machine) -> None:
 
 @pytest.mark.usefixtures("settings")
 def test_a_package_that_the_user_can_change(machine: Machine) -> None:
-    """Whoever can write what root runs becomes root."""
+    """A user who can change a file that root runs becomes root."""
     machine.host.shell("cp -r /opt/nomadrun /home/leruli/; chown -R leruli: /home/leruli/nomadrun")
     as_the_user = machine.host.shell("bash /home/leruli/nomadrun/run.sh", check=False)
     machine.host.shell("chown -R root: /home/leruli/nomadrun")
@@ -112,7 +112,7 @@ def test_settings_that_are_missing_are_all_named(machine: Machine) -> None:
 
 
 @pytest.mark.usefixtures("settings")
-def test_no_secret_goes_to_an_address_that_nobody_named(machine: Machine) -> None:
+def test_no_secret_goes_to_a_default_address(machine: Machine) -> None:
     """D2: without LERULI_BASEURL the group's secrets went to api.leruli.com."""
     done = run(machine, LERULI_BASEURL="")
     assert done.returncode == 78
@@ -130,7 +130,7 @@ def test_a_service_that_is_away(machine: Machine) -> None:
 
 
 @pytest.mark.usefixtures("settings")
-def test_something_else_at_the_services_address(machine: Machine) -> None:
+def test_another_program_at_the_address_of_the_service(machine: Machine) -> None:
     done = run(machine, LERULI_BASEURL=machine.settings()["LERULI_S3_SERVER"])
     assert done.returncode == 75
     assert "is not a Leruli Queue that is well" in done.stderr
@@ -176,7 +176,7 @@ def test_a_second_one_is_refused_and_the_first_goes_on(machine: Machine) -> None
 
 @pytest.mark.usefixtures("settings")
 def test_a_node_that_was_connected_waits_for_the_service(machine: Machine) -> None:
-    """Not so the tests before: nobody may be there who could start it again."""
+    """Unlike a new node: nobody may be there to start it again."""
     machine.write_settings(LERULI_BASEURL=f"http://{machine.host.network.address}:1")
     machine.start()
     machine.wait_to_say("this node was connected before: it starts all the same and waits")

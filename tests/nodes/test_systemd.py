@@ -38,7 +38,7 @@ _FAKES = {"systemctl": _SYSTEMCTL, "loginctl": _LOGINCTL, "timedatectl": _TIMEDA
 
 @pytest.fixture(scope="module")
 def machine(net: Network) -> Iterator[Machine]:
-    """A machine with what systemd and lingering make, as far as the scripts look at it."""
+    """A machine with the files of systemd and lingering that the scripts check."""
     made = Machine(net.add("systemd"), StackOfTest(net.folder / "no-stack"))
     made.unpack()
     for name, text in _FAKES.items():
@@ -52,7 +52,7 @@ def machine(net: Network) -> Iterator[Machine]:
 
 
 def make_bus(machine: Machine) -> None:
-    """The socket of the user's message bus, with nobody behind it."""
+    """Make the socket of the user's message bus. Nobody listens on it."""
     bus = "import socket; socket.socket(socket.AF_UNIX).bind('/run/user/2013/bus')"
     machine.host.run("python3", "-c", bus, user="leruli")
 
@@ -96,7 +96,7 @@ def test_a_user_without_a_message_bus(machine: Machine) -> None:
     ]
 
 
-def test_a_unit_of_somebody_else_stays(machine: Machine) -> None:
+def test_a_unit_of_another_author_stays(machine: Machine) -> None:
     machine.get_started()
     unit = machine.host.path("/home/leruli/.config/systemd/user/docker.service")
     ours = unit.read_text()
@@ -107,7 +107,7 @@ def test_a_unit_of_somebody_else_stays(machine: Machine) -> None:
     unit.write_text(ours)
 
 
-def test_cgroups_are_delegated_by_roots_command(machine: Machine) -> None:
+def test_cgroups_are_delegated_by_root_commands(machine: Machine) -> None:
     """The files stand in for cgroup v2, which the machines of the tests do not have."""
     slice_ = "/sys/fs/cgroup/user.slice/user-2013.slice/user@2013.service"
     machine.host.shell(f"mount -t tmpfs cgroup2 /sys/fs/cgroup; mkdir -p {slice_}")

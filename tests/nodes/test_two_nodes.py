@@ -1,7 +1,7 @@
-"""Two nodes and a service: a day of a group, and what goes wrong on it.
+"""Two nodes and a service: a group's day, and its faults.
 
-No job is lost, none is reported completed twice, and what a bucket holds is of the last attempt.
-docs/developers/attempts.md, "Losing a node", has the expected outcome of each.
+No job is lost, none is reported completed twice, and a bucket holds output of the last attempt.
+docs/developers/attempts.md, "Losing a node", has the expected outcome of each fault.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_a_drained_node_gets_no_new_jobs_and_its_running_ones_end(
     with pair.drained(pair.north):
         shown = pair.shown(pair.north)
         assert (shown["standing"], shown["eligible"], shown["jobs"]) == ("drained", False, 2)
-        # Both have room, and Nomad would fill the one that is in use first.
+        # Both have free cores, and Nomad would fill the one that is in use first.
         meanwhile = Batch.submit(stack, folder / "meanwhile", 6, "true")
         meanwhile.wait_for("completed")
         before.end(pair.north)
@@ -70,7 +70,7 @@ def test_a_machine_of_another_group_gets_no_job_whatever_it_says_of_itself(
     ours = stack.nomad(f"/v1/node/{pair.shown(pair.north)['nodeid']}")
     hostile = HostileNode(tmp_path / "hostile", BIN / "nomad", stack.user["LERULI_BASEURL"])
     group_token, secret = pair.other_group()
-    # Its secret does not open our group, nor ours its own.
+    # Its secret is not valid for our group, nor ours for its own.
     assert hostile.join(stack.secrets["group_token"], secret).status_code == 403
     assert hostile.join(group_token, stack.secrets["compute_secret"]).status_code == 403
     assert hostile.join(group_token, secret).status_code == 200
@@ -90,7 +90,7 @@ def test_a_machine_of_another_group_gets_no_job_whatever_it_says_of_itself(
         hostile.stop()
         hostile.start(pool=ours["NodePool"], name=ours["Name"], meta=meta)
         wait_for(lambda: stands(ours["NodePool"], "ineligible"), seconds=40, what="the fence")
-        # Our nodes are full, it has room.
+        # Our nodes are full; it has free cores.
         full = Batch.submit(stack, folder / "full", 2, GATED, f"--cores={CORES}")
         full.wait_for("running")
         waiting = Batch.submit(stack, folder / "waiting", 2, "true", f"--cores={CORES}")
@@ -128,7 +128,7 @@ def test_a_rotation_with_jobs_running_and_waiting(
     # Nomad may have placed a job on north while north ended. Such a job comes back when Nomad has
     # missed north's heartbeats, 25 s later on a quiet machine.
     waiting.wait_for("received", seconds=150)
-    # One machine with the new secret is enough for all that waits; south still runs what it had.
+    # One machine with the new secret can run all queued jobs; south still runs its old ones.
     pair.north.write_settings(LERULI_COMPUTE_SECRET=secret)
     pair.north.start()
     waiting.wait_for("completed")
@@ -156,7 +156,7 @@ def run_two_on_north(pair: Pair, stack: StackOfTest, folder: Path) -> Batch:
 
 
 def check_ran_on_north_alone(batch: Batch) -> None:
-    """Whatever happened, the first attempt came through."""
+    """Check that the first attempt completed, whatever happened."""
     batch.check_each_completed_once()
     assert {(row["attempt"], row["node"]) for row in batch.rows()} == {(1, "north")}
     assert batch.fetch() == [{"attempt-1": ""}] * batch.count
@@ -177,7 +177,7 @@ def test_the_agent_is_killed_under_running_jobs(
 ) -> None:
     batch = run_two_on_north(pair, stack, folder)
     pair.north.host.shell("kill -KILL $(cat /data/leruli/nomad/agent.lock)")
-    # One ends while nobody looks.
+    # One job ends while no agent runs.
     batch.open(pair.north, batch.jobs[:1])
     assert pair.north.wait_for_end() == 1
     assert "the node agent ended unexpectedly (code 137)" in pair.north.said()
@@ -189,7 +189,7 @@ def test_the_agent_is_killed_under_running_jobs(
 
 
 def test_an_agent_that_hangs_gets_no_new_jobs(pair: Pair, stack: StackOfTest, folder: Path) -> None:
-    """Its Nomad lives, and would be given what nobody there begins with."""
+    """Its Nomad lives and would get jobs that nobody there starts."""
     batch = run_two_on_north(pair, stack, folder)
     agent = "$(cat /data/leruli/nomad/agent.lock)"
     pair.north.host.shell(f"kill -STOP {agent}")
@@ -213,7 +213,7 @@ def test_an_agent_that_hangs_gets_no_new_jobs(pair: Pair, stack: StackOfTest, fo
 
 
 def test_docker_is_killed_under_running_jobs(pair: Pair, stack: StackOfTest, folder: Path) -> None:
-    """Rootless Docker takes all containers with it when it is started again."""
+    """A restart of rootless Docker ends all containers."""
     batch = run_two_on_north(pair, stack, folder)
     pair.drain(pair.north)
     pair.north.host.shell("kill -KILL $(cat /run/user/2013/docker.pid)")
@@ -243,7 +243,7 @@ def test_the_object_store_is_away_when_jobs_end(
     north.shell(f"iptables -A {rule}")
 
     def refused() -> int:
-        """How many tries to connect were refused."""
+        """Return how many connection attempts were refused."""
         counted = north.shell("iptables -nvxL OUTPUT | grep 'reject-with tcp-reset'").stdout
         return int(counted.split()[0])
 
@@ -257,7 +257,7 @@ def test_the_object_store_is_away_when_jobs_end(
 
 
 def run_twenty_on_south(pair: Pair, stack: StackOfTest, folder: Path) -> Batch:
-    """Twenty jobs that run on south, and north free for them."""
+    """Start twenty jobs on south, with north free for them."""
     with pair.drained(pair.north):
         batch = Batch.submit(stack, folder, 20, GATED)
         batch.wait_for("running", seconds=90)
@@ -265,12 +265,12 @@ def run_twenty_on_south(pair: Pair, stack: StackOfTest, folder: Path) -> Batch:
     return batch
 
 
-def wait_until_given_up(batch: Batch, stack: StackOfTest) -> None:
-    """Wait until all are given up, and look at the reason that a person is told of each."""
+def wait_until_abandoned(batch: Batch, stack: StackOfTest) -> None:
+    """Wait until all are abandoned, and check the reason that a person sees for each."""
     wait_for(
         lambda: all(row["attempt"] == 2 or row["state"] == "received" for row in batch.rows()),
         seconds=60,
-        what="south's jobs are given up",
+        what="south's jobs are abandoned",
     )
     told = stack.fetch(
         "SELECT message FROM attempts WHERE number = 1 AND job_id = ANY($1::uuid[])", batch.jobs
@@ -279,7 +279,7 @@ def wait_until_given_up(batch: Batch, stack: StackOfTest) -> None:
 
 
 def check_run_again_on_north(batch: Batch) -> None:
-    """Each completed in its second attempt, and its bucket holds that one's output alone."""
+    """Check that each completed in its second attempt, and its bucket holds only that output."""
     batch.check_each_completed_once()
     assert {(row["attempt"], row["node"]) for row in batch.rows()} == {(2, "north")}
     assert batch.fetch() == [{"attempt-2": ""}] * batch.count
@@ -290,18 +290,18 @@ def test_a_node_that_is_powered_off_with_twenty_jobs_on_it(
 ) -> None:
     batch = run_twenty_on_south(pair, stack, folder)
     pair.south.host.power_off()
-    wait_until_given_up(batch, stack)
+    wait_until_abandoned(batch, stack)
     batch.end(pair.north)
     check_run_again_on_north(batch)
     pair.south.host.start()
-    # What was there when the power went is there again.
+    # The state at the power cut is restored.
     assert len(held(pair.south)) == 20
     before = pair.south.said()
     pair.south.start()
     pair.south.wait_until_ready()
     log = pair.south.said().removeprefix(before)
-    assert log.count("given up by the service; ending it") == 20
-    assert log.rindex("given up by the service") < log.index("Nomad started")
+    assert log.count("abandoned by the service; ending it") == 20
+    assert log.rindex("abandoned by the service") < log.index("Nomad started")
     assert (held(pair.south), containers(pair.south)) == ([], [])
     check_run_again_on_north(batch)
     with pair.drained(pair.north):
@@ -313,7 +313,7 @@ def test_a_node_that_is_powered_off_with_twenty_jobs_on_it(
 def test_a_network_that_is_cut_during_an_upload(
     pair: Pair, stack: StackOfTest, folder: Path
 ) -> None:
-    """H7: what its successor uploaded stays as it is, also when the network is mended."""
+    """H7: the successor's objects stay as they are, also when the network is back."""
     many = 'rm gate; for i in $(seq 4000); do echo "$NOMAD_META_attempt" >"f$i"; done'
     with pair.drained(pair.north):
         batch = Batch.submit(stack, folder, 1, GATED.replace("rm gate", many))
@@ -324,7 +324,7 @@ def test_a_network_that_is_cut_during_an_upload(
     pair.south.host.cut_network()
     try:
         assert len(etags(stack, bucket)) < 4000
-        wait_until_given_up(batch, stack)
+        wait_until_abandoned(batch, stack)
         batch.end(pair.north, seconds=180)
         before = etags(stack, bucket)
     finally:
@@ -338,7 +338,7 @@ def test_a_network_that_is_cut_during_an_upload(
 
 
 def etags(stack: StackOfTest, bucket: str) -> dict[str, str]:
-    """What a bucket holds: names and checksums."""
+    """Return names and checksums of a bucket's objects."""
     store = Minio(
         stack.user["LERULI_S3_SERVER"].removeprefix("http://"),
         access_key=stack.user["LERULI_S3_ACCESS"],
@@ -353,12 +353,12 @@ def test_a_network_that_is_cut_for_longer_than_the_silence(
 ) -> None:
     batch = run_twenty_on_south(pair, stack, folder)
     pair.south.host.cut_network()
-    wait_until_given_up(batch, stack)
+    wait_until_abandoned(batch, stack)
     # Cut off, it goes on with all of them.
     assert len(containers(pair.south)) == 20
     batch.end(pair.north)
     check_run_again_on_north(batch)
-    # Half of them end before the network is mended, and have results that nobody wants.
+    # Half of them end before the network is back. Their results are not needed any more.
     ended = batch.jobs[:10]
     batch.open(pair.south, ended)
     wait_for(

@@ -1,4 +1,4 @@
-"""Documents: each link leads to a file and a heading, and each page is in the index."""
+"""Documents: each link leads to an existing file and heading; each page is in the index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _NAMED = re.compile(r"\bdocs/[\w/-]+\.md\b")
-# Released migrations are never edited, so they name documents by their former places.
+_CODE = re.compile(
+    r"`((?:leruli_queue|cli|node_setup|tests|setup|bench|soak|nomad_jobs|images)/[\w./-]+)`"
+)
+# Released migrations are never edited, so they name documents by their old paths.
 _NEVER_EDITED = "leruli_queue/store/migrations/"
 
 
@@ -34,7 +37,7 @@ def pages() -> list[Path]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page, as GitHub makes anchors of them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
@@ -56,7 +59,7 @@ def test_each_link_leads_somewhere() -> None:
     assert broken == []
 
 
-def test_each_document_that_code_names_is_there() -> None:
+def test_each_document_that_code_names_exists() -> None:
     missing = set()
     for path in tracked():
         try:
@@ -69,5 +72,18 @@ def test_each_document_that_code_names_is_there() -> None:
 
 def test_each_page_is_in_the_index() -> None:
     index = ROOT / "docs" / "README.md"
-    told = {to for to, _ in links(index)}
-    assert {p for p in pages() if ROOT / "docs" in p.parents} - told == {index}
+    records = ROOT / "docs" / "decisions" / "README.md"
+    linked = {to for page in (index, records) for to, _ in links(page)}
+    assert {p for p in pages() if ROOT / "docs" in p.parents} - linked == {index}
+
+
+def test_each_file_of_code_that_a_page_names_exists() -> None:
+    """A name of a file is a path from the root of the repository, in code marks."""
+    missing = [
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in pages()
+        if ROOT / "docs" / "decisions" not in page.parents
+        for name in _CODE.findall(page.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists()
+    ]
+    assert missing == []

@@ -1,6 +1,6 @@
-"""The verbs of the command line client, a file each.
+"""The commands of the command line client, one file each.
 
-A verb reads its options and settings, calls one function of the package and prints what came of it.
-Only the verb that is run is imported, and the libraries for HTTP, S3 and bars when it runs, not
-before: of a short command the imports are most of what its user waits for.
+A command reads its options and settings, calls one function of the package and prints the result.
+Only the command that runs is imported. It imports the libraries for HTTP, S3 and progress bars
+after its checks, because imports take most of the time of a short command.
 """

@@ -1,36 +1,31 @@
-"""What all verbs share: --json and --quiet, asking, and the way an error is told."""
+"""Shared by all commands: --json and --quiet, questions, and error messages."""
 
 from __future__ import annotations
 
 import functools
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from leruli.errors import LeruliError, RefusedError
-from leruli.output import Output
-from leruli.references import job_of_folder, resolve
+from leruli.jobs.references import job_of_folder, resolve
+from leruli.terminal.output import Output
 
 if TYPE_CHECKING:
-    from leruli.api import Service
+    from leruli.service.queue_client import QueueClient
 
-#: Commands work in the current folder, as the published client's do.
+#: Commands work in the current folder, like those of the published client.
 HERE = "."
 
 
-class Verb(Protocol):
-    """The body of a command."""
+def client_command(
+    *, interrupted: str
+) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
+    """Add --json and --quiet to a command, and map exceptions to sentences and exit codes.
 
-    def __call__(self, out: Output, /, **options: Any) -> int | None:
-        """Do it; returns the exit code, None for 0."""
-
-
-def verb(*, interrupted: str) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
-    """Give a command --json and --quiet, and turn exceptions into sentences and exit codes.
-
-    `interrupted` says what to do after Ctrl-C.
+    `interrupted` is a sentence that says what to do after Ctrl-C.
     """
 
     def decorate(body: Callable[..., int | None]) -> Callable[..., int]:
@@ -65,8 +60,8 @@ def verb(*, interrupted: str) -> Callable[[Callable[..., int | None]], Callable[
     return decorate
 
 
-def job_here(jobid: str | None, service: Service) -> str:
-    """Return the id of the job that was named (see `leruli.references`), or the current folder's.
+def job_here(jobid: str | None, service: QueueClient) -> str:
+    """Return the id of the named job (see `leruli.jobs.references`), or the current folder's.
 
     Raises NotFoundError, and RefusedError when the name fits several jobs.
     """
@@ -74,18 +69,20 @@ def job_here(jobid: str | None, service: Service) -> str:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone; `yes` says that it was asked before.
+    """Ask before something that cannot be undone, unless `yes` is given.
 
-    Raises RefusedError when the answer is no, click.UsageError when nobody is there to answer.
+    Raises RefusedError if the answer is no, click.UsageError without a terminal to ask on.
     """
     if yes:
         return
     if not is_answered():
-        raise click.UsageError("There is no terminal to ask on whether this is meant: add --yes.")
+        raise click.UsageError(
+            "There is no terminal to ask on. To confirm this without a question, add --yes."
+        )
     if not click.confirm(question, err=True):
         raise RefusedError("Nothing was done.")
 
 
 def is_answered() -> bool:
-    """Whether a person is there to answer."""
+    """Whether a person can answer: standard input and standard error are a terminal."""
     return sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""CODE VERSION, which may be one word: `list-codes` prints CODE:VERSION."""
+"""The arguments CODE VERSION, also as one word: `list-codes` prints CODE:VERSION."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def named_image(
 ) -> tuple[str | None, str | None, tuple[str, ...]]:
     """Return code, version and the words after them, from a command line of either form.
 
-    After CODE:VERSION what stands where the version would is the first of the words.
+    After CODE:VERSION the argument in the place of VERSION is the first of the words.
     """
     name, colon, tag = (code or "").partition(":")
     if not colon:
@@ -19,7 +19,7 @@ def named_image(
 
 
 def required_image(code: str | None, version: str | None) -> tuple[str, str]:
-    """Return an image that a command cannot do without; raises click.UsageError."""
+    """Return the image of a command that needs one. Raises click.UsageError."""
     if not code:
         raise click.UsageError("Missing argument 'CODE'.")
     if not version:
@@ -33,7 +33,7 @@ def required_image(code: str | None, version: str | None) -> tuple[str, str]:
 def whole_request(
     code: str | None, version: str | None, words: tuple[str, ...]
 ) -> tuple[str, str, tuple[str, ...]]:
-    """Return an image and a command from a command line that has to name both.
+    """Return the image and the command of a command line that must name both.
 
     Raises click.UsageError.
     """

@@ -1,32 +1,39 @@
-"""Groups of verbs of which only the one that is run is imported."""
+"""Groups of commands that import a command only when it runs."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import click
 
-from leruli.suggestions import did_you_mean
+from leruli.wording import did_you_mean
 
 
 class LazyGroup(click.Group):
-    """A group whose verbs are a module each, imported when it is asked for.
+    """A group whose commands are a module each, imported when it runs.
 
-    `verb-name` is the `command` of `package.verb_name`.
+    `task-get` is `command` of the module `package.task_get`. `help_lines` maps each name to its
+    line in the help of the group, so `--help` imports no command.
     """
 
-    #: Words that people try, and the command that they mean, as it is written.
+    #: Words that people try, and the command to suggest for each.
     meant: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, *arguments: Any, package: str, verbs: Sequence[str], **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, package: str, help_lines: Mapping[str, str], **named: Any
+    ) -> None:
         super().__init__(*arguments, **named)
         self._package = package
-        self._verbs = sorted(verbs)
+        self._help_lines = dict(sorted(help_lines.items()))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return self._verbs
+        return list(self._help_lines)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._help_lines.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -43,10 +50,10 @@ class LazyGroup(click.Group):
     def _suggestion(self, name: str) -> str:
         if name in self.meant:
             return f" Did you mean {self.meant[name]}?"
-        return did_you_mean(name, self._verbs)
+        return did_you_mean(name, self._help_lines)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self._verbs:
+        if cmd_name not in self._help_lines:
             return None
         module = importlib.import_module(f"{self._package}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command

@@ -1,4 +1,4 @@
-"""What the verbs that list things share: options for a period, for pages, for states."""
+"""Shared by the commands that list things: options for a period, for pages, for states."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from leruli.brief import BriefColumn, Cut, state_column
-from leruli.moments import age, moment_utc
-from leruli.output import Output
-from leruli.states import STATES
-from leruli.suggestions import did_you_mean
-from leruli.tables import Column
+from leruli.service.states import STATES
+from leruli.terminal.brief import BriefColumn, Cut, state_column
+from leruli.terminal.output import Output
+from leruli.terminal.tables import Column
+from leruli.times import age, moment_utc
+from leruli.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from leruli.paging import Page
+    from leruli.service.paging import Page
 
 _Body = TypeVar("_Body", bound=Callable[..., Any])
 _Listing = Callable[..., None]
 
 
-# What other queues call the states.
+# Names of other queues for the states.
 _OTHER_WORDS = {
     "pending": "received",
     "queued": "received",
@@ -33,7 +33,7 @@ _OTHER_WORDS = {
     "aborted": "cancelled",
 }
 
-#: What is shown of a job after whose it is.
+#: The columns of a job, after those of its id and its user.
 JOB_COLUMNS = (
     Column("name", "name"),
     Column("code", "code"),
@@ -47,11 +47,11 @@ JOB_COLUMNS = (
     Column("exit", "exitcode", is_number=True),
     Column("attempts", "attempts", is_number=True),
     Column("reason", "reason"),
-    # Last, so that scripts that cut columns by number go on.
+    # Last, because scripts select columns by number.
     Column("disk MB", "diskmb", is_number=True),
 )
 
-#: The same for people at a terminal: one line a job.
+#: The columns on a terminal, with one line per job.
 JOB_BRIEF = (
     BriefColumn("name", lambda job: job.get("name"), at_most=24, cut=Cut.MIDDLE),
     state_column("state"),
@@ -61,7 +61,7 @@ JOB_BRIEF = (
 
 
 def since_when(job: Mapping[str, Any]) -> Any:
-    """Return the moment since when a job of a listing is in its state."""
+    """Return the time at which a job of a listing entered its state."""
     moments = {"received": "receivedat", "submitted": "submittedat", "running": "runningat"}
     return job.get(moments.get(str(job.get("state")), "endedat"))
 
@@ -69,19 +69,19 @@ def since_when(job: Mapping[str, Any]) -> Any:
 def wide_option(body: _Body) -> _Body:
     """Add --wide."""
     return click.option(
-        "--wide", is_flag=True, help="On a terminal: all columns, folded where they are too long."
+        "--wide", is_flag=True, help="On a terminal: all columns, wrapped if they are too long."
     )(body)
 
 
 class _StateChoice(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 on
-    """A state; names the one that somebody may have meant."""
+    """A state. The error for any other word suggests a state."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value not in STATES:
             meant = _OTHER_WORDS.get(str(value).lower())
             hint = f" Did you mean {meant}?" if meant else did_you_mean(str(value), STATES)
             known = ", ".join(STATES)
-            self.fail(f"{value!r} is no state.{hint} The states are {known}.", param, ctx)
+            self.fail(f"{value!r} is not a state.{hint} The states are {known}.", param, ctx)
         return value
 
 
@@ -101,23 +101,23 @@ def _moment(value: str) -> str:
         return moment_utc(value)
     except ValueError:
         raise click.BadParameter(
-            f"{value!r} is no moment. Write a date (2026-11-24), a time (2026-11-24T08:30), or an "
+            f"{value!r} is not a time. Write a date (2026-11-24), a time (2026-11-24T08:30), or an "
             "age in minutes, hours, days or weeks (90m, 12h, 7d, 2w)."
         ) from None
 
 
 def period(what: str) -> Callable[[_Body], _Body]:
-    """Add --since and --until, about the moment when a thing did `what`."""
+    """Add --since and --until. `what` says which time counts, such as "was received"."""
 
     def decorate(body: _Body) -> _Body:
         since = click.option(
             "--since",
             type=_moment,
             metavar="MOMENT",
-            help=f"Only what {what} then or later: 2026-11-24, 2026-11-24T08:30, 12h, 7d.",
+            help=f"Only entries that {what} then or later: 2026-11-24, 2026-11-24T08:30, 12h, 7d.",
         )
         until = click.option(
-            "--until", type=_moment, metavar="MOMENT", help=f"Only what {what} before then."
+            "--until", type=_moment, metavar="MOMENT", help=f"Only entries that {what} before then."
         )
         return since(until(body))
 
@@ -126,17 +126,17 @@ def period(what: str) -> Callable[[_Body], _Body]:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which entries of a listing are wanted: how many, from where on, of which time."""
+    """Which entries of a listing to print: how many, after which entry, of which period."""
 
     limit: int | None  #: None for all
     after: Any
-    period: dict[str, str | None]  #: since and until, as the service takes them
+    period: dict[str, str | None]  #: since and until, in the form of the service
 
 
 def selecting(what: str, after: type[int] | type[str]) -> Callable[[_Listing], _Listing]:
     """Add --since, --until, --limit, --all and --after; the body gets a Selection.
 
-    `what` is what an entry did at its time, `after` the type of what the pages are numbered by.
+    `what` is as for `period`. `after` is the type of the ids of the entries.
     """
 
     def decorate(body: _Listing) -> _Listing:
@@ -149,7 +149,7 @@ def selecting(what: str, after: type[int] | type[str]) -> Callable[[_Listing], _
             help="Entries to print at most, the newest ones.",
         )
         @click.option("--all", "everything", is_flag=True, help="Print all entries.")
-        @click.option("--after", type=after, help="Go on after this entry.")
+        @click.option("--after", type=after, help="Continue after this entry.")
         @functools.wraps(body)
         def command(
             out: Output,
@@ -177,7 +177,7 @@ def print_pages(
     pages: Iterable[Page],
     brief: Sequence[BriefColumn] | None = None,
 ) -> None:
-    """Print a listing page by page, and how to go on if there is more."""
+    """Print a listing page by page, and how to continue if there is more."""
     more = out.listing(name, columns, pages, brief)
     if more is not None:
-        out.note(f"There are more: --all prints all, --after {more} goes on from here.")
+        out.note(f"There are more: --all prints all, --after {more} continues from here.")

@@ -1,4 +1,4 @@
-"""What task-submit and task-resubmit share: the options, one folder, many folders."""
+"""Shared by task-submit and task-resubmit: the options, one folder, many folders."""
 
 from __future__ import annotations
 
@@ -14,35 +14,34 @@ from leruli import settings
 from leruli.commands._batches import tell_failures
 from leruli.commands._image_argument import named_image, whole_request
 from leruli.commands._leftovers import tell_leftovers
-from leruli.commands._standing import tell_standing
-from leruli.counting import counted
-from leruli.jobfolder import JOB_FILE
-from leruli.output import Output
-from leruli.progress import progress
-from leruli.submitting import (
+from leruli.commands._provenance import tell_provenance
+from leruli.folder.job_folder import JOB_FILE
+from leruli.jobs.submit import (
     DEFAULT_CORES,
     DEFAULT_MEMORY_MB,
     DEFAULT_TIME_S,
     Prepared,
     join_command,
 )
+from leruli.terminal.output import Output
+from leruli.terminal.progress import progress
+from leruli.wording import counted
 
 if TYPE_CHECKING:
-    from leruli.api import Service
-    from leruli.batch import BatchReport, Case
-    from leruli.journal import Journal
-    from leruli.storage import Store
+    from leruli.folder.journal import Journal
+    from leruli.jobs.submit_many import BatchReport, Case
+    from leruli.service.queue_client import QueueClient
+    from leruli.storage.store import Store
 
 NOTHING_IS_LOST = (
-    "Nothing is lost: run the same command again to go on where it stopped. No job is submitted "
-    "twice."
+    "Nothing is lost: run the same command again to continue. No job is submitted twice."
 )
 
 _AT_LEAST_ONE = click.IntRange(min=1)
 
 
 class RunCommand(click.Command):
-    """Explains what to do about an option that was meant for the job's command."""
+    """A command whose error explains how to pass an option to the job's command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -57,19 +56,19 @@ class RunCommand(click.Command):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the command line says of what to run, and how."""
+    """The job that the command line asks for."""
 
     #: The fields of JobSpec that were given.
     fields: Mapping[str, Any]
     batch: str | None
-    new: bool  #: copies, and folders that were edited, get a job of their own
-    with_results: bool  #: results of earlier jobs are sent, too
+    new: bool  #: copied and edited folders get their own job
+    with_results: bool  #: results of earlier jobs are sent too
 
 
 def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Add what says what to run, with which limits and where; the body gets what is `Wanted`.
+    """Add the options and arguments for image, command, limits and folders; the body gets `Wanted`.
 
-    Said `again`, nothing has to be named: the rest is as in the last job of a folder.
+    With `again`, all of them are optional. The default is then the value of the folder's last job.
     """
 
     def decorate(body: Callable[..., int]) -> Callable[..., int]:
@@ -83,7 +82,7 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
         @click.option(
             "--with-results",
             is_flag=True,
-            help="Send results of earlier jobs too, as for a restart.",
+            help="Send results of earlier jobs too, for instance for a restart.",
         )
         @click.option(
             "--batch",
@@ -104,6 +103,7 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
             new: bool,
             with_results: bool,
             minutes: int | None,
+            share_container: bool | None,
             line: str | None = None,
             **limits: int | None,
         ) -> int:
@@ -122,6 +122,7 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
                 "version": version,
                 "command": join_command(words) if words else line,
                 "timelimit": None if minutes is None else minutes * 60,
+                "share_container": share_container,
                 **{name: limits.pop(name) for name in _LIMITS},
             }
             fields = {name: value for name, value in fields.items() if value is not None}
@@ -132,7 +133,7 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
     return decorate
 
 
-# Of each limit: its option, its name in the body, the type, the help and the default.
+# For each limit: its option, its name in the body, the type, the help and the default.
 _LIMIT_OPTIONS: tuple[tuple[str, str, click.IntRange, str, object], ...] = (
     ("--cores", "cores", _AT_LEAST_ONE, "CPU cores.", DEFAULT_CORES),
     ("--memory", "memorymb", _AT_LEAST_ONE, "Memory limit in MB.", DEFAULT_MEMORY_MB),
@@ -148,19 +149,19 @@ _LIMIT_OPTIONS: tuple[tuple[str, str, click.IntRange, str, object], ...] = (
         "--shm-size",
         "shmmb",
         _AT_LEAST_ONE,
-        "Size of /dev/shm in MB. What is in it counts as memory.",
+        "Size of /dev/shm in MB. Its content counts as memory.",
         64,
     ),
     (
         "--priority",
         "priority",
         click.IntRange(-1000, 1000),
-        "Among your own waiting jobs the highest go first.",
+        "Order among your own jobs: the highest goes first.",
         0,
     ),
 )
 
-# Those that are fields of JobSpec as they are.
+# The limits that are fields of JobSpec without conversion.
 _LIMITS = tuple(name for _, name, *_ in _LIMIT_OPTIONS if name != "minutes")
 
 
@@ -168,8 +169,17 @@ def _add_limits(body: Callable[..., int], *, again: bool) -> Callable[..., int]:
     """Add the options for limits; `again` as in `what_to_run`."""
     if again:
         body = click.option(
-            "--command", "line", metavar="LINE", help="What to run instead, in quotes."
+            "--command", "line", metavar="LINE", help="Another command to run, in quotes."
         )(body)
+    share = "--share-container/--no-share-container" if again else "--share-container"
+    body = click.option(
+        share,
+        "share_container",
+        is_flag=True,
+        default=None,
+        help="For many short jobs: run in the container of your job before it."
+        + ("  [default: as before]" if again else ""),
+    )(body)
     # The option that is added last is the first one in --help.
     for option, name, kind, text, default in reversed(_LIMIT_OPTIONS):
         shown = "as before" if again else default
@@ -177,41 +187,41 @@ def _add_limits(body: Callable[..., int], *, again: bool) -> Callable[..., int]:
     return body
 
 
-def submit_prepared(out: Output, store: Store, service: Service, prepared: Prepared) -> int:
-    """Submit one folder and print the job id; returns the exit code.
+def submit_prepared(out: Output, store: Store, service: QueueClient, prepared: Prepared) -> int:
+    """Submit one folder, print the job id and return the exit code.
 
-    It is 1 if the job was accepted before, by a submission that was interrupted, with other input.
+    The exit code is 1 if an interrupted submission had submitted the job with other input.
     """
-    from leruli.submitting import submit
+    from leruli.jobs.submit import submit
 
     total = prepared.inventory.total_bytes
     with progress("Uploading", total, visible=out.shows_progress) as advance:
         jobid, bucket = submit(store, service, prepared, advance, out.note)
     tell_leftovers(out, {prepared.folder.directory: prepared.leftovers})
     out.result(jobid, {"jobid": jobid, "bucket": bucket})
-    return tell_standing(out, prepared.folder.directory)
+    return tell_provenance(out, prepared.folder.directory)
 
 
 def submit_folders(
     out: Output,
     store: Store,
-    service: Service,
+    service: QueueClient,
     cases: Sequence[Case],
     journal: Journal,
     refused: Mapping[str, str],
 ) -> int:
-    """Submit many folders and print what became of them; returns the exit code.
+    """Submit many folders, print the outcome and return the exit code.
 
-    `refused` are other folders, and why they are not submitted.
+    `refused` has further folders, and why they are not submitted.
     """
-    from leruli.batch import BatchReport, submit_batch
-    from leruli.standing import Standing, standings_of
+    from leruli.folder.provenance import Provenance, provenances_of
+    from leruli.jobs.submit_many import BatchReport, submit_batch
 
     report = BatchReport(failed=dict(refused))
-    standings = standings_of(case.directory for case in cases)
+    provenances = provenances_of(case.directory for case in cases)
     before = sum(
-        isinstance(one, Standing) and one.is_sound and Path(name, JOB_FILE).exists()
-        for name, one in standings.items()
+        isinstance(one, Provenance) and one.is_sound and Path(name, JOB_FILE).exists()
+        for name, one in provenances.items()
     )
     if before:
         out.note(f"Going on. Submitted before: {before} of {counted(len(cases), 'folder')}.")
@@ -223,7 +233,7 @@ def submit_folders(
             visible=out.shows_progress,
             notice=out.remarks,
         ) as advance:
-            submit_batch(store, service, cases, advance, journal, report, standings)
+            submit_batch(store, service, cases, advance, journal, report, provenances)
     except KeyboardInterrupt:
         out.complaint(
             f"Submitted {len(report.submitted)} now, {len(report.skipped)} before; "
@@ -235,12 +245,12 @@ def submit_folders(
 
 
 def _check_quotes(*image: str | None) -> None:
-    """Refuse a pattern that the shell replaced by folders: they stand where the image should."""
+    """Refuse a pattern that the shell expanded: then folders are in the place of the image."""
     for word in image:
         if word is not None and Path(word).is_dir():
             raise click.UsageError(
                 f"{word!r} is a folder, not an image. Put the pattern in quotes, such as "
-                "--batch 'case-*/', so that the shell leaves it alone."
+                "--batch 'case-*/', so that the shell does not expand it."
             )
 
 
@@ -266,7 +276,7 @@ def _tell(out: Output, report: BatchReport) -> None:
     if passing:
         parts.append(f"{passing} failed: run the same command again for these")
     if others > passing:
-        parts.append(f"{others - passing} failed: mend these folders first, as said of each")
+        parts.append(f"{others - passing} failed: mend these folders first, see the errors")
     out.done(
         "; ".join(parts) + ".",
         {

@@ -8,21 +8,25 @@ import click
 
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch, tell
-from leruli.commands._common import HERE, confirm, job_here, verb
-from leruli.commands._standing import check_own
-from leruli.counting import counted
+from leruli.commands._common import HERE, client_command, confirm, job_here
+from leruli.commands._provenance import check_own
 from leruli.errors import RefusedError
-from leruli.output import Output, printable
 from leruli.settings import ServiceSettings
+from leruli.terminal.output import Output, printable
+from leruli.wording import counted
 
 
 @click.command("task-cancel")
 @batch_option
-@click.option("--all-waiting", is_flag=True, help="All your jobs that wait in the queue; asks.")
-@click.option("--user", metavar="NAME", help="With --all-waiting, as an admin: those of a user.")
-@click.option("--yes", is_flag=True, help="Do not ask about --all-waiting.")
+@click.option(
+    "--all-waiting", is_flag=True, help="Cancel all your jobs that are received. Asks first."
+)
+@click.option(
+    "--user", metavar="NAME", help="With --all-waiting, as an admin: the jobs of this user."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before --all-waiting.")
 @click.argument("jobid", required=False)
-@verb(interrupted="Look with `leruli task-status` or `leruli task-list` what was cancelled.")
+@client_command(interrupted="`leruli task-status` and `leruli task-list` show what was cancelled.")
 def command(
     out: Output,
     batch: str | None,
@@ -33,10 +37,10 @@ def command(
 ) -> int:
     """Cancel a job: JOBID, or the current folder's. Prints its state after that.
 
-    Refused in a copied folder: the job is that of the original.
+    Refused in a copied folder, because the job belongs to the original.
 
-    With --batch, the jobs of many folders. With --all-waiting, all jobs of yours that are received:
-    those that are submitted or run already go on. An admin names another user with --user.
+    --batch cancels the jobs of many folders. --all-waiting cancels all your jobs that are received.
+    Jobs that are submitted or running continue. An admin names another user with --user.
     """
     refuse_with_batch(batch, jobid=jobid, all_waiting=all_waiting or None)
     if all_waiting and jobid is not None:
@@ -46,16 +50,16 @@ def command(
         return _many(out, service_settings, batch)
     if all_waiting:
         whose = "your jobs" if user is None else f"jobs of {printable(user)}"
-        confirm(f"All {whose} that wait in the queue will be cancelled. Go on?", yes=yes)
+        confirm(f"All {whose} that are received will be cancelled. Continue?", yes=yes)
         return _all_waiting(out, service_settings, user)
     if user is not None:
         raise click.UsageError("--user goes with --all-waiting.")
 
-    from leruli.api import Service
+    from leruli.service.queue_client import QueueClient
 
     if jobid is None or Path(jobid).is_dir():
         check_own(jobid or HERE)
-    with Service(service_settings, out.note) as service:
+    with QueueClient(service_settings, out.note) as service:
         jobid = job_here(jobid, service)
         state = service.cancel(jobid)
     out.result(str(state), {"jobid": jobid, "status": state.status, "reason": state.reason})
@@ -63,31 +67,31 @@ def command(
 
 
 def _many(out: Output, service_settings: ServiceSettings, batch: str) -> int:
-    from leruli.api import Service
-    from leruli.folders import find_folders
-    from leruli.journal import JournalView
-    from leruli.manyjobs import NOT_SUBMITTED, Tally, ask_for_folders
-    from leruli.standing import standings_of
+    from leruli.folder.journal import JournalView
+    from leruli.folder.patterns import find_folders
+    from leruli.folder.provenance import provenances_of
+    from leruli.jobs.many import NOT_SUBMITTED, Tally, ask_for_folders
+    from leruli.service.queue_client import QueueClient
 
     folders = []
     tally = Tally()
-    for name, standing in standings_of(find_folders(batch)).items():
-        if isinstance(standing, RefusedError):
-            tally.failed[name] = str(standing)
-        elif standing.is_copy:
-            tally.failed[name] = standing.sentence(name)
+    for name, provenance in provenances_of(find_folders(batch)).items():
+        if isinstance(provenance, RefusedError):
+            tally.failed[name] = str(provenance)
+        elif provenance.is_copy:
+            tally.failed[name] = provenance.sentence(name)
         else:
             folders.append(name)
-    # Not held: what there is can be ended while results are fetched, or on a disk that is full.
+    # Do not lock the journal: task-cancel must work during task-get, and on a full disk.
     journal = JournalView.of(batch)
-    with Service(service_settings, out.note) as service:
+    with QueueClient(service_settings, out.note) as service:
         for one in ask_for_folders(folders, journal, service.find_jobs, service.cancel_many):
             if one.problem is not None:
                 tally.failed[one.directory] = one.problem
             elif one.state is None and journal.is_held:
                 tally.failed[one.directory] = (
                     "Another leruli is at work on this batch and may be submitting this folder. "
-                    "Run the same command again when that has ended."
+                    "Run the same command again when it has ended."
                 )
             elif one.state is None:
                 tally.skipped[one.directory] = NOT_SUBMITTED
@@ -99,9 +103,9 @@ def _many(out: Output, service_settings: ServiceSettings, batch: str) -> int:
 
 
 def _all_waiting(out: Output, service_settings: ServiceSettings, user: str | None) -> int:
-    from leruli.api import Service
+    from leruli.service.queue_client import QueueClient
 
-    with Service(service_settings, out.note) as service:
+    with QueueClient(service_settings, out.note) as service:
         count = sum(service.cancel_waiting(user))
     out.done(f"Cancelled {counted(count, 'job')}.", {"cancelled": count})
     return 0

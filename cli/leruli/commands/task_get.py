@@ -9,32 +9,38 @@ import click
 
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch, tell, tell_failures
-from leruli.commands._common import HERE, verb
-from leruli.counting import counted
+from leruli.commands._common import HERE, client_command, job_here
+from leruli.commands._waiting import TIME_OVER, jobs_of_batch, timeout_option, wait_for
 from leruli.errors import LeruliError, NotFoundError
-from leruli.log_tail import ERROR_LOG, last_lines
-from leruli.output import Output
-from leruli.progress import progress
-from leruli.targets import Target, target_here, target_named, target_of_job
+from leruli.jobs.targets import Target, target_here, target_named, target_of_job
+from leruli.terminal.log_tail import ERROR_LOG, last_lines
+from leruli.terminal.output import Output
+from leruli.terminal.progress import progress
+from leruli.wording import counted
 
 if TYPE_CHECKING:
-    from leruli.api import JobState
-    from leruli.fetching import Fetched, Wanted
+    from leruli.jobs.fetch import Wanted
+    from leruli.jobs.placing import Fetched
+    from leruli.service.queue_client import JobState
 
 
 @click.command("task-get")
 @batch_option
-@click.option("--again", is_flag=True, help="With --batch: also what was fetched before.")
+@click.option("--again", is_flag=True, help="With --batch: also jobs that were fetched before.")
 @click.option("--all", "everything", is_flag=True, help="Fetch the archive of the input too.")
 @click.option(
     "--overwrite", is_flag=True, help="Replace local files, also those that were changed."
 )
 @click.option(
-    "--with-input", is_flag=True, help="Fetch the submitted input too, beside what was changed."
+    "--with-input", is_flag=True, help="Fetch the submitted input too, beside changed files."
 )
-@click.option("--job", metavar="JOBID", help="Of this job; an admin may name any of the group.")
+@click.option("--wait", is_flag=True, help="First wait until the job is over, as task-wait does.")
+@timeout_option
+@click.option("--job", metavar="JOBID", help="This job. An admin may name any job of the group.")
 @click.argument("bucket", metavar="[JOBID|BUCKET]", required=False)
-@verb(interrupted="What was fetched is complete. Run `leruli task-get` again for the rest.")
+@client_command(
+    interrupted="All files fetched so far are complete. Run `leruli task-get` again for the rest."
+)
 def command(
     out: Output,
     batch: str | None,
@@ -42,37 +48,66 @@ def command(
     everything: bool,
     overwrite: bool,
     with_input: bool,
+    wait: bool,
+    timeout: float | None,
     job: str | None,
     bucket: str | None,
 ) -> int:
     """Fetch the results of a job into the current folder.
 
-    Of the current folder's job, of JOBID, or of BUCKET. A local file that changed since the
-    submission stays: the result is put beside it, as NAME.leruli-XXXXXXXX. With --batch, the
-    results of many folders, each into its own, as far as their jobs are over and were not fetched
-    before.
+    Fetches the results of the current folder's job, of JOBID, or of BUCKET. A local file that
+    changed since the submission is not replaced: the result is put beside it, as
+    NAME.leruli-XXXXXXXX.
+
+    --batch fetches the results of many folders, each into its own folder. It skips jobs that are
+    not over, and jobs that were fetched before.
     """
     refuse_with_batch(batch, job=job, bucket=bucket)
     if again and batch is None:
         raise click.UsageError("--again goes with --batch.")
 
-    from leruli.fetching import Wanted
+    from leruli.jobs.fetch import Wanted
 
     wanted = Wanted(everything, again, overwrite, with_input)
-    if batch is not None:
-        return _many(out, batch, wanted)
     if job is not None and bucket is not None:
         raise click.UsageError("Give --job or BUCKET, not both.")
-    return _one(out, job, bucket, wanted)
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout goes with --wait.")
+
+    def get() -> int:
+        return _one(out, job, bucket, wanted) if batch is None else _many(out, batch, wanted)
+
+    if not wait:
+        return get()
+    settings.require(settings.ALL)
+    with out.merged():
+        waited = _wait(out, batch, job or bucket, timeout)
+        # After --timeout nothing is fetched: what there is so far is no result.
+        code = 0 if waited == TIME_OVER else get()
+    return code or waited
+
+
+def _wait(out: Output, batch: str | None, job: str | None, timeout: float | None) -> int:
+    from leruli.service.queue_client import QueueClient
+
+    with QueueClient(settings.service_settings(), out.note) as service:
+        if batch is None:
+            jobs = {job or HERE: job_here(job, service)}
+            return wait_for(out, service, jobs, timeout=timeout)
+        jobs, problems = jobs_of_batch(service, batch)
+        for name, why in problems.items():
+            out.note(f"Not waited for: {name}: {why}")
+        return wait_for(out, service, jobs, timeout=timeout)
 
 
 def _one(out: Output, job: str | None, bucket: str | None, wanted: Wanted) -> int:
     storage_settings = settings.storage_settings()
 
-    from leruli.fetching import bring_input, fetch, select_results
-    from leruli.local_files import LocalFiles
-    from leruli.standing import Standing, standing_of
-    from leruli.storage import Store
+    from leruli.folder.local_files import LocalFiles
+    from leruli.folder.provenance import Provenance, provenance_of
+    from leruli.jobs.fetch import fetch, select_results
+    from leruli.jobs.fetch_input import fetch_input
+    from leruli.storage.store import Store
 
     store = Store(storage_settings)
     if job is not None:
@@ -80,9 +115,9 @@ def _one(out: Output, job: str | None, bucket: str | None, wanted: Wanted) -> in
     elif bucket is not None:
         target = target_named(bucket, store, out.note)
     else:
-        standing_of(HERE).check_own(HERE)
+        provenance_of(HERE).check_own(HERE)
         target = target_here(HERE, "get", out.note)
-    # Asked first: a job that ends in between is then at worst called unfinished.
+    # Ask for the state first. At worst a job that ends meanwhile is called unfinished.
     state = _state(target.jobid)
     items = select_results(store, target.bucket, everything=wanted.everything)
     if not items and not wanted.with_input:
@@ -101,16 +136,16 @@ def _one(out: Output, job: str | None, bucket: str | None, wanted: Wanted) -> in
             is_over=state is not None and state.is_final,
         )
         if wanted.with_input:
-            fetched.input = bring_input(store, local, items, advance)
-    standing = standing_of(HERE) if target.is_here else Standing()
+            fetched.input = fetch_input(store, local, {item.name for item in items}, advance)
+    provenance = provenance_of(HERE) if target.is_here else Provenance()
     lines = _last_errors(fetched) if state is not None and state.status == "failed" else []
     if lines:
         out.complaint(f"The end of {ERROR_LOG}:\n" + "\n".join(f"    {line}" for line in lines))
     _tell_exceptions(out, fetched)
-    if standing.edited:
-        out.complaint(standing.sentence(HERE))
+    if provenance.edited:
+        out.complaint(provenance.sentence(HERE))
     _tell_result(out, target, state, fetched, lines)
-    return 1 if fetched.all_refused or fetched.differences() or standing.edited else 0
+    return 1 if fetched.all_refused or fetched.differences() or provenance.edited else 0
 
 
 def _tell_state(out: Output, state: JobState | None) -> None:
@@ -121,12 +156,12 @@ def _tell_state(out: Output, state: JobState | None) -> None:
     elif state.status == "completed":
         out.note("The job is completed.")
     else:
-        from leruli.exit_codes import explain
+        from leruli.jobs.exit_codes import explain
 
         explanation = explain(state.status, state.reason)
-        told = f"The job {'has failed' if state.status == 'failed' else 'was cancelled'}"
-        told += f": {state.reason.rstrip('.')}." if state.reason else "."
-        out.complaint(told if explanation is None else f"{told} {explanation}")
+        sentence = f"The job {'has failed' if state.status == 'failed' else 'was cancelled'}"
+        sentence += f": {state.reason.rstrip('.')}." if state.reason else "."
+        out.complaint(sentence if explanation is None else f"{sentence} {explanation}")
 
 
 def _last_errors(fetched: Fetched) -> list[str]:
@@ -136,13 +171,13 @@ def _last_errors(fetched: Fetched) -> list[str]:
 
 
 def _tell_exceptions(out: Output, fetched: Fetched) -> None:
-    """Name every file that is not what a user expects, and say why."""
+    """Print each file that was not fetched or not replaced, and each replaced link."""
     for name, why in fetched.all_refused.items():
         out.complaint(f"{name} was not fetched: {why}")
-    for sentence in fetched.differences():
-        out.complaint(sentence)
+    for difference in fetched.differences():
+        out.complaint(difference)
     for name in fetched.links:
-        out.note(f"{name} was a link. It is a file now, as the job changed its content.")
+        out.note(f"{name} was a link. It is a file now, because the job changed its content.")
 
 
 def _tell_result(
@@ -176,15 +211,16 @@ def _many(out: Output, batch: str, wanted: Wanted) -> int:
     settings.require(settings.ALL)
     service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
 
-    from leruli.api import Service
-    from leruli.folders import find_folders
-    from leruli.journal import Journal
-    from leruli.manyjobs import WORKERS, ask_for_folders, fetch_folders
-    from leruli.recovery import recover
-    from leruli.storage import Store
+    from leruli.folder.journal import Journal
+    from leruli.folder.patterns import find_folders
+    from leruli.jobs.fetch_many import fetch_folders
+    from leruli.jobs.many import WORKERS, ask_for_folders
+    from leruli.jobs.recover import recover
+    from leruli.service.queue_client import QueueClient
+    from leruli.storage.store import Store
 
     names = find_folders(batch)
-    with Journal.opened(batch) as journal, Service(service_settings, out.note) as service:
+    with Journal.opened(batch) as journal, QueueClient(service_settings, out.note) as service:
         recover(journal, names, service.find_jobs)
         folders = list(ask_for_folders(names, journal, service.find_jobs, service.statuses))
         with progress(
@@ -213,14 +249,14 @@ def _many(out: Output, batch: str, wanted: Wanted) -> int:
 
 
 def _state(jobid: str | None) -> JobState | None:
-    """Return the state of the job if it can be had; fetching does not depend on it."""
+    """Return the state of the job, None on any error. Fetching does not need it."""
     if jobid is None or settings.missing(settings.SERVICE):
         return None
 
-    from leruli.api import Service
+    from leruli.service.queue_client import QueueClient
 
     try:
-        with Service(settings.service_settings()) as service:
+        with QueueClient(settings.service_settings()) as service:
             return service.status(jobid)
     except LeruliError:
         return None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from leruli import settings
-from leruli.brief import id_column
-from leruli.commands._common import verb
+from leruli.commands._common import client_command
 from leruli.commands._listing import (
     JOB_BRIEF,
     JOB_COLUMNS,
@@ -16,8 +15,9 @@ from leruli.commands._listing import (
     selecting,
     wide_option,
 )
-from leruli.output import Output
-from leruli.tables import Column
+from leruli.terminal.brief import id_column
+from leruli.terminal.output import Output
+from leruli.terminal.tables import Column
 
 _BRIEF = (id_column(), *JOB_BRIEF)
 _COLUMNS = (Column("job", "jobid"), *JOB_COLUMNS)
@@ -26,18 +26,18 @@ _COLUMNS = (Column("job", "jobid"), *JOB_COLUMNS)
 @click.command("task-list")
 @in_states
 @wide_option
-@verb(interrupted="Nothing was changed.")
+@client_command(interrupted="Nothing was changed.")
 @selecting("was received", after=str)
 def command(out: Output, selection: Selection, states: tuple[str, ...], wide: bool) -> None:
-    """List your own jobs, the newest first. Those of the whole group: leruli group activity.
+    """List your own jobs, the newest first. `leruli group activity` lists those of the group.
 
-    A terminal shows the last digits of the job id, which other commands take in its place.
+    A terminal shows the last digits of the job id. Other commands accept them as the id.
     """
     service_settings = settings.service_settings()
 
-    from leruli.api import Service
+    from leruli.service.queue_client import QueueClient
 
-    with Service(service_settings, out.note) as service:
+    with QueueClient(service_settings, out.note) as service:
         pages = service.jobs(
             selection.limit, selection.after, states=list(states) or None, **selection.period
         )

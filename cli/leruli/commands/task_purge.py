@@ -6,21 +6,25 @@ import click
 
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch, tell
-from leruli.commands._common import HERE, verb
-from leruli.counting import counted
-from leruli.jobfolder import JobFolder
-from leruli.output import Output
-from leruli.progress import progress
-from leruli.targets import Target, target_here, target_of_job
+from leruli.commands._common import HERE, client_command
+from leruli.folder.job_folder import JobFolder
+from leruli.jobs.targets import Target, target_here, target_of_job
+from leruli.terminal.output import Output
+from leruli.terminal.progress import progress
+from leruli.wording import counted
 
 
 @click.command("task-purge")
 @batch_option
-@click.option("--force", is_flag=True, help="Purge whatever state the job is in, fetched or not.")
-@click.option("--job", metavar="JOBID", help="As JOBID; an admin may name any of the group.")
+@click.option("--force", is_flag=True, help="Purge in any state of the job, fetched or not.")
+@click.option(
+    "--job", metavar="JOBID", help="The same as JOBID. An admin may name any job of the group."
+)
 @click.argument("jobid", required=False)
 @click.argument("bucket", required=False)
-@verb(interrupted="Some files may be gone already. Run the command again to remove the rest.")
+@client_command(
+    interrupted="Some files may be gone already. Run the command again to remove the rest."
+)
 def command(
     out: Output,
     batch: str | None,
@@ -31,12 +35,15 @@ def command(
 ) -> int:
     """Delete a job's input and output from the object storage, for good.
 
-    Of the current folder's job, or of JOBID: a job id, its last digits, the job's name, or its
-    folder. Refused while the job is not over, and while the results are not in the folder (of the
-    job, or the current one) with the content of the storage. Refused as well for a copied folder,
-    and while the storage alone has the input that was submitted. What was downloaded stays. Nothing
-    is asked. task-prune is the same command. With --batch, the jobs of many folders; one that
-    completed is passed over until it was fetched, and one that was fetched only in part is told.
+    The job is the current folder's, or JOBID: a job id, its last digits, the job's name, or its
+    folder. Downloaded files stay. There is no question. task-prune is the same command.
+
+    Refused without --force in four cases: the job is not over; its results are not in the folder
+    (of the job, or the current one) with the content of the storage; only the storage has the input
+    as it was submitted; the folder is a copy, which is refused with --force too.
+
+    --batch purges the jobs of many folders. A completed job whose results were not fetched is
+    skipped. A job whose results were fetched only in part is reported as an error.
     """
     refuse_with_batch(batch, job=job, jobid=jobid)
     if batch is not None:
@@ -45,8 +52,8 @@ def command(
         raise click.UsageError("Give --job or JOBID, not both.")
     storage_settings = settings.storage_settings()
 
-    from leruli.purging import check_purge, purge
-    from leruli.storage import Store
+    from leruli.jobs.purge import check_purge, purge
+    from leruli.storage.store import Store
 
     if bucket is not None:
         target = Target(bucket, jobid, is_here=False)
@@ -56,12 +63,12 @@ def command(
     if not force:
         service_settings = settings.service_settings()
 
-        from leruli.api import Service
+        from leruli.service.queue_client import QueueClient
 
-        with Service(service_settings, out.note) as service:
+        with QueueClient(service_settings, out.note) as service:
             check_purge(service, store, target, is_bucket_named=bucket is not None)
     removed = purge(store, target.bucket)
-    # The job can still be asked about; what leruli.bucket led to is no more.
+    # leruli.job stays, because the job still has a state. The bucket does not exist any more.
     JobFolder(target.directory).forget_bucket(target.bucket)
     out.done(
         f"Purged bucket {target.bucket}: {counted(removed, 'object')} deleted.",
@@ -74,15 +81,16 @@ def _many(out: Output, batch: str, *, force: bool) -> int:
     settings.require(settings.ALL)
     service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
 
-    from leruli.api import Service
-    from leruli.folders import find_folders
-    from leruli.journal import JournalView
-    from leruli.manyjobs import WORKERS, ask_for_folders, purge_folders
-    from leruli.storage import Store
+    from leruli.folder.journal import JournalView
+    from leruli.folder.patterns import find_folders
+    from leruli.jobs.many import WORKERS, ask_for_folders
+    from leruli.jobs.purge_many import purge_folders
+    from leruli.service.queue_client import QueueClient
+    from leruli.storage.store import Store
 
     names = find_folders(batch)
     journal = JournalView.of(batch)
-    with Service(service_settings, out.note) as service:
+    with QueueClient(service_settings, out.note) as service:
         folders = list(ask_for_folders(names, journal, service.find_jobs, service.statuses))
         with progress(
             "Purging", len(names), unit="folder", visible=out.shows_progress, notice=out.remarks
@@ -98,12 +106,12 @@ def _many(out: Output, batch: str, *, force: bool) -> int:
 
 
 def _target(out: Output, reference: str | None) -> Target:
-    """Return the job that `reference` names, or without one that of the current folder.
+    """Return the job that `reference` names, by default the job of the current folder.
 
-    Raises CopiedFolderError for a folder that holds the job of another one.
+    Raises CopiedFolderError for a copied folder.
     """
-    from leruli.references import folder_named
-    from leruli.standing import standing_of
+    from leruli.folder.provenance import provenance_of
+    from leruli.jobs.references import folder_named
 
     directory = HERE
     if reference is not None:
@@ -111,5 +119,5 @@ def _target(out: Output, reference: str | None) -> Target:
         if folder is None:
             return target_of_job(reference, "purge", out.note)
         directory = folder.directory
-    standing_of(directory).check_own(directory)
+    provenance_of(directory).check_own(directory)
     return target_here(directory, "purge", out.note)

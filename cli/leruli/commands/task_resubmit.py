@@ -8,7 +8,7 @@ import click
 
 from leruli import settings
 from leruli.commands._batches import tell_skipped
-from leruli.commands._common import HERE, verb
+from leruli.commands._common import HERE, client_command
 from leruli.commands._leftovers import tell_leftovers
 from leruli.commands._submission import (
     NOTHING_IS_LOST,
@@ -19,38 +19,38 @@ from leruli.commands._submission import (
     what_to_run,
 )
 from leruli.errors import RefusedError
-from leruli.output import Output
-from leruli.submitting import JobSpec, prepare
+from leruli.jobs.submit import JobSpec, prepare
+from leruli.terminal.output import Output
 
 if TYPE_CHECKING:
-    from leruli.journal import Journal
-    from leruli.resubmitting import Selection
+    from leruli.folder.journal import Journal
+    from leruli.jobs.resubmit import Selection
 
 
 @click.command("task-resubmit", cls=RunCommand)
 @click.option("--failed", "failed_only", is_flag=True, help="Only where the job has failed.")
 @click.option("--strict", is_flag=True, help="Refuse a job that no machine can hold now.")
-@verb(interrupted=NOTHING_IS_LOST)
+@client_command(interrupted=NOTHING_IS_LOST)
 @what_to_run(again=True)
 def command(out: Output, wanted: Wanted, failed_only: bool, strict: bool) -> int:
     """Submit folders again whose job is over: a new job, with a bucket of its own.
 
-    Of the current folder, or of those that --batch names. Image, command and limits are those of
-    the last job, but for those that are given: leruli task-resubmit --memory 8000
+    Submits the current folder, or the folders that --batch names. Image, command and limits are
+    those of the last job unless they are given: leruli task-resubmit --memory 8000
 
-    What the last job left is moved to leruli.history/JOBID: leruli.job, leruli.bucket, the logs and
-    the results that were fetched. Its bucket remains until it is purged there.
+    The files of the last job are moved to leruli.history/JOBID: leruli.job, leruli.bucket, the logs
+    and the fetched results. Its bucket stays until it is purged there.
     """
-    from leruli.api import Service
-    from leruli.batch import STAGERS, Case
-    from leruli.folders import find_folders
-    from leruli.journal import Journal
-    from leruli.resubmitting import drop_refused, find_specs, make_room, select_over
-    from leruli.storage import Store
+    from leruli.folder.journal import Journal
+    from leruli.folder.patterns import find_folders
+    from leruli.jobs.resubmit import archive_previous, drop_refused, find_specs, select_over
+    from leruli.jobs.submit_many import STAGERS, Case
+    from leruli.service.queue_client import QueueClient
+    from leruli.storage.store import Store
 
     batch, keep = wanted.batch, wanted.with_results
     folders = find_folders(batch) if batch is not None else [HERE]
-    with Service(settings.service_settings(), out.note) as service:
+    with QueueClient(settings.service_settings(), out.note) as service:
         store = Store(settings.storage_settings(), connections=STAGERS, notice=out.note)
 
         def selected(journal: Journal | None) -> tuple[Selection, dict[str, JobSpec]]:
@@ -62,7 +62,7 @@ def command(out: Output, wanted: Wanted, failed_only: bool, strict: bool) -> int
             if batch is None:
                 for why in (*selection.failed.values(), *selection.skipped.values()):
                     raise RefusedError(f"The folder is not submitted again: {why.rstrip('.')}.")
-            make_room(selection, with_results=keep)
+            archive_previous(selection, with_results=keep)
             tell_leftovers(out, selection.leftovers, again=True, with_results=keep)
             return selection, specs
 
@@ -73,7 +73,7 @@ def command(out: Output, wanted: Wanted, failed_only: bool, strict: bool) -> int
             prepared = prepare(HERE, specs[HERE], with_results=keep)
             return submit_prepared(out, store, service, prepared)
         with Journal.opened(batch) as journal:
-            # Only now: whoever had the journal may have given the folders other jobs.
+            # Select after the lock: a process that held the journal may have given them other jobs.
             selection, specs = selected(journal)
             tell_skipped(out, selection.skipped)
             cases = [Case(name, specs[name], keep) for name in selection.directories]

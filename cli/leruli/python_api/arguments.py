@@ -1,4 +1,4 @@
-"""Checking the arguments of the Python functions, and warning their caller."""
+"""Check the arguments of the Python functions, and warn their caller."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any, TypeVar, Union
 
 from leruli.errors import LeruliWarning, RefusedError
-from leruli.moments import moment_utc
+from leruli.jobs.submit import Command, JobSpec, join_command
 from leruli.redaction import redact
-from leruli.states import STATES
-from leruli.submitting import Command, JobSpec, join_command
-from leruli.suggestions import did_you_mean
+from leruli.service.states import STATES
+from leruli.times import moment_utc
+from leruli.wording import did_you_mean
 
 #: A folder.
 Folder = Union[str, "os.PathLike[str]"]
 
-#: A point in time, or how long ago it was: see `as_utc`.
+#: A point in time, or how long ago it was; see `as_utc`.
 Moment = Union[datetime, date, timedelta, str]
 
-#: How a Python program asks for what --strict asks for.
+#: The form of --strict in a Python program.
 STRICT = "strict=True"
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -60,7 +60,7 @@ def as_folders(name: str, values: Iterable[Folder]) -> list[str]:
 
 
 def several(name: str, values: Iterable[_Item]) -> Iterable[_Item]:
-    """Return `values`; raises TypeError, also for a text, which Python takes for its letters."""
+    """Return `values`. Raises TypeError, also for a text: Python iterates over its letters."""
     if isinstance(values, (str, bytes, os.PathLike)) or not isinstance(values, Iterable):
         raise _wrong(name, "a list", values)
     return values
@@ -76,13 +76,20 @@ def as_text(name: str, value: str) -> str:
 
 
 def as_whole(name: str, value: int) -> int:
-    """Return a whole number, also one of NumPy; raises TypeError."""
+    """Return a whole number, which may be of NumPy. Raises TypeError."""
     if not isinstance(value, bool):
         try:
             return operator.index(value)
         except TypeError:
             pass
     raise _wrong(name, "a whole number", value)
+
+
+def as_flag(name: str, value: bool) -> bool:
+    """Return a flag. Raises TypeError: NumPy's booleans are no JSON."""
+    if not isinstance(value, bool):
+        raise _wrong(name, "True or False", value)
+    return value
 
 
 def as_line(command: Command) -> str:
@@ -94,7 +101,7 @@ def as_line(command: Command) -> str:
 
 
 def as_fields(**arguments: Any) -> dict[str, Any]:
-    """Return as fields of JobSpec those arguments of a submission that are not None.
+    """Return the arguments of a submission that are not None, as fields of JobSpec.
 
     Raises TypeError.
     """
@@ -103,6 +110,7 @@ def as_fields(**arguments: Any) -> dict[str, Any]:
         for name in ("cores", "memorymb", "timeseconds", "diskmb", "shmmb", "priority")
     }
     convert["command"] = as_line
+    convert["share_container"] = lambda value: as_flag("share_container", value)
     fields = {
         name: convert[name](value) if name in convert else as_text(name, value)
         for name, value in arguments.items()
@@ -114,7 +122,7 @@ def as_fields(**arguments: Any) -> dict[str, Any]:
 
 
 def as_spec(**arguments: Any) -> JobSpec:
-    """Return the arguments of a submission as what to run; raises TypeError."""
+    """Return the arguments of a submission as a JobSpec. Raises TypeError."""
     for name in ("code", "version", "command", "cores", "memorymb", "timeseconds", "priority"):
         if arguments[name] is None:
             raise _wrong(name, "given", None)
@@ -122,24 +130,24 @@ def as_spec(**arguments: Any) -> JobSpec:
 
 
 def as_states(states: str | Iterable[str] | None) -> list[str] | None:
-    """Return states of jobs as the service takes them; raises TypeError and RefusedError."""
+    """Return states of jobs in the form of the service. Raises TypeError and RefusedError."""
     if states is None:
         return None
     chosen = [states] if isinstance(states, str) else list(several("states", states))
     for one in chosen:
         if as_text("each of states", one) not in STATES:
             raise RefusedError(
-                f"{one!r} is no state.{did_you_mean(one, STATES)} The states are "
+                f"{one!r} is not a state.{did_you_mean(one, STATES)} The states are "
                 f"{', '.join(STATES)}."
             )
     return chosen
 
 
 def as_utc(name: str, value: Moment | None) -> str | None:
-    """Return a moment as the service takes it: ISO 8601 in UTC.
+    """Return a moment in the form of the service: ISO 8601 in UTC.
 
-    A timedelta is so long ago; a text is one that the command line takes, such as "2026-11-24" or
-    "7d". Without a zone it is this machine's time. Raises TypeError and RefusedError.
+    A timedelta means that long before now. A text has the form of the command line, such as
+    "2026-11-24" or "7d". Without a time zone it is local time. Raises TypeError and RefusedError.
     """
     moment: Any = value
     if moment is None:
@@ -149,7 +157,7 @@ def as_utc(name: str, value: Moment | None) -> str | None:
             return moment_utc(moment)
         except ValueError:
             raise RefusedError(
-                f"{name}: {moment!r} is no moment. Write a date (2026-11-24), a time "
+                f"{name}: {moment!r} is not a time. Write a date (2026-11-24), a time "
                 "(2026-11-24T08:30), or an age in minutes, hours, days or weeks (90m, 12h, 7d, 2w)."
             ) from None
     if isinstance(moment, timedelta):
@@ -162,7 +170,7 @@ def as_utc(name: str, value: Moment | None) -> str | None:
 
 
 def as_limit(limit: int | None) -> int | None:
-    """Return how many entries are wanted at most; raises TypeError and RefusedError."""
+    """Return the largest number of entries, None for all. Raises TypeError and RefusedError."""
     if limit is not None and as_whole("limit", limit) < 1:
         raise RefusedError(f"limit must be at least 1, not {limit}.")
     return limit

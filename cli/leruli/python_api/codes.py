@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from leruli import settings
-from leruli.api import Service
-from leruli.images import (
+from leruli.images.published import (
     ImageTokens,
     PublishedCode,
     check_publishable,
@@ -15,23 +14,24 @@ from leruli.images import (
     unpublish_code,
 )
 from leruli.python_api.arguments import as_text, warn
-from leruli.storage import Store
+from leruli.service.queue_client import QueueClient
+from leruli.storage.store import Store
 
 
 def task_publish_code(code: str, version: str, *, replace: bool | None = None) -> None:
     """Publish the image code:version of this machine's Docker for the group.
 
-    It can be used when the upload is complete; one that breaks off leaves nothing.
+    Jobs can use the image when the upload is complete. An interrupted upload publishes nothing.
 
     Parameters
     ----------
     code
-        The name of the image, in small letters, without "/".
+        The name of the image, in lower case, without "/".
     version
         Its tag, without "-".
     replace
-        Of an image that is published already. True: replace it for the whole group. False: refuse.
-        None: replace it with a warning, as the published client did without one.
+        Whether to replace a published image, for the whole group. True: replace it. False: raise
+        RefusedError. None: replace it and warn. (The published client replaces it without warning.)
 
     Raises
     ------
@@ -40,10 +40,10 @@ def task_publish_code(code: str, version: str, *, replace: bool | None = None) -
     NotFoundError
         Docker has no such image.
     RefusedError
-        Docker does not answer; or the image cannot be published; or no job could run it: its
-        version is "latest", or it has no /bin/sh; or it is published and `replace` is False.
+        One of these holds: Docker does not answer; the image cannot be published; no job could run
+        it (its version is "latest", or it has no /bin/sh); it is published and `replace` is False.
     SettingsError, ServiceError, StorageError
-        A setting, the queue, or the object storage.
+        A setting is missing or wrong; or the queue or the object storage failed.
 
     Warns
     -----
@@ -54,7 +54,7 @@ def task_publish_code(code: str, version: str, *, replace: bool | None = None) -
     code, version = as_text("code", code), as_text("version", version)
     check_publishable(code, version)
     store = Store(settings.storage_settings())
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         tokens = ImageTokens(service)
         published = find_code(store, tokens, code, version)
         if replace is False:
@@ -65,60 +65,60 @@ def task_publish_code(code: str, version: str, *, replace: bool | None = None) -
 
 
 def task_unpublish_code(code: str, version: str) -> None:
-    """Delete a published image of the group, for good. Nothing is asked.
+    """Delete a published image of the group, for good, without a question.
 
-    Jobs that wait for it fail, unless a machine still has it from an earlier job. What runs goes
-    on.
+    Jobs that wait for the image fail, unless a machine still has it from an earlier job. Running
+    jobs continue.
 
     Parameters
     ----------
     code, version
-        The image, as `task_list_codes` has it.
+        The image, as `task_list_codes` returns it.
 
     Raises
     ------
     TypeError
         An argument is of the wrong type.
     NotFoundError
-        It is not published.
+        The image is not published.
     SettingsError, ServiceError, StorageError
-        A setting, the queue, or the object storage.
+        A setting is missing or wrong; or the queue or the object storage failed.
     """
     settings.require(settings.ALL)
     code, version = as_text("code", code), as_text("version", version)
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         unpublish_code(Store(settings.storage_settings()), ImageTokens(service), code, version)
 
 
 def task_list_codes() -> list[tuple[str, str]]:
-    """Return the images of the group.
+    """Return code and version of each image of the group.
 
     Returns
     -------
     list of tuple
-        Pairs of code and version, in order.
+        Pairs of code and version, sorted.
 
     Raises
     ------
     SettingsError, ServiceError, StorageError
-        A setting, the queue, or the object storage.
+        A setting is missing or wrong; or the queue or the object storage failed.
     """
     return [(one.code, one.version) for one in task_list_images()]
 
 
 def task_list_images() -> list[PublishedCode]:
-    """Return the images of the group, with size and time.
+    """Return the images of the group, with size and time of publication.
 
     Returns
     -------
     list of PublishedCode
-        `code`, `version`, `size` (bytes, compressed), `published` (a datetime, or None).
+        `code`, `version`, `size` (bytes, compressed), `published` (datetime, or None if unknown).
 
     Raises
     ------
     SettingsError, ServiceError, StorageError
-        A setting, the queue, or the object storage.
+        A setting is missing or wrong; or the queue or the object storage failed.
     """
     settings.require(settings.ALL)
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         return list_codes(Store(settings.storage_settings()), ImageTokens(service))

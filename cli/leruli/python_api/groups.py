@@ -1,4 +1,4 @@
-"""Reading about the group from Python."""
+"""The jobs, the usage and the machines of the group, from Python."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from leruli.errors import RefusedError
-from leruli.group import open_reader
 from leruli.python_api.arguments import (
     Moment,
     as_limit,
@@ -18,22 +17,24 @@ from leruli.python_api.arguments import (
     several,
 )
 from leruli.python_api.job import Job, moment, read_answer
+from leruli.service.group import open_reader
 
 _KEYS = ("user", "code", "month")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What jobs used that have ended."""
+    """The number and the core-hours of jobs that have ended."""
 
-    user: str | None  #: None if it was not asked to be told apart by user
-    code: str | None  #: likewise
-    month: str | None  #: YYYY-MM of the jobs' end in UTC; likewise
+    user: str | None  #: None unless `by` has "user"
+    code: str | None  #: None unless `by` has "code"
+    #: YYYY-MM of the end of the jobs, in UTC; None unless `by` has "month".
+    month: str | None
     jobs: int
     completed: int
     failed: int
     cancelled: int
-    core_hours: float  #: cores that were asked for, times hours of all attempts
+    core_hours: float  #: requested cores, times the hours of all attempts
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Usage:
@@ -59,14 +60,14 @@ class Node:
     nodeid: str
     name: str
     standing: str  #: "usable", "troubled", "drained", "left" or "outdated": docs/admins/api.md
-    reason: str | None  #: why it can be given no job now
+    reason: str | None  #: why it gets no job now, in a sentence
     cores: int
     cores_free: int
     memory_mb: int  #: MB
     memory_free_mb: int  #: MB
     disk_free_mb: int | None  #: MB; None until its first report
-    job_count: int  #: jobs that it has leave to run
-    images: tuple[str, ...]  #: of the group, code:version; the first hundred
+    job_count: int  #: jobs with a start grant on it
+    images: tuple[str, ...]  #: images on it, as code:version; the first 100
     last_seen_at: datetime | None
 
     @classmethod
@@ -101,18 +102,19 @@ def group_activity(
 ) -> Iterator[Job]:
     """List the jobs of the group, the newest first.
 
-    It is read with LERULI_GROUP_TOKEN, which is fetched with LERULI_API_SECRET if it is not set.
+    The call uses LERULI_GROUP_TOKEN. If it is not set, it is fetched with LERULI_API_SECRET.
 
     Parameters
     ----------
     user
         Only jobs of this user.
     states, since, until, limit, after
-        As those of `task_list`.
+        The same as for `task_list`.
 
     Returns
     -------
     iterator of Job
+        It asks for further jobs while it is used.
 
     Raises
     ------
@@ -139,18 +141,20 @@ def group_activity(
 def group_usage(
     by: Iterable[str] = _KEYS, *, since: Moment | None = None, until: Moment | None = None
 ) -> list[Usage]:
-    """Add up jobs and core hours of the group, of jobs that have ended.
+    """Return the number and the core-hours of the group's jobs that have ended.
 
     Parameters
     ----------
     by
-        What to tell apart: any of "user", "code" and "month".
+        Group the sums by any of "user", "code" and "month".
     since, until
-        Only jobs that ended then or later, and before then; as those of `task_list`.
+        Only jobs that ended at `since` or later, and before `until`. The types are those of
+        `task_list`.
 
     Returns
     -------
     list of Usage
+        One entry per combination of the values of `by`.
 
     Raises
     ------
@@ -160,14 +164,14 @@ def group_usage(
     keys = [as_text("each of by", one) for one in several("by", by)]
     for key in keys:
         if key not in _KEYS:
-            raise RefusedError(f"by: {key!r} is none of {', '.join(_KEYS)}.")
+            raise RefusedError(f"by: {key!r} is not one of {', '.join(_KEYS)}.")
     period = as_utc("since", since), as_utc("until", until)
     with open_reader() as group:
         return [Usage.of(row) for row in group.usage(keys, *period)]
 
 
 def group_nodes() -> list[Node]:
-    """Return the machines of the group, by name.
+    """Return the machines of the group, sorted by name.
 
     Returns
     -------
@@ -176,7 +180,7 @@ def group_nodes() -> list[Node]:
     Raises
     ------
     SettingsError, ServiceError
-        A setting, or the queue.
+        A setting is missing or wrong, or the queue failed.
     """
     with open_reader() as group:
         return [Node.of(entry) for entry in group.nodes()]

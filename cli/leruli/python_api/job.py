@@ -1,4 +1,4 @@
-"""What the Python functions return: jobs, and what became of many folders."""
+"""The results of the Python functions: jobs, and the outcome for many folders."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from leruli.errors import ServiceError
-from leruli.moments import parse_moment
-from leruli.states import ACTIVE
+from leruli.service.states import ACTIVE
+from leruli.times import parse_moment
 
 _Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """Where one of many jobs is."""
+    """The state of one of many jobs."""
 
-    job: str  #: as it was named: a folder, an id, a name
+    job: str  #: as the caller named it: a folder, an id or a name
     jobid: str | None  #: None for a folder without a job
-    #: One of the six states; else "copy", "edited", "not submitted" or "unknown".
+    #: One of the six states of a job, or "copy", "edited", "not submitted" or "unknown".
     state: str
-    reason: str | None
-    #: The job's own state, also of a copied and of an edited folder; None if it was not asked for.
+    reason: str | None  #: a sentence on the state
+    #: The state of the job itself, also for a copied or edited folder; None if it was not read.
     job_state: str | None
 
     @property
     def is_active(self) -> bool:
-        """Whether the job waits or runs."""
+        """Whether the job is received, submitted or running."""
         return self.job_state in ACTIVE
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as listings have it."""
+    """A job of a listing."""
 
     jobid: str
     user: str | None
@@ -42,26 +42,27 @@ class Job:
     code: str
     version: str
     cores: int
-    memory_mb: int  #: MB
-    disk_mb: int | None  #: MB; None: the service's default
-    shm_mb: int | None  #: of /dev/shm, MB; None: 64
+    memory_mb: int  #: memory limit, MB
+    disk_mb: int | None  #: disk limit, MB; None: the service's default
+    shm_mb: int | None  #: size of /dev/shm, MB; None: 64
+    share_container: bool  #: whether it may run in the container of the user's job before it
     state: str
     reason: str | None
-    exit_code: int | None  #: of the command
+    exit_code: int | None  #: exit code of the command
     attempt_count: int
     received_at: datetime
-    submitted_at: datetime | None  #: when it was given to a machine
-    running_at: datetime | None  #: when its command began
+    submitted_at: datetime | None  #: when it was dispatched
+    running_at: datetime | None  #: when its command started
     ended_at: datetime | None
 
     @property
     def is_active(self) -> bool:
-        """Whether the job waits or runs."""
+        """Whether the job is received, submitted or running."""
         return self.state in ACTIVE
 
     @property
     def run_seconds(self) -> float | None:
-        """Seconds from the beginning of the command to the end of the job; None before that."""
+        """Seconds from the start of the command to the end of the job; None until then."""
         if self.running_at is None or self.ended_at is None:
             return None
         return (self.ended_at - self.running_at).total_seconds()
@@ -74,38 +75,38 @@ class Job:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt to run a job: a job whose machine fails is run again elsewhere."""
+    """One attempt to run a job. If its machine fails, a job gets another attempt elsewhere."""
 
     number: int  #: counted from 1
-    node: str | None  #: name of its machine; None: it has none yet
+    node: str | None  #: name of its machine; None until it has one
     #: "waiting", "started", "running", "stopping", "ended" or "stopped": docs/admins/api.md
     state: str
-    outcome: str | None  #: as its machine reported it
-    message: str | None  #: what its machine said, or why it was given up
+    outcome: str | None  #: as in the receipt of its machine
+    message: str | None  #: the machine's message, or why the attempt was abandoned
     started_at: datetime | None
     ended_at: datetime | None
     exit_code: int | None
     peak_memory_mb: int | None  #: MB
-    cpu_seconds: float | None  #: seconds, of all cores together
+    cpu_seconds: float | None  #: s, summed over all cores
 
 
 @dataclass(frozen=True)
 class JobDetail(Job):
-    """All that is known of a job."""
+    """All details of a job."""
 
     time_limit_seconds: int
     priority: int
     cancel_requested_at: datetime | None
-    node: str | None  #: name of the machine of the last attempt that began
+    node: str | None  #: name of the machine of the last attempt that started
     peak_memory_mb: int | None  #: MB, of the same attempt
-    cpu_seconds: float | None  #: seconds of all cores together, of the same attempt
+    cpu_seconds: float | None  #: s, summed over all cores, of the same attempt
     attempts: tuple[Attempt, ...]  #: the last 100, the oldest first
-    #: What runs, as one line of bash; None if no folder was named whose record has it.
+    #: The command, as one line of bash. None unless the job was named by a folder with its record.
     command: str | None
 
     @classmethod
     def of_detail(cls, answer: Mapping[str, Any], command: str | None) -> JobDetail:
-        """Read what task-detail answered. Raises ServiceError."""
+        """Read the answer of task-detail. Raises ServiceError."""
 
         def build() -> JobDetail:
             attempts = tuple(_attempt(one) for one in answer["attempts"])
@@ -127,12 +128,12 @@ class JobDetail(Job):
 
 @dataclass(frozen=True)
 class ManyFolders:
-    """What became of many folders."""
+    """The outcome for many folders."""
 
     done: tuple[str, ...]
     skipped: Mapping[str, str]  #: folder: why, in a few words
     failed: Mapping[str, str]  #: folder: why, in a sentence
-    #: Folders that were dealt with, and what a person has to look at, in sentences.
+    #: Folders that were done, and what a person has to check, in sentences.
     to_look_at: Mapping[str, str]
 
 
@@ -147,6 +148,7 @@ def _common(answer: Mapping[str, Any]) -> dict[str, Any]:
         "memory_mb": answer["memorymb"],
         "disk_mb": answer.get("diskmb"),
         "shm_mb": answer.get("shmmb"),
+        "share_container": bool(answer.get("sharecontainer")),
         "state": answer["state"],
         "reason": answer.get("reason"),
         "exit_code": answer.get("exitcode"),

@@ -1,4 +1,4 @@
-"""Following and cancelling jobs from Python."""
+"""Listing, watching and cancelling jobs from Python."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from leruli import settings
-from leruli.api import BULK_LIMIT, Service
 from leruli.errors import LeruliError, NotFoundError, RefusedError
-from leruli.jobfolder import JobFolder
-from leruli.manyjobs import NOT_SUBMITTED, Ask, FolderJob, ask_for_folders
+from leruli.folder.job_folder import JobFolder
+from leruli.folder.provenance import Provenance, provenance_of, provenances_of
+from leruli.folder.record import read_record
+from leruli.jobs.many import NOT_SUBMITTED, Ask, FolderJob, ask_for_folders
+from leruli.jobs.references import names_folder, resolve
 from leruli.python_api.arguments import (
     Folder,
     Moment,
@@ -22,12 +24,10 @@ from leruli.python_api.arguments import (
     warn,
 )
 from leruli.python_api.job import Job, JobDetail, JobStatus
-from leruli.record import read_record
-from leruli.references import names_folder, resolve
-from leruli.standing import Standing, standing_of, standings_of
+from leruli.service.queue_client import BULK_LIMIT, QueueClient
 
 if TYPE_CHECKING:
-    from leruli.api import JobState
+    from leruli.service.queue_client import JobState
 
 _UNKNOWN = "unknown"
 
@@ -38,68 +38,68 @@ def task_status(jobid: Folder) -> dict[str, str | None]:
     Parameters
     ----------
     jobid
-        The job id; also four or more of its first or last digits, the job's name, or its folder.
+        The job id, four or more of its first or last digits, the job's name, or its folder.
 
     Returns
     -------
     dict
-        "status": received, submitted, running, completed, failed or cancelled; "reason": why, in a
-        sentence, or None.
+        "status" is received, submitted, running, completed, failed or cancelled. "reason" is a
+        sentence on the state, or None.
 
     Raises
     ------
     NotFoundError
-        There is no such job of one's own.
+        The caller has no such job.
     RefusedError
         The name fits several jobs.
     CopiedFolderError
-        The folder holds the job of another one.
+        The job of the folder belongs to another folder.
     SettingsError, ServiceError
-        A setting, or the queue.
+        A setting is missing or wrong, or the queue failed.
 
     Warns
     -----
     LeruliWarning
         The input in the folder changed after its job was submitted.
     """
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         state = service.status(_job(service, jobid))
     return {"status": state.status, "reason": state.reason}
 
 
 def task_status_many(jobs: Iterable[Folder]) -> list[JobStatus]:
-    """Return the states of many jobs; a thousand are asked for in one call.
+    """Return the states of many jobs, with one call per 1,000 jobs.
 
     Parameters
     ----------
     jobs
-        As the argument of `task_status`: ids or folders, mixed if you like.
+        Ids, names and folders in any order, each as for `task_status`.
 
     Returns
     -------
     list of JobStatus
-        One for each, in the same order. What is the matter with one is in its `state` and `reason`:
-        "copy" (the job is another folder's), "edited" (the input changed after the submission),
-        "not submitted", "unknown".
+        One for each job, in the same order. A problem with one is in its `state` and `reason`:
+        "copy" (the job belongs to another folder), "edited" (the input changed after the
+        submission), "not submitted", or "unknown".
 
     Raises
     ------
     TypeError
         `jobs` is no list of texts or paths.
     SettingsError, ServiceError
-        A setting, or the queue.
+        A setting is missing or wrong, or the queue failed.
     """
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         return _many(service, jobs, service.statuses, with_copies=True)
 
 
 def task_detail(jobid: Folder) -> JobDetail:
-    """Return all that is known of a job.
+    """Return all details of a job.
 
     Parameters
     ----------
     jobid
-        As that of `task_status`. Of a folder the command is known, too.
+        The job, as for `task_status`. Only for a folder the result has the command.
 
     Returns
     -------
@@ -110,11 +110,11 @@ def task_detail(jobid: Folder) -> JobDetail:
     NotFoundError, RefusedError, CopiedFolderError
         As `task_status`.
     UnknownCallError
-        The queue is older than this client and cannot tell.
+        The queue is older than this client and lacks this call.
     SettingsError, ServiceError
-        A setting, or the queue.
+        A setting is missing or wrong, or the queue failed.
     """
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         answer = service.detail(_job(service, jobid))
     return JobDetail.of_detail(answer, _command(jobid))
 
@@ -127,24 +127,25 @@ def task_list(
     limit: int | None = None,
     after: str | None = None,
 ) -> Iterator[Job]:
-    """List one's own jobs, the newest first.
+    """List the caller's own jobs, the newest first.
 
     Parameters
     ----------
     states
-        Only jobs in this state, or in one of these.
+        Only jobs in this state, or in one of these states.
     since, until
-        Only jobs that were received then or later, and before then. A datetime, a date, a timedelta
-        (so long ago) or a text of the command line such as "2026-11-24" or "7d". Without a zone it
-        is this machine's time.
+        Only jobs that were received at `since` or later, and before `until`. A datetime, a date, a
+        timedelta (that long before now), or a text of the command line such as "2026-11-24" or
+        "7d". Without a time zone it is local time.
     limit
-        At most so many jobs; None: all. They are asked for a thousand at a time, as they are used.
+        The largest number of jobs; None: all.
     after
-        Go on after the job of this id.
+        Start after the job with this id.
 
     Returns
     -------
     iterator of Job
+        It asks for 1,000 jobs at a time while it is used.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def task_list(
     RefusedError
         There is no such state, or no such moment.
     SettingsError, ServiceError
-        A setting, or the queue; also while the iterator is used.
+        A setting is missing or wrong, or the queue failed. Also raised while the iterator is used.
     """
     filters = {
         "states": as_states(states),
@@ -165,7 +166,7 @@ def task_list(
     connection = settings.service_settings()
 
     def listed() -> Iterator[Job]:
-        with Service(connection) as service:
+        with QueueClient(connection) as service:
             for page in service.jobs(most, start, **filters):
                 yield from map(Job.of, page.entries)
 
@@ -173,12 +174,13 @@ def task_list(
 
 
 def task_bucket(jobid: Folder) -> str:
-    """Return the bucket of a job: the name of the place where its files are in the storage.
+    """Return the bucket of a job, which holds its files in the object storage.
 
     Parameters
     ----------
     jobid
-        As that of `task_status`; an admin may name any job of the group, which is written down.
+        The job, as for `task_status`. An admin may name any job of the group, which is written to
+        the audit log.
 
     Returns
     -------
@@ -189,11 +191,11 @@ def task_bucket(jobid: Folder) -> str:
     NotFoundError, RefusedError
         As `task_status`.
     UnknownCallError
-        The queue is older than this client and cannot tell.
+        The queue is older than this client and lacks this call.
     SettingsError, ServiceError
-        A setting, or the queue.
+        A setting is missing or wrong, or the queue failed.
     """
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         return service.bucket(resolve(service, as_folder("jobid", jobid)))
 
 
@@ -203,90 +205,90 @@ def task_cancel(jobid: Folder) -> dict[str, str | None]:
     Parameters
     ----------
     jobid
-        As that of `task_status`.
+        The job, as for `task_status`.
 
     Returns
     -------
     dict
-        The state of the job after that, as `task_status` returns it.
+        The state of the job after the call, as `task_status` returns it.
 
     Raises
     ------
     NotFoundError, RefusedError, CopiedFolderError
         As `task_status`.
     SettingsError, ServiceError
-        A setting, or the queue.
+        A setting is missing or wrong, or the queue failed.
     """
     named = as_folder("jobid", jobid)
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         if names_folder(named):
-            standing_of(named).check_own(named)
+            provenance_of(named).check_own(named)
         state = service.cancel(resolve(service, named))
     return {"status": state.status, "reason": state.reason}
 
 
 def task_cancel_many(jobs: Iterable[Folder]) -> list[JobStatus]:
-    """Cancel many jobs; a thousand in one call.
+    """Cancel many jobs, with one call per 1,000 jobs.
 
     Parameters
     ----------
     jobs
-        As that of `task_status_many`. The job of a copied folder is not cancelled.
+        The jobs, as for `task_status_many`. The job of a copied folder is not cancelled.
 
     Returns
     -------
     list of JobStatus
-        Where each is after that, in the same order. Jobs that were over stay as they are.
+        The state of each job after the call, in the same order. Jobs that were over do not change.
 
     Raises
     ------
     TypeError
         `jobs` is no list of texts or paths.
     SettingsError, ServiceError
-        A setting, or the queue.
+        A setting is missing or wrong, or the queue failed.
     """
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         return _many(service, jobs, service.cancel_many, with_copies=False)
 
 
 def task_cancel_waiting(user: str | None = None) -> int:
-    """Cancel all of one's own jobs that are received and wait, wherever their folders are.
+    """Cancel all of the caller's jobs that are in state received, wherever their folders are.
 
     Parameters
     ----------
     user
-        As an admin: the jobs of this user instead.
+        For admins: cancel the jobs of this user instead.
 
     Returns
     -------
     int
-        How many were cancelled.
+        The number of jobs that were cancelled.
 
     Raises
     ------
     RefusedError
-        An admin's secret is needed.
+        `user` was given without the secret of an admin.
     SettingsError, ServiceError
-        A setting, or the queue.
+        A setting is missing or wrong, or the queue failed.
     """
     whose = None if user is None else as_text("user", user)
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         return sum(service.cancel_waiting(whose))
 
 
-def _job(service: Service, jobid: Folder) -> str:
-    """Return the id of a job that was named; the folder of another one's is refused."""
+def _job(service: QueueClient, jobid: Folder) -> str:
+    """Return the id of a named job. Raises CopiedFolderError for a copied folder."""
     named = as_text("jobid", as_folder("jobid", jobid))
     if names_folder(named):
-        standing = standing_of(named)
-        standing.check_own(named)
-        if standing.edited:
-            warn(standing.sentence(named))
+        provenance = provenance_of(named)
+        provenance.check_own(named)
+        if provenance.edited:
+            warn(provenance.sentence(named))
     return resolve(service, named)
 
 
 def _command(jobid: Folder) -> str | None:
-    """Return the command of a job, if its folder was named and has the record of it."""
+    """Return the command of a job, None unless `jobid` is a folder with the record of the job."""
     directory = as_folder("jobid", jobid)
     if not names_folder(directory):
         return None
@@ -298,7 +300,7 @@ def _command(jobid: Folder) -> str | None:
 
 
 def _many(
-    service: Service, jobs: Iterable[Folder], ask: Ask, *, with_copies: bool
+    service: QueueClient, jobs: Iterable[Folder], ask: Ask, *, with_copies: bool
 ) -> list[JobStatus]:
     """Ask about jobs, each once. The jobs of copied folders only `with_copies`."""
     named = [
@@ -306,40 +308,40 @@ def _many(
     ]
     distinct = list(dict.fromkeys(named))
     folders = [one for one in distinct if names_folder(one)]
-    standings = standings_of(folders)
-    asked = [one for one in folders if with_copies or _is_own(standings[one])]
-    found = {name: _of_copy(name, standings[name]) for name in folders if name not in asked}
+    provenances = provenances_of(folders)
+    asked = [one for one in folders if with_copies or _is_own(provenances[one])]
+    found = {name: _of_copy(name, provenances[name]) for name in folders if name not in asked}
     for folder in ask_for_folders(asked, None, service.find_jobs, ask):
-        found[folder.directory] = _of_folder(folder, standings[folder.directory])
-    others = [one for one in distinct if one not in standings]
+        found[folder.directory] = _of_folder(folder, provenances[folder.directory])
+    others = [one for one in distinct if one not in provenances]
     found.update(_of_ids(service, others, ask))
     return [found[one] for one in named]
 
 
-def _is_own(standing: Standing | RefusedError) -> bool:
-    return isinstance(standing, Standing) and not standing.is_copy
+def _is_own(provenance: Provenance | RefusedError) -> bool:
+    return isinstance(provenance, Provenance) and not provenance.is_copy
 
 
-def _of_copy(name: str, standing: Standing | RefusedError) -> JobStatus:
-    if isinstance(standing, RefusedError):
-        return JobStatus(name, None, _UNKNOWN, str(standing), None)
-    return JobStatus(name, JobFolder(name).job(), standing.word, standing.sentence(name), None)
+def _of_copy(name: str, provenance: Provenance | RefusedError) -> JobStatus:
+    if isinstance(provenance, RefusedError):
+        return JobStatus(name, None, _UNKNOWN, str(provenance), None)
+    return JobStatus(name, JobFolder(name).job(), provenance.word, provenance.sentence(name), None)
 
 
-def _of_folder(one: FolderJob, standing: Standing | RefusedError) -> JobStatus:
+def _of_folder(one: FolderJob, provenance: Provenance | RefusedError) -> JobStatus:
     status, reason = (_UNKNOWN if one.problem else NOT_SUBMITTED), one.problem
     job_state = None
     if one.state is not None:
         status, reason = one.state.status, one.state.reason
         job_state = status
-    if isinstance(standing, RefusedError):
-        status, reason = _UNKNOWN, str(standing)
-    elif not standing.is_sound:
-        status, reason = standing.word, standing.sentence(one.directory)
+    if isinstance(provenance, RefusedError):
+        status, reason = _UNKNOWN, str(provenance)
+    elif not provenance.is_sound:
+        status, reason = provenance.word, provenance.sentence(one.directory)
     return JobStatus(one.directory, one.jobid, status, reason, job_state)
 
 
-def _of_ids(service: Service, names: list[str], ask: Ask) -> dict[str, JobStatus]:
+def _of_ids(service: QueueClient, names: list[str], ask: Ask) -> dict[str, JobStatus]:
     found: dict[str, JobStatus] = {}
     ids: dict[str, str] = {}
     for name in names:

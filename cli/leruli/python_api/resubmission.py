@@ -1,4 +1,4 @@
-"""Submitting folders again from Python."""
+"""Submitting folders again, from Python."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterable
 
 from leruli import settings
-from leruli.api import Service
-from leruli.batch import STAGERS, Case, submit_batch
 from leruli.errors import NotFoundError, RefusedError
+from leruli.jobs.resubmit import Selection, archive_previous, drop_refused, find_specs, select_over
+from leruli.jobs.submit import Command, prepare, submit
+from leruli.jobs.submit_many import STAGERS, Case, submit_batch
 from leruli.python_api.arguments import STRICT, Folder, as_fields, as_folder, as_folders, warn
 from leruli.python_api.job import ManyFolders
 from leruli.python_api.submission import submitted_before, warn_of_edits, warn_of_unknown
-from leruli.resubmitting import Selection, drop_refused, find_specs, make_room, select_over
-from leruli.storage import Store
-from leruli.submitting import Command, prepare, submit
+from leruli.service.queue_client import QueueClient
+from leruli.storage.store import Store
 
 
 def task_resubmit(
@@ -29,29 +29,32 @@ def task_resubmit(
     diskmb: int | None = None,
     shmmb: int | None = None,
     priority: int | None = None,
+    share_container: bool | None = None,
     name: str | None = None,
     failed_only: bool = False,
     new: bool = False,
     with_results: bool = False,
     strict: bool = False,
 ) -> str:
-    """Submit a folder again whose job is over: a new job, with a bucket of its own.
+    """Submit a folder again whose job is over: a new job with its own bucket.
 
-    Moves to leruli.history/JOBID what the last job left: leruli.job, leruli.bucket, the logs and
-    the results that were fetched.
+    The files of the last job are moved to leruli.history/JOBID: leruli.job, leruli.bucket, the logs
+    and the fetched results.
 
     Parameters
     ----------
     directory
         The folder.
-    code, version, command, cores, memorymb, timeseconds, diskmb, shmmb, priority, name
-        As those of `task_submit`; None: as for the last job.
+    code, version, command, cores, memorymb, timeseconds, diskmb, shmmb, priority
+        The same as for `task_submit`. None: the value of the last job.
+    share_container, name
+        The same as for `task_submit`. None: the value of the last job.
     failed_only
         Refuse a folder whose job has not failed.
     new
         Submit a copied folder as a job of its own.
     with_results
-        Leave results in the folder and send them too, as for a restart.
+        Leave the results in the folder and send them as input, for instance for a restart.
     strict
         Refuse a job that no machine of the group can hold now.
 
@@ -67,10 +70,10 @@ def task_resubmit(
     NotFoundError
         There is no such folder or no such image.
     RefusedError
-        The job is not over, or it is that of another folder, or the queue would not take the new
-        one. The folder is as it was.
+        The job is not over, it belongs to another folder, or the queue would refuse the new job.
+        The folder was not changed.
     SettingsError, ServiceError, StorageError
-        A setting, the queue, or the object storage.
+        A setting is missing or wrong; or the queue or the object storage failed.
     """
     settings.require(settings.ALL)
     directory = as_folder("directory", directory)
@@ -86,15 +89,16 @@ def task_resubmit(
         diskmb=diskmb,
         shmmb=shmmb,
         priority=priority,
+        share_container=share_container,
         name=name,
     )
     store = Store(settings.storage_settings())
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         selection = select_over(service, [directory], failed_only=failed_only, new=new)
         specs = find_specs(store, service, selection, wanted)
         drop_refused(service, selection, specs, warn, strict=strict, option=STRICT)
         _refuse(directory, selection)
-        make_room(selection, with_results=with_results)
+        archive_previous(selection, with_results=with_results)
         _refuse(directory, selection)
         prepared = prepare(directory, specs[directory], with_results=with_results)
         jobid, _ = submit(store, service, prepared)
@@ -115,27 +119,28 @@ def task_resubmit_many(
     diskmb: int | None = None,
     shmmb: int | None = None,
     priority: int | None = None,
+    share_container: bool | None = None,
     failed_only: bool = False,
     new: bool = False,
     with_results: bool = False,
     strict: bool = False,
 ) -> ManyFolders:
-    """Submit many folders again whose jobs are over, as `task_resubmit` does one.
+    """Submit many folders again whose jobs are over; see `task_resubmit`.
 
     Parameters
     ----------
     directories
         The folders.
-    code, version, command, cores, memorymb, timeseconds, diskmb, shmmb, priority
-        As those of `task_submit`; None: as for the last job of each folder.
+    code, version, command, cores, memorymb, timeseconds, diskmb, shmmb, priority, share_container
+        The same as for `task_submit`, for all folders. None: the value of each folder's last job.
     failed_only, new, with_results, strict
-        As those of `task_resubmit`.
+        The same as for `task_resubmit`.
 
     Returns
     -------
     ManyFolders
-        `done`: folders that have a new job. `skipped`: folders without a job, and those whose job
-        is not over, or with `failed_only` has not failed.
+        `done`: folders with a new job. `skipped`: folders without a job, and folders whose job is
+        not over or, with `failed_only`, has not failed.
 
     Raises
     ------
@@ -144,7 +149,7 @@ def task_resubmit_many(
     NotFoundError
         The image of all folders is not published.
     SettingsError, ServiceError, StorageError
-        A setting, the queue, or the object storage.
+        A setting is missing or wrong; or the queue or the object storage failed.
     """
     settings.require(settings.ALL)
     names = as_folders("directories", directories)
@@ -158,13 +163,14 @@ def task_resubmit_many(
         diskmb=diskmb,
         shmmb=shmmb,
         priority=priority,
+        share_container=share_container,
     )
     store = Store(settings.storage_settings(), connections=STAGERS)
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         selection = select_over(service, names, failed_only=failed_only, new=new)
         specs = find_specs(store, service, selection, wanted)
         drop_refused(service, selection, specs, warn, strict=strict, option=STRICT)
-        make_room(selection, with_results=with_results)
+        archive_previous(selection, with_results=with_results)
         cases = [Case(one, specs[one], with_results) for one in selection.directories]
         report = submit_batch(store, service, cases)
     warn_of_unknown(selection)

@@ -1,4 +1,4 @@
-"""Fetching and purging what jobs left in the storage, from Python."""
+"""Fetching results and purging buckets, from Python."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from leruli import settings
-from leruli.api import Service
 from leruli.errors import BucketMissingError, LeruliError, NotFoundError, RefusedError
-from leruli.exit_codes import explain
-from leruli.fetching import Fetched, Wanted, bring_input, fetch, select_results
-from leruli.jobfolder import JobFolder
-from leruli.local_files import LocalFiles
-from leruli.manyjobs import WORKERS, ask_for_folders, fetch_folders, purge_folders
-from leruli.purging import check_purge, purge
+from leruli.folder.job_folder import JobFolder
+from leruli.folder.local_files import LocalFiles
+from leruli.folder.provenance import Provenance, provenance_of
+from leruli.jobs.exit_codes import explain
+from leruli.jobs.fetch import Wanted, fetch, select_results
+from leruli.jobs.fetch_input import fetch_input
+from leruli.jobs.fetch_many import fetch_folders
+from leruli.jobs.many import WORKERS, ask_for_folders
+from leruli.jobs.placing import Fetched
+from leruli.jobs.purge import check_purge, purge
+from leruli.jobs.purge_many import purge_folders
+from leruli.jobs.recover import recover
+from leruli.jobs.targets import Target, target_here, target_named, target_of_job
 from leruli.python_api.arguments import Folder, as_folder, as_folders, as_text, warn
 from leruli.python_api.job import ManyFolders
-from leruli.recovery import recover
-from leruli.standing import Standing, standing_of
-from leruli.storage import Store
-from leruli.targets import Target, target_here, target_named, target_of_job
+from leruli.service.queue_client import QueueClient
+from leruli.storage.store import Store
 
 if TYPE_CHECKING:
-    from leruli.api import JobState
-    from leruli.manyjobs import FolderJob
+    from leruli.jobs.many import FolderJob
+    from leruli.service.queue_client import JobState
 
 
 def task_get(
@@ -38,29 +42,29 @@ def task_get(
 ) -> list[str]:
     """Fetch the results of a job into a folder.
 
-    A local file that changed since the submission stays, and the result is put beside it as
-    NAME.leruli-XXXXXXXX. Input that the job left unchanged is not among the results.
+    A local file that changed since the submission is not replaced: the result is put beside it as
+    NAME.leruli-XXXXXXXX. Input that the job did not change is not a result.
 
     Parameters
     ----------
     directory
-        The folder that the results come into.
+        The folder for the results.
     bucket
-        The bucket or the job whose results are wanted; None: the job of the folder.
+        The bucket or the job to fetch. None: the job of the folder.
     everything
         Fetch the archive of the input too.
     jobid
-        The job whose results are wanted, as for `task_status`; an admin may name any of the group.
+        The job to fetch, as for `task_status`. An admin may name any job of the group.
     with_input
-        Fetch the submitted input too, beside what was changed.
+        Fetch the submitted input too, beside changed files.
     overwrite
         Replace local files, also those that were changed.
 
     Returns
     -------
     list of str
-        Where the results are, relative to the folder, also those that were there already; after
-        them the input if it was asked for. It is empty if there are no results (yet).
+        The paths of the results, relative to the folder, including results that were there already.
+        With `with_input`, the paths of the input follow. Empty if there are no results (yet).
 
     Raises
     ------
@@ -69,19 +73,19 @@ def task_get(
     NotFoundError, BucketMissingError
         There is no such job, or no such bucket in the storage.
     CopiedFolderError
-        The folder holds the job of another one, and no job was named.
+        The job of the folder belongs to another folder, and no job was named.
     RefusedError
         `bucket` and `jobid` were both given.
     LeruliError
-        Some objects could not be put into the folder, after all others were.
+        Some objects could not be put into the folder. All others were.
     SettingsError, ServiceError, StorageError
-        A setting, the queue, or the object storage.
+        A setting is missing or wrong; or the queue or the object storage failed.
 
     Warns
     -----
     LeruliWarning
-        The job is not completed (not for a bucket), a result was put beside a local file, or the
-        input in the folder changed after its job was submitted.
+        The job is not completed (unknown for a bucket), a result was put beside a local file, or
+        the input in the folder changed after its job was submitted.
     """
     directory = as_folder("directory", directory)
     if bucket is not None and jobid is not None:
@@ -92,18 +96,18 @@ def task_get(
     elif bucket is not None:
         target = _named(as_text("bucket", bucket), store)
     else:
-        standing_of(directory).check_own(directory)
+        provenance_of(directory).check_own(directory)
         target = target_here(directory, "get")
-    # Asked first: a job that ends in between is then at worst called unfinished.
+    # Ask for the state first. At worst a job that ends meanwhile is called unfinished.
     state = _state(target)
     items = select_results(store, target.bucket, everything=everything)
     local = LocalFiles.of(directory, target.bucket, target.jobid, overwrite=overwrite)
     is_over = state is not None and state.is_final
     fetched = fetch(store, target.bucket, items, directory, local=local, is_over=is_over)
     if with_input:
-        fetched.input = bring_input(store, local, items, lambda _: None)
+        fetched.input = fetch_input(store, local, {item.name for item in items})
     _tell_state(target, state)
-    _tell(fetched, standing_of(directory) if target.is_here else Standing(), directory)
+    _tell(fetched, provenance_of(directory) if target.is_here else Provenance(), directory)
     given = fetched.input.files if fetched.input is not None else []
     return list(dict.fromkeys([*fetched.files, *given]))
 
@@ -116,37 +120,38 @@ def task_get_many(
     with_input: bool = False,
     overwrite: bool = False,
 ) -> ManyFolders:
-    """Fetch the results of many folders, each into its own, as far as their jobs are over.
+    """Fetch the results of all jobs that are over, each into its own folder.
 
     Parameters
     ----------
     directories
         The folders of the jobs.
     again
-        Look at folders too whose results were all fetched before. What is there is not downloaded.
+        Include folders whose results were all fetched before. Files that are still there are not
+        downloaded.
     everything, with_input, overwrite
-        As those of `task_get`.
+        The same as for `task_get`.
 
     Returns
     -------
     ManyFolders
-        `done`: folders that have their results. Their jobs may have failed: `task_status_many`
-        tells. `to_look_at`: a result was put beside a local file, or the input was edited.
-        `skipped`: the job is not over, or left no results, or all were fetched before. `failed`:
-        copies of other folders, too.
+        `done`: folders with their results. Their jobs may have failed; see `task_status_many`.
+        `to_look_at`: a result was put beside a local file, or the input was edited. `skipped`: the
+        job is not over, has no results, or was fetched before. `failed`: includes copies of other
+        folders.
 
     Raises
     ------
     TypeError
         `directories` is no list of paths.
     SettingsError, ServiceError
-        A setting, or the queue.
+        A setting is missing or wrong, or the queue failed.
     """
     names = as_folders("directories", directories)
     settings.require(settings.ALL)
     store = Store(settings.storage_settings(), connections=WORKERS)
     wanted = Wanted(everything, again, overwrite=overwrite, with_input=with_input)
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         recover(None, names, service.find_jobs)
         folders = _folders(service, names)
         tally = fetch_folders(store, folders, None, service.bucket, wanted)
@@ -156,23 +161,23 @@ def task_get_many(
 def task_purge(directory: Folder, *, jobid: str | None = None, force: bool = False) -> int:
     """Delete a job's input and output from the object storage, for good.
 
-    Refused while something would be lost: the job is not over, or its results are not in the folder
-    with the content of the storage, or the storage alone has the input that was submitted. What is
-    in the folder stays. `task_prune` deletes a bucket without any of these questions.
+    Refused while something would be lost: the job is not over, its results are not in the folder
+    with the content of the storage, or only the storage has the input as it was submitted. Files in
+    the folder stay. `task_prune` deletes a bucket without these checks.
 
     Parameters
     ----------
     directory
-        The folder of the job, or the one that has its results.
+        The folder of the job, or another folder that has its results.
     jobid
-        The job, as for `task_status`; None: that of the folder.
+        The job, as for `task_status`. None: the job of the folder.
     force
-        Purge in any state, fetched or not; still not the job of a copied folder.
+        Purge in any state, fetched or not. The job of a copied folder is refused all the same.
 
     Returns
     -------
     int
-        How many objects were deleted.
+        The number of objects that were deleted.
 
     Raises
     ------
@@ -181,21 +186,21 @@ def task_purge(directory: Folder, *, jobid: str | None = None, force: bool = Fal
     RefusedError
         Something would be lost. Nothing was deleted.
     CopiedFolderError
-        The folder holds the job of another one, and no job was named.
+        The job of the folder belongs to another folder, and no job was named.
     NotFoundError, BucketMissingError
         There is no such job, or no such bucket in the storage.
     SettingsError, ServiceError, StorageError
-        A setting, the queue, or the object storage.
+        A setting is missing or wrong; or the queue or the object storage failed.
     """
     directory = as_folder("directory", directory)
     store = Store(settings.storage_settings())
     if jobid is not None:
         target = replace(target_of_job(as_text("jobid", jobid), "purge"), directory=directory)
     else:
-        standing_of(directory).check_own(directory)
+        provenance_of(directory).check_own(directory)
         target = target_here(directory, "purge")
     if not force:
-        with Service(settings.service_settings()) as service:
+        with QueueClient(settings.service_settings()) as service:
             check_purge(service, store, target)
     removed = purge(store, target.bucket)
     JobFolder(directory).forget_bucket(target.bucket)
@@ -203,32 +208,32 @@ def task_purge(directory: Folder, *, jobid: str | None = None, force: bool = Fal
 
 
 def task_purge_many(directories: Iterable[Folder], *, force: bool = False) -> ManyFolders:
-    """Delete the input and output of many folders from the object storage, as `task_purge` does.
+    """Delete the input and output of many jobs from the object storage, as `task_purge` does.
 
     Parameters
     ----------
     directories
         The folders of the jobs.
     force
-        As that of `task_purge`.
+        The same as for `task_purge`.
 
     Returns
     -------
     ManyFolders
-        `done`: folders whose bucket is deleted. `skipped`: folders without a job, with one that is
-        not over, and with one that completed and was not fetched.
+        `done`: folders whose bucket is deleted. `skipped`: folders without a job, with a job that
+        is not over, or with a completed job that was not fetched.
 
     Raises
     ------
     TypeError
         `directories` is no list of paths.
     SettingsError, ServiceError
-        A setting, or the queue.
+        A setting is missing or wrong, or the queue failed.
     """
     names = as_folders("directories", directories)
     settings.require(settings.ALL)
     store = Store(settings.storage_settings(), connections=WORKERS)
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         folders = _folders(service, names)
         tally = purge_folders(store, folders, lambda job: service.bucket(job, "purge"), force=force)
     return ManyFolders(tuple(tally.done), tally.skipped, tally.failed, {})
@@ -237,22 +242,21 @@ def task_purge_many(directories: Iterable[Folder], *, force: bool = False) -> Ma
 def task_prune(bucket: str) -> None:
     """Delete a job's bucket with all files in it, for good.
 
-    The state of the job is not looked at: one that has not ended yet will fail. `task_purge` looks
-    first.
+    The state of the job is not checked: a job that is not over will fail. `task_purge` checks it.
 
     Parameters
     ----------
     bucket
-        The name of the bucket; `task_bucket` tells that of a job.
+        The name of the bucket; `task_bucket` returns the bucket of a job.
 
     Raises
     ------
     RefusedError
-        It is the bucket of the group's images.
+        The bucket holds the group's images.
     BucketMissingError
         There is no such bucket.
     SettingsError, StorageError
-        A setting, or the object storage.
+        A setting is missing or wrong, or the object storage failed.
     """
     purge(Store(settings.storage_settings()), as_text("bucket", bucket))
 
@@ -261,20 +265,20 @@ def _named(text: str, store: Store) -> Target:
     try:
         return target_named(text, store)
     except NotFoundError as error:
-        # What programs catch that were written before a job could be named here.
+        # Older programs catch this: they could name only a bucket here.
         raise BucketMissingError(str(error)) from error
 
 
-def _folders(service: Service, names: list[str]) -> list[FolderJob]:
+def _folders(service: QueueClient, names: list[str]) -> list[FolderJob]:
     return list(ask_for_folders(names, None, service.find_jobs, service.statuses))
 
 
 def _state(target: Target) -> JobState | None:
-    """Return the state of the job if it can be had; fetching does not depend on it."""
+    """Return the state of the job, None on any error. Fetching does not need it."""
     if target.jobid is None or settings.missing(settings.SERVICE):
         return None
     try:
-        with Service(settings.service_settings()) as service:
+        with QueueClient(settings.service_settings()) as service:
             return service.status(target.jobid)
     except LeruliError:
         return None
@@ -287,17 +291,17 @@ def _tell_state(target: Target, state: JobState | None) -> None:
     if not state.is_final:
         warn(f"Job {target.jobid} is {state.status}: this is what there is so far.")
         return
-    told = f"Job {target.jobid} is not completed. It is {state}."
+    sentence = f"Job {target.jobid} is not completed. It is {state}."
     explanation = explain(state.status, state.reason)
-    warn(told if explanation is None else f"{told} {explanation}")
+    warn(sentence if explanation is None else f"{sentence} {explanation}")
 
 
-def _tell(fetched: Fetched, standing: Standing, directory: str) -> None:
-    """Warn of what was not replaced and of edited input; raise LeruliError for what is missing."""
+def _tell(fetched: Fetched, provenance: Provenance, directory: str) -> None:
+    """Warn of files not replaced and of edited input. Raise LeruliError for files not fetched."""
     for sentence in fetched.differences():
         warn(sentence)
-    if standing.edited:
-        warn(standing.sentence(directory))
+    if provenance.edited:
+        warn(provenance.sentence(directory))
     if fetched.all_refused:
         raise LeruliError(
             "Not fetched: "

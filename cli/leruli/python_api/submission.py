@@ -1,4 +1,4 @@
-"""Submitting folders from Python."""
+"""Submitting folders, from Python."""
 
 from __future__ import annotations
 
@@ -7,26 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from leruli import settings
-from leruli.api import Service
-from leruli.batch import STAGERS, Case, submit_batch
-from leruli.checking import check_requests, find_refusals
 from leruli.errors import LeruliError, NotFoundError, RefusedError
-from leruli.images import ImageTokens, check_published
-from leruli.python_api.arguments import (
-    STRICT,
-    Folder,
-    as_folder,
-    as_spec,
-    warn,
-)
-from leruli.resubmitting import (
+from leruli.folder.provenance import provenance_of, provenances_of
+from leruli.images.published import ImageTokens, check_published
+from leruli.jobs.check import check_requests, find_refusals
+from leruli.jobs.resubmit import (
     Selection,
-    make_room,
+    archive_previous,
     select_unsound,
 )
-from leruli.standing import standing_of, standings_of
-from leruli.storage import Store
-from leruli.submitting import (
+from leruli.jobs.submit import (
     DEFAULT_CORES,
     DEFAULT_MEMORY_MB,
     DEFAULT_TIME_S,
@@ -36,11 +26,21 @@ from leruli.submitting import (
     prepare,
     submit,
 )
+from leruli.jobs.submit_many import STAGERS, Case, submit_batch
+from leruli.python_api.arguments import (
+    STRICT,
+    Folder,
+    as_folder,
+    as_spec,
+    warn,
+)
+from leruli.service.queue_client import QueueClient
+from leruli.storage.store import Store
 
 if TYPE_CHECKING:
-    from leruli.batch import BatchReport
+    from leruli.jobs.submit_many import BatchReport
 
-# Stands for what a too short argument of `task_submit_many` lacks.
+# The place of each value that a too short argument of `task_submit_many` lacks.
 _ABSENT: Any = object()
 
 
@@ -56,6 +56,7 @@ def task_submit(
     *,
     shmmb: int | None = None,
     priority: int = 0,
+    share_container: bool = False,
     name: str | None = None,
     new: bool = False,
     with_results: bool = False,
@@ -63,17 +64,17 @@ def task_submit(
 ) -> str:
     """Submit a folder as a job.
 
-    Leaves leruli.bucket, leruli.job and leruli.folder in the folder. Called again after an
-    interruption it goes on with the same bucket, and the folder gets one job.
+    Writes leruli.bucket, leruli.job and leruli.folder into the folder. A second call after an
+    interruption continues with the same bucket, so the folder gets only one job.
 
     Parameters
     ----------
     directory
         The folder with the input files.
     code, version
-        The image to run in; `task_list_codes` lists those of the group.
+        The image to run in; `task_list_codes` lists the images of the group.
     command
-        One line of bash, or words that are joined with spaces.
+        One line of bash, or words that are joined with spaces. Words are not quoted.
     cores
         CPU cores.
     memorymb
@@ -81,20 +82,23 @@ def task_submit(
     timeseconds
         Time limit in seconds. (The command line takes minutes.)
     diskmb
-        Limit of disk in MB, input and output included; None: the service's default.
+        Disk limit in MB, including input and output. None: the service's default.
     shmmb
-        Size of /dev/shm in MB; None: 64. What is in it counts as memory.
+        Size of /dev/shm in MB. None: 64. Its content counts as memory.
     priority
-        From -1000 to 1000: among one's own waiting jobs the highest goes first.
+        The order among the caller's own jobs, from -1000 to 1000. The highest goes first.
+    share_container
+        Whether the job may run in the container of the caller's job before it. This is for many
+        short jobs: docs/users/short-jobs.md.
     name
-        What the job is called; None: as its folder.
+        The name of the job. None: the name of its folder.
     new
-        Submit a copied folder as a job of its own, and a folder again that was edited since.
+        Submit a copied folder as its own job. Submit a folder again that was edited after its job.
     with_results
-        Send results of earlier jobs too, as for a restart.
+        Send results of earlier jobs as input too, for instance for a restart.
     strict
-        Refuse a job that no machine of the group can hold now. Otherwise LeruliWarning says so, and
-        the job waits.
+        Refuse a job that no machine of the group can hold now. Without `strict` there is a
+        LeruliWarning, and the job waits.
 
     Returns
     -------
@@ -110,9 +114,9 @@ def task_submit(
     NotFoundError
         There is no such folder or no such image.
     RefusedError
-        The queue would not take the job. Nothing was uploaded or written.
+        The queue would refuse the job. Nothing was uploaded or written.
     SettingsError, ServiceError, StorageError
-        A setting, the queue, or the object storage.
+        A setting is missing or wrong; or the queue or the object storage failed.
     """
     settings.require(settings.ALL)
     directory = as_folder("directory", directory)
@@ -126,12 +130,13 @@ def task_submit(
         diskmb=diskmb,
         shmmb=shmmb,
         priority=priority,
+        share_container=share_container,
         name=name,
     )
     spec.check()
     prepared = None if new else prepare(directory, spec, with_results=with_results)
     store = Store(settings.storage_settings())
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         check_image(store, service, spec)
         check_requests(service, [spec.request("", "default")], warn, strict=strict, option=STRICT)
         if prepared is None:
@@ -156,6 +161,7 @@ def task_submit_many(
     diskmb: int | None = None,
     shmmb: int | None = None,
     priority: int = 0,
+    share_container: bool = False,
     new: bool = False,
     with_results: bool = False,
     strict: bool = False,
@@ -165,15 +171,15 @@ def task_submit_many(
     Parameters
     ----------
     directories, codes, versions, commands, cores, memorymb, timeseconds
-        As those of `task_submit`, one of each for a folder.
-    diskmb, shmmb, priority, new, with_results, strict
-        As those of `task_submit`, for all folders.
+        The same as for `task_submit`, with one value per folder.
+    diskmb, shmmb, priority, share_container, new, with_results, strict
+        The same as for `task_submit`, with one value for all folders.
 
     Returns
     -------
     dict
-        Folders that were not submitted, and why, in a sentence: those that were submitted before,
-        copies of other folders and edited folders among them. It is empty if all were submitted.
+        Each folder that was not submitted, and why, in a sentence. It includes folders that were
+        submitted before, copies of other folders, and edited folders. Empty if all were submitted.
 
     Raises
     ------
@@ -196,10 +202,16 @@ def task_submit_many(
             raise ValueError("the arguments of task_submit_many must all have the same length")
         directory, *limits = row
         names = ("code", "version", "command", "cores", "memorymb", "timeseconds")
-        spec = as_spec(**dict(zip(names, limits)), diskmb=diskmb, shmmb=shmmb, priority=priority)
+        spec = as_spec(
+            **dict(zip(names, limits)),
+            diskmb=diskmb,
+            shmmb=shmmb,
+            priority=priority,
+            share_container=share_container,
+        )
         cases.append(Case(as_folder("each of directories", directory), spec, with_results))
     store = Store(settings.storage_settings(), connections=STAGERS)
-    with Service(settings.service_settings()) as service:
+    with QueueClient(settings.service_settings()) as service:
         refused = _refused(store, service, cases, strict=strict)
         left = [case for case in cases if case.directory not in refused]
         if new:
@@ -211,8 +223,10 @@ def task_submit_many(
     return {**submitted_before(report), **refused, **report.failed}
 
 
-def _refused(store: Store, service: Service, cases: list[Case], *, strict: bool) -> dict[str, str]:
-    """Return the folders whose jobs could only be refused, and why."""
+def _refused(
+    store: Store, service: QueueClient, cases: list[Case], *, strict: bool
+) -> dict[str, str]:
+    """Return the folders whose jobs the queue would refuse, and why."""
     refused: dict[str, str] = {}
     left = []
     unpublished = _unpublished(store, service, [case.spec for case in cases])
@@ -232,8 +246,8 @@ def _refused(store: Store, service: Service, cases: list[Case], *, strict: bool)
     return refused
 
 
-def _unpublished(store: Store, service: Service, specs: list[JobSpec]) -> dict[str, str]:
-    """Return the images that are not published and why not; each is looked for once."""
+def _unpublished(store: Store, service: QueueClient, specs: list[JobSpec]) -> dict[str, str]:
+    """Return the images that are not published, each with the error. Each is checked once."""
     found: dict[str, str] = {}
     tokens = ImageTokens(service)
     for spec in {spec.image: spec for spec in specs}.values():
@@ -245,35 +259,35 @@ def _unpublished(store: Store, service: Service, specs: list[JobSpec]) -> dict[s
 
 
 def _make_new(
-    service: Service, directories: list[str], *, alone: bool, with_results: bool
+    service: QueueClient, directories: list[str], *, alone: bool, with_results: bool
 ) -> Selection:
-    """Let copied and edited folders be submitted, as far as they may be."""
-    selection = select_unsound(service, standings_of(directories), alone=alone)
-    make_room(selection, with_results=with_results)
+    """Prepare copied and edited folders for a new job. The selection has the refused ones."""
+    selection = select_unsound(service, provenances_of(directories), alone=alone)
+    archive_previous(selection, with_results=with_results)
     warn_of_unknown(selection)
     return selection
 
 
 def submitted_before(report: BatchReport) -> Mapping[str, str]:
-    """Return the folders that were submitted before, and that this is so."""
+    """Return a sentence for each folder that was submitted before."""
     return dict.fromkeys(report.skipped, "Directory already submitted.")
 
 
 def warn_of_edits(directory: str) -> None:
-    """Warn if the job was accepted before, by an interrupted submission, with other input."""
+    """Warn if an interrupted submission had submitted the job with other input."""
     try:
-        standing = standing_of(directory)
+        provenance = provenance_of(directory)
     except LeruliError:
         return
-    if not standing.is_sound:
-        warn(standing.sentence(directory))
+    if not provenance.is_sound:
+        warn(provenance.sentence(directory))
 
 
 def warn_of_unknown(selection: Selection) -> None:
-    """Warn of folders of which nothing tells results from input."""
+    """Warn of folders without a record that distinguishes results from input."""
     for name, found in selection.leftovers.items():
         if not found.is_known:
             warn(
-                f"{name} has no record that tells results from input, as after an older client: "
-                "all its files were sent. Delete results that are no input."
+                f"{name} has no record that tells results from input. Older clients write none. "
+                "All its files were sent. Delete results that are not input."
             )

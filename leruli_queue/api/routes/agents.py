@@ -1,19 +1,22 @@
-"""What node agents ask: join, report, leave, and the three steps of an attempt."""
+"""Calls of node agents: join, report, leave, and the three steps of an attempt."""
 
 from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
 
 from fastapi import APIRouter
 
 from leruli_queue.access.authorise import authorise_machine, authorise_node
 from leruli_queue.access.roles import Call
 from leruli_queue.api.context import ContextDep
+from leruli_queue.api.held_answer import HeldAnswer, Said
 from leruli_queue.api.schemas.agents import (
     AttemptEnd,
     AttemptStart,
     AttemptStartAnswer,
     AttemptUpload,
     AttemptUploadAnswer,
-    HeldAttempt,
     NodeCertificate,
     NodeCertificateAnswer,
     NodeJoin,
@@ -23,13 +26,24 @@ from leruli_queue.api.schemas.agents import (
     NodeReportAnswer,
     NomadAccess,
     OneAttempt,
+    Receipted,
     WithNodeToken,
 )
 from leruli_queue.api.schemas.common import Nothing, problems
+from leruli_queue.api.schemas.slots import (
+    NextAttempt,
+    ReceiptAnswer,
+    SlotAnswer,
+    SlotNext,
+    SlotNextAnswer,
+)
 from leruli_queue.errors import UserReportableError
-from leruli_queue.jobs.attempts import AttemptId, allow_upload, end_attempt, start_attempt
+from leruli_queue.jobs.asking_slots import SlotGrant, SlotRequest
+from leruli_queue.jobs.attempts import AttemptId, StartGrant, allow_upload, start_attempt
 from leruli_queue.jobs.outcomes import Receipt
+from leruli_queue.jobs.receipts import end_attempt
 from leruli_queue.jobs.retries import Retries
+from leruli_queue.jobs.slots import Turn, take_turn
 from leruli_queue.nodes.image_tokens import image_tokens_of_node
 from leruli_queue.nodes.join import Certificate, Machine, join_node, leave_node, renew_certificate
 from leruli_queue.nodes.report import Report, take_report
@@ -37,7 +51,7 @@ from leruli_queue.settings import Settings
 
 router = APIRouter(tags=["nodes"], responses=problems())
 
-_STALE = problems({409: "Not (any more) this node's to run: drop it."})
+_STALE = problems({409: "The node may not run this attempt (any more): drop it."})
 
 
 @router.post(f"/{Call.NODE_JOIN}")
@@ -81,7 +95,7 @@ async def node_join(body: NodeJoin, context: ContextDep) -> NodeJoinAnswer:
 
 @router.post(f"/{Call.NODE_LEAVE}")
 async def node_leave(body: WithNodeToken, context: ContextDep) -> NodeLeaveAnswer:
-    """Take the node out of service; answers how many attempts are still on it."""
+    """Take the node out of service. Answers the number of attempts that are still on it."""
     async with context.reading() as connection:
         node = await authorise_node(connection, Call.NODE_LEAVE, body.nodetoken)
     running = await leave_node(
@@ -98,9 +112,12 @@ async def node_certificate(body: NodeCertificate, context: ContextDep) -> NodeCe
         return _certificate(await renew_certificate(connection, context.gate, node, body.csr))
 
 
-@router.post(f"/{Call.NODE_REPORT}")
-async def node_report(body: NodeReport, context: ContextDep) -> NodeReportAnswer:
-    """Take what a node shows of itself; answer how it stands and what it has to end."""
+@router.post(f"/{Call.NODE_REPORT}", response_model=NodeReportAnswer)
+async def node_report(body: NodeReport, context: ContextDep) -> NodeReportAnswer | HeldAnswer:
+    """Take a node's report. Answers its standing and the attempts that it must end.
+
+    With `known`, the answer waits until there is something else to say.
+    """
     report = Report(
         agent_version=body.agentversion,
         nomad_version=body.nomadversion,
@@ -111,42 +128,40 @@ async def node_report(body: NodeReport, context: ContextDep) -> NodeReportAnswer
         trouble=body.trouble or None,
         unenforced=body.unenforced,
     )
-    async with context.reading() as connection:
-        node = await authorise_node(connection, Call.NODE_REPORT, body.nodetoken)
-        reply = await take_report(connection, node.id, report)
-        tokens = await image_tokens_of_node(connection, node, body.imagekeyid)
-    return NodeReportAnswer(
-        standing=reply.node.standing,
-        reason=reply.node.reason,
-        drop=[HeldAttempt(jobid=job_id, attempt=number) for job_id, number in reply.drop],
-        cancel=[HeldAttempt(jobid=job_id, attempt=number) for job_id, number in reply.cancel],
-        imagetokens=tokens,
-        reportseconds=context.settings.node_report_s,
-    )
+    with ExitStack() as held:
+        async with context.reading() as connection:
+            node = await authorise_node(connection, Call.NODE_REPORT, body.nodetoken)
+            # Before anything is read: what changes from now on wakes the waiting report.
+            waiter = held.enter_context(context.held_reports.one(node.id))
+            await take_report(connection, node.id, report)
+            tokens = await image_tokens_of_node(connection, node, body.imagekeyid)
+            waits = body.known is not None
+            said = Said(node.id, report.holds, tokens, context.settings.node_report_s, waits)
+            answer = await said.answer(connection)
+        if answer.said != body.known:
+            return answer
+        # Its waiting is ended by the answer that is returned.
+        return HeldAnswer(context, said, answer, waiter, held.pop_all())
 
 
 @router.post(f"/{Call.ATTEMPT_START}", responses=_STALE)
 async def attempt_start(body: AttemptStart, context: ContextDep) -> AttemptStartAnswer:
-    """Give leave to start an attempt, once."""
+    """Grant the start of an attempt, once."""
     async with context.reading() as connection:
         node = await authorise_node(connection, Call.ATTEMPT_START, body.nodetoken)
-        leave = await start_attempt(connection, node, _attempt(body), body.startkey)
+        grant = await start_attempt(
+            connection, node, _attempt(body), body.startkey, lease=body.marks
+        )
     return AttemptStartAnswer(
-        bucketid=leave.bucket,
-        code=leave.code,
-        version=leave.version,
-        cores=leave.cores,
-        memorymb=leave.memory_mb,
-        timelimit=leave.time_limit_s,
-        diskmb=leave.disk_mb or context.settings.default_disk_mb,
-        unmarkedoutput=leave.unmarked_output,
-        image=leave.image,
+        **_granted(grant, context.settings),
+        goeson=context.settings.slot_max_s > 0,
+        silenceseconds=context.settings.node_silence_s if body.marks else None,
     )
 
 
 @router.post(f"/{Call.ATTEMPT_UPLOAD}", responses=_STALE)
 async def attempt_upload(body: AttemptUpload, context: ContextDep) -> AttemptUploadAnswer:
-    """Give leave to upload the output of an attempt, or renew it."""
+    """Give the upload lease of an attempt, or renew it."""
     async with context.reading() as connection:
         node = await authorise_node(connection, Call.ATTEMPT_UPLOAD, body.nodetoken)
         await allow_upload(connection, node, _attempt(body), marks=body.marks)
@@ -156,7 +171,75 @@ async def attempt_upload(body: AttemptUpload, context: ContextDep) -> AttemptUpl
 @router.post(f"/{Call.ATTEMPT_END}", responses=_STALE)
 async def attempt_end(body: AttemptEnd, context: ContextDep) -> Nothing:
     """Take the receipt of an attempt."""
-    receipt = Receipt(
+    retries = Retries.of(context.settings)
+    async with context.reading() as connection:
+        node = await authorise_node(connection, Call.ATTEMPT_END, body.nodetoken)
+        await end_attempt(connection, node, _attempt(body), _receipt(body), retries)
+    return Nothing()
+
+
+@router.post(f"/{Call.SLOT_NEXT}")
+async def slot_next(body: SlotNext, context: ContextDep) -> SlotNextAnswer:
+    """Take the receipts of a node's attempts, and grant the next ones of its slots."""
+    async with context.reading() as connection:
+        node = await authorise_node(connection, Call.SLOT_NEXT, body.nodetoken)
+        turn = Turn(
+            receipts=[(AttemptId(r.jobid, r.attempt), _receipt(r)) for r in body.receipts],
+            running=[AttemptId(held.jobid, held.attempt) for held in body.running],
+            returned=[AttemptId(held.jobid, held.attempt) for held in body.returned],
+            slots=[
+                SlotRequest(
+                    AttemptId(asked.jobid, asked.attempt), asked.key, asked.most, asked.container
+                )
+                for asked in body.slots
+            ],
+        )
+        taken = await take_turn(connection, node, turn, context.settings)
+    return SlotNextAnswer(
+        receipts=[
+            ReceiptAnswer(jobid=attempt.job_id, attempt=attempt.number, stale=stale and str(stale))
+            for attempt, stale in taken.receipts.items()
+        ],
+        slots=[
+            SlotAnswer(
+                jobid=first.job_id,
+                attempt=first.number,
+                next=[_next_attempt(granted, context.settings) for granted in grants],
+            )
+            for first, grants in taken.slots.items()
+        ],
+        silenceseconds=context.settings.node_silence_s,
+    )
+
+
+def _next_attempt(granted: SlotGrant, settings: Settings) -> NextAttempt:
+    return NextAttempt(
+        jobid=granted.attempt.job_id,
+        attempt=granted.attempt.number,
+        user=str(granted.user_id),
+        sharecontainer=granted.share_container,
+        goeson=True,
+        silenceseconds=settings.node_silence_s,
+        **_granted(granted.grant, settings),
+    )
+
+
+def _granted(grant: StartGrant, settings: Settings) -> dict[str, Any]:
+    return {
+        "bucketid": grant.bucket,
+        "code": grant.code,
+        "version": grant.version,
+        "cores": grant.cores,
+        "memorymb": grant.memory_mb,
+        "timelimit": grant.time_limit_s,
+        "diskmb": grant.disk_mb or settings.default_disk_mb,
+        "unmarkedoutput": grant.unmarked_output,
+        "image": grant.image,
+    }
+
+
+def _receipt(body: Receipted) -> Receipt:
+    return Receipt(
         outcome=body.outcome,
         exit_code=body.exitcode,
         message=body.message,
@@ -166,11 +249,6 @@ async def attempt_end(body: AttemptEnd, context: ContextDep) -> Nothing:
         uploaded_bytes=body.uploadedbytes,
         uploaded_files=body.uploadedfiles,
     )
-    retries = Retries.of(context.settings)
-    async with context.reading() as connection:
-        node = await authorise_node(connection, Call.ATTEMPT_END, body.nodetoken)
-        await end_attempt(connection, node, _attempt(body), receipt, retries)
-    return Nothing()
 
 
 def _refuse_giants(machine: Machine, settings: Settings) -> None:
@@ -181,8 +259,8 @@ def _refuse_giants(machine: Machine, settings: Settings) -> None:
         if claimed > most:
             raise UserReportableError(
                 f"The machine claims {claimed} {what}, and this service takes machines of at most "
-                f"{most}. Correct LERULI_NODE_CORES or LERULI_NODE_MEMORY_MB on the machine; for a "
-                f"larger one, whoever runs the service raises {setting}.",
+                f"{most}. Correct LERULI_NODE_CORES or LERULI_NODE_MEMORY_MB on the machine. If it "
+                f"really is that large, the operator of the service has to raise {setting}.",
                 status=422,
             )
 

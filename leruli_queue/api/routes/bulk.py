@@ -1,4 +1,4 @@
-"""Many jobs at once: where they are, cancel them, find and list one's own."""
+"""Calls about many jobs: their status, cancel them, find and list one's own jobs."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _NOT_SUBMITTED = "No job of yours was submitted with this bucket."
 
 @router.post(f"/{Call.BULK_TASK_STATUS}")
 async def bulk_task_status(body: BulkStatus, context: ContextDep) -> list[StatusEntry]:
-    """Answer where each of many jobs is, in order."""
-    job_ids = _parsed(body.jobids, context.settings)
+    """Answer the status of each of many jobs, in order."""
+    job_ids = parsed(body.jobids, context.settings)
     async with context.reading() as connection:
         user = await authorise_user(connection, Call.BULK_TASK_STATUS, body.secret)
         found = await job_statuses(connection, user, _known(job_ids))
@@ -63,12 +63,12 @@ async def bulk_task_cancel(
 ) -> list[StatusEntry] | CancelledAnswer:
     """Cancel many jobs.
 
-    With `jobids`, answer where each is then, in order; with `filter`, how many own ones were
-    cancelled; with `userfilter`, for admins, how many of another user.
+    With `jobids` the answer is the status of each job, in order. With `filter` it is the number of
+    own jobs that were cancelled; with `userfilter`, for admins, the number of another user's jobs.
     """
-    job_ids = _parsed(body.jobids or [], context.settings)
+    job_ids = parsed(body.jobids or [], context.settings)
     async with context.reading() as connection:
-        # Without holding the secret: that is done below, where the jobs are cancelled.
+        # Without a lock on the secret: authorise_user takes it below, where jobs are cancelled.
         asking = await authenticate_user(connection, body.secret)
     async with (
         context.long_call(LongCall.CANCEL, asking.group_id),
@@ -88,9 +88,9 @@ async def bulk_task_cancel(
 
 @router.post(f"/{Call.BULK_TASK_FIND}")
 async def bulk_task_find(body: BulkFind, context: ContextDep) -> list[FoundEntry]:
-    """Answer which of the user's own jobs has each of many buckets, in order.
+    """Answer the user's own job of each of many buckets, in order.
 
-    What a client asks that was ended before it read the answer to a submit.
+    For a client that ended before it read the answer to a submission.
     """
     _check_length(body.bucketids, "buckets", context.settings)
     async with context.reading() as connection:
@@ -106,7 +106,7 @@ async def bulk_task_find(body: BulkFind, context: ContextDep) -> list[FoundEntry
 
 @router.post(f"/{Call.TASK_RESOLVE}")
 async def task_resolve(body: TaskResolve, context: ContextDep) -> ResolveAnswer:
-    """Answer which of the user's own jobs a part of an id, or a name, can mean."""
+    """Find the user's own jobs by a name or a part of an id."""
     async with context.reading() as connection:
         asking = await authenticate_user(connection, body.secret)
     async with (
@@ -135,13 +135,13 @@ async def task_list(body: TaskList, context: ContextDep) -> ActivityAnswer:
 def _check_length(asked: Sequence[str], what: str, settings: Settings) -> None:
     if len(asked) > settings.max_bulk:
         raise UserReportableError(
-            f"One post may hold {settings.max_bulk} {what}; this one has {len(asked)}.",
+            f"One request may hold {settings.max_bulk} {what}; this one has {len(asked)}.",
             status=422,
         )
 
 
-def _parsed(texts: Sequence[str], settings: Settings) -> list[UUID | None]:
-    """Read job ids; None for a text that cannot be one, which no job has."""
+def parsed(texts: Sequence[str], settings: Settings) -> list[UUID | None]:
+    """Parse job ids; None for a text that cannot be a job id."""
     _check_length(texts, "job ids", settings)
     job_ids: list[UUID | None] = []
     for text in texts:

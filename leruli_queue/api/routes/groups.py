@@ -1,4 +1,4 @@
-"""A group: its token and secrets, its users, what it does and what was done in it."""
+"""Calls about a group: its token and secrets, users, activity, usage and audit."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ async def group_create_user(body: CreateUser, context: ContextDep) -> str:
 @router.post(
     f"/{Call.GROUP_REVOKE_USER}",
     responses=problems(
-        {404: "Nobody has the name or key id (any more).", 409: "It is the last admin."}
+        {404: "No user has the name or key id (any more).", 409: "It is the last admin."}
     ),
 )
 async def group_revoke_user(body: RevokeUser, context: ContextDep) -> RevokeUserAnswer:
-    """End a user's secret, at once and in every copy of the service; jobs and data stay."""
+    """Revoke a user's secret, at once and in every copy of the service. Jobs and data stay."""
     async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_REVOKE_USER, body.adminsecret)
         revoked = await revoke_user(
@@ -127,10 +127,10 @@ async def group_rotate_compute_secret(body: WithAdminSecret, context: ContextDep
 
 @router.post(
     f"/{Call.GROUP_ROTATE_TOKEN}",
-    responses=problems({409: "Another token was prepared, or is valid, since."}),
+    responses=problems({409: "Another token was prepared or became valid meanwhile."}),
 )
 async def group_rotate_token(body: RotateToken, context: ContextDep) -> str:
-    """End the group token and answer the next one; or only prepare the next one."""
+    """Rotate the group token and answer the next one; or only prepare the next one."""
     async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_ROTATE_TOKEN, body.adminsecret)
         if body.prepare:
@@ -152,7 +152,7 @@ async def group_image_tokens(body: WithSecret, context: ContextDep) -> ImageToke
     responses=problems({409: "It is not the group token (any more)."}),
 )
 async def group_images_moved(body: ImagesMoved, context: ContextDep) -> ImagesMovedAnswer:
-    """Note that all images are in the bucket of the group token, and that older ones are gone."""
+    """Note that all images are in the group token's bucket, and that older buckets are gone."""
     async with context.writing() as connection:
         admin = await authorise_user(connection, Call.GROUP_IMAGES_MOVED, body.adminsecret)
         return ImagesMovedAnswer(forgotten=await forget_images(connection, admin, body.grouptoken))
@@ -160,7 +160,7 @@ async def group_images_moved(body: ImagesMoved, context: ContextDep) -> ImagesMo
 
 @router.post(
     f"/{Call.GROUP_ACTIVITY}",
-    responses=problems({404: "Nobody ever had the name."}),
+    responses=problems({404: "No user ever had the name."}),
 )
 async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer:
     """List the jobs of the group, newest first."""
@@ -180,11 +180,11 @@ async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer
 async def _long_read(
     context: Context, kind: LongCall, call: Call, token: str
 ) -> AsyncIterator[tuple[Connection, Group]]:
-    """Lend a connection for a long call of whoever has the group token."""
+    """Lend a connection for a long call with a group token."""
     async with context.reading() as connection:
         group = await authorise_reader(connection, call, token)
     async with context.long_call(kind, group.id), context.reading() as connection:
-        # Again: the group may have been disabled, or its token rotated, while this one waited.
+        # Authorise again: during the wait the group may have been disabled or its token rotated.
         yield connection, await authorise_reader(connection, call, token)
 
 
@@ -194,7 +194,7 @@ async def _long_read(
     responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
 async def group_usage_(body: Usage, context: ContextDep) -> UsageAnswer | Response:
-    """Sum up what the jobs that have ended used: by user, code and month, as JSON or CSV."""
+    """Sum up the usage of jobs that have ended, by user, code and month, as JSON or CSV."""
     async with _long_read(context, LongCall.USAGE, Call.GROUP_USAGE, body.grouptoken) as reader:
         connection, group = reader
         found = await group_usage(connection, group.id, body.by, body.since, body.until)

@@ -1,4 +1,4 @@
-"""Whether the process is alive, whether it can do its work, and what it has done."""
+"""Health calls: whether the process is alive, whether it can work, and its metrics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from leruli_queue.store.queries import queries
 
 router = APIRouter(tags=["health"])
 
-_DISPATCHERS_S = 1.0
+_DISPATCHERS_TIMEOUT_S = 1.0
 
 
-# The route of GET is the first one made: a refusal of another method names it.
+# The decorator of GET runs first, so that a 405 names GET as the allowed method.
 @router.head(f"/{Call.LIVEZ}", include_in_schema=False)
 @router.get(f"/{Call.LIVEZ}")
 async def livez() -> Health:
-    """Answer as long as the process runs its event loop; a failure means: restart it."""
+    """Answer while the process runs its event loop. No answer means: restart it."""
     return Health(status="alive")
 
 
@@ -35,7 +35,7 @@ async def livez() -> Health:
     responses={503: {"model": Health, "description": "Not ready: the status says why."}},
 )
 async def readyz(request: Request) -> Health | JSONResponse:
-    """Answer 200 while requests can be served; otherwise a balancer should use another copy.
+    """Answer 200 while the service can work. Otherwise a load balancer should use another copy.
 
     It answers within two seconds.
     """
@@ -50,10 +50,10 @@ async def readyz(request: Request) -> Health | JSONResponse:
 
 @router.get(f"/{Call.METRICS}", response_class=PlainTextResponse)
 async def metrics(context: ContextDep) -> Response:
-    """Answer the metrics of this process in Prometheus's text format; no group is named in them."""
+    """Answer the metrics of this process in Prometheus's text format. They name no group."""
     heard = None
     with suppress(*DATABASE_AWAY):
-        async with asyncio.timeout(_DISPATCHERS_S):
+        async with asyncio.timeout(_DISPATCHERS_TIMEOUT_S):
             heard = await queries.dispatchers_heard(context.pool)
     silence_s = heard and heard["silence_s"]
     context.metrics.note_dispatchers(silence_s, heard and (heard["nomad_away_s"] or 0.0))

@@ -1,4 +1,4 @@
-"""The nodes of a group: seen by its members, taken out of service and back by its admins."""
+"""Calls about a group's nodes: its members list them, its admins drain, resume and remove them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ONE_NODE = problems(
 
 @router.post(f"/{Call.GROUP_NODES}")
 async def group_nodes(body: GroupNodes, context: ContextDep) -> GroupNodesAnswer:
-    """Show the nodes of the group, and why one gets no jobs."""
+    """List the nodes of the group, with the reason if a node gets no jobs."""
     async with context.reading() as connection:
         group_id = await authorise_reader_or_admin(
             connection,
@@ -51,7 +51,7 @@ async def group_nodes(body: GroupNodes, context: ContextDep) -> GroupNodesAnswer
 
 @router.post(f"/{Call.GROUP_NODE_DRAIN}", responses=_ONE_NODE)
 async def group_node_drain(body: DrainNode, context: ContextDep) -> ChangedNode:
-    """Give a node no more jobs until it is resumed; what runs on it may end."""
+    """Drain a node: it gets no more jobs until it is resumed. Its running jobs may end."""
     node = await drain_node(
         context.writing, context.gate, body.adminsecret, body.node, body.deadline
     )
@@ -60,14 +60,14 @@ async def group_node_drain(body: DrainNode, context: ContextDep) -> ChangedNode:
 
 @router.post(f"/{Call.GROUP_NODE_RESUME}", responses=_ONE_NODE)
 async def group_node_resume(body: OneNode, context: ContextDep) -> ChangedNode:
-    """Let a node have jobs again that was drained, or is held back for its failures."""
+    """Give jobs again to a node that was drained, or is in quarantine for its failures."""
     node = await resume_node(context.writing, context.gate, body.adminsecret, body.node)
     return ChangedNode(nodeid=node.id, name=node.name)
 
 
 @router.post(f"/{Call.GROUP_NODE_REMOVE}", responses=_ONE_NODE)
 async def group_node_remove(body: OneNode, context: ContextDep) -> RemovedNode:
-    """Remove a node for good; what runs on it is stopped and runs elsewhere."""
+    """Remove a node for good. Its jobs are stopped and run on other nodes."""
     retries = Retries.of(context.settings)
     node, requeued = await remove_node(context.writing, body.adminsecret, body.node, retries)
     return RemovedNode(nodeid=node.id, name=node.name, requeued=requeued)

@@ -1,4 +1,4 @@
-"""What makes a machine a node, for whoever sets one up: nomadrun.tar holds no secret."""
+"""The package that makes a machine a node. nomadrun.tar holds no secret, so anybody may get it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from leruli_queue.errors import UserReportableError
 _TAR = "application/x-tar"
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {_TAR: {"schema": {"type": "string", "format": "binary"}}}},
-    404: {"model": Problem, "description": "This service hands none out."},
+    404: {"model": Problem, "description": "This service has no package."},
 }
 
 router = APIRouter(tags=["nodes"])
@@ -24,11 +24,11 @@ router = APIRouter(tags=["nodes"])
 
 @router.get(f"/{Call.NODE_PACKAGE}", response_class=FileResponse, responses=_ANSWERS)
 def node_package(context: ContextDep) -> FileResponse:
-    """Answer the package that `make dist` builds, where the operator has put one."""
+    """Answer the package that `make dist` builds, if the operator has set one."""
     package: Path | None = context.settings.node_package
     if package is None or not package.is_file():
         raise UserReportableError(
-            "This service hands out no nomadrun.tar. Ask whoever runs it for the package.",
+            "This service has no nomadrun.tar. Ask the operator of the service for the package.",
             status=404,
         )
     return FileResponse(package, media_type=_TAR, filename=Call.NODE_PACKAGE)

@@ -1,4 +1,4 @@
-"""Check and submit jobs, ask where they and their files are, cancel them."""
+"""Calls about one job, and submissions: check, submit, status, bucket, detail, cancel."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ _NOT_SUBMITTED = {
     409: "The bucket has the job of another user of the group, or another job of one's own.",
     412: CANNOT_RUN_YET,
 }
-# So long as there is no bucket.
+# The bucket of a job that is only checked.
 _NO_BUCKET = ""
 _UNKNOWN_JOB = {404: "No such job, or not one that you may see."}
 
 
 @router.post(f"/{Call.TASK_CHECK}", responses=problems({412: CANNOT_RUN_YET}))
 async def task_check(body: TaskCheck, context: ContextDep) -> list[CheckEntry]:
-    """Say of each job whether a submission would refuse it, and what no machine can hold now.
+    """Answer for each job whether a submission would refuse it, and whether a machine can hold it.
 
-    Nothing is stored. A client asks this before it uploads anything.
+    Nothing is stored. A client calls this before it uploads anything.
     """
     checked = [_checked(job, context.settings) for job in body.jobs]
     async with context.reading() as connection:
@@ -79,7 +79,7 @@ async def task_check(body: TaskCheck, context: ContextDep) -> list[CheckEntry]:
 
 @router.post(f"/{Call.TASK_SUBMIT}", responses=problems(_NOT_SUBMITTED))
 async def task_submit(body: TaskSubmit, context: ContextDep) -> str:
-    """Submit one job and answer its id. The same job in the same bucket answers the same id."""
+    """Submit one job and answer its id. The same job with the same bucket gets the same id."""
     submission = _submission(body, context.settings)
     async with context.reading() as connection:
         return str(await submit_one(connection, context.backlog, submission))
@@ -106,7 +106,7 @@ async def bulk_task_submit(
 
 @router.post(f"/{Call.TASK_STATUS}", responses=problems(_UNKNOWN_JOB))
 async def task_status(body: OneJob, context: ContextDep) -> StatusAnswer:
-    """Answer where a job is."""
+    """Answer the status of a job."""
     async with context.reading() as connection:
         user = await authorise_user(connection, Call.TASK_STATUS, body.secret)
         return _answer(await job_status(connection, user, parse_job_id(body.jobid)))
@@ -114,7 +114,7 @@ async def task_status(body: OneJob, context: ContextDep) -> StatusAnswer:
 
 @router.post(f"/{Call.TASK_CANCEL}", responses=problems(_UNKNOWN_JOB, CancelProblem))
 async def task_cancel(body: OneJob, context: ContextDep) -> StatusAnswer:
-    """Cancel a job and answer where it is then."""
+    """Cancel a job and answer its status."""
     async with context.writing() as connection:
         user = await authorise_user(connection, Call.TASK_CANCEL, body.secret)
         return _answer(await cancel_job(connection, user, parse_job_id(body.jobid)))
@@ -122,7 +122,7 @@ async def task_cancel(body: OneJob, context: ContextDep) -> StatusAnswer:
 
 @router.post(f"/{Call.TASK_BUCKET}", responses=problems(_UNKNOWN_JOB))
 async def task_bucket(body: TaskBucket, context: ContextDep) -> BucketAnswer:
-    """Answer the bucket of a job; that an admin asked for another user's stands in the audit."""
+    """Answer the bucket of a job. An admin's call about another user's job is audited."""
     async with context.writing() as connection:
         user = await authorise_user(connection, Call.TASK_BUCKET, body.secret)
         job_id = parse_job_id(body.jobid)
@@ -131,7 +131,7 @@ async def task_bucket(body: TaskBucket, context: ContextDep) -> BucketAnswer:
 
 @router.post(f"/{Call.TASK_DETAIL}", responses=problems(_UNKNOWN_JOB))
 async def task_detail(body: OneJob, context: ContextDep) -> DetailAnswer:
-    """Answer all that is known of a job, attempt by attempt; not its bucket."""
+    """Answer all details of a job and its attempts, but not its bucket."""
     async with context.reading() as connection:
         user = await authorise_user(connection, Call.TASK_DETAIL, body.secret)
         detail = await job_detail(connection, user, parse_job_id(body.jobid))
@@ -139,7 +139,7 @@ async def task_detail(body: OneJob, context: ContextDep) -> DetailAnswer:
 
 
 def _checked(body: Mapping[str, Any], settings: Settings) -> NewJob | str:
-    """Return a job that a submission would take, or the sentence that refuses it."""
+    """Return a job that a submission would accept, or the sentence that refuses it."""
     try:
         return within_limits(WantedJob.model_validate(body).new_job(_NO_BUCKET), settings)
     except ValidationError as error:
@@ -155,16 +155,17 @@ def _submission(body: TaskSubmit, settings: Settings) -> Submission:
 def _submissions(
     bodies: Sequence[Mapping[str, Any]], settings: Settings
 ) -> list[Submission | BulkAnswer]:
-    """Return each job that can be submitted, or the answer that refuses it.
+    """Return a submission for each job, or the answer that refuses it.
 
     Raises
     ------
     UserReportableError
-        422 when one post has too many jobs, or too many secrets.
+        422 when one request has too many jobs or too many secrets.
     """
     if len(bodies) > settings.max_bulk:
         raise UserReportableError(
-            f"One post may hold {settings.max_bulk} jobs; this one has {len(bodies)}.", status=422
+            f"One request may hold {settings.max_bulk} jobs; this one has {len(bodies)}.",
+            status=422,
         )
     parsed: list[Submission | BulkAnswer] = []
     for body in bodies:
@@ -177,8 +178,8 @@ def _submissions(
     secrets = {entry.secret for entry in parsed if isinstance(entry, Submission)}
     if len(secrets) > settings.max_bulk_secrets:
         raise UserReportableError(
-            f"The jobs of one post may have {settings.max_bulk_secrets} different secrets; these "
-            f"have {len(secrets)}.",
+            f"The jobs of one request may have {settings.max_bulk_secrets} different secrets; "
+            f"these have {len(secrets)}.",
             status=422,
         )
     return parsed

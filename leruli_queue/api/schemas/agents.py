@@ -25,12 +25,12 @@ from leruli_queue.api.schemas.common import (
 from leruli_queue.jobs.outcomes import Outcome
 from leruli_queue.nodes.standing import Standing
 
-# PKCS#10 in PEM, made with an elliptic key on the curve P-256 that stays on the node.
+# PKCS#10 in PEM, signed with a P-256 key that stays on the node.
 SigningRequest = Annotated[str, StringConstraints(max_length=10_000)]
 
 
 class NodeJoin(Body):
-    """A machine that wants to become a node."""
+    """A machine asks to become a node."""
 
     computesecret: SecretText
     grouptoken: SecretText
@@ -43,7 +43,7 @@ class NodeJoin(Body):
 
 
 class NomadAccess(BaseModel):
-    """How the node's Nomad client registers."""
+    """What the node's Nomad client needs to register."""
 
     servers: list[str]
     region: str
@@ -57,11 +57,11 @@ class NodeCertificateAnswer(BaseModel):
 
     ca: str = Field(description="Certificate of the cluster's authority, PEM.")
     certificate: str = Field(description="For the key of the signing request, PEM.")
-    validseconds: float = Field(description="For how long; ask for the next after a third of it.")
+    validseconds: float = Field(description="Its validity; ask for the next after a third of it.")
 
 
 class NodeJoinAnswer(BaseModel):
-    """What a machine needs to be a node."""
+    """All that a machine needs to be a node."""
 
     nodeid: UUID
     nodetoken: str
@@ -69,7 +69,7 @@ class NodeJoinAnswer(BaseModel):
     tls: NodeCertificateAnswer
     imageprefix: str
     imagetokens: list[str] = Field(
-        description="Images are in the buckets `code-<token>` of these; the newest first."
+        description="Images are in the buckets `code-<token>` of these tokens; the newest first."
     )
     reportseconds: float = Field(description="Time between two calls of node-report.")
 
@@ -87,31 +87,31 @@ class NodeCertificate(WithNodeToken):
 
 
 class HeldAttempt(Body):
-    """An attempt that a node holds: it has leave to start it and has not ended it."""
+    """An attempt that a node holds: it has the start grant and has sent no receipt."""
 
     jobid: UUID
     attempt: Count
 
 
 class NodeReport(WithNodeToken):
-    """What a node shows of itself."""
+    """A node's report about itself."""
 
     agentversion: Label = ""
     nomadversion: Label = ""
-    images: list[Label] = Field(default=[], max_length=1000, description="`code:version` each.")
+    images: list[Label] = Field(default=[], max_length=1000, description="Each as `code:version`.")
     diskfreemb: Annotated[int | None, Field(ge=0, le=MAX_WHOLE), A_NUMBER] = None
     disktotalmb: Annotated[int | None, Field(ge=0, le=MAX_WHOLE), A_NUMBER] = None
     attempts: list[HeldAttempt] = Field(default=[], max_length=10_000)
     imagekeyid: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{10}$")] | None = Field(
-        None, description="Key id of the newest group token that the node finds images by."
+        None, description="Key id of the newest group token by which the node finds images."
     )
     trouble: Annotated[
         str | None,
         Field(
             max_length=500,
             pattern=PRINTABLE,
-            description="What is wrong with the "
-            "node itself, in a sentence; while it is there the node gets no jobs.",
+            description="A fault of the node itself, in a sentence. Meanwhile the node gets no "
+            "jobs.",
         ),
         NoSecretIfGiven,
     ] = None
@@ -122,28 +122,39 @@ class NodeReport(WithNodeToken):
             description="Limits of jobs that its Docker does not enforce: memory, CPU, processes.",
         ),
     ] = None
+    known: Annotated[str | None, Field(pattern=r"^[0-9a-f]{16}$")] = Field(
+        None,
+        description="`said` of the last answer. While the service has nothing else to say, it "
+        "holds the answer back, for `reportseconds` at most.",
+    )
 
 
 class NodeReportAnswer(BaseModel):
-    """What a node has to know."""
+    """The answer to a node's report."""
 
     standing: Standing
-    reason: str | None = Field(description="Why it may not start jobs, in a sentence.")
+    reason: str | None = Field(description="Why the node may not start jobs, in a sentence.")
     drop: list[HeldAttempt] = Field(
-        description="Of the attempts it holds: not its to run any more. End them, upload nothing."
+        description="Held attempts that the node may not run any more. End them, upload nothing."
     )
     cancel: list[HeldAttempt] = Field(
-        description="Of the attempts it holds: to be cancelled. What is not running yet ends now; "
-        "a command that runs is ended by Nomad."
+        description="Held attempts to cancel. End those that do not run yet; Nomad ends commands "
+        "that run."
     )
     imagetokens: list[str] = Field(
-        description="After a rotation of the group token: as of node-join. Empty: nothing is new."
+        description="As in the answer of node-join, after a rotation of the group token. Empty: "
+        "nothing has changed."
     )
     reportseconds: float = Field(description="Time until the next report.")
+    said: str = Field(
+        "",
+        description="Names what this answer says. The next report with it in `known` may follow at "
+        "once: it waits at the service.",
+    )
 
 
 class NodeLeaveAnswer(BaseModel):
-    """How far leaving is."""
+    """How far the node is with leaving."""
 
     running: int = Field(description="Attempts that are still on the node.")
 
@@ -156,15 +167,20 @@ class OneAttempt(WithNodeToken):
 
 
 class AttemptStart(OneAttempt):
-    """A node asks for leave to start an attempt."""
+    """A node asks for the start grant of an attempt."""
 
     startkey: Annotated[str, NoSecret] = Field(
-        pattern=r"^[A-Za-z0-9_-]{8,100}$", description="Random, one a start."
+        pattern=r"^[A-Za-z0-9_-]{8,100}$", description="Random, a new one for each start."
+    )
+    marks: StrictBool = Field(
+        False,
+        description="Whether the agent marks each object with the attempt that wrote it. Then the "
+        "start grant is the first upload lease too.",
     )
 
 
 class AttemptStartAnswer(BaseModel):
-    """What a node has to know to run an attempt."""
+    """The start grant: all that a node needs to run an attempt."""
 
     bucketid: str
     code: str
@@ -172,15 +188,21 @@ class AttemptStartAnswer(BaseModel):
     cores: int
     memorymb: int
     timelimit: int
-    diskmb: int = Field(description="Limit of disk in MB. Older agents know none.")
+    diskmb: int = Field(description="Disk limit in MB. Older agents ignore it.")
     unmarkedoutput: bool = Field(
-        description="An earlier attempt may have uploaded objects that are not marked with it."
+        description="An earlier attempt may have uploaded objects without an attempt's mark."
     )
-    image: str = Field(description="Name that the node's Docker has to know the image by.")
+    image: str = Field(description="Name under which the node's Docker must have the image.")
+    goeson: bool = Field(
+        description="Whether the slot may run further attempts after this one: ask slot-next."
+    )
+    silenceseconds: float | None = Field(
+        description="The grant is an upload lease, as of attempt-upload. Null: it is none."
+    )
 
 
 class AttemptUpload(OneAttempt):
-    """A node asks for leave to upload, or renews it."""
+    """A node asks for the upload lease of an attempt, or renews it."""
 
     marks: StrictBool = Field(
         False, description="Whether the agent marks each object with the attempt that wrote it."
@@ -188,16 +210,16 @@ class AttemptUpload(OneAttempt):
 
 
 class AttemptUploadAnswer(BaseModel):
-    """Leave to upload."""
+    """The upload lease."""
 
     silenceseconds: float = Field(
-        description="A node that is silent for so long loses its attempts: write nothing when half "
-        "of it has passed since this was asked."
+        description="A node that is silent for this time loses its attempts. So write nothing "
+        "after half of it has passed since this request was sent."
     )
 
 
-class AttemptEnd(OneAttempt):
-    """The receipt."""
+class Receipted(BaseModel):
+    """How an attempt ended."""
 
     outcome: Outcome
     exitcode: Annotated[int | None, Field(ge=-INT32, le=INT32), A_NUMBER] = None
@@ -211,6 +233,10 @@ class AttemptEnd(OneAttempt):
     @field_validator("message")
     @classmethod
     def _storable(cls, value: str | None) -> str | None:
-        # PostgreSQL's text takes every character but this one. And a receipt is made by a program,
-        # which could not take a secret out: to refuse it would be to lose how the job ended.
+        # PostgreSQL's text accepts every character but NUL. A secret is redacted and not refused:
+        # the agent could not remove it, and a refused receipt would lose how the job ended.
         return redact(value.replace("\x00", "")) if value else value
+
+
+class AttemptEnd(OneAttempt, Receipted):
+    """The receipt of an attempt."""

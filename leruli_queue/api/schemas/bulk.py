@@ -11,12 +11,12 @@ from leruli_queue.api.schemas.common import Body, Label, Limit, Time, WithSecret
 from leruli_queue.api.schemas.tasks import Bucket, StatusAnswer
 from leruli_queue.jobs.states import JobState
 
-# To describe a fault of each of a million entries would take a minute and gigabytes: fail_fast.
+# fail_fast: to collect an error for each of a million entries takes a minute and gigabytes.
 JobIds = list[Annotated[str, StringConstraints(max_length=100)]]
 
 
 class BulkStatus(WithSecret):
-    """Jobs to ask for."""
+    """Jobs whose status is asked for."""
 
     jobids: JobIds = Field(fail_fast=True, description="At most LERULI_QUEUE_MAX_BULK.")
 
@@ -24,20 +24,20 @@ class BulkStatus(WithSecret):
 class StatusEntry(BaseModel):
     """The answer about one of many jobs."""
 
-    status: int = Field(description="200; 404 for no such job, or not one that you may see.")
-    data: StatusAnswer | str = Field(description="Where the job is, or a sentence.")
+    status: int = Field(description="200; 404 for an unknown job, or one that you may not see.")
+    data: StatusAnswer | str = Field(description="The job's status, or a sentence.")
 
 
 class BulkFind(WithSecret):
-    """Buckets of which the jobs are asked for."""
+    """Buckets whose jobs are asked for."""
 
     bucketids: list[Bucket] = Field(fail_fast=True, description="At most LERULI_QUEUE_MAX_BULK.")
 
 
 class FoundEntry(BaseModel):
-    """The answer about one of many buckets, which it does not name."""
+    """The answer about one of many buckets. It does not name the bucket."""
 
-    status: int = Field(description="200; 404 when no job of yours was submitted with it.")
+    status: int = Field(description="200; 404 if no job of yours was submitted with the bucket.")
     data: str = Field(description="The job id, or a sentence.")
 
 
@@ -45,22 +45,22 @@ Cancellable = Literal[JobState.RECEIVED, JobState.SUBMITTED, JobState.RUNNING]
 
 
 class CancelFilter(Body):
-    """Which of the user's own jobs."""
+    """The user's own jobs in these states."""
 
     states: list[Cancellable] = Field(min_length=1, max_length=len(JobState))
 
 
 class UserFilter(CancelFilter):
-    """Which jobs of another user."""
+    """Another user's jobs in these states."""
 
     user: Label = Field(description="Name of the user, revoked or not.")
 
 
 class BulkCancel(WithSecret):
-    """Jobs to cancel: these, or all own ones in some states, or for admins those of a user.
+    """Jobs to cancel: by id, or own jobs by state, or for admins those of a user by state.
 
-    An older service knows no `userfilter` and refuses the body, where a field of `filter` would be
-    ignored and the admin's own jobs cancelled.
+    An older service does not know `userfilter` and refuses the body. It would ignore a new field
+    inside `filter` and cancel the admin's own jobs.
     """
 
     model_config = ConfigDict(
@@ -87,9 +87,9 @@ class BulkCancel(WithSecret):
 
 
 class CancelledAnswer(BaseModel):
-    """What a cancellation by a filter did; repeat the call until both are 0."""
+    """The result of a cancellation by filter. Repeat the call until both numbers are 0."""
 
-    cancelled: int = Field(description="Jobs that are over, as they had not begun.")
+    cancelled: int = Field(description="Jobs that had not started; they are cancelled now.")
     stopping: int = Field(description="Jobs that are being stopped.")
 
 
@@ -97,7 +97,7 @@ class TaskList(WithSecret):
     """Which of the user's own jobs to list."""
 
     states: list[JobState] | None = Field(None, max_length=len(JobState))
-    since: Time | None = Field(None, description="Received then or later.")
-    until: Time | None = Field(None, description="Received before.")
+    since: Time | None = Field(None, description="Jobs received at this time or later.")
+    until: Time | None = Field(None, description="Jobs received before this time.")
     limit: Limit = 100
     after: UUID | None = Field(None, description="The `next` of the page before.")

@@ -1,4 +1,4 @@
-"""What bodies and answers of several subjects have in common.
+"""Types and errors that bodies and answers of several subjects share.
 
 The field names are the wire contract of the published client.
 """
@@ -21,20 +21,21 @@ from pydantic import (
 
 from leruli_queue.access.secrets import refuse_secrets
 
-# Longer than any secret of ours, so that the checksum's verdict reaches people who paste too much.
+# Longer than any of our secrets. If people paste too much, they get the sentence about the checksum
+# and not one about a length.
 SecretText = Annotated[str, StringConstraints(max_length=200)]
-# Everything that is stored or logged as it was sent, so that a secret in the wrong field is not.
+# For every field that is stored or logged as it was sent: a secret in the wrong field is refused.
 NoSecret = AfterValidator(refuse_secrets)
 NoSecretIfGiven = AfterValidator(lambda value: value and refuse_secrets(value))
-# Without what a terminal could take for a command (C0, C1), and without what turns a line around.
+# No control characters of terminals (C0, C1), line separators or bidirectional overrides.
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
-# For people only.
+# Text that only people read.
 Label = Annotated[str, StringConstraints(max_length=200, pattern=PRINTABLE), NoSecret]
 INT32 = 2**31 - 1
 MAX_WHOLE = 2**53 - 1
-"""The largest whole number that every reader of JSON takes exactly."""
+"""The largest whole number that every JSON parser reads exactly."""
 
-# So that what is summed up of them stays a number.
+# Sums of such durations stay finite numbers.
 _MOST_SECONDS = 1e12
 
 
@@ -44,23 +45,23 @@ def _not_a_guess(value: object) -> object:
     return value
 
 
-# After the limits in an Annotated: "4" and true are not taken for numbers, which JSON has.
+# Place it after the limits in an Annotated. It refuses "4" and true: JSON has real numbers.
 A_NUMBER = BeforeValidator(_not_a_guess)
-# Of attempts, cores, MB and the like: what PostgreSQL's integer holds.
+# Numbers of attempts, cores, MB and the like: PostgreSQL's integer.
 Count = Annotated[int, Field(ge=1, le=INT32), A_NUMBER]
 Measured = Annotated[int | None, Field(ge=0, le=INT32), A_NUMBER]
 Seconds = Annotated[float | None, Field(ge=0, le=_MOST_SECONDS, allow_inf_nan=False), A_NUMBER]
 
 
 class Body(BaseModel):
-    """A request's body. Unknown fields are ignored: clients may be newer than the service."""
+    """The body of a request. Unknown fields are ignored: clients may be newer than the service."""
 
-    # Never show a value in a message about it: it may be a secret.
+    # Error messages must not repeat a value, as it may be a secret.
     model_config = ConfigDict(hide_input_in_errors=True)
 
 
 def given(field: str, *, type_: str = "string", but_not: Sequence[str] = ()) -> dict[str, Any]:
-    """Say in a JSON schema that a field is there, as one of several ways to fill a body."""
+    """Return a JSON schema that requires a field, for one of several forms of a body."""
     properties = {field: {"type": type_}} | {other: {"type": "null"} for other in but_not}
     return {"required": [field], "properties": properties}
 
@@ -78,11 +79,11 @@ class WithAdminSecret(Body):
 
 
 class Nothing(BaseModel):
-    """An empty object: done."""
+    """An empty object: the call succeeded."""
 
 
 class Health(BaseModel):
-    """Whether the process is well, in a few words."""
+    """The health of the process, in a few words."""
 
     status: str
 
@@ -94,7 +95,7 @@ class Problem(BaseModel):
 
 
 class CancelProblem(Problem):
-    """An error of task-cancel, with what the published client reads whatever the answer is."""
+    """An error of task-cancel, with the two fields that the published client always reads."""
 
     status: str
     reason: str
@@ -112,7 +113,7 @@ _RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", 
 
 
 def problems(more: dict[int, str] | None = None, model: type[Problem] = Problem) -> Responses:
-    """Describe the errors that every call has, and more of them by status."""
+    """Describe the errors of every call, and those of one call by their status."""
     return {
         status: {"model": model, "description": description}
         | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
@@ -121,7 +122,7 @@ def problems(more: dict[int, str] | None = None, model: type[Problem] = Problem)
 
 
 MAX_PAGE = 1000
-"""Rows of one page of a list at most."""
+"""Most rows of one page of a list."""
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -144,4 +145,4 @@ def _in_utc(value: datetime) -> datetime:
 
 # A time without a zone is UTC.
 Time = Annotated[datetime, AfterValidator(_in_utc), BeforeValidator(_begins_with_a_date)]
-Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Rows of one page at most."), A_NUMBER]
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="Most rows of a page."), A_NUMBER]

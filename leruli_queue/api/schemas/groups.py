@@ -39,7 +39,7 @@ _NAME_SCHEMA: dict[str, Any] = {"pattern": f"^{NAME_PATTERN}$", "not": {"pattern
 
 
 class CreateUser(WithAdminSecret):
-    """A user to be made."""
+    """A user to create."""
 
     name: str = Field(max_length=200, json_schema_extra=_NAME_SCHEMA)
     admin: StrictBool = Field(False, description="Whether the user is an admin.")
@@ -47,12 +47,12 @@ class CreateUser(WithAdminSecret):
     @field_validator("name")
     @classmethod
     def _is_allowed(cls, value: str) -> str:
-        check_name("user", value)  # answers for itself, in a better sentence than a pattern's
+        check_name("user", value)  # raises with a better sentence than a pattern's
         return value
 
 
 class RevokeUser(WithAdminSecret):
-    """A user whose secret is to end, by name or by key id."""
+    """A user whose secret is revoked, by name or by key id."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -62,7 +62,7 @@ class RevokeUser(WithAdminSecret):
 
     name: Label | None = None
     keyid: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{10}$")] | None = Field(
-        None, description="Key id of the secret, as secret-find and group-list-users tell it."
+        None, description="Key id of the secret, as secret-find and group-list-users print it."
     )
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class RevokeUser(WithAdminSecret):
 
 
 class RevokeUserAnswer(BaseModel):
-    """The user is revoked: nothing that was begun under the secret is under way any more."""
+    """The user is revoked. Every call that began with the secret has ended."""
 
     name: str
     revokedat: datetime
@@ -82,7 +82,7 @@ class RevokeUserAnswer(BaseModel):
 class ListUsers(WithAdminSecret):
     """Which users to list."""
 
-    revoked: StrictBool = Field(False, description="Whether to list those who were revoked, too.")
+    revoked: StrictBool = Field(False, description="Whether to list revoked users, too.")
 
 
 class ListedUser(BaseModel):
@@ -90,47 +90,49 @@ class ListedUser(BaseModel):
 
     name: str
     role: Role
-    keyid: str = Field(description="The secret's key id, which is no secret.")
+    keyid: str = Field(description="The secret's key id, which is not secret.")
     createdat: datetime
     lastusedat: datetime | None = Field(description="To the minute.")
     revokedat: datetime | None
 
 
 class ListUsersAnswer(BaseModel):
-    """The users of the group by name, those that were revoked last."""
+    """The users of the group by name; revoked users come last."""
 
     users: list[ListedUser]
 
 
 class RotateToken(WithAdminSecret):
-    """The group token is to be rotated."""
+    """A rotation of the group token."""
 
     prepare: StrictBool = Field(
-        False, description="Make the next token and answer it; the present one stays valid."
+        False, description="Only make the next token and answer it; the present one stays valid."
     )
     newtoken: SecretText | None = Field(
-        None, description="The prepared token, which is to be valid. With it this can be repeated."
+        None,
+        description="The prepared token that becomes valid. With it the call can be repeated.",
     )
 
 
 class ImageTokensAnswer(BaseModel):
-    """The tokens by which the group's images are found: in the buckets `code-<token>`."""
+    """The tokens of the buckets `code-<token>` that may hold the group's images."""
 
     tokens: list[str] = Field(description="The group token, then older ones, the newest first.")
 
 
 class ImagesMoved(WithAdminSecret):
-    """The buckets of older tokens are gone."""
+    """A note that the buckets of older tokens are gone."""
 
     grouptoken: SecretText | None = Field(
-        None, description="The token whose bucket has all images: refused if it was rotated since."
+        None,
+        description="The token whose bucket has all images. Refused if it was rotated meanwhile.",
     )
 
 
 class ImagesMovedAnswer(BaseModel):
-    """Older tokens are told to nobody any more."""
+    """The service has forgotten the older tokens."""
 
-    forgotten: int = Field(description="Tokens that were told until now.")
+    forgotten: int = Field(description="Number of tokens that were forgotten.")
 
 
 class WithGroupToken(Body):
@@ -143,9 +145,9 @@ class Activity(WithGroupToken):
     """Which jobs of the group to list."""
 
     states: list[JobState] | None = Field(None, max_length=len(JobState))
-    user: Label | None = Field(None, description="Jobs of everybody who ever had this name.")
-    since: Time | None = Field(None, description="Received then or later.")
-    until: Time | None = Field(None, description="Received before.")
+    user: Label | None = Field(None, description="Only jobs of users who ever had this name.")
+    since: Time | None = Field(None, description="Jobs received at this time or later.")
+    until: Time | None = Field(None, description="Jobs received before this time.")
     limit: Limit = 100
     after: UUID | None = Field(None, description="The `next` of the page before.")
 
@@ -158,29 +160,29 @@ class ActivityAnswer(BaseModel):
 
 
 class UsageFormat(StrEnum):
-    """How usage is answered."""
+    """The format of the answer."""
 
     JSON = "json"
     CSV = "csv"
 
 
 class Usage(WithGroupToken):
-    """What usage to sum up."""
+    """Which usage to sum up."""
 
     by: list[Dimension] = Field(
-        list(Dimension), max_length=len(Dimension), description="What it is told apart by."
+        list(Dimension), max_length=len(Dimension), description="Dimensions to group by."
     )
-    since: Time | None = Field(None, description="Jobs that ended then or later.")
-    until: Time | None = Field(None, description="Jobs that ended before.")
+    since: Time | None = Field(None, description="Jobs that ended at this time or later.")
+    until: Time | None = Field(None, description="Jobs that ended before this time.")
     format: UsageFormat = UsageFormat.JSON
 
 
 class UsageAnswerRow(BaseModel):
-    """What the jobs that have ended used. What was not asked to be told apart is null."""
+    """The usage of jobs that have ended. Dimensions that are not in `by` are null."""
 
     user: str | None
     code: str | None
-    month: str | None = Field(description="YYYY-MM of the jobs' end, UTC.")
+    month: str | None = Field(description="Month in which the jobs ended: YYYY-MM, UTC.")
     jobs: int
     completed: int
     failed: int
@@ -207,7 +209,7 @@ class Audit(WithAdminSecret):
 
 
 class AuditEntry(BaseModel):
-    """Who did what when."""
+    """An entry of the audit: who did what, and when."""
 
     id: int
     at: datetime

@@ -37,7 +37,7 @@ class OfGroup(Body):
 
 
 class GroupNodes(OfGroup):
-    """Which nodes of a group to show."""
+    """Which nodes of a group to list."""
 
     limit: Annotated[int, Field(ge=1, le=500), A_NUMBER] = 500
     after: UUID | None = Field(None, description="The `next` of the page before.")
@@ -49,17 +49,17 @@ class ShownNode(BaseModel):
     nodeid: UUID
     name: str
     standing: Standing
-    eligible: bool = Field(description="Whether it can be given a job now.")
-    reason: str | None = Field(description="Why not, in a sentence.")
-    needsnewsecret: bool = Field(description="It joined with a compute secret that was rotated.")
-    knowsimages: bool = Field(
-        description="It finds the images by the group token; not by one that was rotated."
+    eligible: bool = Field(description="Whether it can get a job now.")
+    reason: str | None = Field(description="If not, the reason in a sentence.")
+    needsnewsecret: bool = Field(
+        description="Whether its compute secret was rotated after it joined."
     )
+    knowsimages: bool = Field(description="Whether it finds images by the valid group token.")
     cores: int
     coresfree: int
     memorymb: int
     memoryfreemb: int
-    jobs: int = Field(description="Jobs that it has leave to run.")
+    jobs: int = Field(description="Jobs that have started on it.")
     images: list[str] = Field(
         description="Images of the group on it, `code:version`; the first 100."
     )
@@ -71,14 +71,14 @@ class ShownNode(BaseModel):
     joinedat: datetime
     lastseenat: datetime
     heldsince: datetime | None = Field(
-        description="Since when it is held back because it failed several jobs in a row."
+        description="Begin of its quarantine, because it failed several jobs in a row."
     )
     nextprobeat: datetime | None = Field(
-        description="When a job may be sent to see whether it works again."
+        description="When it gets the next probe, a job to see whether it works again."
     )
     unenforced: list[str] | None = Field(
         description="Limits of jobs that its Docker does not enforce: memory, CPU, processes. "
-        "Null: its agent does not tell."
+        "Null: its agent does not report them."
     )
 
 
@@ -86,7 +86,7 @@ class GroupNodesAnswer(BaseModel):
     """The nodes of a group, by name."""
 
     nodes: list[ShownNode]
-    next: UUID | None = Field(description="Ask for the next page after it; null: there is none.")
+    next: UUID | None = Field(description="Send it as `after` for the next page; null: no more.")
 
 
 class OneNode(WithAdminSecret):
@@ -96,7 +96,7 @@ class OneNode(WithAdminSecret):
 
 
 class DrainNode(OneNode):
-    """An admin takes a node out of service."""
+    """An admin drains a node."""
 
     deadline: Annotated[
         float | None,
@@ -104,15 +104,15 @@ class DrainNode(OneNode):
             ge=0,
             le=10**7,
             allow_inf_nan=False,
-            description="Seconds after which what runs is stopped and goes back to the queue; "
-            "without it everything runs to its end.",
+            description="Seconds after which its running jobs are stopped and requeued. Without "
+            "it they run to their end.",
         ),
         A_NUMBER,
     ] = None
 
 
 class ChangedNode(BaseModel):
-    """The node that was meant, and how it is now."""
+    """The node that was changed."""
 
     nodeid: UUID
     name: str
@@ -121,4 +121,4 @@ class ChangedNode(BaseModel):
 class RemovedNode(ChangedNode):
     """The node that was removed."""
 
-    requeued: int = Field(description="Jobs that ran on it and went back to the queue.")
+    requeued: int = Field(description="Jobs that ran on it and were requeued.")

@@ -6,7 +6,14 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, Field, GetJsonSchemaHandler, StringConstraints, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    GetJsonSchemaHandler,
+    StrictBool,
+    StringConstraints,
+    field_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -33,7 +40,7 @@ Bucket = Annotated[
 
 
 class WantedJob(Body):
-    """A job, as the client describes it before there is a bucket."""
+    """A job as the client describes it before its bucket exists."""
 
     name: Label = Field("default", description="Free text for people.")
     codeversion: Annotated[str, NoSecret] = Field(
@@ -47,15 +54,20 @@ class WantedJob(Body):
     )
     timelimit: Count = Field(86400, description="Time limit in seconds.")
     diskmb: Annotated[int | None, Field(ge=16, le=INT32), A_NUMBER] = Field(
-        None, description="Limit of disk in MB; without it the service's default."
+        None, description="Disk limit in MB. Without it the service's default."
     )
     shmmb: Annotated[int | None, Field(ge=1, le=INT32), A_NUMBER] = Field(
         None,
-        description="Size of /dev/shm in MB, at most `memorymb`: what is in it counts as memory. "
+        description="Size of /dev/shm in MB, at most `memorymb`: its content counts as memory. "
         "Without it Docker's default, 64 MB.",
     )
     priority: Annotated[int, Field(ge=-1000, le=1000), A_NUMBER] = Field(
-        0, description="Among the user's own jobs: those with a higher one go first."
+        0, description="Order among the user's own jobs: the highest goes first."
+    )
+    sharecontainer: StrictBool = Field(
+        False,
+        description="Whether the job may run in the container of the user's job before it. Older "
+        "services and agents ignore it.",
     )
 
     @field_validator("codeversion")
@@ -65,7 +77,7 @@ class WantedJob(Body):
         return value
 
     def new_job(self, bucket: str) -> NewJob:
-        """Return what intake takes."""
+        """Return the job for intake."""
         code, version = split_code_version(self.codeversion)
         return NewJob(
             bucket,
@@ -78,17 +90,21 @@ class WantedJob(Body):
             self.priority,
             self.diskmb,
             self.shmmb,
+            self.sharecontainer,
         )
 
 
 class TaskSubmit(WantedJob, WithSecret):
-    """A job, as the client asks for it."""
+    """A job that is submitted."""
 
     bucketid: Bucket = Field(description="Bucket with run.tgz, made before this call.")
 
 
 class _DescribedAs:
-    """Has the schema describe what is parsed job by job, so that one does not stop the others."""
+    """Describes a dict in the schema as a model.
+
+    The route parses each job on its own, so that one wrong job does not refuse the others.
+    """
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._model = model
@@ -104,11 +120,11 @@ UnparsedWantedJob = Annotated[dict[str, Any], _DescribedAs(WantedJob)]
 
 
 class BulkAnswer(BaseModel):
-    """The answer to one job of a bulk submit."""
+    """The answer to one job of a bulk submission."""
 
     status: int = Field(
-        description="200 accepted, 403 secret, 409 the bucket has another job, 412 no compute "
-        "secret, 422 why."
+        description="200 accepted, 403 the secret is refused, 409 the bucket has another job, 412 "
+        "the group has no compute secret, 422 the job is not as described."
     )
     data: str = Field(description="The job id, or a sentence.")
 
@@ -120,10 +136,10 @@ class OneJob(WithSecret):
 
 
 class TaskBucket(OneJob):
-    """Which bucket has a job's files, and what for it is asked."""
+    """A request for the bucket of a job, with its purpose."""
 
     purpose: Purpose = Field(
-        Purpose.GET, description="For the group's audit, where the job is another user's."
+        Purpose.GET, description="For the group's audit, if the job is another user's."
     )
 
 
@@ -134,44 +150,44 @@ class BucketAnswer(BaseModel):
 
 
 class StatusAnswer(BaseModel):
-    """Where a job is."""
+    """The status of a job."""
 
     status: JobState
-    reason: str | None = Field(description="A sentence where the state does not say it all.")
+    reason: str | None = Field(description="The reason of the state, in a sentence.")
 
 
 MAX_CHECKED = 1000
-"""Jobs in one task-check."""
+"""Most jobs in one task-check."""
 
 
 class TaskCheck(WithSecret):
-    """Jobs that are to be submitted later."""
+    """Jobs that the client will submit later."""
 
     jobs: list[UnparsedWantedJob] = Field(fail_fast=True, max_length=MAX_CHECKED)
 
 
 class CheckedJob(BaseModel):
-    """A job that a submission would take."""
+    """A job that a submission would accept."""
 
     warnings: list[str] = Field(description="Sentences: no machine of the group can hold it now.")
     shmmb: int | None = Field(
-        description="As asked. A service that ignores the field, an older one, answers none."
+        description="As asked. An older service ignores the field and does not answer it."
     )
 
 
 class CheckEntry(BaseModel):
     """The answer about one of many jobs."""
 
-    status: int = Field(description="200, or 400 for what a submission would refuse.")
-    data: CheckedJob | str = Field(description="The warnings, or why it would be refused.")
+    status: int = Field(description="200, or 400 if a submission would refuse the job.")
+    data: CheckedJob | str = Field(description="The warnings, or the reason of the refusal.")
 
 
 class TaskResolve(WithSecret):
-    """What a person calls a job."""
+    """A person's reference to a job."""
 
     reference: Label = Field(
         min_length=1,
-        description="The job's name, or 4 or more digits that its id begins or ends with.",
+        description="The job's name, or the first or last digits of its id, at least 4.",
     )
     limit: Annotated[int, Field(ge=1, le=20), A_NUMBER] = 20
 
@@ -186,7 +202,7 @@ class ResolvedJob(BaseModel):
 
     @classmethod
     def of(cls, job: FoundJob) -> ResolvedJob:
-        """Return what is answered about a job that was found."""
+        """Return the answer about a job that was found."""
         return cls(jobid=job.id, name=job.name, state=job.state, receivedat=job.received_at)
 
 
@@ -202,12 +218,12 @@ class ActivityJob(BaseModel):
 
     jobid: UUID
     user: str
-    name: str = Field(description="The job's, as its user gave it.")
+    name: str = Field(description="The job's name, as its user gave it.")
     code: str
     version: str
     cores: int
     memorymb: int
-    diskmb: int | None = Field(description="Null: it asks for none, and has the default.")
+    diskmb: int | None = Field(description="Null: it asks for no limit and has the default.")
     state: JobState
     reason: str | None
     exitcode: int | None
@@ -216,11 +232,14 @@ class ActivityJob(BaseModel):
     submittedat: datetime | None
     runningat: datetime | None
     endedat: datetime | None
-    shmmb: int | None = Field(description="Of /dev/shm. Null: Docker's default, 64 MB.")
+    shmmb: int | None = Field(description="Size of /dev/shm. Null: Docker's default, 64 MB.")
+    sharecontainer: bool = Field(
+        description="Whether it may run in the container of the user's job before it."
+    )
 
     @classmethod
     def of(cls, job: ListedJob) -> ActivityJob:
-        """Return what is answered about a job of a page."""
+        """Return the answer about a job of a page."""
         return cls(
             jobid=job.id,
             user=job.user,
@@ -239,6 +258,7 @@ class ActivityJob(BaseModel):
             runningat=job.running_at,
             endedat=job.ended_at,
             shmmb=job.shm_mb,
+            sharecontainer=job.share_container,
         )
 
 
@@ -246,11 +266,11 @@ class ShownAttempt(BaseModel):
     """One attempt of a job."""
 
     number: int = Field(description="Counted from 1.")
-    node: str | None = Field(description="Name of its node; null where it has none yet.")
+    node: str | None = Field(description="Name of its node; null while it has none.")
     state: AttemptState
-    outcome: str | None = Field(description="As its node reported it; null without a report.")
-    message: str | None = Field(description="What its node said, or why it was given up.")
-    startedat: datetime | None = Field(description="When its node got leave to start it.")
+    outcome: str | None = Field(description="From its receipt; null without a receipt.")
+    message: str | None = Field(description="From its receipt, or why it was abandoned.")
+    startedat: datetime | None = Field(description="When its start was granted to its node.")
     endedat: datetime | None
     exitcode: int | None
     peakmemorymb: int | None
@@ -258,7 +278,7 @@ class ShownAttempt(BaseModel):
 
     @classmethod
     def of(cls, attempt: Attempt) -> ShownAttempt:
-        """Return what is answered about an attempt."""
+        """Return the answer about an attempt."""
         return cls(
             number=attempt.number,
             node=attempt.node,
@@ -274,21 +294,21 @@ class ShownAttempt(BaseModel):
 
 
 class DetailAnswer(ActivityJob):
-    """All that is known of a job; without its bucket."""
+    """All details of a job; without its bucket."""
 
-    attempts: list[ShownAttempt] = Field(  # type: ignore[assignment]  # lists have their number
-        description="The last 100 at most, the oldest first."
+    attempts: list[ShownAttempt] = Field(  # type: ignore[assignment]  # a number in ActivityJob
+        description="The last 100 attempts, the oldest first."
     )
     timelimit: int = Field(description="Seconds.")
     priority: int
     cancelrequestedat: datetime | None
-    node: str | None = Field(description="Name of the node of the last attempt that began.")
+    node: str | None = Field(description="Name of the node of the last attempt that started.")
     peakmemorymb: int | None = Field(description="Of the same attempt.")
     cpuseconds: float | None = Field(description="Of the same attempt.")
 
     @classmethod
     def of_detail(cls, detail: JobDetail) -> DetailAnswer:
-        """Return what is answered about a job."""
+        """Return the answer about a job."""
         ran = detail.last_run
         return cls(
             **ActivityJob.of(detail.job).model_dump(exclude={"attempts"}),

@@ -1,10 +1,10 @@
 -- name: start_attempt^
--- Leave to start, once: the current attempt, by a current node of the job's group; by one that is held
--- back, the attempt that probes it alone. The row lock
--- on the job is what cancel_jobs and a second start meet. The same start key asks again after a
--- lost answer, and is answered the same even if the job is being cancelled by now: its receipt is
--- what makes it cancelled.
-WITH leave AS (
+-- The start grant, given once: for the current attempt, to a usable node of the job's group. A quarantined
+-- node gets it only for the attempt that probes it. cancel_jobs and a second start wait for the row lock on
+-- the job. After a lost answer the node asks again with the same start key, and gets the same answer, even
+-- if the job is being cancelled meanwhile: the receipt makes it cancelled.
+-- "lease": the grant is the first upload lease too, for an agent that marks objects.
+WITH granted AS (
     UPDATE jobs j
     SET node_id = :node_id, start_key = :start_key, started_at = coalesce(j.started_at, now()),
         waiting_since = NULL, unstarted_attempts = 0
@@ -19,20 +19,23 @@ WITH leave AS (
               j.disk_mb, n.token_key_id, n.token_hash
 ), noted AS (
     UPDATE attempts a
-    SET node_id = :node_id, started_at = coalesce(a.started_at, now())
-    FROM leave l
+    SET node_id = :node_id, started_at = coalesce(a.started_at, now()),
+        upload_at = CASE WHEN :lease::bool THEN now() ELSE a.upload_at END,
+        marks_objects = CASE WHEN :lease::bool THEN a.upload_at IS NULL OR a.marks_objects
+                             ELSE a.marks_objects END
+    FROM granted l
     WHERE a.job_id = l.id AND a.number = l.attempt
 )
 SELECT bucket, code, version, cores, memory_mb, time_limit_s, disk_mb, token_key_id,
        token_hash,
-       -- Of an agent from before objects were marked.
+       -- An earlier attempt uploaded by an agent that did not mark objects yet.
        EXISTS (SELECT 1 FROM attempts e
                WHERE e.job_id = l.id AND e.number < l.attempt
                  AND e.upload_at IS NOT NULL AND NOT e.marks_objects) AS unmarked_output
-FROM leave l;
+FROM granted l;
 
 -- name: why_no_start^
--- What start_attempt looked at, for the sentence of its refusal.
+-- The conditions of start_attempt, for the sentence of its refusal.
 SELECT j.group_id = n.group_id AS same_group, n.epoch = g.compute_epoch AS current_secret,
        n.left_at IS NOT NULL AS has_left, n.drained_at IS NOT NULL AS is_drained,
        n.cluster = g.cluster AS current_cluster, g.disabled_at IS NOT NULL AS group_is_disabled,
@@ -45,8 +48,8 @@ LEFT JOIN jobs j ON j.id = :job_id
 WHERE n.id = :node_id;
 
 -- name: allow_upload$
--- Leave to upload: the attempt is still the current one and was started by this node. The job is
--- locked first: a row that is only joined would be judged as it was before whoever we wait for.
+-- The upload lease, given if the attempt is still current and was started by this node. The job is locked
+-- first: a row that is only joined would be judged as it was before the transaction that we wait for.
 WITH current AS (
     SELECT id, attempt FROM jobs
     WHERE id = :job_id AND attempt = :number AND node_id = :node_id
@@ -55,19 +58,22 @@ WITH current AS (
 )
 UPDATE attempts a
 SET upload_at = now(),
-    -- By all agents that had the leave: the node may be updated in the middle.
+    -- True only if all agents that had the lease mark objects: the node may be updated in between.
     marks_objects = :marks AND (a.upload_at IS NULL OR a.marks_objects)
 FROM current c
 WHERE a.job_id = c.id AND a.number = c.attempt AND a.ended_at IS NULL
 RETURNING a.number;
 
 -- name: attempt_for_receipt^
--- Locks the job until its end is written. A job that is received again still takes the receipt of
--- its last attempt where that attempt had leave to upload.
+-- Locks the job until its end is written. A requeued job still takes the receipt of its last attempt if
+-- that attempt had the upload lease.
 SELECT j.state, j.attempt, j.code, j.version, j.memory_mb, j.time_limit_s, j.lost_attempts,
        j.cancel_requested_at, j.doubted_node, a.node_id, a.upload_at, a.started_at,
        EXISTS (SELECT 1 FROM node_failures f WHERE f.node_id = a.node_id) AS node_failed_before,
-       a.stop_requested_at IS NOT NULL
+       -- Nomad may have been told to stop another attempt of the slot, by the same child job.
+       a.stop_requested_at IS NOT NULL OR a.stopped_at IS NOT NULL
+         OR EXISTS (SELECT 1 FROM attempts f WHERE f.job_id = a.slot_job AND f.number = a.slot_number
+                    AND f.stopped_at IS NOT NULL)
          OR EXISTS (SELECT 1 FROM nodes n WHERE n.id = a.node_id
                     AND (n.left_at IS NOT NULL OR n.drained_at IS NOT NULL))
          AS stop_expected
@@ -76,7 +82,7 @@ WHERE j.id = :job_id
 FOR UPDATE OF j;
 
 -- name: end_attempt$
--- Null when it was ended before: a repeated receipt.
+-- Null if the attempt had ended before: the receipt is a repeated one.
 UPDATE attempts
 SET ended_at = now(), outcome = :outcome, exit_code = :exit_code, message = :message,
     wall_s = :wall_s, cpu_s = :cpu_s, peak_memory_mb = :peak_memory_mb,
@@ -85,14 +91,14 @@ WHERE job_id = :job_id AND number = :number AND ended_at IS NULL
 RETURNING number;
 
 -- name: end_job!
--- Final, by the receipt alone.
+-- Makes a job final, because of its receipt.
 UPDATE jobs
 SET state = :state::job_state, reason = :reason, exit_code = :exit_code, ended_at = now(),
     running_at = coalesce(running_at, started_at)
 WHERE id = :job_id AND attempt = :number AND state IN ('received', 'submitted', 'running');
 
 -- name: requeue_job!
--- Back to the backlog, with its place by age; the attempt's leave to start ends.
+-- Puts a job back into the backlog, at its place by age. The attempt's start grant ends.
 UPDATE jobs
 SET state = 'received', reason = :reason, lost_attempts = lost_attempts + :lost::int,
     not_before = CASE WHEN :later::bool
@@ -100,11 +106,11 @@ SET state = 'received', reason = :reason, lost_attempts = lost_attempts + :lost:
     started_at = NULL, start_key = NULL, submitted_at = NULL, running_at = NULL
 WHERE id = :job_id AND attempt = :number AND state IN ('submitted', 'running');
 
--- name: give_up_attempts
--- Attempts that the platform lost or takes back, any number at once. "lost" says whether it
--- counts towards the limit, "later" whether the job waits before it is tried again, "unstarted"
--- that it is to be left alone if it was started meanwhile. A job whose cancellation waits for the
--- receipt is cancelled.
+-- name: abandon_attempts
+-- Abandons attempts, any number at once. A job whose cancellation waits for the receipt becomes cancelled.
+-- "losts": the attempt counts towards the limit of attempts.
+-- "laters": the job waits before it is tried again.
+-- "unstarteds": leave the attempt alone if it was started meanwhile.
 WITH given AS (
     SELECT * FROM unnest(:job_ids::uuid[], :numbers::int[], :reasons::text[], :losts::bool[],
                          :laters::bool[], :unstarteds::bool[])
@@ -132,7 +138,7 @@ WITH given AS (
     FROM given t
     WHERE j.id = t.job_id AND j.attempt = t.number AND j.state IN ('submitted', 'running')
       AND (NOT t.unstarted OR j.started_at IS NULL)
-    -- With the reason: to look it up in "given" again would read all of that for each.
+    -- With the reason: to look it up in "given" again would read all of "given" for each row.
     RETURNING j.id, j.attempt, j.state, t.reason AS why, t.lost
 ), stopping AS (
     UPDATE attempts a

@@ -2,9 +2,9 @@
 SELECT cluster, array_agg(name ORDER BY name) AS groups FROM groups GROUP BY cluster;
 
 -- name: try_lead$
--- Become the active dispatcher of a cluster, for as long as this session lives. The shared lock keeps
--- out a dispatcher of a release that held it exclusively for all clusters; it is given back when another
--- one serves the cluster.
+-- Become the active dispatcher of a cluster, for as long as this session lives. The shared lock keeps out
+-- a dispatcher of earlier releases, which held it exclusively for all clusters. It is released if another
+-- dispatcher serves the cluster.
 SELECT CASE
     WHEN NOT pg_try_advisory_lock_shared(:lock) THEN false
     WHEN pg_try_advisory_lock(:cluster_locks, hashtext(:cluster)) THEN true
@@ -12,27 +12,31 @@ SELECT CASE
 END;
 
 -- name: note_dispatcher!
--- The active dispatcher of a cluster is there, and can use its Nomad but for so many seconds (null: it can).
-INSERT INTO dispatchers (cluster, seen_at, nomad_away_since)
-VALUES (:cluster, now(), now() - make_interval(secs => :away_s::float8))
+-- Notes that the active dispatcher of a cluster runs. "away_s": for how many seconds it could not use Nomad;
+-- null if it can.
+INSERT INTO dispatchers (cluster, seen_at, slots_at, nomad_away_since)
+VALUES (:cluster, now(), now(), now() - make_interval(secs => :away_s::float8))
 ON CONFLICT (cluster) DO UPDATE
-SET seen_at = now(),
+SET seen_at = now(), slots_at = now(),
     nomad_away_since = CASE WHEN excluded.nomad_away_since IS NOT NULL
         THEN coalesce(dispatchers.nomad_away_since, excluded.nomad_away_since) END;
 
 -- name: note_nomad_away!
--- A dispatcher that is not active cannot use the cluster's Nomad. Another one may: what an active one has
--- said is left for the seconds in which it would say it again.
-INSERT INTO dispatchers (cluster, seen_at, nomad_away_since) VALUES (:cluster, now(), now())
+-- Notes that a dispatcher that is not active cannot use the cluster's Nomad. Another one may be able to. So
+-- the note of an active dispatcher is left for "silence_s", within which it would note again.
+INSERT INTO dispatchers (cluster, seen_at, slots_at, nomad_away_since) VALUES (:cluster, now(), now(), now())
 ON CONFLICT (cluster) DO UPDATE
-SET seen_at = now(), nomad_away_since = coalesce(dispatchers.nomad_away_since, now())
+SET seen_at = now(),
+    -- The one that was active last may be of an earlier release.
+    slots_at = CASE WHEN dispatchers.slots_at >= dispatchers.seen_at THEN now() ELSE dispatchers.slots_at END,
+    nomad_away_since = coalesce(dispatchers.nomad_away_since, now())
 WHERE dispatchers.nomad_away_since IS NOT NULL
    OR dispatchers.seen_at < now() - make_interval(secs => :silence_s);
 
 -- name: dispatching_of_group^
 -- Whether a group's jobs are being dispatched. "absent": no dispatcher of its cluster has been heard for
--- so long, nor is one of an earlier release active, which says nothing and holds the one lock of all
--- clusters.
+-- "silence_s", and none of an earlier release is active. Such a dispatcher notes nothing, and holds the one
+-- lock of all clusters.
 SELECT d.seen_at, d.nomad_away_since,
        coalesce(d.seen_at < now() - make_interval(secs => :silence_s), true)
        AND NOT EXISTS (
@@ -44,8 +48,8 @@ FROM groups g LEFT JOIN dispatchers d ON d.cluster = g.cluster
 WHERE g.id = :group_id;
 
 -- name: dispatchers_heard^
--- For the metrics: of the clusters that groups are in, the longest times in seconds. Null where no
--- dispatcher has ever been there, or all can use Nomad.
+-- For the metrics: the longest times (s) among the clusters that groups are in. silence_s is null if no
+-- dispatcher ever ran, nomad_away_s if all can use Nomad.
 SELECT extract(epoch FROM max(now() - d.seen_at))::float8 AS silence_s,
        extract(epoch FROM max(now() - d.nomad_away_since))::float8 AS nomad_away_s
 FROM (SELECT DISTINCT cluster FROM groups) AS used JOIN dispatchers d ON d.cluster = used.cluster;

@@ -4,7 +4,7 @@ VALUES (:name, :token_key_id, :token_hash)
 RETURNING id;
 
 -- name: rotate_compute_secret$
--- The new epoch; nodes that joined in an older one get no leave to start from here on.
+-- Returns the new epoch. Nodes of earlier epochs get no start grant from now on.
 UPDATE groups
 SET compute_key_id = :key_id, compute_hash = :hash, compute_epoch = compute_epoch + 1
 WHERE id = :group_id
@@ -20,13 +20,13 @@ FROM groups g JOIN group_tokens t
 WHERE g.name = :name;
 
 -- name: set_group_disabled$
--- Null when it is so already.
+-- Null if the group is in that state already.
 UPDATE groups SET disabled_at = CASE WHEN :disabled::bool THEN now() END
 WHERE id = :group_id AND (disabled_at IS NOT NULL) <> :disabled
 RETURNING id;
 
 -- name: group_overview
--- For the operator: how large each group is and what it does. Counting is done by small indexes.
+-- For the operator: the size of each group and its jobs. Small indexes make the counts cheap.
 SELECT g.name, g.created_at, g.disabled_at, g.compute_epoch > 0 AS has_compute_secret,
        (SELECT count(*) FROM users u WHERE u.group_id = g.id AND u.revoked_at IS NULL) AS users,
        (SELECT count(*) FROM nodes n

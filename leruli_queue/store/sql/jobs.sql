@@ -1,20 +1,22 @@
--- name: take_in$
--- See migrations/0014_other_parameters.sql: it holds the secrets with these key ids itself.
+-- name: insert_jobs$
+-- The function (migrations/0014_other_parameters.sql) itself takes the locks of the secrets with these key
+-- ids.
 SELECT take_in(
     :lock, :key_ids, :ids, :group_ids, :user_ids, :buckets, :names, :codes, :versions, :cores,
     :memory_mbs, :time_limits, :priorities
 );
 
--- name: take_in_with_limits$
--- The same for jobs of which some ask for disk or for /dev/shm: migrations/0020_shm.sql.
-SELECT take_in_with_limits(
+-- name: insert_jobs_with_options$
+-- The same, for jobs of which some ask for disk, for /dev/shm or for a shared container
+-- (migrations/0021_slots.sql).
+SELECT take_in_with_options(
     :lock, :key_ids, :ids, :group_ids, :user_ids, :buckets, :names, :codes, :versions, :cores,
-    :memory_mbs, :time_limits, :priorities, :disk_mbs, :shm_mbs
+    :memory_mbs, :time_limits, :priorities, :disk_mbs, :shm_mbs, :shares
 );
 
--- name: why_not_taken_in
--- Of jobs for which take_in gave no id, in order: which job has their bucket, and whether that is another
--- user's; of that one no id. Whoever was revoked, or whose group was disabled, is not told.
+-- name: why_not_submitted
+-- For jobs that got no id from insert_jobs, in their order: whether another job has their bucket, and the id
+-- of that job if it is the same user's. Revoked users and disabled groups get neither.
 SELECT other.bucket IS NOT NULL AS in_use, other.own_id
 FROM unnest(:user_ids::int[], :buckets::text[]) WITH ORDINALITY AS t (user_id, bucket, place)
 JOIN users u ON u.id = t.user_id
@@ -27,20 +29,20 @@ LEFT JOIN LATERAL (
 ) AS other ON true
 ORDER BY t.place;
 
--- name: count_waiting$
--- Jobs of a group that were received and not dispatched; counting ends where it does not matter.
--- The order is the index's: without it PostgreSQL may read the whole table.
+-- name: count_backlog$
+-- The size of a group's backlog, up to "most". ORDER BY is the order of the index: without it PostgreSQL may
+-- read the whole table.
 SELECT count(*)
 FROM (
     SELECT FROM jobs WHERE group_id = :group_id AND state = 'received' ORDER BY id LIMIT :most
-) AS waiting;
+) AS backlog;
 
--- name: count_waiting_of_user$
--- As count_waiting.
+-- name: count_backlog_of_user$
+-- As count_backlog, for one user.
 SELECT count(*)
 FROM (
     SELECT FROM jobs WHERE user_id = :user_id AND state = 'received' ORDER BY id LIMIT :most
-) AS waiting;
+) AS backlog;
 
 -- name: job_bucket^
 -- owner_id null: any job of the group.
@@ -48,13 +50,13 @@ SELECT bucket, user_id FROM jobs
 WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_id = :owner_id);
 
 -- name: limits_of_job^
--- What is told of one job beside what lists tell. owner_id null: any job of the group.
+-- Columns of one job that lists do not show. owner_id null: any job of the group.
 SELECT time_limit_s, priority, cancel_requested_at FROM jobs
 WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_id = :owner_id);
 
 -- name: attempts_of_job
--- The last attempts of a job, the newest first. One that has no receipt and is not the current one was given
--- up, taken back or cancelled.
+-- The last attempts of a job, newest first. An attempt without a receipt that is not the current one was
+-- abandoned or cancelled.
 SELECT a.number, n.name AS node,
        CASE WHEN a.ended_at IS NOT NULL THEN 'ended'
             WHEN a.number <> j.attempt OR j.state NOT IN ('submitted', 'running') THEN 'stopped'
@@ -80,8 +82,9 @@ WHERE group_id = :group_id AND bucket = ANY(:buckets::text[])
   AND (:owner_id::int IS NULL OR user_id = :owner_id);
 
 -- name: job_statuses
--- owner_id null: any job of the group. The attempts one by one, which LIMIT 1 is for: for a plain join
--- PostgreSQL would read all of them. "silent": it was started, and neither Nomad nor we hear its node.
+-- owner_id null: any job of the group. LIMIT 1 makes PostgreSQL look up the attempts one by one: for a plain
+-- join it would read all of them. "silent": the attempt was started, and neither Nomad nor the service hears
+-- its node.
 SELECT j.id, j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb, a.waiting_reason,
        j.started_at IS NOT NULL AS started,
        coalesce(j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL
@@ -95,9 +98,9 @@ WHERE j.id = ANY(:job_ids::uuid[]) AND j.group_id = :group_id
   AND (:owner_id::int IS NULL OR j.user_id = :owner_id);
 
 -- name: count_ahead$
--- How many waiting jobs of the same user the feeder takes before this one, of those that are older.
--- Priority by priority, as jobs_in_order has them: only among its equals an index scan ends at the job's
--- own age, and of a higher priority there may be any number that are younger.
+-- How many older jobs in the backlog of the same user the feeder claims before this one. They are counted
+-- priority by priority, in the order of the index jobs_in_order. Only within one priority an index scan can
+-- end at the job's own age; a higher priority may have any number of younger jobs.
 WITH RECURSIVE asked AS (
     SELECT user_id, priority, id FROM jobs WHERE id = :job_id
 ), higher AS (
@@ -127,9 +130,9 @@ FROM (
 ) AS ahead;
 
 -- name: lock_to_cancel
--- Waits for whoever claims, starts or ends these jobs, in the order of their ids, so that two calls with
--- the same jobs wait for each other and do not deadlock. A statement before cancel_jobs, in the same
--- transaction: an attempt that was made while it waited is not in the snapshot of what waited.
+-- Waits for transactions that claim, start or end these jobs. Locks in the order of ids, so two calls with
+-- the same jobs wait for each other and do not deadlock. It runs before cancel_jobs in the same transaction:
+-- an attempt that was made during the wait is not in the snapshot of the statement that waited.
 SELECT id FROM jobs
 WHERE id = ANY(:job_ids::uuid[]) AND group_id = :group_id
   AND (:owner_id::int IS NULL OR user_id = :owner_id)
@@ -138,8 +141,9 @@ ORDER BY id
 FOR UPDATE;
 
 -- name: cancel_jobs
--- The new states of those that had not ended. A job without leave to start is over at once; one that
--- may be running is only marked, and its receipt makes it cancelled. Of jobs that lock_to_cancel gave.
+-- Cancels jobs that lock_to_cancel returned; returns the new states of those that had not ended. A job
+-- without a start grant ends at once. A job that may be running is only marked, and its receipt makes it
+-- cancelled.
 WITH cancelled AS (
     UPDATE jobs j
     SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,
@@ -165,9 +169,9 @@ WITH cancelled AS (
 SELECT id, state FROM cancelled;
 
 -- name: lock_own_to_cancel
--- A user's jobs in some states, locked as by lock_to_cancel. Those that were marked before are passed
--- over, so that repeating it comes to an end. They are found state by state. The ids go through an array:
--- of a join PostgreSQL expects so many rows that it would read the whole table.
+-- A user's jobs in some states, locked as by lock_to_cancel. Jobs that are marked already are left out, so
+-- repeated calls come to an end. They are found state by state. The ids go through an array: for a join
+-- PostgreSQL expects so many rows that it would read the whole table.
 WITH oldest AS (
     SELECT found.id
     FROM unnest(:states::job_state[]) AS wanted (state)
@@ -185,8 +189,8 @@ ORDER BY id
 FOR UPDATE;
 
 -- name: cancel_own_jobs^
--- Of jobs that lock_own_to_cancel gave: how many are over and how many are only marked. Those of another user
--- stand in the audit.
+-- Cancels jobs that lock_own_to_cancel returned; returns how many ended and how many are only marked. Jobs of
+-- another user are noted in the audit.
 WITH cancelled AS (
     UPDATE jobs j
     SET state = CASE WHEN started_at IS NULL THEN 'cancelled' ELSE state END,

@@ -1,5 +1,5 @@
--- Pages of jobs, newest first. One index scan a state (and a user), each of a page at most, so that
--- a page costs the same at any depth and with any filter.
+-- Pages of jobs, newest first. There is one index scan per state (and user), each of at most a page. So a
+-- page costs the same at any depth and with any filter.
 
 -- name: page_of_group
 SELECT found.id
@@ -28,12 +28,14 @@ CROSS JOIN LATERAL (
 ORDER BY found.id DESC
 LIMIT :limit;
 
--- name: look_through^
--- Which of the next jobs of a user in a state end in `tail` (null: none does) or are called `name`, the newest
--- first; how many were looked at, and the last of them. A bounded number: neither is in an index.
-WITH looked AS MATERIALIZED (
+-- name: scan_jobs^
+-- Scans the next jobs of a user in a state, newest first, for ids that end in "tail" (null: none does) or
+-- for the name "name". Returns the ids found, how many jobs were scanned, and the last of these. The number
+-- is bounded, because neither the end of an id nor the name is in an index.
+WITH scanned AS MATERIALIZED (
     SELECT id, name FROM jobs
-    -- So that no other index has this order: by their ids PostgreSQL would read everybody's jobs.
+    -- The whole index key, so that only one index has this order. By the index of ids PostgreSQL would
+    -- read the jobs of all users.
     WHERE (user_id, state, id) >= (:user_id::int, :state::job_state, :from_id::uuid)
       AND (user_id, state, id) < (:user_id::int, :state::job_state, :before_id::uuid)
     ORDER BY user_id DESC, state DESC, id DESC
@@ -41,14 +43,15 @@ WITH looked AS MATERIALIZED (
 )
 SELECT array_agg(id ORDER BY id DESC)
            FILTER (WHERE name = :name OR id::text LIKE '%' || :tail::text) AS found,
-       count(*) AS count, (SELECT id FROM looked ORDER BY id LIMIT 1) AS last
-FROM looked;
+       count(*) AS count, (SELECT id FROM scanned ORDER BY id LIMIT 1) AS last
+FROM scanned;
 
 -- name: found_jobs
 SELECT id, name, state, received_at FROM jobs WHERE id = ANY(:ids::uuid[]) ORDER BY id DESC;
 
 -- name: listed_jobs
 SELECT j.id, u.name AS user_name, j.name, j.code, j.version, j.cores, j.memory_mb, j.disk_mb, j.shm_mb,
+       j.share_container,
        j.state, j.reason, j.cancel_requested_at, a.waiting_reason, j.started_at IS NOT NULL AS started,
        -- As in job_statuses.
        coalesce(j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL
@@ -62,7 +65,8 @@ WHERE j.id = ANY(:ids::uuid[])
 ORDER BY j.id DESC;
 
 -- name: usage_of_group
--- Ended jobs by what is asked for. A job's time is that of all its attempts of which a receipt came.
+-- Ended jobs, grouped by user, code or month as requested. A job's time is the sum over all its attempts
+-- with a receipt.
 SELECT CASE WHEN :by_user THEN u.name END AS user_name,
        CASE WHEN :by_user THEN u.id END AS user_id,
        CASE WHEN :by_code THEN j.code || ':' || j.version END AS code,

@@ -1,6 +1,5 @@
 -- name: use_parent$
--- Notes the use of a parent, before it is registered. Null where it is a new one and the group has as many
--- as it may have.
+-- Notes the use of a parent job, before its registration. Null if it is new and the group is at its limit.
 INSERT INTO nomad_parents (id, cluster, group_id, few_nodes)
 SELECT :id, :cluster, :group_id::int, :few_nodes
 WHERE EXISTS (SELECT FROM nomad_parents WHERE id = :id AND cluster = :cluster)
@@ -15,7 +14,7 @@ FROM unnest(:ids::text[], :agos_s::float8[]) AS s (id, ago_s)
 WHERE p.id = s.id AND p.cluster = :cluster;
 
 -- name: oldest_parents
--- Those of a group that were used longest ago.
+-- The parent jobs of a group that were used longest ago.
 SELECT id FROM nomad_parents WHERE group_id = :group_id AND cluster = :cluster
 ORDER BY last_used_at LIMIT :limit;
 

@@ -5,7 +5,7 @@ SELECT EXISTS (SELECT 1 FROM attempts
                  AND node_id <> :node_id);
 
 -- name: lock_node^
--- Two receipts about one node are counted one after the other.
+-- Locks the node, so that receipts about it are counted one after the other.
 SELECT id, group_id, held_at IS NOT NULL AS held,
        probe_job IS NOT DISTINCT FROM :job_id::uuid AND probe_attempt IS NOT DISTINCT FROM :number::int
          AS is_probe
@@ -13,22 +13,22 @@ FROM nodes WHERE id = :node_id
 FOR NO KEY UPDATE;
 
 -- name: note_failure!
--- One more job that the node failed; the same job again says nothing new.
+-- One more job that the node failed. The same job counts once.
 INSERT INTO node_failures (node_id, job_id, reason, counts)
 VALUES (:node_id, :job_id, :reason, :counts)
 ON CONFLICT (node_id, job_id) DO UPDATE SET at = now(), reason = excluded.reason,
                                             counts = node_failures.counts AND excluded.counts;
 
 -- name: doubt_failures!
--- A second node failed the job as well, so it says nothing about the first.
+-- A second node failed the job too, so its failure says nothing about the first node.
 UPDATE node_failures SET counts = false WHERE job_id = :job_id AND counts;
 
 -- name: mark_failed_attempt!
 UPDATE attempts SET failed_on_node = true WHERE job_id = :job_id AND number = :number;
 
--- name: hold_nodes
--- Nodes that failed so many different jobs in a row are held back; of all groups, or of one. Never more
--- than half of a group's living nodes (of one node, that one): what most nodes meet is not the nodes.
+-- name: quarantine_nodes
+-- Quarantines nodes that failed "most" different jobs in a row, of all groups or of one. Never more than half
+-- of a group's living nodes (or its only node): a failure on most nodes is not the nodes' fault.
 WITH standing AS (
     SELECT n.id, n.group_id, n.held_at IS NOT NULL AS held,
            (SELECT count(*) FROM node_failures f WHERE f.node_id = n.id AND f.counts) AS failures
@@ -60,8 +60,8 @@ SET failed_probes = failed_probes + 1, held_reason = :reason,
 WHERE id = :node_id AND held_at IS NOT NULL;
 
 -- name: note_success$
--- A job came to its own end on the node: what failed before that attempt was started counts no more. The
--- id, where that ends its being held back.
+-- A job came to its own end on the node: failures from before the start of that attempt no longer count.
+-- Returns the id if that ends the quarantine.
 WITH forgotten AS (
     DELETE FROM node_failures WHERE node_id = :node_id AND at < :started_at
 )
@@ -71,14 +71,14 @@ WHERE id = :node_id AND held_at < :started_at
 RETURNING id;
 
 -- name: forgive_node!
--- An admin says that the node is well.
+-- An admin declares the node healthy.
 WITH forgotten AS (DELETE FROM node_failures WHERE node_id = :node_id)
 UPDATE nodes
 SET held_at = NULL, held_failures = 0, held_reason = NULL, probe_at = NULL, failed_probes = 0
 WHERE id = :node_id;
 
 -- name: release_doubted_nodes
--- Held back for jobs that other nodes failed as well, and no probe has failed since.
+-- Releases nodes that are quarantined for jobs that other nodes failed too, if no probe has failed since.
 UPDATE nodes n
 SET held_at = NULL, held_failures = 0, held_reason = NULL, probe_at = NULL
 WHERE n.held_at IS NOT NULL AND n.failed_probes = 0
@@ -86,7 +86,8 @@ WHERE n.held_at IS NOT NULL AND n.failed_probes = 0
 RETURNING n.id, n.name;
 
 -- name: release_long_probed_nodes
--- What a node is held back for shows when an attempt begins: a probe that runs for long needs not end.
+-- Releases nodes whose probe has run for long. The failures that lead to quarantine show at the start of an
+-- attempt, so the probe need not end.
 WITH released AS (
     UPDATE nodes n
     SET held_at = NULL, held_failures = 0, held_reason = NULL, probe_at = NULL, failed_probes = 0
@@ -100,9 +101,9 @@ WITH released AS (
 )
 SELECT id, name FROM released;
 
--- name: other_opinions^
--- What is known of a job that one node could not begin: which other nodes said so, whether this one did
--- before, and whether there is a further one that could be asked.
+-- name: other_nodes_outcomes^
+-- For a job that a node could not start: the same outcomes of other nodes, whether this node had one before,
+-- and whether there is another node that could try it.
 SELECT ARRAY(SELECT DISTINCT a.node_id || ' ' || a.outcome FROM attempts a
              WHERE a.job_id = j.id AND a.number < :number AND a.node_id <> :node_id
                AND a.outcome = ANY(:outcomes::text[])) AS said,
@@ -123,8 +124,11 @@ FROM jobs j WHERE j.id = :job_id;
 UPDATE jobs SET doubted_node = :node_id WHERE id = :job_id;
 
 -- name: platform_works$
--- Whether a job may be failed for the platform's failures: since its first one another job of the group
--- came to its own end, or no other job failed in the last day. Else it is not this job.
+-- Whether failures of the platform may fail the job for good. One of these holds:
+-- - since its first failure another job of the group came to its own end,
+-- - no other job of the group failed in the last day.
+--
+-- Otherwise the job is not the cause.
 SELECT EXISTS (
            SELECT 1 FROM jobs o
            WHERE o.group_id = j.group_id AND o.ended_at > f.first AND o.id <> j.id
@@ -140,7 +144,7 @@ FROM jobs j CROSS JOIN LATERAL (
 WHERE j.id = :job_id;
 
 -- name: nodes_to_probe
--- Held back, and due for a job: none that probes it is under way.
+-- Nodes in quarantine that are due for a probe and have none in flight.
 SELECT u.id, u.group_id
 FROM usable_nodes u JOIN nodes n ON n.id = u.id
 WHERE n.cluster = :cluster AND n.held_at IS NOT NULL AND n.probe_at <= now() AND u.alive
@@ -150,9 +154,11 @@ WHERE n.cluster = :cluster AND n.held_at IS NOT NULL AND n.probe_at <= now() AND
                     AND p.state IN ('submitted', 'running'));
 
 -- name: claim_probe^
--- The job that probes a node: of each user's first twenty, and twenty smallest, one that fits. Best one that
--- no node failed and of a user whose jobs are not what the node is held back for; then the shortest. It is
--- claimed as claim_jobs does it.
+-- Claims a job that probes a node, in the way of claim_jobs. Candidates are each user's first twenty and
+-- smallest twenty jobs, if they fit. The order of preference:
+-- 1. jobs that no node failed,
+-- 2. jobs of users whose jobs did not lead to the quarantine,
+-- 3. the shortest time limit.
 WITH node AS (
     SELECT id, group_id, cores, memory_mb, probe_at FROM nodes
     WHERE id = :node_id AND held_at IS NOT NULL
@@ -170,7 +176,7 @@ WITH node AS (
                    WHERE j.user_id = u.id AND j.state = 'received'
                    ORDER BY j.priority DESC, j.id LIMIT 20)
                   UNION ALL
-                  -- Else large jobs that wait for another node would keep this one from its probe.
+                  -- Otherwise large jobs that wait for another node would keep this one from its probe.
                   (SELECT * FROM jobs j
                    WHERE j.user_id = u.id AND j.state = 'received'
                    ORDER BY j.cores, j.memory_mb, j.priority DESC, j.id LIMIT 20)
@@ -187,7 +193,7 @@ WITH node AS (
     UPDATE jobs j
     SET state = 'submitted', attempt = j.attempt + 1, submitted_at = now(), reason = NULL,
         node_id = NULL, not_before = NULL, waiting_since = coalesce(j.waiting_since, now()),
-        -- Exactly what it asks for: the steps are those of the other nodes.
+        -- NULL: exactly the memory that it asks for. The memory steps are those of the other nodes.
         nomad_memory_mb = NULL
     WHERE j.id = ANY(ARRAY(SELECT id FROM picked)) AND j.state = 'received'
     RETURNING j.id, j.attempt, j.code, j.version, j.cores, j.memory_mb, j.shm_mb
@@ -195,7 +201,7 @@ WITH node AS (
     INSERT INTO attempts (job_id, number, node_set, cluster)
     SELECT id, attempt, :node_set, :cluster FROM claimed
 ), probing AS (
-    -- Not again before its pause, should the attempt be taken back.
+    -- No further probe before this pause, even if the attempt is requeued.
     UPDATE nodes n
     SET probe_job = c.id, probe_attempt = c.attempt, probe_at = now() + retry_delay(0, :pause_s)
     FROM claimed c WHERE n.id = :node_id
@@ -204,8 +210,8 @@ SELECT id AS job_id, attempt AS number, code, version, cores, memory_mb AS nomad
 FROM claimed;
 
 -- name: avoided_nodes
--- On which nodes the platform failed earlier attempts of these jobs, the last ones first; and which node
--- an attempt is to probe.
+-- The nodes on which the platform failed earlier attempts of these jobs, latest first; and the node that an
+-- attempt probes.
 SELECT s.job_id, s.number,
        ARRAY(SELECT a.node_id FROM attempts a
              WHERE a.job_id = s.job_id AND a.number < s.number AND a.failed_on_node
@@ -221,5 +227,5 @@ UPDATE attempts a SET node_set = s.node_set
 FROM unnest(:job_ids::uuid[], :numbers::int[], :node_sets::text[]) AS s (job_id, number, node_set)
 WHERE a.job_id = s.job_id AND a.number = s.number;
 
--- name: parents_of_few_nodes$
+-- name: count_subset_parents$
 SELECT count(*) FROM nomad_parents WHERE group_id = :group_id AND few_nodes;

@@ -16,13 +16,13 @@ SELECT max(number) FROM schema_migrations;
 INSERT INTO schema_migrations (number, name, digest) VALUES (:number, :name, :digest);
 
 -- name: bound_waits^
--- Until the end of the transaction: a statement may take any time, for whoever runs the server may have set
--- a limit; waiting for a lock may not.
+-- Until the end of the transaction: no limit for a statement, because the server's settings may have one, but
+-- a limit for the wait for a lock.
 SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', :lock_timeout, true);
 
 -- name: lock_holders
--- The sessions that have held locks on tables of this database for longer than a moment, oldest first. Not
--- what they run, which may hold anything. Of other users PostgreSQL may not say since when.
+-- The sessions that have held locks on tables of this database for longer than a moment, oldest first. Their
+-- statements are left out: these may contain anything. PostgreSQL may not show the times of other users.
 SELECT a.pid, a.usename AS "user", a.application_name AS application, a.state,
        round(extract(epoch FROM now() - a.xact_start))::int AS for_s
 FROM pg_stat_activity a

@@ -3,13 +3,14 @@ SELECT key_id FROM group_tokens
 WHERE group_id = :group_id AND valid_from IS NOT NULL AND ended_at IS NULL;
 
 -- name: tokens_of_group
--- From the first to the one that is prepared.
+-- From the first token to the prepared one.
 SELECT key_id, token_hash, valid_from, ended_at, sealed_under_last, sealed_under_next
 FROM group_tokens WHERE group_id = :group_id
 ORDER BY valid_from NULLS LAST;
 
 -- name: hold_group_tokens$
--- No token of the group begins or ends until the transaction does. Those who hold wait for nobody else.
+-- No token of the group begins or ends until the transaction ends. Holders of this lock do not wait for each
+-- other.
 SELECT true FROM groups WHERE id = :group_id FOR SHARE;
 
 -- name: seize_group_tokens$
@@ -19,19 +20,19 @@ SELECT true FROM groups WHERE id = :group_id FOR NO KEY UPDATE;
 INSERT INTO group_tokens (key_id, group_id, token_hash, sealed_under_last)
 VALUES (:key_id, :group_id, :token_hash, :sealed_under_last);
 
--- name: drop_prepared_token!
+-- name: delete_prepared_token!
 DELETE FROM group_tokens WHERE group_id = :group_id AND valid_from IS NULL;
 
 -- name: end_token!
--- The time of the clock, not of the transaction's start: it waited for nodes that were joining.
+-- The clock's time, not the time of the transaction's start: it has waited for nodes that were joining.
 UPDATE group_tokens SET ended_at = clock_timestamp(), sealed_under_next = :sealed_under_next
 WHERE key_id = :key_id;
 
 -- name: begin_token!
 UPDATE group_tokens SET valid_from = clock_timestamp() WHERE key_id = :key_id;
 
--- name: drop_spent_links!
--- What is sealed under an older token goes once no user needs it: whoever left knows the older one.
+-- name: clear_spent_links!
+-- Clears text that is sealed under an older token, once no user needs it: users who left know that token.
 UPDATE group_tokens t SET sealed_under_last = NULL
 WHERE t.group_id = :group_id AND t.valid_from IS NOT NULL AND t.sealed_under_last IS NOT NULL
   AND NOT EXISTS (
@@ -46,7 +47,7 @@ UPDATE group_tokens SET sealed_under_next = NULL
 WHERE group_id = :group_id AND sealed_under_next IS NOT NULL
 RETURNING key_id;
 
--- name: users_to_tell
+-- name: users_to_seal_for
 SELECT id, public_key FROM users
 WHERE group_id = :group_id AND revoked_at IS NULL AND public_key IS NOT NULL
 ORDER BY id;
@@ -57,11 +58,11 @@ FROM unnest(:ids::int[], :sealed::bytea[]) AS s (id, sealed)
 WHERE u.id = s.id;
 
 -- name: seal_for_user!
--- Unless a rotation has sealed a newer one meanwhile.
+-- Unless a rotation has sealed a newer token meanwhile.
 UPDATE users SET public_key = :public_key, group_token_sealed = :sealed, sealed_key_id = :token_key_id
 WHERE id = :user_id AND group_token_sealed = :earlier;
 
--- name: nodes_to_tell
+-- name: nodes_to_seal_for
 SELECT id, public_key FROM nodes
 WHERE group_id = :group_id AND removed_at IS NULL AND left_at IS NULL AND public_key IS NOT NULL
 ORDER BY id;
@@ -72,7 +73,7 @@ FROM unnest(:ids::uuid[], :sealed::bytea[]) AS s (id, sealed)
 WHERE n.id = s.id;
 
 -- name: note_joined_with!
--- A node that joined has the group's token, and looks for images by it.
+-- A node that joined has the group's token, and finds images by it.
 UPDATE nodes SET public_key = :public_key, group_token_sealed = NULL, images_key_id = :token_key_id
 WHERE id = :node_id;
 

@@ -6,7 +6,7 @@ VALUES (:group_id, :name, :role, :key_id, :secret_hash, :public_key, :group_toke
 RETURNING id;
 
 -- name: user_by_name^
--- Whose name it is now, or who had it last; or, asked by a key id, whose that is.
+-- The user who has this name, or had it last; or the user with this key id.
 SELECT id, name, role, key_id, revoked_at
 FROM users
 WHERE group_id = :group_id AND (name = :name OR key_id = :key_id)
@@ -14,7 +14,7 @@ ORDER BY revoked_at DESC NULLS FIRST
 LIMIT 1;
 
 -- name: users_named
--- Everybody who ever had the name.
+-- All users who ever had the name.
 SELECT id FROM users WHERE group_id = :group_id AND name = :name;
 
 -- name: count_admins$
@@ -22,7 +22,7 @@ SELECT count(*) FROM users
 WHERE group_id = :group_id AND role = 'admin' AND revoked_at IS NULL;
 
 -- name: revoke_user$
--- The time of the clock, not of the transaction's start: it waited for what was being written.
+-- The clock's time, not the time of the transaction's start: it has waited for writes under the secret.
 UPDATE users SET revoked_at = clock_timestamp()
 WHERE id = :user_id AND revoked_at IS NULL
 RETURNING revoked_at;

@@ -1,4 +1,4 @@
-"""What is left of an attempt that is over: removed, and its state file last."""
+"""Removes the containers, the folder and, last, the state file of an attempt that is over."""
 
 from __future__ import annotations
 
@@ -26,30 +26,32 @@ class Cleanup:
         self._trash = trash
 
     def clean_up(self, attempt: AttemptId) -> None:
-        """Remove container, folder and, last, the state. What cannot go now is swept later.
+        """Remove containers, folder and, last, the state. The sweep removes later what fails now.
 
-        Raises nothing, and waits for no folder: the attempt is over, whatever it left.
+        Raises nothing and waits for no folder: the attempt is over, whatever it left.
         """
+        state = self._store.get(attempt)
         try:
-            self._containers.remove(attempt)
+            if state is None or not state.in_shared:
+                self._containers.remove(attempt, state is not None and state.slot is not None)
         except (DockerUnavailableError, DockerRefusedError) as error:
-            log.warning("a container stays for now: %s", error, extra=attempt.log_fields)
+            log.warning("a container is not removed yet: %s", error, extra=attempt.log_fields)
         except Exception:
-            log.exception("a container stays for now", extra=attempt.log_fields)
+            log.exception("a container is not removed yet", extra=attempt.log_fields)
         self._trash.put(self._folders.job(attempt.key))
         try:
-            if self._store.get(attempt) is not None:
+            if state is not None:
                 self._store.remove(attempt)
         except OSError as error:
-            # The next stage-out finds its receipt, or is refused the upload lease.
+            # The next stage-out finds its receipt, or the service refuses it the upload lease.
             why = error.strerror
-            log.warning("an attempt's state stays for now: %s", why, extra=attempt.log_fields)
+            log.warning("an attempt's state is not removed yet: %s", why, extra=attempt.log_fields)
 
     def clean_up_again(self, attempt: AttemptId) -> None:
         """Clean up after an agent that ended between an attempt's receipt and its clean-up.
 
-        Without a state it was cleaned up, but for what the sweep takes. A Docker that hangs would
-        hold up the start for a minute a receipt.
+        Skip an attempt without a state: it was cleaned up, and the sweep removes any rest.
+        Otherwise a hanging Docker would delay the start by a minute for each receipt.
         """
         if self._store.get(attempt) is not None:
             self.clean_up(attempt)

@@ -1,4 +1,4 @@
-"""The output of an attempt, uploaded for as long as the service lets this node."""
+"""Uploads the output of an attempt while the service grants this node the upload lease."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from leruli_node.folders import Folders
 from leruli_node.model import AttemptId, AttemptState, Decision
 from leruli_node.objects.job_bucket import ANY_TIME, JobBucket
 from leruli_node.objects.object_store import ObjectStore
-from leruli_node.objects.upload_lease import UploadLease
+from leruli_node.objects.upload_lease import HeldLeases, UploadLease
+from leruli_node.outcomes import Outcome
 from leruli_node.retry import AnyEvent, Backoff, Stop
 from leruli_node.service.service_api import RefusedError, RejectedError, ServiceApi, StaleError
 
 log = logging.getLogger(__name__)
 
-# Seconds until the service is asked again for what it refused.
+# Pause after a refusal, in seconds.
 _REFUSED_PAUSE = 30.0
 
 
 class LeasedUpload:
-    """Uploads outputs, each under a lease of its own."""
+    """Uploads outputs, each under its own upload lease."""
 
     def __init__(
         self,
@@ -36,19 +37,25 @@ class LeasedUpload:
         uploader: Uploader,
         stop: threading.Event,
         renewal: float | None = None,
+        held: HeldLeases | None = None,
     ) -> None:
-        """`renewal` is the time in seconds between two renewals of a lease."""
+        """Build the uploader.
+
+        `renewal` is the time between two renewals of a lease, in seconds. `held` has the leases
+        that came with start grants.
+        """
         self._folders = folders
         self._api = api
         self._objects = objects
         self._uploader = uploader
         self._stop = stop
         self._renewal = renewal
-        # Of the uploads that are under way, by the attempt's key.
+        # The leases of running uploads, by the attempt's key.
         self._leases: dict[str, UploadLease] = {}
+        self._held = held if held is not None else HeldLeases()
 
     def withdraw(self, attempt: AttemptId) -> bool:
-        """End an upload that is under way; whether there was one."""
+        """End a running upload of the attempt. Return whether there was one."""
         lease = self._leases.get(attempt.key)
         if lease is None:
             return False
@@ -58,15 +65,23 @@ class LeasedUpload:
     def upload(
         self, attempt: AttemptId, state: AttemptState, bucket: str, decision: Decision
     ) -> tuple[Decision, Uploaded | None] | None:
-        """Upload while the service lets this node; None when it does not (any more).
+        """Upload the output while this node holds the upload lease.
 
-        The decision is another one when the upload failed. Raises StoppedError.
+        Returns
+        -------
+        The decision and what was uploaded. The decision is another one if the upload failed. None
+        if the service refuses or withdraws the lease.
+
+        Raises
+        ------
+        StoppedError
+            The agent is being stopped.
         """
 
         def ask(timeout: float) -> float | None:
             return self._api.may_upload(attempt, timeout)
 
-        lease = UploadLease(ask, self._stop, self._renewal)
+        lease = UploadLease(ask, self._stop, self._renewal, held=self._held.take(attempt.key))
         stop = AnyEvent(self._stop, lease.withdrawn)
         self._leases[attempt.key] = lease
         try:
@@ -84,18 +99,19 @@ class LeasedUpload:
             del self._leases[attempt.key]
 
     def _is_granted(self, attempt: AttemptId, lease: UploadLease, stop: Stop) -> bool:
-        while True:
+        while lease.is_due():
             try:
-                self._api.patiently(lease.renew, Backoff(stop))
+                self._api.until_answered(lease.renew, Backoff(stop))
                 return True
             except StaleError as error:
                 log.info("nothing is uploaded: %s", error, extra=attempt.log_fields)
                 return False
             except (RefusedError, RejectedError) as error:
-                # Attempts that run may end in spite of a rotated secret, so this is not final.
-                log.error("no leave to upload: %s", error, extra=attempt.log_fields)
+                # Not final: attempts that run may end although the compute secret was rotated.
+                log.error("no upload lease: %s", error, extra=attempt.log_fields)
                 if stop.wait(_REFUSED_PAUSE):
                     raise StoppedError from None
+        return True
 
     def _upload(
         self,
@@ -115,11 +131,11 @@ class LeasedUpload:
             message = str(error)
         log.error("upload failed: %s", message, extra=attempt.log_fields)
         if not state.ran:
-            # Only the explanation is missing in the bucket; the receipt has it.
+            # The bucket lacks only the explanation, which is in the receipt too.
             return decision, None
         if decision.message:
             message = f"{decision.message}; {message}"
-        return replace(decision, outcome="upload_failed", message=message), None
+        return replace(decision, outcome=Outcome.UPLOAD_FAILED, message=message), None
 
 
 def _unmarked_until(state: AttemptState) -> datetime | None:

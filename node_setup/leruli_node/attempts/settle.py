@@ -1,4 +1,4 @@
-"""How an attempt ended: the end of its container, and the decision that follows."""
+"""Waits for the end of an attempt's container and decides how the attempt ended."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leruli_node.attempts.outcome import decide
+from leruli_node.attempts.decide import decide
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.clock import wall_offset
+from leruli_node.container.docker_answers import container_facts
 from leruli_node.container.docker_engine import (
     DockerEngine,
     DockerRefusedError,
     DockerUnavailableError,
-    container_facts,
 )
 from leruli_node.container.own_containers import OwnContainers
 from leruli_node.container.rundir_access import RundirAccess
@@ -33,16 +33,42 @@ from leruli_node.model import (
     Decision,
     boot_id,
 )
+from leruli_node.outcomes import Outcome
 from leruli_node.retry import Backoff, retrying
 
 log = logging.getLogger(__name__)
 
-# Docker may be restarting when a job has ended; after this its word is not waited for.
+# Retry time for Docker, in seconds: it may be restarting when a job ends.
 DOCKER_RETRY_FOR_S = 600.0
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How the command of an attempt ended."""
+
+    facts: ContainerFacts
+    # Whether somebody sent TERM or KILL to it.
+    was_signalled: bool = False
+
+
+def ended_container(engine: DockerEngine, inspected: dict[str, Any]) -> Ended:
+    """Return how a container ended, by Docker's description and events.
+
+    Raises
+    ------
+    DockerUnavailableError
+        Docker does not answer.
+    """
+    facts = container_facts(inspected)
+    was_signalled = False
+    if facts.exit_code != 0 and facts.started_at is not None:
+        until = facts.finished_at or time.time()
+        was_signalled = engine.was_signalled(inspected["Id"], facts.started_at, until)
+    return Ended(facts, was_signalled)
+
+
 class Settlement:
-    """Finds out how attempts ended; can be repeated after a crash."""
+    """Finds out how attempts ended. Can be repeated after a crash."""
 
     def __init__(
         self,
@@ -55,8 +81,13 @@ class Settlement:
         stop: threading.Event,
         docker_retry_for_s: float = DOCKER_RETRY_FOR_S,
         is_disk_full: Callable[[], bool] = lambda: False,
+        end_in_shared: Callable[[AttemptId], Ended | None] = lambda _: None,
     ) -> None:
-        """`grace` is the time in seconds between TERM and KILL."""
+        """Build the settlement.
+
+        `grace` is the time between TERM and KILL, in seconds. `end_in_shared` returns how an
+        attempt ended in a shared container; None if it ran in none.
+        """
         self._folders = folders
         self._store = store
         self._engine = engine
@@ -66,49 +97,75 @@ class Settlement:
         self._stop = stop
         self._docker_retry_for_s = docker_retry_for_s
         self._is_disk_full = is_disk_full
+        self._end_in_shared = end_in_shared
 
-    def settle(self, attempt: AttemptId, state: AttemptState) -> AttemptState:
-        """Wait for the end of the container, decide, and keep the decision; the new state.
+    def settle(
+        self, attempt: AttemptId, state: AttemptState, known: Ended | None = None
+    ) -> AttemptState:
+        """Wait for the end of the container, decide, and store the decision.
 
-        Raises StoppedError, OSError.
+        `known` is how the command ended, if the caller knows that it did.
+
+        Returns
+        -------
+        The new state.
+
+        Raises
+        ------
+        StoppedError, OSError
+            The agent is being stopped, or the disk failed.
         """
-        container: ContainerFacts | None = None
-        killed = docker_lost = False
-        if state.problem_outcome is None and state.grant is not None:
+        ended, docker_lost = known, False
+        if ended is None and state.problem_outcome is None and state.grant is not None:
             try:
-                container, killed = self._ended_container(attempt)
+                ended = self._end_in_shared(attempt) if state.slot is not None else None
+                ended = ended or self._ended_container(attempt)
             except DockerUnavailableError:
                 docker_lost = True
+        container = ended.facts if ended is not None else None
+        killed = ended is not None and ended.was_signalled
         state = self._store.get(attempt) or state
         if self._is_disk_full():
-            # It may have ended between two ticks of the watcher.
+            # The job may have ended between two ticks of the watcher.
             state = self._store.update(attempt, durable=False, disk_full=True) or state
         job = self._folders.job(attempt.key)
-        # A container that is gone may have run to its end before.
+        # A container that was removed may have run to its end.
         may_have_run = container is not None or (state.phase == STAGED and not docker_lost)
         is_readable = self._take(job) if may_have_run else True
         notes = read_notes(job / "control")
+        if container is not None and state.in_shared:
+            # The runner waited for the job itself: its exit code is certain.
+            notes = ScriptNotes(started=True, exit_code=container.exit_code)
         if docker_lost:
-            decision = Decision("node_trouble", message="Docker on the node does not answer")
+            decision = Decision(Outcome.NODE_TROUBLE, message="Docker on the node does not answer")
         else:
             decision = decide(state, container, notes, boot_id(), killed, wall_offset())
         if not is_readable:
             decision = _as_unreadable(decision)
         ran = _has_run(state, container, notes)
-        return self._store.update(attempt, phase=DECIDED, decision=decision, ran=ran) or state
+        # Of a further attempt all is over within a second. Without this note it is decided again.
+        sync = state.slot is None
+        changed = self._store.update(attempt, sync=sync, phase=DECIDED, decision=decision, ran=ran)
+        return changed or state
 
     def _take(self, job: Path) -> bool:
-        """Make the job's files readable; False when that failed for as long as Docker gets."""
+        """Make the job's files readable.
+
+        Return False if that failed for the whole retry time of Docker.
+        """
         backoff = Backoff(self._stop, self._docker_retry_for_s, longest=10.0)
         while not self._access.take(job):
             if not backoff.pause():
                 return False
         return True
 
-    def _ended_container(self, attempt: AttemptId) -> tuple[ContainerFacts | None, bool]:
-        """The attempt's container, not running any more, and whether somebody ended it.
+    def _ended_container(self, attempt: AttemptId) -> Ended | None:
+        """Return how the attempt's container ended, None if there is none.
 
-        Raises DockerUnavailableError when Docker does not come back in time.
+        Raises
+        ------
+        DockerUnavailableError
+            Docker does not answer within the retry time.
         """
 
         def report(error: Exception) -> None:
@@ -121,7 +178,7 @@ class Settlement:
         except DockerRefusedError as error:
             raise DockerUnavailableError(str(error)) from None
 
-    def _inspect(self, attempt: AttemptId) -> tuple[ContainerFacts | None, bool]:
+    def _inspect(self, attempt: AttemptId) -> Ended | None:
         found: list[dict[str, Any]] = []
         for container in self._containers.of(attempt):
             inspected = self._engine.inspect(container)
@@ -131,15 +188,11 @@ class Settlement:
             if inspected is not None:
                 found.append(inspected)
         if not found:
-            return None, False
-        # Should Nomad have started it twice, the latest tells: it was refused by the marker.
+            return None
+        # If Nomad started the container twice, the exit code of the latest shows that main.sh
+        # refused it. Then `decide` takes the end of the first from main.sh's notes.
         latest = max(found, key=lambda one: str(one.get("Created", "")))
-        facts = container_facts(latest)
-        killed = False
-        if facts.exit_code != 0 and facts.started_at is not None:
-            until = facts.finished_at or time.time()
-            killed = self._engine.was_signalled(latest["Id"], facts.started_at, until)
-        return facts, killed
+        return ended_container(self._engine, latest)
 
     def _end_container(self, attempt: AttemptId, container: str) -> None:
         state = self._store.get(attempt)
@@ -160,7 +213,7 @@ class Settlement:
 
 
 def _has_run(state: AttemptState, container: ContainerFacts | None, notes: ScriptNotes) -> bool:
-    """Whether the job began. Without Docker's word its output is brought all the same."""
+    """Return whether the job began. Without Docker's answer its output is uploaded all the same."""
     if container is not None and container.started_at is not None:
         return True
     return state.started_at is not None or notes.started

@@ -1,4 +1,4 @@
-"""The unix socket on which the task driver asks for a job to be brought in, or out."""
+"""The unix socket on which the task driver asks for stage-in and stage-out."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from leruli_node.model import AttemptId
 log = logging.getLogger(__name__)
 
 EX_USAGE = 64
-# Seconds until the next try when a connection cannot be taken.
+# Pause after a connection could not be accepted, in seconds.
 _PAUSE = 0.5
 
 
 class Answer(NamedTuple):
-    """An exit code, 0 if it was done, and a sentence about it."""
+    """An exit code, 0 for success, and a sentence about it."""
 
     code: int
     sentence: str = ""
@@ -33,16 +33,19 @@ Handler = Callable[[AttemptId, str], Answer]
 
 
 class StageServer:
-    """Serves the task driver, a thread a request; only this user (and root) may connect."""
+    """Serves the task driver, one thread for each request. Only this user and root may connect."""
 
-    def __init__(self, path: Path, stage_in: Handler, stage_out: Handler) -> None:
+    def __init__(self, path: Path, stage_in: Handler, stage_out: Handler, end: Handler) -> None:
         self._path = path
-        self._handlers = {"in": stage_in, "out": stage_out}
+        self._handlers = {"in": stage_in, "out": stage_out, "end": end}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Listen. A socket file that is there is of an agent that is gone: the lock says so."""
+        """Listen.
+
+        An existing socket file is from an agent that is gone, as this one holds the lock.
+        """
         self._path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
@@ -53,7 +56,7 @@ class StageServer:
         threading.Thread(target=self._accept, name="stage-server", daemon=True).start()
 
     def stop(self) -> None:
-        """Listen no longer; the driver goes on asking until an agent is back."""
+        """Stop listening. The driver asks again until an agent is back."""
         self._stopped.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -67,9 +70,9 @@ class StageServer:
             except (OSError, RuntimeError) as error:
                 if self._stopped.is_set():
                     return
-                # No room for another file or thread passes; without this loop no job would ever
-                # be brought in or out again.
-                log.error("a stage request cannot be taken: %s; again", error)
+                # A lack of files or threads is temporary. Without this loop no job would be staged
+                # any more.
+                log.error("a stage request cannot be accepted: %s; trying again", error)
                 self._stopped.wait(_PAUSE)
 
     def _accept_one(self) -> None:
@@ -95,13 +98,13 @@ class StageServer:
             try:
                 answer = self._answer(line)
             except StoppedError:
-                # Without an answer the task asks again, the next agent then.
+                # Without an answer the task asks again; the next agent then answers.
                 return
             except Exception:
-                # No answer either: a task that asks again may find the cause gone.
+                # No answer either: when the task asks again, the cause may be gone.
                 log.exception("a stage request failed unexpectedly")
                 return
-            # The task may be gone (Nomad stopped it); what was done for it stays valid.
+            # Nomad may have stopped the task. The work for it stays valid.
             with contextlib.suppress(OSError):
                 line = " ".join(f"{answer.code} {answer.sentence}".split())
                 connection.sendall(line.encode("utf-8", "backslashreplace") + b"\n")

@@ -1,9 +1,10 @@
-"""Removing what nobody knows any more: job folders and containers left by a crash."""
+"""Removes left-overs of a crash: job folders and containers without a state file."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.container.docker_engine import (
@@ -28,16 +29,22 @@ def sweep(
     engine: DockerEngine,
     trash: Trash,
 ) -> int:
-    """Remove left-overs of this node and return how many there were.
+    """Remove left-overs of this node.
 
-    Safe at any time: a state file is written before folder and container are made and removed
-    after they are. A left-over that cannot be removed does not keep others; the next sweep tries
-    again.
+    Safe at any time: a state file is written before folder and container are made, and removed
+    after they are removed. A left-over that cannot be removed does not stop the sweep; the next
+    sweep tries again.
+
+    Returns
+    -------
+    How many left-overs there were.
     """
     trash.retry()
     count = 0
     for folder in list(folders.jobs.iterdir()):
-        if folder != folders.trash and not store.has(folder.name):
+        if folder in (folders.trash, folders.shared):
+            continue
+        if not store.has(folder.name):
             log.warning("removing a left-over job folder", extra={"attempt": folder.name})
             trash.put(folder)
             count += 1
@@ -55,14 +62,14 @@ def _sweep_containers(nodeid: str, store: AttemptStore, engine: DockerEngine) ->
             try:
                 engine.remove(container.id)
             except DockerRefusedError as error:
-                log.warning("a left-over container stays for now: %s", error)
+                log.warning("a left-over container is not removed yet: %s", error)
     except (DockerUnavailableError, DockerRefusedError) as error:
-        log.warning("left-over containers stay for now: %s", error)
+        log.warning("left-over containers are not removed yet: %s", error)
     return count
 
 
 class Sweeper:
-    """Removes left-overs from time to time, and images where the disk gets full."""
+    """Removes left-overs every few minutes, and images when the disk gets full."""
 
     def __init__(
         self,
@@ -71,12 +78,15 @@ class Sweeper:
         engine: DockerEngine,
         trash: Trash,
         image_cache: ImageCache,
+        sweep_shared: Callable[[str], None],
     ) -> None:
+        """Build the sweeper. `sweep_shared` removes left-over shared containers of a node id."""
         self._folders = folders
         self._store = store
         self._engine = engine
         self._trash = trash
         self._image_cache = image_cache
+        self._sweep_shared = sweep_shared
 
     def run(self, nodeid: str, stop: threading.Event) -> None:
         """Sweep every few minutes until `stop` is set."""
@@ -86,13 +96,14 @@ class Sweeper:
                 return
 
     def sweep(self, nodeid: str) -> None:
-        """Sweep once. Raises nothing: what cannot go now goes with a later sweep."""
+        """Sweep once. Raises nothing: a later sweep removes what fails now."""
         try:
             make_ballast(self._folders.root)
             sweep(nodeid, self._folders, self._store, self._engine, self._trash)
+            self._sweep_shared(nodeid)
             self._image_cache.sweep()
         except (DockerUnavailableError, DockerRefusedError) as error:
-            log.warning("left-overs stay for now: %s", type(error).__name__)
+            log.warning("left-overs are not removed yet: %s", type(error).__name__)
         except Exception:
-            # Nothing that a job leaves may end the thread that removes left-overs.
-            log.exception("left-overs stay for now")
+            # No left-over of a job may end the thread that removes left-overs.
+            log.exception("left-overs are not removed yet")

@@ -1,7 +1,7 @@
-"""Watching containers while they run: their start, their time limit, their use of memory.
+"""Watches running containers: their start, their limits, their use of memory and disk.
 
-A time limit counts by a clock that setting the time does not move and that goes on while the
-machine is suspended, as the service's limits do.
+A time limit counts by CLOCK_BOOTTIME, as the service's limits do: setting the time does not move
+it, and suspended time counts.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import Any
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.clock import boottime, process_start, wall_offset
 from leruli_node.container.disk_use import Disks, DiskUse
+from leruli_node.container.docker_answers import Listed, container_facts
 from leruli_node.container.docker_engine import (
     DockerEngine,
     DockerRefusedError,
     DockerUnavailableError,
-    Listed,
-    container_facts,
 )
 from leruli_node.errors import StoppedError
 from leruli_node.identity import NodeIdentity
@@ -29,23 +28,23 @@ from leruli_node.model import DECIDED, STAGED, AttemptId, AttemptState
 
 log = logging.getLogger(__name__)
 
-_PERIOD = 1.0
-_SAMPLE_PERIOD = 5.0
-_YOUNG = 20.0
-# Nomad asks for stage-out within seconds. After this (seconds) it has lost the allocation, by a
-# wiped data_dir for instance, and the agent ends the attempt by itself.
-ABANDONED_ENDED = 300.0
-ABANDONED_NEVER_STARTED = 1800.0
-# Nomad ends the container of a cancelled job within its kill_timeout, 30 s. After this (seconds) it
-# does not know of it any more.
-CANCELLED = 60.0
-# Of the machine's memory. The kernel ends somebody's process when nothing is left; a second before,
-# there is more.
-_NEXT_TO_NOTHING = 0.05
+_PERIOD_S = 1.0
+_SAMPLE_PERIOD_S = 5.0
+_YOUNG_S = 20.0
+# Nomad asks for stage-out within seconds. After this time (s) it has lost the allocation, for
+# instance because its data_dir was wiped. Then the agent ends the attempt by itself.
+UNCLAIMED_ENDED_S = 300.0
+UNCLAIMED_NEVER_STARTED_S = 1800.0
+# Nomad ends the container of a cancelled job within its kill_timeout, 30 s. After this time (s) it
+# does not know the container any more.
+CANCEL_TIMEOUT_S = 60.0
+# Part of the machine's memory. The kernel kills a process when none is left; a second before that
+# there is a little more.
+_ALMOST_NO_MEMORY = 0.05
 
 
 class Watcher:
-    """One thread that looks at all own containers about every second."""
+    """One thread that checks all own containers about every second."""
 
     def __init__(
         self,
@@ -53,13 +52,15 @@ class Watcher:
         engine: DockerEngine,
         identity: NodeIdentity,
         grace: float,
-        finish: Callable[[AttemptId], None],
+        finish: Callable[[AttemptId], object],
         disk_use: DiskUse,
         disks: Disks,
-        abandoned_ended: float = ABANDONED_ENDED,
-        abandoned_never_started: float = ABANDONED_NEVER_STARTED,
-        cancelled: float = CANCELLED,
+        unclaimed_ended_s: float = UNCLAIMED_ENDED_S,
+        unclaimed_never_started_s: float = UNCLAIMED_NEVER_STARTED_S,
+        cancelled: float = CANCEL_TIMEOUT_S,
+        is_in_slot: Callable[[AttemptState], bool] = lambda _: False,
     ) -> None:
+        """Build the watcher. `is_in_slot` tells whether an open slot cares for an attempt."""
         self._store = store
         self._engine = engine
         self._identity = identity
@@ -67,11 +68,12 @@ class Watcher:
         self._finish = finish
         self._disk_use = disk_use
         self._disks = disks
-        self._abandoned_ended = abandoned_ended
-        self._abandoned_never_started = abandoned_never_started
+        self._unclaimed_ended_s = unclaimed_ended_s
+        self._unclaimed_never_started_s = unclaimed_never_started_s
         self._cancelled_after = cancelled
+        self._is_in_slot = is_in_slot
         self._stop = threading.Event()
-        # What only this process needs to know; an agent that starts again begins anew.
+        # These facts are only in memory; the next agent starts without them.
         self._termed: dict[str, float] = {}
         self._sampled: dict[str, float] = {}
         self._idle_since: dict[str, float] = {}
@@ -86,7 +88,7 @@ class Watcher:
         self._thread.start()
 
     def cancel(self, attempt: AttemptId) -> None:
-        """End an attempt that somebody wants cancelled, if Nomad does not."""
+        """End a cancelled attempt if Nomad does not."""
         self._cancelled.setdefault(attempt.key, time.monotonic())
 
     def stop(self) -> None:
@@ -96,7 +98,7 @@ class Watcher:
             self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
-        while not self._stop.wait(_PERIOD):
+        while not self._stop.wait(_PERIOD_S):
             try:
                 self.tick()
                 if self._docker_away:
@@ -107,11 +109,17 @@ class Watcher:
                     self._docker_away = True
                     log.error("Docker does not answer: %s", error)
             except Exception:
-                # One odd answer must not end the time limits of all jobs.
+                # One unexpected answer must not end the time limits of all jobs.
                 log.exception("watching failed unexpectedly")
 
     def tick(self) -> None:
-        """One look at all attempts; raises DockerUnavailableError, which would meet all of them."""
+        """Check all attempts once.
+
+        Raises
+        ------
+        DockerUnavailableError
+            Docker does not answer; that concerns all attempts.
+        """
         states, nodeid = self._store.all(), self._identity.nodeid
         if not states or nodeid is None:
             return
@@ -120,9 +128,9 @@ class Watcher:
         for one in self._engine.list_own(nodeid):
             by_key.setdefault(one.attempt_key, []).append(one)
         known = {state.id.key for state in states}
-        for memory in (self._sampled, self._idle_since, self._termed, self._cancelled):
-            for key in [k for k in list(memory) if k not in known]:
-                del memory[key]
+        for notes in (self._sampled, self._idle_since, self._termed, self._cancelled):
+            for key in [k for k in list(notes) if k not in known]:
+                del notes[key]
         self._disk_use.forget_all_but(known)
         for state in states:
             try:
@@ -130,19 +138,19 @@ class Watcher:
             except DockerUnavailableError:
                 raise
             except Exception:
-                # One attempt's trouble must not end the time limits of all others.
+                # A failure of one attempt must not end the time limits of all others.
                 log.exception("watching an attempt failed", extra=state.id.log_fields)
 
     def _check(self, state: AttemptState, containers: list[Listed]) -> None:
         if self._is_cancelled_in_vain(state):
-            self._finish_alone(state.id, "nobody ends this cancelled attempt; ending it")
+            self._finish_alone(state.id, "Nomad does not end this cancelled attempt; ending it")
             return
         running = [c for c in containers if c.state in ("running", "paused")]
         if running and state.phase == STAGED:
             self._idle_since.pop(state.id.key, None)
             self._watch(state, running[-1])
         elif not running:
-            self._abandoned(state, bool(containers))
+            self._end_unclaimed(state, bool(containers))
 
     def _watch(self, state: AttemptState, container: Listed) -> None:
         attempt = state.id
@@ -153,7 +161,7 @@ class Watcher:
                 return
             since = process_start(int(inspected["State"].get("Pid") or 0))
             if since is None:
-                # Docker's processes are not seen from here: as old as the wall clock says.
+                # Docker's processes are not visible here, so use the wall clock's time.
                 since = min(boottime(), started - wall_offset())
             state = self._note(state, started_at=started, started_boottime=since)
             log.info("running", extra=attempt.log_fields)
@@ -166,9 +174,9 @@ class Watcher:
         self._limit(state, container)
 
     def _limit(self, state: AttemptState, container: Listed) -> None:
-        """End a container that reached a limit: TERM, and KILL when the grace is over."""
+        """End a container that reached a limit: TERM, then KILL after the grace time."""
         if state.time_limit_at is None and self._has_no_time_left(state):
-            # Durable before the signal: the reason must not be lost with the agent.
+            # Durable before the signal: the reason must survive the agent.
             state = self._note(state, time_limit_at=time.time())
             log.info("time limit reached", extra=state.id.log_fields)
         if state.disk_over_at is None and self._uses_too_much_disk(state, container):
@@ -200,18 +208,22 @@ class Watcher:
         return used > limit
 
     def _note(self, state: AttemptState, **changes: Any) -> AttemptState:
-        """Keep a change, in memory where the disk takes no note: a limit holds all the same."""
+        """Store a change; only in memory if the disk fails. The limit counts in both cases."""
         try:
             return self._store.update(state.id, **changes) or state
         except OSError as error:
-            log.error("an attempt cannot be noted: %s", error.strerror, extra=state.id.log_fields)
+            log.error(
+                "an attempt's state cannot be written: %s",
+                error.strerror,
+                extra=state.id.log_fields,
+            )
             return self._store.update(state.id, durable=False, **changes) or state
 
     def _sample(self, state: AttemptState, container: Listed) -> None:
         attempt, now = state.id, time.monotonic()
-        # Short jobs would end before a second sample; long ones need fewer.
-        young = boottime() - (state.started_boottime or 0.0) < _YOUNG
-        period = _PERIOD / 2 if young else _SAMPLE_PERIOD
+        # Short jobs would end before a second sample. Long jobs need fewer samples.
+        young = boottime() - (state.started_boottime or 0.0) < _YOUNG_S
+        period = _PERIOD_S / 2 if young else _SAMPLE_PERIOD_S
         if attempt.key in self._sampled and now - self._sampled[attempt.key] < period:
             return
         self._sampled[attempt.key] = now
@@ -234,10 +246,10 @@ class Watcher:
             and not self._store.work_lock(state.id).locked()
         )
 
-    def _abandoned(self, state: AttemptState, has_container: bool) -> None:
+    def _end_unclaimed(self, state: AttemptState, has_container: bool) -> None:
         key = state.id.key
-        if self._store.work_lock(state.id).locked():
-            # It is being staged in or out.
+        if self._store.work_lock(state.id).locked() or self._is_in_slot(state):
+            # Another thread stages it in or out, or runs it in a shared container.
             self._idle_since.pop(key, None)
             return
         now = time.monotonic()
@@ -248,12 +260,12 @@ class Watcher:
             or state.problem_outcome is not None
             or state.phase == DECIDED
         )
-        after = self._abandoned_ended if over else self._abandoned_never_started
+        after = self._unclaimed_ended_s if over else self._unclaimed_never_started_s
         if now - since >= after:
-            self._finish_alone(state.id, "nobody stages this attempt out; ending it")
+            self._finish_alone(state.id, "Nomad does not stage this attempt out; ending it")
 
     def _finish_alone(self, attempt: AttemptId, why: str) -> None:
-        """Stage an attempt out that nobody asks for, beside the watching."""
+        """Stage an attempt out, in a thread of its own, though Nomad did not ask."""
         if attempt.key in self._finishing:
             return
         log.warning(why, extra=attempt.log_fields)
@@ -262,7 +274,7 @@ class Watcher:
             threading.Thread(
                 target=self._finish_until_done, args=(attempt,), name="abandoned", daemon=True
             ).start()
-        except RuntimeError:  # the machine has no room for another thread
+        except RuntimeError:  # the machine can run no more threads now
             self._finishing.discard(attempt.key)
             raise
 
@@ -276,11 +288,11 @@ class Watcher:
 
 
 def is_memory_full(file: Path = Path("/proc/meminfo")) -> bool:
-    """Whether the machine, not a job, has next to no memory left."""
+    """Return whether the machine itself has almost no free memory."""
     try:
         lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
     except (OSError, ValueError):
         return False
     kilobytes = {words[0]: int(words[1]) for words in lines if len(words) > 1}
     total = kilobytes.get("MemTotal:", 0)
-    return kilobytes.get("MemAvailable:", total) < total * _NEXT_TO_NOTHING
+    return kilobytes.get("MemAvailable:", total) < total * _ALMOST_NO_MEMORY

@@ -1,1 +1,1 @@
-"""What the agent asks of Docker, and how it reads what a container left."""
+"""Docker, and the notes and files that a container left."""

@@ -1,8 +1,8 @@
-"""How much disk a job uses, and how full the disks are, without holding up whoever asks.
+"""Measures how much disk a job uses and how full the disks are, without blocking the caller.
 
-A job's use is what `du` counts in blocks: a sparse file counts with what it occupies, a file with
-several names once. `du` runs beside the agent, is not waited for, and is asked again the later the
-longer it took: a job with millions of files costs the node a few per cent of a core.
+A job's use is what `du` counts in blocks: a sparse file counts its occupied blocks, a file with
+several names counts once. `du` runs in a thread. The longer it took, the longer the pause before
+the next run: a job with millions of files costs the node a few per cent of a core.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from leruli_node.clock import boottime
 from leruli_node.container.docker_engine import (
@@ -26,24 +27,25 @@ from leruli_node.folders import Folders
 
 log = logging.getLogger(__name__)
 
-# Seconds between two measurements of a job: at least, and at most while little is written.
+# Seconds between two measurements of a job: the least, and the most while little is written.
 _SOONEST = 5.0
 _LATEST = 60.0
-# The pause after a measurement is so many times what it took; half of it while much is written.
+# The pause after a measurement is this many times its duration; half of that while much is written.
 _PAUSE = 20.0
-# Seconds after which a measurement is given up.
+# Timeout of a measurement in seconds.
 _DU_TAKES = 900.0
 _AT_ONCE = 2
-# Bytes that a disk that is called full still has: about what a job writes between two looks.
+# A disk with less free space (bytes) counts as full. A job writes about this much between two
+# ticks.
 _FULL = 128 * 2**20
 MOST_FREE_MB = 5_120
 _PART_FREE = 20
-# It takes jobs again when this part more is free.
+# The node takes jobs again when the free space is larger by this part.
 _PART_MORE = 4
 
 
 class DiskMeter:
-    """Measures what a container and its job's folder occupy."""
+    """Measures the disk space of a container and its job's folder."""
 
     def __init__(self, engine: DockerEngine, access: RundirAccess, folders: Folders) -> None:
         self._engine = engine
@@ -51,30 +53,31 @@ class DiskMeter:
         self._folders = folders
 
     def measure(self, attempt_key: str, container: str) -> int | None:
-        """Bytes on disk; None when they could not be counted, or not to the end."""
+        """Return the bytes on disk, None if they could not be counted completely."""
         paths = [str(self._folders.job(attempt_key))]
         try:
             layer = self._engine.layer_folder(container)
             counted = 0 if layer is not None else self._engine.layer_bytes(container)
         except (DockerUnavailableError, DockerRefusedError):
             return None
-        found = self._du(paths if layer is None else [*paths, layer])
+        found = self.du(paths if layer is None else [*paths, layer])
         return None if found is None else counted + found
 
-    def _du(self, paths: list[str]) -> int | None:
+    def du(self, paths: list[str]) -> int | None:
+        """Return the bytes that paths take, None if they could not be counted completely."""
         command = self._access.inside("nice", "-n", "19", "du", "-skx", "--", *paths)
         try:
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                # Files come and go while it counts, which it says of each.
+                # du reports each file that vanishes while it counts.
                 stderr=subprocess.DEVNULL,
                 timeout=_DU_TAKES,
                 check=False,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            log.warning("the use of disk cannot be measured: %s", type(error).__name__)
+            log.warning("the disk use of a job cannot be measured: %s", type(error).__name__)
             return None
         lines = [line.split(b"\t", 1)[0] for line in done.stdout.splitlines()]
         if len(lines) != len(paths) or not all(line.isdigit() for line in lines):
@@ -84,7 +87,10 @@ class DiskMeter:
 
 @dataclass
 class _Measured:
-    """The latest measurement of an attempt; `written` is what its disks held then, in bytes."""
+    """The latest measurement of an attempt, in bytes and seconds.
+
+    `written` is the use of all disks at that time.
+    """
 
     size: int | None = None
     took: float = 0.0
@@ -93,17 +99,24 @@ class _Measured:
     is_under_way: bool = False
 
 
-class DiskUse:
-    """The use of disk of all attempts that run, as far as it was measured."""
+class Meter(Protocol):
+    """Measures the disk space of an attempt."""
 
-    def __init__(self, meter: DiskMeter, disks: Disks) -> None:
+    def measure(self, attempt_key: str, container: str) -> int | None:
+        """Return the bytes on disk, None if they could not be counted completely."""
+
+
+class DiskUse:
+    """The disk use of all running attempts, as far as it was measured."""
+
+    def __init__(self, meter: Meter, disks: Disks) -> None:
         self._meter = meter
         self._disks = disks
         self._latest: dict[str, _Measured] = {}
         self._free = threading.BoundedSemaphore(_AT_ONCE)
 
     def of(self, attempt_key: str, container: str, limit: int) -> int | None:
-        """Bytes that an attempt used when it was measured last; None when it was not yet."""
+        """Return the bytes that an attempt used at its latest measurement, None before that."""
         latest = self._latest.setdefault(attempt_key, _Measured())
         if not latest.is_under_way and self._is_due(latest, limit) and self._free.acquire(False):
             latest.is_under_way = True
@@ -111,13 +124,13 @@ class DiskUse:
                 threading.Thread(
                     target=self._measure, args=(latest, attempt_key, container), daemon=True
                 ).start()
-            except RuntimeError:  # the machine has no room for another thread
+            except RuntimeError:  # the machine can run no more threads now
                 latest.is_under_way = False
                 self._free.release()
         return latest.size
 
     def forget_all_but(self, keys: set[str]) -> None:
-        """Attempts that are over need no memory."""
+        """Forget attempts that are over."""
         for key in [key for key in self._latest if key not in keys]:
             del self._latest[key]
 
@@ -139,7 +152,7 @@ class DiskUse:
             if size is not None:
                 latest.size, latest.written = size, written
         except Exception:
-            log.exception("the use of disk was not measured", extra={"attempt": attempt_key})
+            log.exception("the disk use of a job was not measured", extra={"attempt": attempt_key})
         finally:
             latest.ended = boottime()
             latest.took = latest.ended - began
@@ -148,11 +161,11 @@ class DiskUse:
 
 
 class Disks:
-    """The file systems that jobs write to: the agent's and Docker's, which may be one.
+    """The file systems that jobs write to: the agent's and Docker's, which may be the same.
 
-    `least_free_mb` is the free space below which the node takes no jobs; None for a twentieth of
-    the disk, at most MOST_FREE_MB. It takes them again once a quarter more is free: at each change
-    the service takes back what waits for the group's nodes.
+    Below `least_free_mb` of free space the node takes no jobs. The default is a twentieth of the
+    disk, at most MOST_FREE_MB. The node takes jobs again when a quarter more is free: at each
+    change the service requeues what is unplaced for the group's nodes.
     """
 
     def __init__(
@@ -167,18 +180,18 @@ class Disks:
         self._is_low = False
 
     def used(self) -> int:
-        """Bytes that are used on all of them."""
+        """Return the used bytes on all of them."""
         return sum((one.f_blocks - one.f_bfree) * one.f_frsize for one in self._all())
 
     def is_full(self) -> bool:
-        """Whether one of them has no more space or names."""
+        """Return whether one of them has no more space or inodes."""
         return any(
             one.f_bavail * one.f_frsize < _FULL or (one.f_files > 0 and one.f_favail == 0)
             for one in self._all()
         )
 
     def trouble(self) -> str | None:
-        """Why the node takes no new jobs, in a sentence, or None."""
+        """Return why the node takes no new jobs, in a sentence, or None."""
         for one in self._all():
             free, total = one.f_bavail * one.f_frsize >> 20, one.f_blocks * one.f_frsize >> 20
             least = self._least_free_mb
@@ -200,7 +213,7 @@ class Disks:
             try:
                 found[os.stat(folder).st_dev] = os.statvfs(folder)
             except OSError as error:
-                log.warning("a disk cannot be looked at: %s", error.strerror)
+                log.warning("the free space of a disk cannot be read: %s", error.strerror)
         return list(found.values())
 
     def _where_images_are(self) -> Path:

@@ -1,14 +1,13 @@
-"""Everything that the agent asks of Docker. Containers are made by Nomad, not here."""
+"""All calls to Docker. Nomad makes the containers, not this module."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,127 +15,154 @@ import docker
 import docker.errors
 import requests
 
-from leruli_node.model import ContainerFacts
+from leruli_node.container.docker_answers import Listed, Usage, missing_limits, parse_usage
+from leruli_node.container.docker_http import DockerAnswerError, DockerHttp
 
 NODE_LABEL = "leruli.node"
 ATTEMPT_LABEL = "leruli.attempt"
-# Seconds that Docker may take to answer.
+# Only of shared containers (slots/shared.py), in place of the attempt's.
+SHARED_LABEL = "leruli.shared"
+# Timeout of a call, in seconds.
 _TIMEOUT = 60
+# Docker's answers when there is no such container, and when its name is taken.
+_MISSING = 404
+_CONFLICT = 409
 
 
 class DockerUnavailableError(Exception):
-    """Docker cannot be reached or does not answer; later it may."""
+    """Docker cannot be reached or does not answer. A later try may succeed."""
 
 
 class DockerRefusedError(Exception):
-    """Docker answered that it cannot do this; the text is its own."""
+    """Docker answered that it cannot do this. The text is Docker's."""
 
 
-@dataclass(frozen=True)
-class Listed:
-    """One own container in the list; `state` is Docker's word (running, exited, created, …)."""
-
-    id: str
-    attempt_key: str
-    state: str
-
-
-@dataclass(frozen=True)
-class Usage:
-    """A sample of a running container: peak memory in MB and CPU seconds so far."""
-
-    memory_mb: int | None
-    cpu_seconds: float | None
+class _MissingError(DockerRefusedError):
+    """There is no such container."""
 
 
 class DockerEngine:
-    """One Docker; safe to use from several threads; connects when first needed."""
+    """One Docker. Safe for several threads. Connects at the first call."""
 
     def __init__(self, socket: Path) -> None:
         self._url = f"unix://{socket}"
+        self._http = DockerHttp(socket)
         self._lock = threading.Lock()
         self._clients: dict[int, Any] = {}
 
     def ping(self) -> None:
-        """Return when Docker answers; DockerUnavailableError otherwise."""
+        """Return when Docker answers. Raises DockerUnavailableError."""
         self._call(lambda api: api.ping())
 
     def is_rootless(self) -> bool:
-        """Whether this Docker runs in a user namespace of an ordinary user."""
+        """Return whether this Docker runs in a user namespace of an ordinary user."""
         info = self._call(lambda api: api.info())
         return any("rootless" in option for option in info.get("SecurityOptions") or [])
 
     def root_folder(self) -> Path | None:
-        """The folder in which this Docker keeps images and containers; None if it does not say."""
+        """Return the folder of Docker's images and containers, None if it does not say it."""
         root = self._call(lambda api: api.info()).get("DockerRootDir")
         return Path(root) if root else None
 
     def missing_limits(self) -> list[str]:
-        """Which limits of containers this Docker does not enforce: memory, CPU, processes."""
+        """Return the container limits that this Docker does not enforce: memory, CPU, processes."""
         return missing_limits(self._call(lambda api: api.info()))
 
     def list_own(self, nodeid: str, attempt_key: str | None = None) -> list[Listed]:
-        """All containers, running or not, of this node's attempts, or of one of them."""
+        """Return all containers, running or not, of this node's attempts or of one of them."""
         labels = [f"{NODE_LABEL}={nodeid}"]
         if attempt_key is not None:
             labels.append(f"{ATTEMPT_LABEL}={attempt_key}")
-        found = self._call(lambda api: api.containers(all=True, filters={"label": labels}))
+        query = {"all": "1", "filters": json.dumps({"label": labels})}
         return [
             Listed(c["Id"], (c.get("Labels") or {}).get(ATTEMPT_LABEL, ""), c.get("State", ""))
-            for c in found
+            for c in self._ask("GET", "/containers/json", query)
+            if SHARED_LABEL not in (c.get("Labels") or {})
         ]
 
+    def list_shared(self, nodeid: str) -> list[tuple[str, str]]:
+        """Return all shared containers of this node, each with the value of its label."""
+        labels = [f"{NODE_LABEL}={nodeid}", SHARED_LABEL]
+        query = {"all": "1", "filters": json.dumps({"label": labels})}
+        found = self._ask("GET", "/containers/json", query)
+        return [(c["Id"], c["Labels"][SHARED_LABEL]) for c in found]
+
     def inspect(self, container: str) -> dict[str, Any] | None:
-        """Docker's description of a container, None when there is no such."""
+        """Return Docker's description of a container, None if there is no such container."""
         try:
-            return dict(self._call(lambda api: api.inspect_container(container)))
-        except docker.errors.NotFound:
+            return dict(self._ask("GET", f"/containers/{container}/json"))
+        except _MissingError:
             return None
 
-    def signal(self, container: str, name: str) -> None:
-        """Send a signal to a container's first process; one that is not running is no error."""
+    def create(self, name: str, described: dict[str, Any]) -> bool:
+        """Make a container by Docker's own description. Return False if its name is taken."""
         try:
-            self._call(lambda api: api.kill(container, name))
-        except (docker.errors.NotFound, DockerRefusedError):
-            return
+            self._ask("POST", "/containers/create", {"name": name}, described)
+            return True
+        except DockerRefusedError as error:
+            cause = error.__cause__
+            if isinstance(cause, DockerAnswerError) and cause.status == _CONFLICT:
+                return False
+            raise
+
+    def start(self, container: str) -> None:
+        """Start a container that was made; nothing happens where it runs."""
+        self._ask("POST", f"/containers/{container}/start")
+
+    def wait(self, container: str, timeout: float) -> bool:
+        """Wait for the end of a container. Return whether it is over; a missing one is over."""
+        try:
+            with _errors():
+                return self._http.wait(container, timeout)
+        except _MissingError:
+            return True
+
+    def image_environment(self, image: str) -> list[str]:
+        """The environment that an image sets, as `NAME=value`; none if it is not here."""
+        try:
+            found = self._ask("GET", f"/images/{image}/json")
+        except _MissingError:
+            return []
+        return list((found.get("Config") or {}).get("Env") or [])
+
+    def signal(self, container: str, name: str) -> None:
+        """Send a signal to a container's first process. A stopped container is no error."""
+        with contextlib.suppress(DockerRefusedError):
+            self._ask("POST", f"/containers/{container}/kill", {"signal": name})
 
     def remove(self, container: str) -> None:
-        """Remove a container, killing it if need be; one that is gone is no error."""
+        """Remove a container, killing it if it runs. A missing container is no error."""
         try:
-            self._call(lambda api: api.remove_container(container, v=True, force=True))
-        except docker.errors.NotFound:
+            self._ask("DELETE", f"/containers/{container}", {"v": "1", "force": "1"})
+        except _MissingError:
             return
         except DockerRefusedError as error:
             if "already in progress" not in str(error):
                 raise
 
     def usage(self, container: str) -> Usage | None:
-        """A sample of memory and CPU time, None when the container is not running."""
-
-        def read(api: Any) -> dict[str, Any]:
-            try:
-                return dict(api.stats(container, stream=False, one_shot=True))
-            except ValueError:
-                # It ended while Docker was asked, which is then answered with nothing at all.
-                return {}
-
+        """Return a sample of memory and CPU time, None if the container does not run."""
+        query = {"stream": "false", "one-shot": "true"}
         try:
-            stats = self._call(read)
-        except (docker.errors.NotFound, DockerRefusedError):
+            # Nothing, when the container ended during the call.
+            stats = self._ask("GET", f"/containers/{container}/stats", query) or {}
+        except DockerRefusedError:
             return None
         return parse_usage(stats)
 
     def layer_folder(self, container: str) -> str | None:
-        """The folder of what a container wrote beside its mounts; None where Docker names none."""
+        """Return the folder of a container's own layer, None if Docker does not name it."""
         inspected = self.inspect(container) or {}
         data = (inspected.get("GraphDriver") or {}).get("Data") or {}
         return data.get("UpperDir") or None
 
     def layer_bytes(self, container: str) -> int:
-        """What a container wrote beside its mounts, in bytes, as Docker counts it: slowly."""
+        """Return the bytes in a container's own layer, as Docker counts them (slowly)."""
 
         def read(api: Any) -> int:
-            url = api._url("/containers/{0}/json", container)  # the SDK cannot ask for the size
+            url = api._url(
+                "/containers/{0}/json", container
+            )  # the SDK has no parameter for the size
             return int(api._result(api._get(url, params={"size": 1}), True).get("SizeRw") or 0)
 
         try:
@@ -145,14 +171,14 @@ class DockerEngine:
             return 0
 
     def was_signalled(self, container: str, since: float, until: float) -> bool:
-        """Whether Docker remembers that somebody sent TERM or KILL to this container."""
+        """Return whether Docker's events say that TERM or KILL was sent to this container."""
 
         def read(api: Any) -> bool:
             events = api.events(
-                # The wall clock may have been set back meanwhile.
+                # The wall clock may have been set back in between.
                 since=f"{min(since, until):.9f}",
-                # The kill is noted a little after it worked. An end in the future would make
-                # Docker wait for it.
+                # The event is recorded a little after the kill. With an end in the future Docker
+                # would wait for it.
                 until=f"{min(max(since, until) + 2.0, time.time()):.9f}",
                 filters={"container": container, "event": "kill"},
                 decode=True,
@@ -166,22 +192,22 @@ class DockerEngine:
             return False
 
     def image_id(self, reference: str) -> str | None:
-        """The id of the image of this name, None when there is none."""
+        """Return the id of the image of this name, None if there is none."""
         try:
-            return str(self._call(lambda api: api.inspect_image(reference))["Id"])
-        except docker.errors.NotFound:
+            return str(self._ask("GET", f"/images/{reference}/json")["Id"])
+        except _MissingError:
             return None
 
     def names_of(self, reference: str) -> frozenset[str]:
-        """All names of the image that this name stands for, it included; none if it is not here."""
+        """Return all names of the image of this name, including this one; none if it is missing."""
         try:
-            image = self._call(lambda api: api.inspect_image(reference))
-        except docker.errors.NotFound:
+            image = self._ask("GET", f"/images/{reference}/json")
+        except _MissingError:
             return frozenset()
         return frozenset(image.get("RepoTags") or [])
 
     def image_names(self, prefix: str = "", timeout: int = _TIMEOUT) -> dict[str, str]:
-        """All image names (that begin with `prefix`) with the image's id."""
+        """Return all image names that begin with `prefix`, with the image's id."""
         images = self._call(lambda api: api.images(), timeout)
         return {
             name: image["Id"]
@@ -198,16 +224,24 @@ class DockerEngine:
             raise DockerRefusedError("the image is not there any more") from error
 
     def untag(self, reference: str) -> None:
-        """Take a name off an image; an image without names goes. In use or gone is no error."""
+        """Remove a name of an image. An image without names is deleted.
+
+        An image that is in use or missing is no error.
+        """
         try:
             self._call(lambda api: api.remove_image(reference, force=False, noprune=False))
         except (docker.errors.NotFound, DockerRefusedError):
             return
 
     def load(self, chunks: Iterable[bytes]) -> list[str]:
-        """`docker load` of a stream: the names or ids that it brought.
+        """Load an image from a stream, as `docker load`. Return the names or ids that were loaded.
 
-        Raises DockerRefusedError when it is not an image; what `chunks` raises passes through.
+        Raises
+        ------
+        DockerRefusedError
+            The stream is not an image.
+        Exception
+            Errors of `chunks`.
         """
 
         def read(api: Any) -> list[str]:
@@ -224,9 +258,12 @@ class DockerEngine:
         return list(self._call(read, timeout=3600))
 
     def has_file(self, image: str, path: str) -> bool:
-        """Whether an image has something at a path (a container is made for it, not started)."""
+        """Return whether an image has a file or folder at a path.
 
-        def look(api: Any) -> bool:
+        A container is made for the check, but not started.
+        """
+
+        def check(api: Any) -> bool:
             made = api.create_container(image, command=["/"], network_disabled=True)
             try:
                 stream, _ = api.get_archive(made["Id"], path)
@@ -234,14 +271,20 @@ class DockerEngine:
                 return True
             except docker.errors.NotFound as error:
                 if "no such container" in str(error).lower():
-                    # Somebody removes containers that do not run (`docker system prune`).
+                    # Somebody removed the container (`docker system prune`).
                     raise DockerRefusedError(str(error.explanation)) from error
                 return False
             finally:
                 with contextlib.suppress(docker.errors.NotFound):
                     api.remove_container(made["Id"], v=True, force=True)
 
-        return bool(self._call(look))
+        return bool(self._call(check))
+
+    def _ask(
+        self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None
+    ) -> Any:
+        with _errors():
+            return self._http.call(method, path, query, body, _TIMEOUT)
 
     def _call(self, call: Any, timeout: int = _TIMEOUT) -> Any:
         try:
@@ -262,46 +305,12 @@ class DockerEngine:
             return self._clients[timeout]
 
 
-def container_facts(inspected: dict[str, Any]) -> ContainerFacts:
-    """What outcome.decide needs from Docker's description."""
-    state = inspected["State"]
-    return ContainerFacts(
-        exit_code=int(state.get("ExitCode") or 0),
-        oom_killed=bool(state.get("OOMKilled")),
-        started_at=parse_time(state.get("StartedAt")),
-        finished_at=parse_time(state.get("FinishedAt")),
-        error=str(state.get("Error") or ""),
-    )
-
-
-def missing_limits(info: dict[str, Any]) -> list[str]:
-    """What Docker's description of itself says that it cannot limit, in words."""
-    words = {"MemoryLimit": "memory", "CpuCfsQuota": "CPU", "PidsLimit": "processes"}
-    return [word for name, word in words.items() if not info.get(name)]
-
-
-def parse_time(text: str | None) -> float | None:
-    """Docker's time as seconds since 1970; None for its year 1, which means "never"."""
-    found = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)\Z", text or "")
-    if found is None or found.group(1).startswith("0001"):
-        return None
-    zone = "+00:00" if found.group(3) == "Z" else found.group(3)
-    whole = datetime.fromisoformat(found.group(1) + zone).astimezone(timezone.utc)
-    return whole.timestamp() + float(found.group(2) or 0)
-
-
-def parse_usage(stats: dict[str, Any]) -> Usage | None:
-    """Peak memory and CPU time in Docker's statistics; None when there are none."""
-    memory, cpu = stats.get("memory_stats") or {}, (stats.get("cpu_stats") or {}).get("cpu_usage")
-    # cgroup v1 keeps the peak itself; v2 has the present use, whose cache can be given back.
-    used = memory.get("max_usage")
-    if used is None and memory.get("usage") is not None:
-        cache = (memory.get("stats") or {}).get("inactive_file", 0)
-        used = max(0, memory["usage"] - cache)
-    nanoseconds = (cpu or {}).get("total_usage")
-    if used is None and not nanoseconds:
-        return None
-    return Usage(
-        memory_mb=None if used is None else -(-int(used) // 2**20),
-        cpu_seconds=nanoseconds / 1e9 if nanoseconds else None,
-    )
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except DockerAnswerError as error:
+        kind = _MissingError if error.status == _MISSING else DockerRefusedError
+        raise kind(str(error)) from error
+    except (OSError, EOFError, ValueError) as error:
+        raise DockerUnavailableError(type(error).__name__) from error

@@ -1,13 +1,15 @@
-"""The script that is the container's first process, and its folder.
+"""The script that is a container's first process, and the control folder that holds it.
 
-Everything in the control folder can be written by the user's program as soon as it runs: see
-script_notes.py for how it is read.
+The user's program can write to all of the control folder. script_notes.py therefore reads it with
+care.
 """
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+from leruli_node.container.job_environment import job_environment
 from leruli_node.model import AttemptId, StartGrant
 
 MAIN_SCRIPT = r"""#!/bin/sh
@@ -20,6 +22,9 @@ if ! mkdir /leruli/started 2>/dev/null; then
 fi
 on_term() {
     interrupted=1
+    # Once: the agent and Nomad may both send it, and a job may take a second TERM for an order to
+    # end at once.
+    [ -e /leruli/terminated ] && return
     : >/leruli/terminated
     kill -s TERM -- -1 2>/dev/null
 }
@@ -62,20 +67,15 @@ exit "$code"
 """
 
 
-def write_control(control: Path, attempt: AttemptId, grant: StartGrant) -> None:
-    """Make the control folder with main.sh in it, usable by whatever user the image names."""
+def write_control(
+    control: Path, attempt: AttemptId, grant: StartGrant, node_name: str = ""
+) -> None:
+    """Make the control folder with main.sh, usable by any user that the image names."""
     control.mkdir()
     script = control / "main.sh"
-    text = MAIN_SCRIPT.replace("@environment@", environment(attempt, grant))
-    script.write_text(text, encoding="ascii")
+    environment = job_environment(attempt, grant, node_name)
+    words = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+    text = MAIN_SCRIPT.replace("@environment@", " ".join(["export", *words]))
+    script.write_text(text, encoding="utf-8")
     script.chmod(0o755)
     control.chmod(0o777)
-
-
-def environment(attempt: AttemptId, grant: StartGrant) -> str:
-    """The line of the shell that tells a job who it is and what it may use."""
-    # The id is a checked uuid, the others are numbers: nothing to quote.
-    return (
-        f"export LERULI_JOBID={attempt.job} LERULI_CORES={grant.cores} "
-        f"LERULI_MEMORYMB={grant.memorymb}"
-    )

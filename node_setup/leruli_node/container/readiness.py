@@ -1,4 +1,4 @@
-"""Whether Docker is there, and of a kind that this agent can work with."""
+"""Checks that Docker answers and that this agent can work with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class DockerReadiness:
-    """What the agent has to know of its Docker before it uses it."""
+    """Facts about Docker that the agent must know before it uses it."""
 
     def __init__(self, engine: DockerEngine, socket: Path) -> None:
         self._engine = engine
@@ -26,20 +26,26 @@ class DockerReadiness:
         self._rootless: bool | None = None
 
     def is_rootless(self) -> bool:
-        """Whether it is a rootless Docker; asked until it has answered once."""
+        """Return whether it is a rootless Docker. Asked until Docker has answered once."""
         if self._rootless is None:
             try:
                 self._rootless = self._engine.is_rootless()
             except (DockerUnavailableError, DockerRefusedError):
-                # An agent that is not root only ever works with a rootless one.
+                # An agent that is not root works only with a rootless Docker.
                 return os.getuid() != 0
         return self._rootless
 
     def wait(self, stop: Stop) -> list[str]:
-        """Wait until Docker answers; the limits of containers that it does not enforce.
+        """Wait until Docker answers. Return the container limits that it does not enforce.
 
-        Nomad started before Docker would fail the jobs that it takes up again. Raises AgentError
-        where the agent could not read what jobs write, StoppedError.
+        Nomad would fail the jobs that it recovers if it were started before Docker.
+
+        Raises
+        ------
+        AgentError
+            The agent could not read what jobs write.
+        StoppedError
+            The agent is being stopped.
         """
 
         def report(error: Exception) -> None:

@@ -1,8 +1,8 @@
-"""Reading what a container wrote, whoever owns it there.
+"""Makes the files of a container readable for the agent, whichever user of the container owns them.
 
-With rootful Docker the agent is root and can do so as it is. With rootless Docker files of other
-users in the container belong to sub-ids of this user: in dockerd's user namespace we are root over
-them, and there everything is given to the agent first.
+With rootful Docker the agent is root and can read all. With rootless Docker, files of other users
+in the container belong to sub-ids of this user. In dockerd's user namespace the agent is root over
+them; there it takes ownership first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _CHMOD = "u+rwX"
-# Of what a command says, in bytes.
+# Bytes of a command's stderr that are logged.
 _SAID = 200
 
 
@@ -28,15 +28,18 @@ class RundirAccess:
         self._is_rootless = is_rootless
 
     def take(self, folder: Path) -> bool:
-        """Make everything in a folder readable and removable for the agent; False if it failed."""
+        """Make all in a folder readable and removable for the agent.
+
+        Return False if that failed.
+        """
         if os.getuid() == 0 or not self._is_rootless():
             return True
-        # chown -h and chmod -R do not follow links that are in the folder.
+        # chown -h and chmod -R do not follow links in the folder.
         owned = self._in_namespace("chown", "-R", "-h", "0:0", "--", str(folder))
         return self._in_namespace("chmod", "-R", _CHMOD, "--", str(folder)) and owned
 
     def inside(self, *command: str) -> list[str]:
-        """A command that sees all that a container wrote: where need be, in dockerd's namespace."""
+        """Return the command, wrapped if necessary to run in dockerd's namespace."""
         if os.getuid() == 0 or not self._is_rootless():
             return list(command)
         try:
@@ -63,12 +66,12 @@ class RundirAccess:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Run a command; its exit code and the beginning of what it says on stderr."""
+    """Run a command. Return its exit code and the beginning of its stderr."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         assert process.stderr is not None  # noqa: S101 - for mypy
-        # It may have something to say of each of millions of files.
+        # The command may print a line for each of millions of files.
         said = process.stderr.read(_SAID)
         while process.stderr.read(2**16):
             pass

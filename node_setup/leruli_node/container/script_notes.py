@@ -1,4 +1,4 @@
-"""Reading what main.sh noted: hints only, since the user's program can write there too."""
+"""Reads the notes of main.sh. They are only hints: the user's program can write them too."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _BYTES = re.compile(r"\d{1,18}\n?\Z", re.ASCII)
 
 @dataclass(frozen=True)
 class ScriptNotes:
-    """What main.sh says. `cpu_seconds` covers run.sh and all that it waited for.
+    """The notes of main.sh.
 
-    `peak_memory_mb` is the peak of the container's cgroup when run.sh had ended.
+    `cpu_seconds` covers run.sh and all child processes that it waited for. `peak_memory_mb` is the
+    peak of the container's cgroup when run.sh had ended.
     """
 
     started: bool = False
@@ -30,7 +31,7 @@ class ScriptNotes:
 
 
 def read_notes(control: Path) -> ScriptNotes:
-    """Read the control folder without following a link, opening a device or reading much."""
+    """Read the control folder without following links, opening devices or reading large files."""
     try:
         folder = os.open(control, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -51,7 +52,7 @@ def read_notes(control: Path) -> ScriptNotes:
 
 
 def parse_times(text: str) -> float | None:
-    """The CPU seconds of the children in the output of the shell's `times`, or None."""
+    """Return the CPU seconds of the children in the output of the shell's `times`, or None."""
     lines = text.splitlines()
     found = _MINUTES.findall(lines[1]) if len(lines) >= 2 else []
     if len(found) != 2:

@@ -1,4 +1,4 @@
-"""A gzip stream, decompressed piece by piece in bounded memory, whatever it expands to."""
+"""Decompresses a gzip stream piece by piece, in bounded memory whatever it expands to."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from leruli_node.errors import StoppedError
 from leruli_node.retry import Stop
 
 _GZIP = 31  # zlib's `wbits` for gzip, with its checksum
-# zlib copies what it leaves of its input with each call, so it is given little at a time.
+# zlib copies its unconsumed input with each call, so the pieces are small.
 _PIECE = 2**14
 _MAGIC = b"\x1f"
 
 
 class GunzipError(Exception):
-    """The stream is not gzip, is damaged, or ends too early; the text says which."""
+    """The stream is not gzip, is damaged, or ends too early. The text says which."""
 
 
 class GunzipReader:
-    """A file-like object with the decompressed bytes of an iterator of compressed ones."""
+    """A file-like object that reads the decompressed bytes of an iterator of compressed ones."""
 
     def __init__(self, chunks: Iterator[bytes], stop: Stop) -> None:
         self._chunks = chunks
@@ -33,7 +33,14 @@ class GunzipReader:
     def read(self, size: int) -> bytes:
         """Return `size` bytes, fewer only at the end of the stream.
 
-        Raises GunzipError, StoppedError when to stop, and what the iterator raises.
+        Raises
+        ------
+        GunzipError
+            The stream cannot be decompressed.
+        StoppedError
+            `stop` is set.
+        Exception
+            Errors of the iterator.
         """
         parts, missing = [], size
         while missing > 0:
@@ -52,7 +59,7 @@ class GunzipReader:
             try:
                 if self._gzip.eof:
                     pending = self._gzip.unused_data or self._piece()
-                    # gzip, too, passes over what follows and is not another member.
+                    # Like gzip, ignore trailing bytes that are not another member.
                     if not pending.startswith(_MAGIC):
                         return b""
                     self._gzip = zlib.decompressobj(_GZIP)

@@ -1,10 +1,10 @@
-"""The files of a job's input as they were unpacked, to tell at the end which the job changed.
+"""The list of a job's input files as they were unpacked, to find those that the job changed.
 
-A file counts as unchanged when it has the same name, permission bits, size and SHA-256. Times and
-inode do not count: a job can write a file and put its old time back.
+A file counts as unchanged if it has the same name, permission bits, size and SHA-256. Times and
+inode do not count: a job can write a file and set its old time again.
 
-The list is a file beside the rundir, where no container reaches it. It need not be synced: a record
-that a power cut took or damaged only means that the file is uploaded.
+The list is a file beside the rundir, where no container can reach it. It needs no fsync: if a power
+cut loses or damages a record, the file is uploaded.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ INPUT_LIST = "inputs"
 # Hash of the name, size in bytes, permission bits here and in run.tgz, SHA-256 of the content.
 _RECORD = struct.Struct("<16sQHH32s4x")
 _NAME_BYTES = 16
-# The last record: no name, and the number of records before it where others have the size.
+# The last record has no name. Its size field holds the number of records before it.
 _END = bytes(_NAME_BYTES)
 _READ = 2**18
 _UNKNOWN, _CHANGED, _UNCHANGED = range(3)
 
 
 class InputListWriter:
-    """Collects the list of one input while that is unpacked."""
+    """Writes the list of one input while the input is unpacked."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
@@ -45,15 +45,15 @@ class InputListWriter:
         self._count = 0
 
     def add(self, name: str, facts: os.stat_result, mode: int, digest: bytes) -> None:
-        """Note a file under its name below the rundir; a later one replaces it. Raises OSError.
+        """Add a file by its name below the rundir. A later one replaces it.
 
-        `mode` is what the archive says.
+        `mode` is the mode in the archive. Raises OSError.
         """
         self._write(_hashed(name), facts.st_size, facts.st_mode, mode, digest)
         self._count += 1
 
     def finish(self) -> None:
-        """Mark the list as whole; without this it is not used. Raises OSError."""
+        """Mark the list as complete; otherwise it is not used. Raises OSError."""
         self._write(_END, self._count, 0, 0, b"")
         self._file.flush()
 
@@ -68,7 +68,7 @@ class InputListWriter:
 
 @contextmanager
 def writing(path: Path) -> Iterator[InputListWriter]:
-    """Write a list within the block; it is whole when the block ends without an exception."""
+    """Write a list within the block. It is complete if the block ends without an exception."""
     made = InputListWriter(path)
     try:
         yield made
@@ -78,20 +78,23 @@ def writing(path: Path) -> Iterator[InputListWriter]:
 
 
 class InputList:
-    """A list that was written before; it takes about 75 bytes of memory a file."""
+    """A list that was read back. It needs about 75 bytes of memory for each file."""
 
     def __init__(self, records: bytes = b"", count: int = 0) -> None:
         self._records = records
-        # A hash table of record numbers, counted from 1: a third of what a dictionary would take.
+        # A hash table of record numbers, counted from 1. It needs a third of a dictionary's memory.
         self._table = array("I", bytes(4 << (2 * count).bit_length()))
-        # What was found out about each record; the output is walked twice.
+        # The result for each record, stored because the output is walked twice.
         self._verdicts = bytearray(count)
         for number in range(count):
             self._table[self._slot(self._name(number))] = number + 1
 
     @classmethod
     def read(cls, path: Path) -> InputList:
-        """The list in a file; an empty one, with which all is uploaded, when that is not whole."""
+        """Return the list in a file.
+
+        An incomplete list counts as empty: then all files are uploaded.
+        """
         try:
             records = path.read_bytes()
         except FileNotFoundError:
@@ -102,18 +105,23 @@ class InputList:
             return cls()
         end = len(records) - _RECORD.size
         if end < 0 or end % _RECORD.size:
-            log.warning("the list of the input is not whole")
+            log.warning("the list of the input is not complete")
             return cls()
         name, count, *_ = _RECORD.unpack_from(records, end)
         if name != _END or count != end // _RECORD.size:
-            log.warning("the list of the input is not whole")
+            log.warning("the list of the input is not complete")
             return cls()
         return cls(records, count)
 
     def has_unchanged(self, entry: Entry, stop: Stop) -> bool:
-        """Whether an entry of the output is a file of the input that the job left as it was.
+        """Return whether an entry of the output is an input file that the job did not change.
 
-        Raises OSError for trouble that is not this file's own, StoppedError.
+        Raises
+        ------
+        OSError
+            The disk failed, not only this file.
+        StoppedError
+            `stop` is set.
         """
         if entry.is_link or not self._verdicts:
             return False
@@ -141,9 +149,9 @@ class InputList:
             os.close(descriptor)
 
     def original_mode(self, name: str, facts: os.stat_result) -> int:
-        """The permission bits of a file of the output.
+        """Return the permission bits of a file of the output.
 
-        A file of the input that still has the bits that unpacking gave it has those of the archive.
+        An input file with the bits that unpacking set gets those of the archive.
         """
         bits = stat.S_IMODE(facts.st_mode)
         number = self._number(name)
@@ -165,7 +173,7 @@ class InputList:
         return self._records[start : start + _NAME_BYTES]
 
     def _slot(self, name: bytes) -> int:
-        """Where the record of this name stands in the table, or would."""
+        """Return the table slot of the record of this name, or the free slot for it."""
         size = len(self._table)
         slot = int.from_bytes(name, "little") % size
         while self._table[slot] and self._name(self._table[slot] - 1) != name:

@@ -1,4 +1,4 @@
-"""One file of the output as it is sent: opened below its folder, and followed by some bytes."""
+"""Opens one file of the output below its folder, and reads it with some bytes appended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leruli_node.retry import Stop
 
 
 def open_below(top: int, key: str) -> int:
-    """Open a regular file below the folder that `top` is open on, following no link.
+    """Open a regular file below the folder of the descriptor `top`, without following links.
 
     Raises OSError.
     """
@@ -29,7 +29,7 @@ def open_below(top: int, key: str) -> int:
 
 
 class OutputFile:
-    """A file followed by some bytes, read as one and from the start again, until told to stop."""
+    """A file with some bytes appended. It can be read again from the start, until `stop` is set."""
 
     def __init__(self, file: BinaryIO, size: int, tail: bytes, stop: Stop) -> None:
         self._file = file
@@ -39,7 +39,7 @@ class OutputFile:
         self._at = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes. Raises StoppedError when to stop, DiskError."""
+        """Read up to `size` bytes. Raises StoppedError, DiskError."""
         if self._stop.is_set():
             raise StoppedError
         end = self._size + len(self._tail)
@@ -57,7 +57,7 @@ class OutputFile:
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Only to an offset from the start."""
+        """Seek to an offset from the start; `whence` is ignored."""
         self._at = self._file.seek(offset)
         return self._at
 

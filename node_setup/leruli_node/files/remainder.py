@@ -1,4 +1,4 @@
-"""What of an output cannot be objects of its own: one tar archive, made while it is read."""
+"""The remainder of an output that cannot be objects: one tar archive, made while it is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GZIP = 31
 
 
 class DiskError(Exception):
-    """An OSError of the disk, that it is not taken for one of the network."""
+    """An OSError of the disk. It is wrapped so that it is not taken for a network error."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(cause.strerror)
@@ -27,7 +27,7 @@ class DiskError(Exception):
 
 
 def free_name(top: int) -> str:
-    """A name for the archive that no file of the output in `top` has."""
+    """Return a name for the archive that no file of the output in `top` has."""
     number = 1
     while True:
         name = NAME if number == 1 else _OTHER_NAME.format(number)
@@ -39,12 +39,27 @@ def free_name(top: int) -> str:
 
 
 class Remainder:
-    """The archive as a file-like object, to be read once; `packed` and `skipped` tell what became.
+    """The archive as a file-like object that can be read once.
 
-    `entries` gives what there is, noting in the `Skipped` what it passes over; `reason` says of an
-    entry why it belongs in the archive, None if it does not. Links are kept as links, owners are
-    not kept. At most `most_entries` of together `most_bytes` are packed, in the order
-    of the walk.
+    Links are stored as links; owners are not stored. Entries are packed in the order of the walk.
+
+    Parameters
+    ----------
+    entries
+        Yields the entries of the output, and notes those that it skips.
+    reason
+        Returns why an entry belongs in the archive, None if it does not.
+    most_entries, most_bytes
+        How much is packed at most.
+    stop
+        Ends the reading.
+
+    Attributes
+    ----------
+    packed, skipped
+        What was packed and what was not, by reason.
+    size
+        Bytes of the archive read so far.
     """
 
     def __init__(
@@ -66,7 +81,7 @@ class Remainder:
         self._rest = b""
 
     def read(self, size: int = -1) -> bytes:
-        """Read up to `size` bytes. Raises StoppedError when to stop, DiskError."""
+        """Read up to `size` bytes. Raises StoppedError, DiskError."""
         if self._stop.is_set():
             raise StoppedError
         while not self._rest:
@@ -82,7 +97,7 @@ class Remainder:
         return part
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the files that are open."""
         self._pieces.close()  # type: ignore[attr-defined]
 
     def _compressed(self, raw: Iterator[bytes]) -> Iterator[bytes]:
@@ -133,7 +148,7 @@ class Remainder:
             yield _header(member)
             while left > 0:
                 data = os.read(descriptor, min(_COPY, left))
-                # A file that became shorter is filled up.
+                # A file that became shorter is padded.
                 data = data or b"\0" * min(_COPY, left)
                 left -= len(data)
                 yield data
@@ -155,5 +170,5 @@ def _member(entry: Entry, kind: bytes) -> tarfile.TarInfo:
 
 
 def _header(member: tarfile.TarInfo) -> bytes:
-    # The names are bytes in this format, whatever they mean.
+    # Names are plain bytes in this format, in any encoding.
     return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")

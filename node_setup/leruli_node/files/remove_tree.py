@@ -1,7 +1,7 @@
-"""Removing a folder tree of any depth, width and mode, without recursion and in bounded memory.
+"""Removes a folder tree of any depth, width and mode, without recursion and in bounded memory.
 
-A subfolder that is not empty is renamed into the top folder first. So every folder is emptied as a
-child of the top, and the paths, the stack and the number of open files stay small.
+A subfolder that is not empty is first renamed into the top folder. So every folder is emptied as a
+child of the top, and paths, stack and open files stay few.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def remove_tree(top: Path) -> OSError | None:
-    """Remove a folder and all in it; follow no link, enter no mount.
+    """Remove a folder and all in it. Follow no link and enter no mount.
 
-    Removes as much as it can. Can be repeated, also after a crash in the middle.
+    Removes as much as possible. Can be repeated, also after a crash.
 
     Returns
     -------
-    The first error that kept something from being removed, None when nothing is left.
+    The first error that prevented a removal, None if nothing is left.
     """
     try:
         if not stat.S_ISDIR(os.lstat(top).st_mode):
@@ -48,7 +48,7 @@ def remove_tree(top: Path) -> OSError | None:
 
 
 class _Emptying:
-    """Empties the folder that `top` is open on."""
+    """Empties the folder of the descriptor `top`."""
 
     def __init__(self, top: int) -> None:
         self._top = top
@@ -58,7 +58,7 @@ class _Emptying:
         self._failures: list[OSError] = []
 
     def run(self) -> OSError | None:
-        """Go through the top until nothing is left in it, or nothing more can be removed."""
+        """Repeat passes over the top until it is empty, or a pass removes nothing."""
         while True:
             before = self._removed + self._moved
             self._failures.clear()
@@ -71,7 +71,7 @@ class _Emptying:
                 return next(iter(self._failures), nothing_worked)
 
     def _remove(self, name: str) -> None:
-        """Remove an entry of the top; what is in it may have come to the top then."""
+        """Remove an entry of the top. Its content may move to the top."""
         try:
             try:
                 os.unlink(name, dir_fd=self._top)
@@ -114,7 +114,7 @@ class _Emptying:
         try:
             os.rename(name, new, src_dir_fd=folder, dst_dir_fd=self._top)
         except PermissionError:
-            # To another folder its owner moves only what he may write to.
+            # Moving a folder to another parent needs write permission on the folder itself.
             os.chmod(name, 0o700, dir_fd=folder)
             os.rename(name, new, src_dir_fd=folder, dst_dir_fd=self._top)
         self._moved += 1
@@ -127,14 +127,14 @@ def _names(folder: int) -> Iterator[str]:
 
 
 def _open_folder(name: str, within: int | None = None) -> int:
-    """Open a folder and, where it is ours, give its owner all rights on it."""
+    """Open a folder and give its owner all permissions, as far as allowed."""
     try:
         descriptor = os.open(name, _OPEN, dir_fd=within)
     except PermissionError:
         os.chmod(name, 0o700, dir_fd=within)
         descriptor = os.open(name, _OPEN, dir_fd=within)
     if os.getuid() != 0:
-        # Without w and x nothing in it can be removed.
+        # Without w and x nothing in the folder can be removed.
         with contextlib.suppress(OSError):
             os.fchmod(descriptor, 0o700)
     return descriptor

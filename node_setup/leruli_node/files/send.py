@@ -1,4 +1,4 @@
-"""Sending one object of an output, for as long as store and lease allow it."""
+"""Sends one object of an output, and retries while store and lease allow it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ from leruli_node.files.output_file import OutputFile, open_below
 from leruli_node.files.remainder import DiskError
 from leruli_node.files.survey import Output
 from leruli_node.objects.job_bucket import BUCKET_WENT, JobBucket
-from leruli_node.objects.object_store import (
-    FileFacts,
-    NotFoundError,
-    StoreUnavailableError,
-    UnstorableError,
-    part_bytes,
-)
+from leruli_node.objects.object_store import FileFacts, part_bytes
+from leruli_node.objects.store_errors import NotFoundError, StoreUnavailableError, UnstorableError
 from leruli_node.objects.upload_lease import LeaseTooOldError
 from leruli_node.retry import Backoff, Stop
 
@@ -28,41 +23,41 @@ log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
-# A file above this takes long to send (bytes).
+# A larger file (bytes) takes long to send.
 _LARGE = 2**30
 
 
 class UploadError(Exception):
-    """The output could not be stored; the text is a sentence for a person."""
+    """The output could not be stored. The text is a sentence for a person."""
 
 
 class SendMemory:
-    """Memory for what is being sent, of all outputs together."""
+    """The memory for sending, shared by all outputs."""
 
     def __init__(self, total_bytes: int) -> None:
-        # Apart, so that files that take hours do not hold up those that take seconds.
+        # Two pools, so that files that take hours do not delay those that take seconds.
         self._pool = FairPool(total_bytes // 2)
         self._pool_of_large = FairPool(total_bytes - total_bytes // 2)
 
     @contextmanager
     def for_file(self, size: int, stop: Stop) -> Iterator[None]:
-        """Hold what sending a file of `size` bytes needs. Raises StoppedError."""
+        """Hold the memory to send a file of `size` bytes. Raises StoppedError."""
         part = part_bytes(size)
-        # While one part is still held the next one is read.
+        # The next part is read while the previous one is still in memory.
         in_memory = size if size <= part else 2 * part
         with (self._pool_of_large if size > _LARGE else self._pool).reserved(in_memory, stop):
             yield
 
     @contextmanager
     def for_stream(self, stop: Stop) -> Iterator[None]:
-        """Hold what sending something of unknown size needs. Raises StoppedError."""
+        """Hold the memory to send a stream of unknown size. Raises StoppedError."""
         with self._pool_of_large.reserved(3 * part_bytes(1), stop):
             yield
 
 
 @dataclass(frozen=True)
 class Sender:
-    """Sends to one job's bucket; `retry_for_s` (seconds) bounds the waiting for the store."""
+    """Sends to one job's bucket. `retry_for_s` is the retry time for the store, in seconds."""
 
     bucket: JobBucket
     memory: SendMemory
@@ -70,9 +65,14 @@ class Sender:
     stop: Stop
 
     def retry(self, call: Callable[[], _Result]) -> _Result:
-        """Repeat a call while the store is away or the lease too old.
+        """Repeat a call while the store is away or the lease is too old.
 
-        Raises UploadError when the time is over or the bucket is gone, StoppedError.
+        Raises
+        ------
+        UploadError
+            The retry time is over, or the bucket is gone.
+        StoppedError
+            The upload must end.
         """
         backoff = Backoff(self.stop, self.retry_for_s)
         while True:
@@ -81,7 +81,7 @@ class Sender:
             except NotFoundError:
                 raise UploadError(BUCKET_WENT) from None
             except LeaseTooOldError:
-                continue  # and wait there until it is renewed
+                continue  # the next try waits for the renewal
             except StoreUnavailableError as error:
                 log.warning("uploading waits for the store: %s", error)
                 if not backoff.pause():
@@ -89,9 +89,16 @@ class Sender:
                 self.bucket.doubt_lease()
 
     def send(self, key: str, file: BinaryIO, size: int, origin: FileFacts | None = None) -> int:
-        """Send an object of `size` bytes; its size.
+        """Send an object of `size` bytes. Return its size.
 
-        Raises UnstorableError, ForeignObjectError, UploadError, StoppedError, OSError of the disk.
+        Raises
+        ------
+        UnstorableError, ForeignObjectError
+            The store accepts no such object, or a foreign one has this name.
+        UploadError, StoppedError
+            As `retry`.
+        OSError
+            The disk failed.
         """
 
         def write() -> None:
@@ -103,7 +110,7 @@ class Sender:
                 try:
                     write()
                 except UnstorableError:
-                    # A store may take a long name once and refuse to replace the object.
+                    # A store may accept a long name once and refuse to replace the object.
                     if not self.bucket.remove_earlier(key):
                         raise
                     write()
@@ -115,9 +122,9 @@ class Sender:
             raise error.cause from None
 
     def send_file(self, output: Output, key: str, tail: bytes = b"") -> int:
-        """Send a file of the output, followed by `tail` on a line of its own; its size.
+        """Send a file of the output, with `tail` appended on a line of its own. Return its size.
 
-        Raises what `send` raises.
+        Raises the errors of `send`.
         """
         with os.fdopen(open_below(output.top, key), "rb") as file:
             facts = os.fstat(file.fileno())

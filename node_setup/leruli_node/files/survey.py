@@ -1,4 +1,4 @@
-"""What a job left in its folder: which files become objects, and what goes into the archive."""
+"""Finds the files of an output that become objects, and those that go into an archive."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from leruli_node.retry import Stop
 
 LOGS = ("joblog.txt", "joberr.txt")
 _SCRIPT = "run.sh"
-# Of the names of all objects of an output together, in bytes for each file that is allowed.
+# Mean bytes of the names of all objects of an output, for each file that is allowed.
 _MEAN_KEY = 100
 
 
 class Sorter:
-    """Says of each entry of a walk whether it is an object of its own; the same each time."""
+    """Decides for each entry of a walk whether it becomes an object; the same in each walk."""
 
     def __init__(self, most_files: int) -> None:
         self._most = most_files
@@ -28,7 +28,7 @@ class Sorter:
         self._files = 0
 
     def reason(self, entry: Entry) -> str | None:
-        """Why an entry belongs into the archive of the rest; None if it does not."""
+        """Return why an entry belongs in the archive of the rest, None if it does not."""
         if entry.key == _SCRIPT:
             return None
         unfit = entry.unfit()
@@ -44,27 +44,32 @@ class Sorter:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are as many objects as may be."""
+        """Whether the maximum of objects is reached."""
         return self._files >= self._most or self._names < 0
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a job left: its folder, which `top` is open on, and what its input was."""
+    """A job's output: `top`, a descriptor of its folder, and the list of its input."""
 
     top: int
     inputs: InputList
     stop: Stop
 
     def entries(self, skipped: Skipped) -> Iterator[Entry]:
-        """As `walk`, without the files of the input that are unchanged; the same each time.
+        """Yield entries as `walk` does, without unchanged input files; the same each time.
 
-        Raises OSError for trouble that is not one file's own, StoppedError.
+        Raises
+        ------
+        OSError
+            The disk failed, not only one file.
+        StoppedError
+            `stop` is set.
         """
         entries = walk(self.top, skipped)
         try:
             for entry in entries:
-                # The logs are uploaded in any case.
+                # The logs are always uploaded.
                 if entry.key in LOGS or not self.inputs.has_unchanged(entry, self.stop):
                     yield entry
         finally:
@@ -73,7 +78,7 @@ class Output:
 
 @dataclass
 class Survey:
-    """The output before it is sent: objects with their sizes in bytes, and what else is there."""
+    """The output before it is sent: objects with their sizes in bytes, and the rest."""
 
     sizes: dict[str, int] = field(default_factory=dict)
     has_rest: bool = False
@@ -82,7 +87,7 @@ class Survey:
 
 
 def survey(output: Output, most_files: int) -> Survey:
-    """Look at an output; at most `most_files` become objects. Raises what `entries` raises."""
+    """Survey an output. At most `most_files` become objects. Raises the errors of `entries`."""
     found, sorter = Survey(), Sorter(most_files)
     for key in LOGS:
         with contextlib.suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
-"""Job folders that are over: moved aside at once, removed in the background.
+"""Removes finished job folders: moves them aside at once, deletes them in the background.
 
-What a job leaves may take minutes to remove, or resist. Nothing waits for it: not the receipt, not
-the answer to the task driver, not the start of the agent, not the sweep.
+A job's folder may take minutes to delete, or resist. Nothing waits for it: neither the receipt, nor
+the answer to the task driver, nor the start of the agent, nor the sweep.
 """
 
 from __future__ import annotations
@@ -19,25 +19,28 @@ log = logging.getLogger(__name__)
 
 
 class Trash:
-    """A folder whose content is removed by a thread; safe to use from several threads."""
+    """A folder whose content a thread removes. Safe for several threads."""
 
     def __init__(self, folder: Path, take: Callable[[Path], bool]) -> None:
-        """`take` makes everything in a folder the agent's own, and says whether that worked."""
+        """Build the trash.
+
+        `take` makes a folder readable for the agent and returns whether it could.
+        """
         self._folder = folder
         self._take = take
         self._wake = threading.Condition()
         self._pending = True
         self._stopped = False
-        # Names of what could not be removed; tried again when `retry` is called.
+        # Names of folders that could not be removed. `retry` clears them.
         self._stuck: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="trash", daemon=True)
 
     def start(self) -> None:
-        """Start removing, first what an earlier agent left."""
+        """Start removing, beginning with folders of an earlier agent."""
         self._thread.start()
 
     def put(self, folder: Path) -> bool:
-        """Have a folder removed; whether its place is free now. Raises nothing."""
+        """Have a folder removed. Return whether its path is free now. Raises nothing."""
         try:
             folder.rename(self._folder / f"{folder.name}.{secrets.token_hex(4)}")
         except FileNotFoundError:
@@ -51,14 +54,14 @@ class Trash:
         return True
 
     def retry(self) -> None:
-        """Try again to remove what could not be removed so far."""
+        """Try again to remove folders that could not be removed so far."""
         with self._wake:
             self._stuck.clear()
             self._pending = True
             self._wake.notify_all()
 
     def stop(self, timeout: float) -> None:
-        """Wait up to `timeout` seconds until all is removed; the next agent removes the rest."""
+        """Wait up to `timeout` seconds until all is removed. The next agent removes the rest."""
         with self._wake:
             self._stopped = True
             self._wake.notify_all()
@@ -90,4 +93,4 @@ class Trash:
             with self._wake:
                 self._stuck.add(path.name)
             why = error.strerror
-            log.warning("%s cannot be removed: %s. It is tried again in 5 minutes", path, why)
+            log.warning("%s cannot be removed: %s. The agent tries again in 5 minutes", path, why)

@@ -1,6 +1,7 @@
-"""Unpacking run.tgz, which anybody of the group may have written, into a job's own folder.
+"""Unpacks run.tgz, which anybody of the group may have written, into a job's folder.
 
-Memory is bounded by the constants here, whatever the archive holds (docs/nodes/agent.md, "Input").
+Constants of this file bound the memory, whatever the archive contains (docs/nodes/agent.md,
+"Input").
 """
 
 from __future__ import annotations
@@ -23,29 +24,28 @@ from leruli_node.retry import Stop
 _COPY = 2**18
 _READ = 2**16
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
-# The headers of one entry (long names, pax), which tarfile reads whole into memory; in bytes.
+# Bytes of the headers of one entry (long names, pax), which tarfile reads into memory as a whole.
 _MOST_HEADERS = 2**18
-# The same on the average of all entries that are allowed: they cost time even where they are
-# forgotten at once.
+# The same, as a mean over all allowed entries: headers cost time even if they are discarded.
 _MEAN_HEADERS = 3 * tarfile.BLOCKSIZE
-# Folders in folders: each costs an inode and is walked when the job has ended.
+# Nested folders: each costs an inode and is walked when the job has ended.
 DEEPEST = 100
-# tarfile's words for the end of the archive; they are no part of its interface.
+# tarfile's private exceptions at the end of the archive.
 _END = ("EmptyHeaderError", "EOFHeaderError")
 _LONG_HEADERS = "the input cannot be unpacked: its headers are too long"
 
 
 class BrokenInputError(Exception):
-    """The archive is not one that is unpacked; the text says why, for a person."""
+    """The archive cannot be used. The text says why, for a person."""
 
 
 class InputTooLargeError(BrokenInputError):
-    """What is unpacked is more than was allowed."""
+    """The unpacked content is larger than allowed."""
 
 
 @dataclass(frozen=True)
 class InputLimits:
-    """What one input may hold: files and folders together, and bytes."""
+    """The limits of one input: files and folders together, and bytes."""
 
     files: int
     bytes: int
@@ -60,24 +60,31 @@ def unpack(
 ) -> None:
     """Unpack a gzip tar into the new folder `rundir`: regular files and folders only.
 
-    Each file is noted in the list `files`.
+    Whatever the archive says, folders get mode 0777 and files 0666 (0777 if an x is set), so that
+    any user in the container can work with them. A later entry replaces an earlier one of the same
+    name: the client appends run.sh to the content of the folder. Each file is added to the list
+    `files`.
 
-    Whatever the archive says, folders get mode 0777 and files 0666 (0777 where it has an x), so
-    that any user in the container can work with them. A later entry replaces an earlier one of
-    the same name (the client appends run.sh to what the folder had).
-
-    Raises BrokenInputError for anything that is not such an archive or is too much, OSError when
-    the disk fails, StoppedError, and what `chunks` raises.
+    Raises
+    ------
+    BrokenInputError
+        The archive is not of this kind, or exceeds the limits.
+    OSError
+        The disk failed.
+    StoppedError
+        `stop` is set.
+    Exception
+        Errors of `chunks`.
     """
     rundir.mkdir()
     rundir.chmod(0o777)
     try:
         _Unpacking(chunks, rundir, limits, stop, files).run()
     except (tarfile.TarError, GunzipError, EOFError, ValueError, RecursionError) as error:
-        # It may quote what stands in the archive, whole.
+        # The text may quote any part of the archive.
         raise BrokenInputError(f"the input cannot be unpacked: {_shown(str(error))}") from None
     except OSError as error:
-        # Names that are too long, or a file and a folder of one name, are the archive's fault.
+        # The archive is the cause if a name is too long or a file and a folder have the same name.
         faults = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY)
         if error.errno in faults or error.errno is None:
             why = error.strerror or str(error)
@@ -88,7 +95,7 @@ def unpack(
 
 
 class _Unpacking:
-    """One archive on its way into one folder."""
+    """Unpacks one archive into one folder."""
 
     def __init__(
         self,
@@ -117,7 +124,7 @@ class _Unpacking:
                 if member is None:
                     return
                 self._take(archive, member)
-                # tarfile keeps all of them, with their headers.
+                # tarfile keeps all members with their headers.
                 archive.members.clear()  # type: ignore[attr-defined]
                 self._reader.allow(_MOST_HEADERS)
 
@@ -126,7 +133,7 @@ class _Unpacking:
         if member.isdir():
             before = self._files
             self._make_folders(parts)
-            # One that was there counts as well: each entry costs time.
+            # A folder that existed counts as well: each entry costs time.
             self._count(int(self._files == before))
             return
         self._count(1)
@@ -155,7 +162,7 @@ class _Unpacking:
         folder = self._rundir
         for part in parts:
             folder = folder / part
-            # No link can be in the way: none is ever made here, and nobody else works here yet.
+            # No link can exist here: none is ever made, and no other process uses the folder yet.
             if not stat.S_ISDIR(_mode(folder)):
                 self._count(1)
                 folder.mkdir()
@@ -164,30 +171,30 @@ class _Unpacking:
 
 
 class _BoundedReader(GunzipReader):
-    """The archive's bytes, as many as were allowed, from not too many compressed ones."""
+    """Reads as many bytes as allowed, from a bounded number of compressed ones."""
 
     def __init__(self, chunks: Iterator[bytes], limits: InputLimits, stop: Stop) -> None:
         super().__init__(chunks, stop)
         self._megabytes = limits.bytes // 2**20
-        # What cannot be compressed becomes a little larger.
+        # Incompressible data becomes a little larger.
         self._most_compressed = (
             limits.bytes + limits.bytes // 64 + limits.files * _MEAN_HEADERS + 2**20
         )
         self._allowed = 0
 
     def allow(self, size: int) -> None:
-        """Allow to read `size` bytes more, and what tarfile reads ahead and fills blocks with."""
+        """Allow `size` more bytes, plus tarfile's read-ahead and block padding."""
         self._allowed = self.delivered + size + 2 * _READ
 
     def read(self, size: int) -> bytes:
-        """As GunzipReader.read. Raises BrokenInputError for more than was allowed."""
+        """Read like GunzipReader. Raises BrokenInputError for more bytes than allowed."""
         data = super().read(size)
         if self.delivered > self._allowed:
             raise BrokenInputError(_LONG_HEADERS)
         return data
 
     def _piece(self) -> bytes:
-        # Here, as a stream may go on for ever without giving a byte to `read`.
+        # Checked here: a stream may go on for ever without giving a byte to `read`.
         piece = super()._piece()
         if self.compressed > self._most_compressed:
             raise InputTooLargeError(f"the input has more than {self._megabytes} MB")
@@ -195,9 +202,9 @@ class _BoundedReader(GunzipReader):
 
 
 def _bounded_entry(files: int) -> type[tarfile.TarInfo]:
-    """A TarInfo for one archive of so many files that bounds what tarfile reads of headers.
+    """Return a TarInfo class for one archive that bounds the headers that tarfile reads.
 
-    Headers before a file are held until the file's own comes, global ones for ever.
+    Headers before a file are held until the file's own header comes, global ones until the end.
     """
     most = _MOST_HEADERS + files * _MEAN_HEADERS
 
@@ -211,7 +218,7 @@ def _bounded_entry(files: int) -> type[tarfile.TarInfo]:
             except tarfile.HeaderError as error:
                 if type(error).__name__ in _END:
                     raise
-                # tarfile itself takes this for the end, and what follows would be missing.
+                # tarfile itself takes this for the end of the archive, and would drop the rest.
                 raise BrokenInputError(f"the input cannot be unpacked: {error}") from None
 
         @classmethod
@@ -250,10 +257,10 @@ def _checked_name(name: str) -> list[str]:
 def _write(
     archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path
 ) -> tuple[os.stat_result, bytes]:
-    """Write a file; what it became, and the SHA-256 of its content."""
+    """Write a file. Return its stat result and the SHA-256 of its content."""
     path.unlink(missing_ok=True)
     source = archive.extractfile(member)
-    if source is None:  # pragma: no cover - only for members that are no files
+    if source is None:  # pragma: no cover - only members that are no files
         raise BrokenInputError("the input cannot be unpacked")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
@@ -265,7 +272,7 @@ def _write(
             raise BrokenInputError("the input cannot be unpacked: it ends too early")
         file.flush()
         os.fchmod(file.fileno(), 0o777 if member.mode & 0o111 else 0o666)
-        # A time that the file system cannot hold: the present one does.
+        # The file system may be unable to store this time; then the present time stays.
         with contextlib.suppress(OverflowError, ValueError, OSError):
             os.utime(file.fileno(), (member.mtime, member.mtime))
         return os.fstat(file.fileno()), digest.digest()

@@ -1,22 +1,18 @@
-"""Output: every regular file of a rundir to the job's bucket, and what could not be taken."""
+"""Uploads the output: every regular file of a rundir, and notes about the rest."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 
-from leruli_node.errors import StoppedError
 from leruli_node.files.input_list import InputList
 from leruli_node.files.remainder import DiskError, Remainder, free_name
 from leruli_node.files.send import Sender, SendMemory, UploadError
+from leruli_node.files.send_all import REFUSED, TAKEN, send_all
 from leruli_node.files.survey import LOGS, Output, Sorter, survey
 from leruli_node.files.upload_notes import as_lines, not_the_jobs, of_unclear_origin
 from leruli_node.files.walk import (
@@ -29,31 +25,25 @@ from leruli_node.files.walk import (
     without_names,
 )
 from leruli_node.objects.job_bucket import ForeignObjectError, JobBucket
-from leruli_node.objects.object_store import (
-    LARGEST,
-    UnstorableError,
-)
-from leruli_node.retry import AnyEvent, Backoff, Stop, retrying
+from leruli_node.objects.object_store import LARGEST
+from leruli_node.objects.store_errors import UnstorableError
+from leruli_node.retry import Backoff, Stop, retrying
 
 log = logging.getLogger(__name__)
 
-_Result = TypeVar("_Result")
-
-_TAKEN = "files whose names have objects that are not of this job"
-_REFUSED = "files that the store refuses"
-# The archive of the rest holds so many times what may be objects of their own; and what a store
-# takes in parts of an object whose size is not known before, in bytes.
+# The archive of the rest holds at most this many times the maximum of objects.
 _REST_FACTOR = 100
+# Bytes that a store accepts in parts for an object of unknown size.
 _LARGEST_REST = 150 * 2**30
-# How long a disk that fails is asked again, in seconds: it does not come back like a store does.
+# Retry time of a failing disk in seconds. Unlike a store, a disk rarely recovers.
 _DISK_RETRY_FOR_S = 3600.0
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What was stored, and sentences about the rest.
+    """The stored objects, and sentences about the rest.
 
-    `notes` have the first names, for joberr.txt; the `summary` is short, for the receipt.
+    `notes` contain the first names, for joberr.txt. `summary` is short, for the receipt.
     """
 
     files: int
@@ -63,7 +53,7 @@ class Uploaded:
 
 
 class Uploader:
-    """Sends rundirs to buckets."""
+    """Uploads rundirs to buckets."""
 
     def __init__(
         self,
@@ -73,9 +63,18 @@ class Uploader:
         max_files: int = 10_000,
         memory_bytes: int = 160 * 2**20,
     ) -> None:
-        """`retry_for_s` in seconds; `max_bytes` and `max_files` of one job's output.
+        """Build the uploader.
 
-        `memory_bytes` is for what is being sent of all outputs together.
+        Parameters
+        ----------
+        parallel
+            Files of one output that are sent at a time.
+        retry_for_s
+            Retry time for the store, in seconds.
+        max_bytes, max_files
+            Limits of one job's output.
+        memory_bytes
+            Memory for sending, shared by all outputs.
         """
         self._parallel = parallel
         self._retry_for_s = retry_for_s
@@ -91,17 +90,21 @@ class Uploader:
         stop: Stop,
         inputs: InputList | None = None,
     ) -> Uploaded:
-        """Bring the files of `rundir` into the bucket, in place of what earlier attempts brought.
+        """Upload the files of `rundir` in place of earlier objects. Can be repeated.
 
-        Files of the `inputs` that the job left unchanged are not brought.
-        Foreign objects stay as they are, and files of their names are skipped.
-        joblog.txt and joberr.txt are there afterwards in any case when there is a rundir. The
-        `sentence` (how it ended) and what was skipped stand at the end of joberr.txt. Without a
-        rundir only joberr.txt is written, and not into a bucket with foreign objects. Can be
-        repeated.
+        - Objects of earlier attempts are removed or replaced.
+        - Input files that the job left unchanged are not uploaded.
+        - Foreign objects stay as they are; files of their names are skipped.
+        - With a rundir, joblog.txt and joberr.txt exist afterwards in any case.
+        - joberr.txt ends with the `sentence` (how the attempt ended) and what was skipped.
+        - Without a rundir only joberr.txt is written, and not into a bucket with foreign objects.
 
-        Raises UploadError when store or disk fail for too long, the bucket is gone or not
-        the job's own; StoppedError.
+        Raises
+        ------
+        UploadError
+            Store or disk failed for too long, or the bucket is gone or not the job's own.
+        StoppedError
+            The upload must end.
         """
 
         def report(error: Exception) -> None:
@@ -128,11 +131,11 @@ class Uploader:
             return Uploaded(1, sender.send("joberr.txt", io.BytesIO(text), len(text)), [])
         top = os.open(rundir, OPEN_FOLDER)
         try:
-            return self._bring(sender, Output(top, inputs, sender.stop), sentence)
+            return self._upload_files(sender, Output(top, inputs, sender.stop), sentence)
         finally:
             os.close(top)
 
-    def _bring(self, sender: Sender, output: Output, sentence: str | None) -> Uploaded:
+    def _upload_files(self, sender: Sender, output: Output, sentence: str | None) -> Uploaded:
         found = survey(output, self._max_files)
         too_much = self._too_much(found.sizes)
         chosen = {key: size for key, size in found.sizes.items() if key not in too_much}
@@ -143,12 +146,12 @@ class Uploader:
         for key, reason in too_much.items():
             skipped.add(reason, shown(key))
         chosen.pop("joberr.txt", None)
-        count, total, refused = self._send_all(sender, output, chosen, skipped)
+        count, total, refused = send_all(sender, output, chosen, skipped, self._parallel)
         packed, passed_over = Skipped(), found.skipped
         if found.has_rest or refused:
             rest = self._send_rest(sender, output, name, refused, left)
             if rest is None:
-                skipped.add(_REFUSED, name)
+                skipped.add(REFUSED, name)
             else:
                 count, total = count + 1, total + rest.size
                 packed, passed_over = rest.packed, rest.skipped
@@ -159,15 +162,18 @@ class Uploader:
         tail = as_lines(([sentence] if sentence else []) + notes)
         size = _send_log(sender, output, "joberr.txt" in found.sizes, tail)
         if size is None:
-            # joberr.txt can tell neither of itself nor of the others; the receipt does.
+            # joberr.txt cannot be written, so the receipt has all notes.
             lost = Skipped()
-            lost.add(_TAKEN, "joberr.txt")
+            lost.add(TAKEN, "joberr.txt")
             notes += lost.sentences()
             summary = "; ".join(notes)
         return Uploaded(count + (size is not None), total + (size or 0), notes, summary)
 
     def _too_much(self, sizes: dict[str, int]) -> dict[str, str]:
-        """What is too large to be sent, and why: small files go first, the logs before all."""
+        """Return the files that are too large to be sent, with the reason.
+
+        Small files are preferred, and the logs come first of all.
+        """
         reasons = {}
         total = 0
         for key, size in sorted(
@@ -181,55 +187,6 @@ class Uploader:
                 total += size
         return reasons
 
-    def _send_all(
-        self, sender: Sender, output: Output, sizes: dict[str, int], skipped: Skipped
-    ) -> tuple[int, int, dict[str, str]]:
-        """Send these files, and an empty joblog.txt where there is none.
-
-        Returns how many were sent, their bytes, and those that cannot be objects, with the reason.
-        """
-        failed = threading.Event()
-        failures: list[BaseException] = []
-        either = AnyEvent(sender.stop, failed)
-        one_sender = replace(sender, stop=either)
-        refused: dict[str, str] = {}
-
-        def send(key: str) -> int | None:
-            if either.is_set():
-                return None
-            try:
-                return one_sender.send_file(output, key)
-            except UnstorableError:
-                refused[key] = _REFUSED
-            except ForeignObjectError:
-                refused[key] = _TAKEN
-            except OSError as error:
-                if error.errno in UNREADABLE:
-                    skipped.add("unreadable files", shown(key))
-                    return None
-                # The first failure is the one to tell; it ends the waiting of the others.
-                failures.append(error)
-                failed.set()
-            except (UploadError, StoppedError) as error:
-                failures.append(error)
-                failed.set()
-            return None
-
-        count = total = 0
-        with ThreadPoolExecutor(self._parallel, thread_name_prefix="upload") as pool:
-            for size in _some_at_a_time(pool, send, sizes, 2 * self._parallel):
-                if size is not None:
-                    count, total = count + 1, total + size
-        if failures:
-            raise failures[0]
-        if "joblog.txt" not in sizes:
-            with contextlib.suppress(UnstorableError, ForeignObjectError):
-                sender.send("joblog.txt", io.BytesIO(), 0)
-                count += 1
-        if sender.stop.is_set():
-            raise StoppedError
-        return count, total, refused
-
     def _send_rest(
         self,
         sender: Sender,
@@ -238,7 +195,7 @@ class Uploader:
         refused: dict[str, str],
         left: int,
     ) -> Remainder | None:
-        """Send the archive of what are no objects of their own; None when that is refused."""
+        """Send the archive of the rest. Return None if the store refuses it."""
 
         def send() -> Remainder:
             sorter = Sorter(self._max_files)
@@ -265,9 +222,11 @@ class Uploader:
 
 
 def _send_log(sender: Sender, output: Output, is_file: bool, tail: bytes) -> int | None:
-    """Send joberr.txt, last of all, for it says what became of the rest.
+    """Send joberr.txt last, as it reports on all other files.
 
-    Returns its size in bytes, None when objects that are not of this job are in its place.
+    Returns
+    -------
+    Its size in bytes, None if a foreign object has its name.
     """
     try:
         if is_file:
@@ -285,21 +244,3 @@ def _refuse_foreign(sender: Sender) -> None:
     foreign = sender.retry(lambda: sender.bucket.foreign(NAMES_SHOWN + 1))
     if foreign:
         raise UploadError(not_the_jobs(foreign))
-
-
-def _some_at_a_time(
-    pool: ThreadPoolExecutor,
-    call: Callable[[str], _Result],
-    keys: Iterable[str],
-    most: int,
-) -> Iterator[_Result]:
-    """Call for each key; no more than `most` calls wait or run at a time."""
-    running: set[Future[_Result]] = set()
-    for key in keys:
-        running.add(pool.submit(call, key))
-        if len(running) >= most:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for one in finished:
-                yield one.result()
-    for one in running:
-        yield one.result()

@@ -1,4 +1,4 @@
-"""Sentences about what was not uploaded."""
+"""Sentences about files that were not uploaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from leruli_node.files.walk import NAMES_SHOWN, shown
 
 
 def not_the_jobs(foreign: list[str]) -> str:
-    """Say of a bucket that it holds these objects, of which the job wrote none."""
+    """Say that a bucket holds these objects, which the job did not write."""
     return (
         f"its bucket holds objects that are not of this job: {_listed_names(foreign)}. Nothing in "
         "the bucket was changed. Submit again with a new bucket that holds run.tgz alone"
@@ -14,7 +14,7 @@ def not_the_jobs(foreign: list[str]) -> str:
 
 
 def of_unclear_origin(names: list[str]) -> list[str]:
-    """Say which objects stay because nobody knows who wrote them; nothing where there are none."""
+    """Say which objects stay because their origin is unclear; an empty list if there are none."""
     if not names:
         return []
     return [
@@ -24,7 +24,7 @@ def of_unclear_origin(names: list[str]) -> list[str]:
 
 
 def as_lines(sentences: list[str]) -> bytes:
-    """Sentences as they stand at the end of joberr.txt."""
+    """Return the sentences as lines for the end of joberr.txt."""
     return "".join(f"leruli: {sentence}\n" for sentence in sentences).encode()
 
 

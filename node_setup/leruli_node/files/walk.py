@@ -1,4 +1,4 @@
-"""Going through a job's output: what is there, and what of it can be an object of its own.
+"""Walks a job's output and decides which files can be objects of their own.
 
 Depth, open files and memory are bounded, whatever the job left (docs/nodes/agent.md, "Output").
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,45 +15,51 @@ from itertools import islice
 
 NAMES_SHOWN = 5
 NOT_UPLOADED = "not uploaded, and gone with the job's folder"
-#: Folders in folders of an object; deeper ones are looked into for the archive of the rest.
+#: Folders above an object. Deeper files are only packed into the archive of the rest.
 DEEPEST = 100
 _DEEPEST_LOOK = 250
 _LONGEST_KEY = 1024
 _LONGEST_PATH = 4095
-# Names of one folder that are held to be sorted; a larger one is taken in its own order.
+# Names of one folder that are sorted in memory. A larger folder keeps its own order.
 _SORTED = 10_000
-# Names that are looked at in one output; each costs some microseconds.
+# Names that are visited in one output. Each visit costs some microseconds.
 MOST_VISITS = 5_000_000
-# Of one file, and for good; anything else (a disk that fails, too many open files) is the node's.
+# Permanent errors of one file. Any other error (a failing disk, too many open files) is the node's.
 UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENXIO)
-# What S3's listings, which are XML, cannot carry.
+# S3's listings are XML, which cannot contain these characters.
 _CONTROL = frozenset(map(chr, (*range(32), 127, 0xFFFE, 0xFFFF)))
+_SINGULAR = {
+    "pipes, sockets or devices": "pipe, socket or device",
+    "files": "file",
+    "folders": "folder",
+    "links": "link",
+}
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass
 class Skipped:
-    """What is passed over, by reason: how many, and the first few names."""
+    """Entries that are skipped, by reason: how many, and the first few names."""
 
     by_reason: dict[str, list[str]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, reason: str, name: str) -> None:
-        """Note one name; `reason` is a phrase such as "links"."""
+        """Add one name. `reason` is a phrase that begins with a plural such as "links"."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         names = self.by_reason.setdefault(reason, [])
         if len(names) < NAMES_SHOWN:
             names.append(name)
 
     def summary(self) -> str:
-        """How many by reason, without names."""
-        return ", ".join(f"{count} {reason}" for reason, count in sorted(self.counts.items()))
+        """Return the numbers by reason, without names."""
+        return ", ".join(_counted(count, reason) for reason, count in sorted(self.counts.items()))
 
     def sentences(self, said: str = NOT_UPLOADED) -> list[str]:
-        """One sentence a reason, with the first few names."""
+        """Return one sentence for each reason, with the first few names."""
         return [
-            f"{said}: {self.counts[reason]} {reason}: {', '.join(names)}"
+            f"{said}: {_counted(self.counts[reason], reason)}: {', '.join(names)}"
             + (
                 f" and {self.counts[reason] - NAMES_SHOWN} more"
                 * (self.counts[reason] > NAMES_SHOWN)
@@ -61,8 +68,16 @@ class Skipped:
         ]
 
 
+def _counted(count: int, reason: str) -> str:
+    """Return "2 files with a reserved name", or "1 file with a reserved name"."""
+    if count == 1:
+        # Only the first noun of a reason depends on the number.
+        reason = re.sub("|".join(_SINGULAR), lambda found: _SINGULAR[found[0]], reason, count=1)
+    return f"{count} {reason}"
+
+
 def without_names(rest: dict[str, list[Skipped]]) -> list[str]:
-    """Where the rest of an output went: how many files, by reason."""
+    """Say where the rest of an output went: how many files, by reason."""
     said = []
     for where, parts in rest.items():
         counts = ", ".join(part.summary() for part in parts if part.counts)
@@ -73,7 +88,10 @@ def without_names(rest: dict[str, list[Skipped]]) -> list[str]:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or link in the open folder `folder`; `depth` counts the folders above it."""
+    """A file or link in the folder of the descriptor `folder`.
+
+    `depth` counts the folders above it.
+    """
 
     key: str
     name: str
@@ -83,19 +101,19 @@ class Entry:
 
     @property
     def is_link(self) -> bool:
-        """Whether it is a link, and not a regular file."""
+        """Whether it is a link; otherwise it is a regular file."""
         return stat.S_ISLNK(self.facts.st_mode)
 
     def unfit(self) -> str | None:
-        """Why it cannot be an object of its own; None if it can."""
+        """Return why it cannot be an object of its own, None if it can."""
         if self.is_link:
             return "links"
         try:
             encoded = self.key.encode("utf-8")
         except UnicodeEncodeError:
-            return "files whose names are not UTF-8"
+            return "files with a name that is not UTF-8"
         if not _CONTROL.isdisjoint(self.key):
-            return "files with control characters in their names"
+            return "files with control characters in the name"
         if len(encoded) > _LONGEST_KEY:
             return f"files with a path longer than {_LONGEST_KEY} bytes"
         if self.depth > DEEPEST:
@@ -103,7 +121,10 @@ class Entry:
         return None
 
     def open(self, skipped: Skipped) -> int | None:
-        """Open a regular file; None, and a note, when it cannot be read. Raises OSError."""
+        """Open a regular file. Return None and add it to `skipped` if it cannot be read.
+
+        Raises OSError.
+        """
         try:
             descriptor = os.open(self.name, OPEN_FILE, dir_fd=self.folder)
         except OSError as error:
@@ -111,17 +132,21 @@ class Entry:
             return None
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
-        os.close(descriptor)  # pragma: no cover - it changed between the two looks
+        os.close(descriptor)  # pragma: no cover - it was replaced in between
         return None
 
 
 def walk(top: int, skipped: Skipped) -> Iterator[Entry]:
-    """The regular files and links under the folder that `top` is open on, files of a folder first.
+    """Yield the regular files and links below the folder of the descriptor `top`.
 
-    Nothing is followed: every name is opened relative to its folder, without links and without
-    waiting (a pipe would). The same tree gives the same order. An entry is valid until the next.
+    Files of a folder come before its subfolders. No link is followed: every name is opened relative
+    to its folder, without links and without blocking (a pipe would block). The same tree gives the
+    same order. An entry is valid until the next one.
 
-    Raises OSError for trouble that is not one file's own.
+    Raises
+    ------
+    OSError
+        The disk failed, not only one file.
     """
     visits = _Visits()
     stack: list[tuple[int, str, Iterator[str]]] = []
@@ -160,7 +185,7 @@ class _Visits:
 
 def _enter(folder: int, name: str, key: str, depth: int, skipped: Skipped) -> int | None:
     if depth > _DEEPEST_LOOK:
-        skipped.add(f"folders below {_DEEPEST_LOOK} others, with all in them", shown(key))
+        skipped.add(f"folders below {_DEEPEST_LOOK} others, with their content", shown(key))
         return None
     if len(os.fsencode(key)) > _LONGEST_PATH:
         skipped.add(f"folders with a path longer than {_LONGEST_PATH} bytes", shown(key))
@@ -200,10 +225,10 @@ def _folders(folder: int) -> Iterator[str]:
 
 
 def _ordered(folder: int, folders: bool) -> Iterator[str]:
-    """The names in a folder: of its folders, or of all else."""
+    """Yield the names of a folder's subfolders, or of everything else in it."""
     with os.scandir(folder) as entries:
         names = (one.name for one in entries if one.is_dir(follow_symlinks=False) == folders)
-        # Of folders fewer are held: there are as many such lists as the tree is deep.
+        # Fewer folder names are held: there is one such list for each level of the tree.
         most = _SORTED // DEEPEST if folders else _SORTED
         first = list(islice(names, most + 1))
         if len(first) <= most:
@@ -219,6 +244,6 @@ def _skip_unreadable(error: OSError, key: str, skipped: Skipped) -> None:
 
 
 def shown(name: str) -> str:
-    """A name as it can be told to a person: bytes that are not UTF-8 escaped, no line breaks."""
+    """Return a name in printable form: other bytes than UTF-8 and line breaks are escaped."""
     text = os.fsencode(name[:500]).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)[:120]

@@ -1,6 +1,7 @@
-"""Room for images: the least recently used ones go when the disk gets full.
+"""Makes space for images: removes the least recently used ones when the disk gets full.
 
-Only images of this node's group go, and none that an attempt here uses or that is being loaded.
+Only images of this node's group are removed, and none that an attempt here uses or that is being
+loaded.
 """
 
 from __future__ import annotations
@@ -22,17 +23,21 @@ from leruli_node.identity import NodeIdentity
 
 log = logging.getLogger(__name__)
 
-# Seconds between two notes of an image's use: a note costs a write to disk, a job should not.
+# Seconds between two writes of an image's use: not every job should cost a write.
 _NOTED_FOR = 60.0
 MOST_FREE_MB = 20_480
 _PART_FREE = 10
 
 
 class ImageCache:
-    """What images of the group are on this node, and which was used when.
+    """The group's images on this node, and when each was used last.
 
-    `in_use` tells the images of the attempts here, `code:version` each. `least_free_mb` is the
-    free space below which images go; None for a tenth of the disk, at most MOST_FREE_MB.
+    Parameters
+    ----------
+    in_use
+        Returns the images of the attempts here, each as `code:version`.
+    least_free_mb
+        Images are removed while less is free. Default: a tenth of the disk, at most MOST_FREE_MB.
     """
 
     def __init__(
@@ -56,13 +61,13 @@ class ImageCache:
 
     @contextmanager
     def nothing_removed(self) -> Iterator[None]:
-        """No image is removed within: what is found here stays until its use is seen."""
+        """Remove no image within the block: a found image stays until it counts as used."""
         with self._lock:
             yield
 
     @contextmanager
     def being_loaded(self, code: str, version: str) -> Iterator[None]:
-        """Neither is this one, of which Docker may have the half."""
+        """Do not remove this image within the block: Docker may hold a part of it."""
         name = f"{code}:{version}"
         with self._lock:
             self._loading.append(name)
@@ -73,11 +78,11 @@ class ImageCache:
                 self._loading.remove(name)
 
     def used(self, code: str, version: str) -> None:
-        """An attempt is going to run in this image."""
+        """Note that an attempt will run in this image."""
         name = f"{code}:{version}"
         with self._lock:
             newest = max(self._uses.values(), default=0.0)
-            # A wall clock that was set back must not make the latest use the oldest.
+            # If the wall clock was set back, the latest use must not become the oldest.
             self._uses[name] = max(time.time(), newest + 0.001)
             now = boottime()
             if now - self._noted.get(name, -_NOTED_FOR) >= _NOTED_FOR:
@@ -85,23 +90,28 @@ class ImageCache:
                 self._note()
 
     def remove_former(self, image: str) -> None:
-        """Remove an image by its id that lost its last name to a newer one, now or later."""
+        """Remove an image whose last name a newer image took. Retry later if it is in use."""
         with self._lock:
             if not self._remove_nameless(image):
                 self._former.append(image)
                 self._note()
 
     def evict_for(self, path: Path, size: int) -> bool:
-        """Remove images until `size` bytes are free where `path` is; whether they are."""
+        """Remove images until `size` bytes are free at `path`. Return whether they are."""
         while shutil.disk_usage(path).free < size:
             if not self._is_where_images_are(path) or not self.evict_one():
                 return False
         return True
 
     def sweep(self) -> None:
-        """Remove what is old, and images until as much is free as there is to be.
+        """Remove replaced images, then others until `least_free` bytes are free.
 
-        Raises DockerUnavailableError, DockerRefusedError, OSError.
+        Raises
+        ------
+        DockerUnavailableError, DockerRefusedError
+            Docker does not answer, or refuses.
+        OSError
+            The disk failed.
         """
         with self._lock:
             left = [image for image in self._former if not self._remove_nameless(image)]
@@ -114,21 +124,21 @@ class ImageCache:
                 return
 
     def least_free(self, root: Path) -> int:
-        """Bytes that are to be free where `root` is."""
+        """Return the bytes that must be free where `root` is."""
         if self._least_free_mb is not None:
             return self._least_free_mb * 2**20
         return min(MOST_FREE_MB * 2**20, shutil.disk_usage(root).total // _PART_FREE)
 
     def evict_one(self) -> bool:
-        """Remove one image that nobody uses: what was published before first, then by use."""
+        """Remove one unused image: unpublished ones first, then the least recently used."""
         with self._lock:
             return any(self._remove(names) for names in self._removable())
 
     def images_folder(self) -> Path:
-        """Where Docker keeps images, or where the agent's files are if it is not seen from here."""
+        """Return Docker's folder, or the agent's if Docker's is not visible here."""
         if self._docker_root is None:
             root = self._engine.root_folder()
-            # Docker may keep it where this process does not see it.
+            # Docker's folder may not be visible to this process.
             self._docker_root = root if root is not None and root.is_dir() else self._file.parent
         return self._docker_root
 
@@ -136,7 +146,7 @@ class ImageCache:
         return os.stat(path).st_dev == os.stat(self.images_folder()).st_dev
 
     def _removable(self) -> list[list[str]]:
-        """The names of each image that may go, in the order in which they go."""
+        """Return the names of each image that may be removed, in the order of removal."""
         prefix = self._identity.image_prefix
         if prefix is None:
             return []
@@ -149,7 +159,7 @@ class ImageCache:
         found = []
         for names in names_of.values():
             published = [name[len(ours[0]) :] for name in names if name.startswith(ours[0])]
-            # What Nomad runs may just be passing from the former image to the present one.
+            # The name that Nomad runs may be moving from the former image to the present one.
             passing = not published and any(name.startswith(ours[2]) for name in names)
             if used.isdisjoint(published) and not (passing and used):
                 last = max((self._uses.get(name, 0.0) for name in published), default=0.0)
@@ -160,9 +170,9 @@ class ImageCache:
         for name in names:
             self._engine.untag(name)
         if any(self._engine.image_id(name) is not None for name in names):
-            # A container of it is still there.
+            # A container still uses it.
             return False
-        log.info("removed an image to make room", extra={"image": min(names)})
+        log.info("removed an image to free disk space", extra={"image": min(names)})
         prefix = self._identity.image_prefix
         for name in [name for name in self._uses if f"{prefix}/{name}" in names]:
             del self._uses[name]
@@ -171,7 +181,7 @@ class ImageCache:
         return True
 
     def _remove_nameless(self, image: str) -> bool:
-        """Remove an image that has no name any more; whether it needs no further thought."""
+        """Remove an image without a name. Return whether it is gone or has a name again."""
         if self._engine.names_of(image) or self._engine.image_id(image) is None:
             return True
         self._engine.untag(image)
@@ -187,9 +197,9 @@ class ImageCache:
 
 def _read(file: Path) -> tuple[dict[str, float], list[str]]:
     try:
-        kept = json.loads(file.read_bytes())
-        uses = {str(name): float(when) for name, when in kept["uses"].items()}
-        return uses, [str(image) for image in kept["former"]]
+        stored = json.loads(file.read_bytes())
+        uses = {str(name): float(when) for name, when in stored["uses"].items()}
+        return uses, [str(image) for image in stored["former"]]
     except FileNotFoundError:
         return {}, []
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

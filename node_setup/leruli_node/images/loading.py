@@ -1,7 +1,7 @@
-"""Bringing an image: into a file first, then into Docker, one at a time.
+"""Loads an image: first into a file, then into Docker, one image at a time.
 
-The file lets a slow store hold up its own image only, and tells a download that broke from an
-archive that is broken.
+With the file a slow store delays only its own image, and a broken download can be told from a
+broken archive.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from leruli_node.errors import AttemptError, StoppedError
 from leruli_node.images.cache import ImageCache
 from leruli_node.images.names import etag_name, etag_names, image_name, object_name, short
 from leruli_node.images.store import ImageStore
-from leruli_node.objects.object_store import CHUNK, StoreUnavailableError
+from leruli_node.objects.object_store import CHUNK
+from leruli_node.objects.store_errors import StoreUnavailableError
+from leruli_node.outcomes import Outcome
 from leruli_node.retry import Stop
 
 log = logging.getLogger(__name__)
 
 _STEP = 0.2
 _NO_ROOM = "the node has no space left for the image"
-# What Docker says of an archive that is no image, whoever loads it and whenever.
+# Docker says this of an archive that is no image, on every node and at any time.
 _IS_BROKEN = (
     "archive/tar:",
     "corrupt",
@@ -50,9 +52,9 @@ _IS_BROKEN = (
     "unrecognized image format",
     "unsupported media type",
 )
-# A file that the archive names and does not hold: Docker unpacks it into such a folder.
+# The archive names a file that it does not contain. Docker unpacks into such a folder.
 _IS_LACKING = re.compile(r"docker-import-\d+/.*: no such file")
-# What it says when it, or the machine, cannot at this moment; it may stand beside one of the above.
+# Docker says this when it or the machine has trouble; one of the words above may stand beside it.
 _IS_TROUBLE = (
     "cannot allocate memory",
     "connection",
@@ -70,7 +72,10 @@ _IS_TROUBLE = (
 
 
 class BrokenImageError(Exception):
-    """The object is no image that can run jobs, `marker` says which; the text is for a person."""
+    """The object is no image that can run jobs.
+
+    `marker` identifies it; the text is for a person.
+    """
 
     def __init__(self, marker: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -92,18 +97,26 @@ class ImageLoader:
         self._store = store
         self._cache = cache
         self._downloads = downloads
-        # One load at a time on one Docker, also between agents: what a load brought is told by
-        # the names before and after it.
+        # One load at a time on one Docker, also among several agents: the names before and after a
+        # load tell what it loaded.
         self._load_file = locks / "docker-load.lock"
 
-    def bring(self, bucket: str, prefix: str, code: str, version: str, stop: Stop) -> None:
+    def fetch(self, bucket: str, prefix: str, code: str, version: str, stop: Stop) -> None:
         """Fetch and load the image that is published now.
 
-        Raises BrokenImageError, AttemptError (node_trouble), DockerUnavailableError, StoppedError,
-        and what the store raises.
+        Raises
+        ------
+        BrokenImageError
+            The object is no image.
+        AttemptError
+            With outcome node_trouble.
+        DockerUnavailableError, StoppedError
+            Docker does not answer, or `stop` is set.
+        Exception
+            Errors of the store.
         """
         with tempfile.TemporaryFile(dir=self._downloads) as archive:
-            etag = self._fetch(archive, bucket, code, version, stop)
+            etag = self._download(archive, bucket, code, version, stop)
             marker = etag_name(prefix, code, version, etag)
             with self._load_lock(stop):
                 if image_name(prefix, code, version) in self._engine.names_of(marker):
@@ -113,7 +126,7 @@ class ImageLoader:
         log.info("loaded an image", extra={"image": f"{code}:{version}", "megabytes": size >> 20})
 
     def name(self, name: str, further: str) -> None:
-        """Give an image a further name, which stood for the image that was published before."""
+        """Give an image a further name. If another image had that name, remove that image."""
         former = self._engine.image_id(further)
         image = self._engine.image_id(name)
         if image is None:
@@ -122,8 +135,8 @@ class ImageLoader:
         if former is not None and former != image:
             self._cache.remove_former(former)
 
-    def _fetch(self, archive: BinaryIO, bucket: str, code: str, version: str, stop: Stop) -> str:
-        """Download the archive; its ETag."""
+    def _download(self, archive: BinaryIO, bucket: str, code: str, version: str, stop: Stop) -> str:
+        """Download the archive. Return its ETag."""
         with self._store.read(bucket, object_name(code, version)) as stream:
             if not self._cache.evict_for(self._downloads, stream.size):
                 raise _trouble(_NO_ROOM)
@@ -149,8 +162,7 @@ class ImageLoader:
             self._check(marker, code, version, image)
             self._tag(image, image_name(prefix, code, version))
             self._tag(image, marker)
-            # The markers of objects that were published before, so that Docker can drop their
-            # images.
+            # Remove the markers of earlier objects, so that Docker can remove their images.
             for name in self._engine.image_names(etag_names(prefix, code, version)):
                 if name != marker:
                     self._engine.untag(name)
@@ -185,12 +197,13 @@ class ImageLoader:
         raise BrokenImageError(marker, f"the archive of {code}:{version} holds {what}")
 
     def _check(self, marker: str, code: str, version: str, image: str) -> None:
-        # A job's first process is a shell script; Nomad's error would only say "no such file".
+        # A job's first process is a shell script. Without a shell Nomad's error would only say "no
+        # such file".
         try:
             if self._engine.has_file(image, "/bin/sh"):
                 return
         except DockerRefusedError as error:
-            log.warning("cannot look into an image: %s", error)
+            log.warning("an image cannot be inspected: %s", error)
             return
         raise BrokenImageError(marker, f"image {code}:{version} has no /bin/sh, which jobs need")
 
@@ -202,7 +215,7 @@ class ImageLoader:
             raise DockerUnavailableError(str(error)) from None
 
     def _restore_names(self, before: dict[str, str], loaded: list[str], *ours: str) -> None:
-        """Give names that the archive brought back to what they stood for before."""
+        """Give the names that the load took over back to their former images."""
         for name in loaded:
             if name.startswith("sha256:") or name.startswith(ours):
                 continue
@@ -230,11 +243,11 @@ class ImageLoader:
 
 
 def _trouble(sentence: str) -> AttemptError:
-    return AttemptError("node_trouble", sentence)
+    return AttemptError(Outcome.NODE_TROUBLE, sentence)
 
 
 def says_broken(text: str) -> bool:
-    """Whether Docker's refusal of an archive is about the archive, whatever node loads it."""
+    """Return whether Docker refuses the archive itself, on whichever node it is loaded."""
     lower = text.lower()
     if any(word in lower for word in _IS_TROUBLE):
         return False
@@ -252,7 +265,7 @@ def _chunks(archive: BinaryIO, stop: Stop) -> Iterator[bytes]:
 
 
 def load_lock_folder(runtime: Path, docker_socket: Path) -> Path:
-    """The folder of the lock that all agents of this user on one Docker share."""
+    """Return the folder of the lock that all agents of this user on one Docker share."""
     folder = runtime / f"docker-{short(str(docker_socket))[:12]}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""The store of the group's images, whose bucket changes when the group token is rotated."""
+"""The store of the group's images. Their bucket changes when the group token is rotated."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
-from leruli_node.objects.object_store import NotFoundError, Stream
+from leruli_node.objects.object_store import Stream
+from leruli_node.objects.store_errors import NotFoundError
 
 log = logging.getLogger(__name__)
 
-# A group token, whose key id is no secret.
+# A group token. Its key id is not secret.
 _TOKEN = re.compile(r"lqg-([a-z2-7]{10})-[a-z2-7-]{20,60}\Z")
 
 Found = TypeVar("Found")
@@ -28,22 +29,22 @@ class _Store(Protocol):
 
 
 class ImageStore:
-    """Looks for images in the buckets `code-<token>` of all tokens that may name one.
+    """Finds images in the buckets `code-<token>` of all tokens that may have one.
 
-    The newest token comes first. The bucket that a caller names, that of the token in node.env, is
-    looked into only while the service, an older one, has told no tokens: once the images moved,
-    its name is free for anybody who knows a token that ended. Safe to use from several threads.
+    Safe for several threads. The newest token comes first. Callers pass the bucket of the token in
+    node.env. It is used only if the service, an older one, has sent no tokens: after the images
+    moved, anybody who knows an expired token could take that bucket's name.
     """
 
     def __init__(self, store: _Store, hide: Callable[[str], None]) -> None:
-        """`hide` is told each token, which must not be logged."""
+        """Build the store. `hide` gets each token, which must not be logged."""
         self._store = store
         self._hide = hide
         self._lock = threading.Lock()
         self._tokens: list[str] = []
 
     def learn(self, tokens: object) -> None:
-        """Take the tokens that the service answered; none: go on as before."""
+        """Take the tokens that the service answered. An empty answer changes nothing."""
         found = [one for one in _texts(tokens) if _TOKEN.match(one)]
         if not found:
             return
@@ -55,21 +56,21 @@ class ImageStore:
             log.info("images are in a bucket of the group token", extra={"key": self.key_id()})
 
     def key_id(self) -> str | None:
-        """The key id of the newest token; None when the service has told none."""
+        """Return the key id of the newest token, None if the service sent none."""
         with self._lock:
             match = _TOKEN.match(self._tokens[0]) if self._tokens else None
         return match[1] if match else None
 
     def newest(self, bucket: str) -> str:
-        """The bucket of the newest token; the caller's when the service has told none."""
+        """Return the bucket of the newest token, the caller's bucket if the service sent none."""
         return self._buckets(bucket)[0]
 
     def etag(self, bucket: str, name: str) -> str:
-        """The ETag of an image. Raises NotFoundError when no bucket has it."""
+        """Return the ETag of an image. Raises NotFoundError if no bucket has it."""
         return self._first(bucket, lambda one: self._store.etag(one, name))
 
     def read(self, bucket: str, name: str) -> AbstractContextManager[Stream]:
-        """Open an image for reading. Raises NotFoundError when no bucket has it."""
+        """Open an image for reading. Raises NotFoundError if no bucket has it."""
 
         def found(one: str) -> str:
             self._store.etag(one, name)
@@ -78,7 +79,13 @@ class ImageStore:
         return self._store.read(self._first(bucket, found), name)
 
     def names(self, bucket: str, prefix: str = "") -> list[str]:
-        """The names of all images (that begin with `prefix`). NotFoundError: there is no bucket."""
+        """Return the names of all images that begin with `prefix`.
+
+        Raises
+        ------
+        NotFoundError
+            There is no bucket.
+        """
         found: set[str] = set()
         missing: list[NotFoundError] = []
         buckets = self._buckets(bucket)
@@ -91,14 +98,14 @@ class ImageStore:
             raise missing[0]
         return sorted(found)
 
-    def _first(self, bucket: str, look: Callable[[str], Found]) -> Found:
+    def _first(self, bucket: str, call: Callable[[str], Found]) -> Found:
         missing: list[NotFoundError] = []
         for one in self._buckets(bucket):
             try:
-                return look(one)
+                return call(one)
             except NotFoundError as error:
                 missing.append(error)
-        # No bucket at all is another finding than a bucket without the image.
+        # A bucket without the image is a better answer than no bucket at all.
         raise next((error for error in missing if not error.bucket), missing[0])
 
     def _buckets(self, bucket: str) -> list[str]:

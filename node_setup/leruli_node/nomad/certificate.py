@@ -1,4 +1,4 @@
-"""The certificate of Nomad's client: the key is made here and never leaves this node."""
+"""The certificate of Nomad's client. Its key is made here and never leaves this node."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from leruli_node.service.membership import Certificate
 
 log = logging.getLogger(__name__)
 
-# A wall clock that is wrong must not have a certificate signed with every report (seconds).
+# Seconds between two renewals that a wrong wall clock causes: not one with every report.
 _AGAIN = 300.0
 
 
 class NodeTls:
-    """Key and certificate of one run of the agent, as files that Nomad reads.
+    """Key and certificate of one run of the agent, in files that Nomad reads.
 
-    The key is new with each start of the agent, and the same for every renewal, so that a renewal
-    replaces one file and Nomad never finds a certificate and a key that do not belong together.
+    Each start of the agent makes a new key, which all renewals keep. A renewal therefore replaces
+    one file, and Nomad never reads a certificate and a key that do not match.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,13 +37,13 @@ class NodeTls:
         self._not_after = 0.0
 
     def request(self) -> str:
-        """A signing request, PEM. The service takes only the public key from it."""
+        """Return a signing request as PEM. The service takes only the public key from it."""
         builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         signed = builder.sign(self._key, hashes.SHA256())
         return signed.public_bytes(serialization.Encoding.PEM).decode()
 
     def write_first(self, certificate: Certificate) -> None:
-        """Write key and certificate, while no Nomad runs that could read half of it."""
+        """Write key and certificate. Nomad must not run: it could read only one of them."""
         key = self._key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -53,7 +53,7 @@ class NodeTls:
         self.write(certificate)
 
     def write(self, certificate: Certificate) -> None:
-        """Write a certificate for the key that is there; the next is due after a third."""
+        """Write a certificate for the present key."""
         write_file(self.ca_file, certificate.ca.encode())
         write_file(self.certificate_file, certificate.certificate.encode())
         self._life = certificate.valid_seconds
@@ -61,10 +61,10 @@ class NodeTls:
         self._written_at = boottime()
 
     def is_due(self) -> bool:
-        """Whether it is time for the next certificate.
+        """Return whether the next certificate is due.
 
-        A third of its life has passed, suspended or not. Or the wall clock, by which Nomad judges,
-        was set: it says that less than two thirds are left.
+        It is due after a third of the certificate's life, suspended time included. It is also due
+        when the wall clock, which Nomad uses, was set and says that less than two thirds are left.
         """
         if self._written_at is None:
             return False
@@ -77,5 +77,5 @@ class NodeTls:
 
 
 def _not_after(pem: str) -> float:
-    """Until when a certificate is valid, in seconds since 1970."""
+    """Return the end of a certificate's validity, in seconds since 1970."""
     return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()

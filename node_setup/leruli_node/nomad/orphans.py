@@ -1,4 +1,4 @@
-"""The agent as guardian of what Nomad leaves behind: helpers without a parent."""
+"""Adopts and ends the helper processes that Nomad leaves behind."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper() -> bool:
-    """Have orphans among our descendants become our children; whether the kernel does it."""
+    """Make this process the new parent of its orphaned descendants.
+
+    Returns
+    -------
+    Whether the kernel supports it.
+    """
     return bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 def raise_file_limit() -> None:
-    """Allow this process as many open files as it may have."""
+    """Raise the limit of open files to the hard limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def children() -> set[int]:
-    """The process ids of our children, also of those that ended and were not reaped."""
+    """Return the process ids of our children, including zombies."""
     own = os.getpid()
     found = set()
     for entry in Path("/proc").iterdir():
@@ -34,7 +39,7 @@ def children() -> set[int]:
             text = (entry / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        # The command's name is in parentheses and can hold anything.
+        # The command's name is in parentheses and can contain any character.
         fields = text[text.rindex(")") + 2 :].split()
         if int(fields[1]) == own:
             found.add(int(entry.name))
@@ -42,10 +47,10 @@ def children() -> set[int]:
 
 
 def reap(keep: set[int]) -> None:
-    """Reap children that ended, up to one whose end somebody else waits for.
+    """Reap ended children, up to the first one in `keep`, for which another thread waits.
 
-    The kernel is asked, not /proc: to read all of it twice a second is a hundredth of a core, and a
-    tenth where thousands of processes run.
+    waitid is used instead of /proc: reading all of /proc twice a second costs 1 % of a core, and 10
+    % with thousands of processes.
     """
     while True:
         try:
@@ -58,7 +63,12 @@ def reap(keep: set[int]) -> None:
 
 
 def end_children(keep: set[int], kill_after_s: float) -> int:
-    """End all children but some: TERM, after `kill_after_s` seconds KILL. How many there were."""
+    """End all children except `keep`: TERM, and KILL after `kill_after_s` seconds.
+
+    Returns
+    -------
+    How many there were.
+    """
     ended: set[int] = set()
     deadline = time.monotonic() + kill_after_s
     last = deadline + 5.0
@@ -71,7 +81,7 @@ def end_children(keep: set[int], kill_after_s: float) -> int:
             late = time.monotonic() >= deadline
             if pid not in ended or late:
                 _signal(pid, signal.SIGKILL if late else signal.SIGTERM)
-        # Those that end leave their own children to us: looked for again.
+        # Children that end leave their own children to us, so look again.
         ended |= left
         time.sleep(0.05)
     return len(ended)

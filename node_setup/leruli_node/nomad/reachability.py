@@ -1,4 +1,7 @@
-"""Whether Nomad's servers can be reached: Nomad tells only its own log, and tries for ever."""
+"""Checks whether Nomad's servers can be reached.
+
+Nomad itself says so only in its log, and retries for ever.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,15 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 def check_servers(servers: list[str], folders: Folders) -> None:
-    """Say it when none of the servers can be reached.
+    """Check that one of the servers can be reached.
 
-    Raises AgentError on a node that never was connected: its operator is there. Any other goes on,
-    since the network may come back, and Nomad then connects by itself.
+    A node that was connected before only logs the failure: the network may come back, and Nomad
+    then connects by itself.
+
+    Raises
+    ------
+    AgentError
+        No server can be reached, and this node was never connected: its operator is still there.
     """
     if any(_answers(server) for server in servers):
         return

@@ -1,7 +1,7 @@
-"""A job's bucket, as far as one attempt may change it: what its job wrote, and nothing else.
+"""A job's bucket. An attempt may change only objects that its job wrote.
 
 Each object that an agent writes carries its attempt as user metadata. Objects without it, of
-another job or of a later attempt are foreign: they are never overwritten and never deleted.
+another job or of a later attempt are foreign: they are never overwritten and never deleted. See
 docs/developers/attempts.md, "Whose objects".
 """
 
@@ -15,21 +15,17 @@ from itertools import islice
 from typing import BinaryIO
 
 from leruli_node.model import AttemptId
-from leruli_node.objects.object_store import (
-    MARK,
-    FileFacts,
-    ListedObject,
-    NotFoundError,
-    ObjectStore,
-)
+from leruli_node.objects.object_store import MARK, FileFacts, ObjectStore
+from leruli_node.objects.small_requests import ListedObject
+from leruli_node.objects.store_errors import NotFoundError
 from leruli_node.objects.upload_lease import UploadLease
 
 INPUT = "run.tgz"
-# By these words the service knows that a job's bucket was deleted, before the job ran or while it
-# ran: leruli_queue/jobs/outcomes.py. Services of other versions know them too.
+# The service recognises by these words that a job's bucket was deleted before the job ran, or while
+# it ran (leruli_queue/jobs/outcomes.py). Services of other versions know them too.
 BUCKET_MISSING = "the job's bucket is missing"
 BUCKET_WENT = "the job's bucket is not there any more"
-# Names in one listing of S3, and in one call that deletes.
+# Names in one page of an S3 listing, and in one delete call.
 _PAGE = 1000
 
 
@@ -37,23 +33,23 @@ class Origin(Enum):
     """Who wrote an object."""
 
     OWN = "this attempt, or an earlier one of the job"
-    # Written before agents marked objects: overwritten, never deleted.
+    # Written before agents marked objects: it may be overwritten, but never deleted.
     OLDER_AGENT = "probably an earlier attempt of the job"
     FOREIGN = "somebody else"
 
 
 class ForeignObjectError(Exception):
-    """The name is taken by an object that the job did not write."""
+    """An object that the job did not write has this name."""
 
 
-#: `unmarked_until` of an attempt whose own agent may have been one that set no marks.
+#: `unmarked_until` if this attempt itself may have begun under an agent without marks.
 ANY_TIME = datetime.max.replace(tzinfo=timezone.utc)
 
 
 def origin_of(attempt: AttemptId, mark: str | None, may_be_output: bool) -> Origin:
-    """Say who wrote an object, from its mark.
+    """Return who wrote an object, by its mark.
 
-    `may_be_output`: an agent that set no marks may have written it, by its time.
+    `may_be_output` says whether an agent without marks may have written it, by its time.
     """
     if mark is None:
         return Origin.OLDER_AGENT if may_be_output else Origin.FOREIGN
@@ -63,7 +59,7 @@ def origin_of(attempt: AttemptId, mark: str | None, may_be_output: bool) -> Orig
 
 
 class JobBucket:
-    """The bucket of one attempt's job; writes need the attempt's lease."""
+    """The bucket of one attempt's job. Writes need the attempt's upload lease."""
 
     def __init__(
         self,
@@ -74,31 +70,36 @@ class JobBucket:
         unmarked_until: datetime | None = None,
         parallel: int = 4,
     ) -> None:
-        """`unmarked_until` is when agents that mark no objects wrote for the job at the latest."""
+        """Open a bucket.
+
+        `unmarked_until` is the latest time at which an agent without marks wrote for the job.
+        """
         self._store = store
         self._name = name
         self._attempt = attempt
         self._lease = lease
         self._unmarked_until = unmarked_until
         self._parallel = parallel
-        #: Names of foreign objects, of those that `remove_previous` was told to keep.
+        #: The foreign objects among the names that `remove_previous` was told to keep.
         self.taken: set[str] = set()
 
     def foreign(self, most: int) -> list[str]:
-        """Names of the first foreign objects, of the first page of the listing alone."""
+        """Return up to `most` names of foreign objects, from the first page of the listing only."""
         found = self._origins(islice(self._outputs(), _PAGE))
         names = (item.name for item, origin in found if origin is Origin.FOREIGN)
         return list(islice(names, most))
 
     def newest(self) -> datetime | None:
-        """When the last of all objects was written, by the clock of the store."""
+        """Return when the newest object was written, by the store's clock."""
         times = (item.modified for item in self._store.objects(self._name))
         return max((time for time in times if time is not None), default=None)
 
     def remove_previous(self, keep: Collection[str]) -> list[str]:
-        """Delete what earlier attempts wrote and is not in `keep`; for `write`.
+        """Delete objects of earlier attempts that are not in `keep`. Call it before `write`.
 
-        Returns the names of the first objects that stay though they may be of an earlier attempt.
+        Returns
+        -------
+        Up to _PAGE names of objects that stay although an earlier attempt may have written them.
         """
         self.taken = set()
         unclear: list[str] = []
@@ -118,9 +119,12 @@ class JobBucket:
         return unclear
 
     def write(self, name: str, data: BinaryIO, size: int, origin: FileFacts | None = None) -> None:
-        """Store an object, with the facts of the file that it is of.
+        """Store an object with the facts of its file.
 
-        Raises ForeignObjectError and what the store raises.
+        Raises
+        ------
+        ForeignObjectError
+            A foreign object has this name.
         """
         if name in self.taken:
             raise ForeignObjectError
@@ -129,10 +133,7 @@ class JobBucket:
         self._store.write(self._name, name, data, size, metadata, lease)
 
     def remove_earlier(self, name: str) -> bool:
-        """Delete the object that `write` would replace; whether there was one.
-
-        Raises what the store raises.
-        """
+        """Delete the object that `write` would replace. Return whether there was one."""
         if name in self.taken:
             return False
         try:
@@ -143,12 +144,15 @@ class JobBucket:
         return True
 
     def doubt_lease(self) -> None:
-        """The store was away, so this node may have been too: renew the lease before going on."""
+        """Renew the lease before the next write.
+
+        While the store was away, this node may have been too.
+        """
         self._required_lease.doubt()
 
     @property
     def _required_lease(self) -> UploadLease:
-        if self._lease is None:  # pragma: no cover - whoever only looks has none
+        if self._lease is None:  # readers have no lease
             raise RuntimeError("no lease to write with")
         return self._lease
 
@@ -156,26 +160,26 @@ class JobBucket:
         return (item for item in self._store.objects(self._name) if item.name != INPUT)
 
     def _origins(self, items: Iterator[ListedObject]) -> Iterator[tuple[ListedObject, Origin]]:
-        """Each with who wrote it; those that are gone by now are left out."""
+        """Yield each object with its origin. Objects that are gone by now are left out."""
         known = list(items)
         if not known:
             return
         input_at = self._input_at()
 
-        def look(item: ListedObject) -> Origin | None:
+        def origin(item: ListedObject) -> Origin | None:
             try:
                 mark = self._store.mark(self._name, item.name)
             except NotFoundError:
                 return None
             return origin_of(self._attempt, mark, self._may_be_output(item.modified, input_at))
 
-        with ThreadPoolExecutor(self._parallel, thread_name_prefix="look") as pool:
-            for item, origin in zip(known, pool.map(look, known)):
-                if origin is not None:
-                    yield item, origin
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="origin") as pool:
+            for item, found in zip(known, pool.map(origin, known)):
+                if found is not None:
+                    yield item, found
 
     def _may_be_output(self, modified: datetime | None, input_at: datetime | None) -> bool:
-        # Only whoever has a key of the store puts run.tgz, and does so before the first attempt.
+        # Only a user with a key of the store uploads run.tgz, before the first attempt.
         if modified is None or input_at is None or self._unmarked_until is None:
             return False
         return input_at <= modified <= self._unmarked_until

@@ -1,9 +1,9 @@
-"""The lease under which an attempt's output is written: no write without a young one.
+"""The lease that allows this node to write an attempt's output into the job's bucket.
 
-The service gives an attempt up when its node is silent for LERULI_QUEUE_NODE_SILENCE_S. Its
-successor may then upload into the same bucket. So this node stops writing when half of that time
-has passed since it asked for the last renewal that was granted (docs/developers/attempts.md, "Who
-may write").
+The service abandons an attempt when its node is silent for LERULI_QUEUE_NODE_SILENCE_S. The next
+attempt may then upload into the same bucket. So this node stops writing when half of that time has
+passed since it sent the last renewal that was granted (docs/developers/attempts.md, "Who may
+write").
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from leruli_node.errors import StoppedError
 from leruli_node.retry import Stop
@@ -20,35 +21,72 @@ from leruli_node.service.service_api import ServiceError, StaleError, Unreachabl
 
 log = logging.getLogger(__name__)
 
-# Of a service that does not say it: the default of LERULI_QUEUE_NODE_SILENCE_S, in seconds.
+# For an older service, which does not send it: the default of LERULI_QUEUE_NODE_SILENCE_S (s).
 _DEFAULT_SILENCE = 80.0
-# With a limit of 0 there is no time to be safe in; uploads go on all the same.
+# A silence limit of 0 leaves no safe time. Uploads go on all the same.
 _SHORTEST_LIFE = 1.0
 _RENEWALS_A_LIFE = 4
 _STEP = 0.2
+_MOST_HELD = 1000
 
 
 class LeaseTooOldError(Exception):
-    """A write was broken off because the lease was not renewed in time; it may be repeated."""
+    """A write was aborted because the lease was not renewed in time. It may be repeated."""
 
 
 def boot_time() -> float:
-    """Seconds since the boot, those in which the machine was suspended included."""
+    """Return the seconds since the boot, including suspended time."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@dataclass(frozen=True)
+class Held:
+    """A lease that the service gave with another answer."""
+
+    # Before the request was sent, by `boot_time`.
+    asked_at: float
+    silence_s: float
+
+
+class HeldLeases:
+    """The leases that came with start grants, by the attempt's key, in memory.
+
+    An agent that is started again asks for a lease: the attempt may be over by then.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, Held] = {}
+
+    def put(self, attempt_key: str, lease: Held) -> None:
+        """Keep a lease for the upload of an attempt."""
+        with self._lock:
+            # Attempts that upload nothing leave theirs. Another one is asked for.
+            while len(self._held) >= _MOST_HELD:
+                del self._held[next(iter(self._held))]
+            self._held[attempt_key] = lease
+
+    def take(self, attempt_key: str) -> Held | None:
+        """Return the lease of an attempt, once; None if there is none."""
+        with self._lock:
+            return self._held.pop(attempt_key, None)
+
+
 class UploadLease:
-    """One attempt's lease; safe to use from several threads.
+    """One attempt's lease. Safe for several threads.
 
     Parameters
     ----------
     ask
-        Asks the service, within the given seconds. Returns its limit of silence in seconds, None
-        where it does not say it. Raises ServiceError; StaleError when the attempt is over.
+        Asks the service for the lease, with a timeout in seconds. Returns the service's silence
+        limit in seconds, None from an older service. Raises ServiceError; StaleError if the attempt
+        is over.
     stop
-        Ends all waiting.
+        Ends all waits.
     period
-        Seconds between two renewals; by default a quarter of the lease's life.
+        Seconds between two renewals. Default: a quarter of the lease's life.
+    held
+        The lease that the attempt has already.
     """
 
     def __init__(
@@ -57,6 +95,7 @@ class UploadLease:
         stop: Stop,
         period: float | None = None,
         clock: Callable[[], float] = boot_time,
+        held: Held | None = None,
     ) -> None:
         self._ask = ask
         self._stop = stop
@@ -65,9 +104,12 @@ class UploadLease:
         self._life = _DEFAULT_SILENCE / 2
         self._changed = threading.Condition()
         self._renewed_at: float | None = None
+        if held is not None:
+            self._life = max(_SHORTEST_LIFE, held.silence_s / 2)
+            self._renewed_at = held.asked_at
         self._doubted_at = float("-inf")
         self._ends_early = threading.Event()
-        #: Set when the service has taken the attempt from this node.
+        #: Set when the service has abandoned the attempt.
         self.withdrawn = threading.Event()
 
     @property
@@ -75,8 +117,8 @@ class UploadLease:
         return self._fixed_period or self._life / _RENEWALS_A_LIFE
 
     def renew(self) -> None:
-        """Ask once. Raises ServiceError."""
-        # Before the request: the service counts from when it takes it, which is later.
+        """Renew the lease once. Raises ServiceError."""
+        # Taken before the request: the service counts from its arrival, which is later.
         asked_at = self._clock()
         silence = self._ask(max(1.0, self._life / _RENEWALS_A_LIFE))
         with self._changed:
@@ -85,13 +127,22 @@ class UploadLease:
             self._renewed_at = asked_at
             self._changed.notify_all()
 
+    def is_due(self) -> bool:
+        """Return whether the lease should be renewed now."""
+        return self._until_due() <= 0.0
+
+    def _until_due(self) -> float:
+        if self._renewed_at is None:
+            return 0.0
+        return self._renewed_at + self._period - self._clock()
+
     def is_fresh(self) -> bool:
-        """Whether a write may begin or go on now."""
+        """Return whether a write may begin or go on now."""
         renewed_at = self._renewed_at
         return renewed_at is not None and self._clock() - renewed_at < self._life
 
     def wait(self) -> None:
-        """Wait until a write may begin. Raises StoppedError when there is to be none."""
+        """Wait until a write may begin. Raises StoppedError if the upload must end."""
         waited = False
         while True:
             if self._stop.is_set() or self.withdrawn.is_set():
@@ -106,14 +157,14 @@ class UploadLease:
                 self._changed.wait(_STEP)
 
     def check(self) -> None:
-        """Raise LeaseTooOldError or StoppedError when a write under way has to break off."""
+        """Check a running write. Raises LeaseTooOldError or StoppedError if it must be aborted."""
         if self._stop.is_set() or self.withdrawn.is_set():
             raise StoppedError
         if not self.is_fresh():
             raise LeaseTooOldError
 
     def doubt(self) -> None:
-        """Have the next write begin after a renewal that is asked for from now on."""
+        """Let the next write begin only after a renewal that is sent from now on."""
         self._doubted_at = self._clock()
         self._ends_early.set()
 
@@ -121,18 +172,21 @@ class UploadLease:
         return self._renewed_at is None or self._renewed_at < self._doubted_at
 
     def withdraw(self) -> None:
-        """End the upload: the attempt is not this node's any more."""
+        """End the upload: the service has abandoned the attempt."""
         self.withdrawn.set()
         with self._changed:
             self._changed.notify_all()
 
     @contextmanager
     def renewed(self, what: dict[str, object]) -> Iterator[None]:
-        """Renew it in a thread of its own while the block runs; `what` stands in the log."""
+        """Renew the lease in a thread of its own while the block runs.
+
+        `what` are fields for the log.
+        """
         done = threading.Event()
 
         def keep_renewing() -> None:
-            pause = self._period if self.is_fresh() else 0.0
+            pause = max(0.0, self._until_due())
             while True:
                 self._ends_early.wait(pause)
                 self._ends_early.clear()
@@ -149,14 +203,14 @@ class UploadLease:
                     log.warning("the upload's lease is not renewed: %s", error, extra=what)
                     pause = min(self._period, max(1.0, error.retry_after))
                 except ServiceError as error:
-                    # Another answer comes no sooner for being asked for each second.
+                    # Asking every second does not change the answer.
                     log.warning("the upload's lease is not renewed: %s", error, extra=what)
                     pause = self._period
                 except Exception:
                     log.exception("renewing an upload's lease failed unexpectedly", extra=what)
                     pause = min(1.0, self._period)
 
-        # Not waited for: its call may hang when there is nothing more to renew.
+        # Not joined: its call may hang when there is nothing to renew any more.
         threading.Thread(target=keep_renewing, name="renew", daemon=True).start()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Joining the service: who this node is, and where Nomad's servers are."""
+"""Joins the service, which answers the node's id and Nomad's servers."""
 
 from __future__ import annotations
 
@@ -30,11 +30,23 @@ _PREFIX = re.compile(r"[a-z0-9][a-z0-9./_-]{0,127}\Z")
 def join(
     settings: Settings, api: ServiceApi, earlier: NodeFacts, request: str, stop: Stop
 ) -> Membership:
-    """Join, waiting for the service as long as it takes.
+    """Join the service. Wait for it without limit.
 
-    `request` is the signing request for the certificate of Nomad's client.
+    Parameters
+    ----------
+    settings, api, stop
+        The agent's.
+    earlier
+        Facts of an earlier run.
+    request
+        The signing request for the certificate of Nomad's client.
 
-    Raises AgentError when the service refuses this node, StoppedError when the agent is to stop.
+    Raises
+    ------
+    AgentError
+        The service refuses this node.
+    StoppedError
+        The agent is being stopped.
     """
     body = {
         "computesecret": settings.compute_secret,
@@ -67,9 +79,9 @@ def join(
 
 
 def _ask(api: ServiceApi, body: dict[str, Any], stop: Stop, certain_after: float) -> dict[str, Any]:
-    """node-join; a refusal is believed when it is said again `certain_after` seconds later.
+    """Call node-join. Believe a refusal only if it is repeated `certain_after` seconds later.
 
-    It ends a node for good. A person who connects a new one is told at once.
+    A refusal ends a node for good. An operator who connects a new node gets it at once.
     """
     believed_at = time.monotonic() + certain_after
     while True:

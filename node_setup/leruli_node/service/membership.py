@@ -1,4 +1,4 @@
-"""What node-join answers: the node, where Nomad is, and the certificate for its client."""
+"""The answer to node-join: this node, Nomad's servers, and the certificate for Nomad's client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cryptography import x509
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the service signed, and for how many seconds it is valid."""
+    """A certificate that the service signed, and its validity in seconds."""
 
     ca: str
     certificate: str
@@ -18,7 +18,13 @@ class Certificate:
 
     @classmethod
     def parse(cls, answer: dict[str, Any]) -> Certificate:
-        """From the service's answer; KeyError, TypeError or ValueError when it is not one."""
+        """Return the certificate in the service's answer.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            The answer holds no certificate.
+        """
         made = cls(str(answer["ca"]), str(answer["certificate"]), float(answer["validseconds"]))
         for text in (made.ca, made.certificate):
             x509.load_pem_x509_certificate(text.encode())
@@ -27,7 +33,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Membership:
-    """What node-join answered, without the node token (service_api has that)."""
+    """The answer to node-join, without the node token, which service_api has."""
 
     nodeid: str
     imageprefix: str
@@ -38,5 +44,5 @@ class Membership:
     introtoken: str
     certificate: Certificate
     report_seconds: float
-    # Secrets; none of an older service.
+    # Secrets. An older service sends none.
     imagetokens: object = field(default=None, repr=False)

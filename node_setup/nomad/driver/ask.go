@@ -13,26 +13,26 @@ import (
 
 const (
 	exitNoAgent = 75
-	// A task that Nomad destroyed before it was over has the exit code of a process that TERM ended.
+	// The exit code of a task that Nomad destroyed before it ended, as of a process that TERM ended.
 	exitStopped = 143
 
 	firstDelay = 50 * time.Millisecond
 	lastDelay  = 2 * time.Second
 )
 
-// patiences say how long to go on when no agent listens: jobs that have not started are given back soon,
-// those that ran must get their receipt.
-var patiences = map[string]time.Duration{"in": time.Minute, "out": 24 * time.Hour}
+// retryTimes say how long to ask while no agent listens. A job that has not started is requeued
+// soon; a job that ran must get its receipt. An agent that is started again must learn that Nomad ends
+// the task, so that question is asked as long as the one for stage-out.
+var retryTimes = map[string]time.Duration{"in": time.Minute, "out": 24 * time.Hour, "end": 24 * time.Hour}
 
-// question is what the agent is asked on its socket: a line, and how long it may take until an agent is
-// there.
+// question is one line for the agent's socket, and how long to ask until an agent listens.
 type question struct {
-	socket   string
-	line     string
-	patience time.Duration
+	socket    string
+	line      string
+	retryTime time.Duration
 }
 
-// answer is an exit code, 0 if it was done, and a sentence about it.
+// answer is an exit code, 0 for success, and a sentence about it.
 type answer struct {
 	code     int
 	sentence string
@@ -45,13 +45,13 @@ func (a answer) asError() error {
 	return errors.New(a.sentence)
 }
 
-// newQuestion makes the line `<in|out> <job> <attempt> <allocation>` from a task's environment.
+// newQuestion makes the line `<in|out|end> <job> <attempt> <allocation>` from a task's environment.
 func newQuestion(
 	direction string, environment map[string]string, allocation string, socket string,
 ) (question, error) {
-	patience, known := patiences[direction]
+	retryTime, known := retryTimes[direction]
 	if !known {
-		return question{}, fmt.Errorf("a job is brought in or out, not %q", direction)
+		return question{}, fmt.Errorf("the stage is in, out or end, not %q", direction)
 	}
 	words := []string{
 		direction, environment["NOMAD_META_job"], environment["NOMAD_META_attempt"], allocation,
@@ -61,13 +61,19 @@ func newQuestion(
 			return question{}, fmt.Errorf("the meta of the task names no job and attempt")
 		}
 	}
-	return question{socket, strings.Join(words, " ") + "\n", patience}, nil
+	return question{socket, strings.Join(words, " ") + "\n", retryTime}, nil
+}
+
+// ending is the question that ends the task whose stage-out is q.
+func (q question) ending() question {
+	_, rest, _ := strings.Cut(q.line, " ")
+	return question{q.socket, "end " + rest, retryTimes["end"]}
 }
 
 // ask sends the line until it is answered. A connection that ends without an answer means that the
-// agent was restarted: the line is sent again, for the agent knows what it did already.
+// agent was restarted. The line can then be sent again: the agent knows what it has done already.
 func (q question) ask(ctx context.Context) answer {
-	deadline := time.Now().Add(q.patience)
+	deadline := time.Now().Add(q.retryTime)
 	for delay := firstDelay; ; delay = min(lastDelay, 2*delay) {
 		given, connected := q.once(ctx)
 		if given != nil {
@@ -77,8 +83,8 @@ func (q question) ask(ctx context.Context) answer {
 			return answer{exitStopped, "the task was stopped"}
 		}
 		if connected {
-			// An agent was there: its restart gets the whole time again.
-			deadline = time.Now().Add(q.patience)
+			// An agent was there. Its restart gets the whole retry time again.
+			deadline = time.Now().Add(q.retryTime)
 		} else if time.Now().After(deadline) {
 			return answer{exitNoAgent, "no node agent is listening"}
 		}
@@ -89,14 +95,15 @@ func (q question) ask(ctx context.Context) answer {
 	}
 }
 
-// once asks one time: the answer, nil without one, and whether an agent was there at all.
+// once sends the line once. It returns the answer (nil if there is none), and whether an agent
+// listened.
 func (q question) once(ctx context.Context) (*answer, bool) {
 	var dialer net.Dialer
 	connection, err := dialer.DialContext(ctx, "unix", q.socket)
 	if err != nil {
 		return nil, false
 	}
-	// Closed when nobody waits any more, which ends the waiting below.
+	// Closed when nobody waits any more. That ends the read below.
 	defer context.AfterFunc(ctx, func() { _ = connection.Close() })()
 	defer func() { _ = connection.Close() }()
 	if _, err := connection.Write([]byte(q.line)); err != nil {

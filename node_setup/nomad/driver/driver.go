@@ -18,12 +18,13 @@ import (
 
 const driverName = "leruli"
 
-// driver is the task driver: Nomad's own docker driver, which has each task's container, between two
-// questions to the node agent. What is not here is Docker's: the schema of a task, health, statistics.
+// driver is the task driver. It wraps Nomad's docker driver, which runs each task's container, in
+// two questions to the node agent. The schema of a task, health and statistics are the docker
+// driver's.
 //
-// It keeps nothing that a new one could not make again from the handles that Nomad keeps, which are
-// Docker's: they exist once the container does. Until then Nomad starts the task anew, and the agent
-// knows what it did.
+// It has no state beyond Nomad's handles, which are the docker driver's and exist once the
+// container does. Before that Nomad starts the task again, and the agent knows what it has done
+// already.
 type driver struct {
 	drivers.DriverPlugin
 	logger hclog.Logger
@@ -40,7 +41,7 @@ func newDriver(ctx context.Context, logger hclog.Logger) *driver {
 	}
 }
 
-// PluginInfo tells what this is.
+// PluginInfo describes the plugin.
 func (d *driver) PluginInfo() (*base.PluginInfoResponse, error) {
 	return &base.PluginInfoResponse{
 		Type:              base.PluginTypeDriver,
@@ -50,8 +51,8 @@ func (d *driver) PluginInfo() (*base.PluginInfoResponse, error) {
 	}, nil
 }
 
-// ConfigSchema has the agent's socket beside what Docker's driver can be told. The agent writes it into
-// the client's configuration.
+// ConfigSchema adds the agent's socket to the docker driver's schema. The agent writes the socket
+// into the client's configuration.
 func (d *driver) ConfigSchema() (*hclspec.Spec, error) {
 	dockers, err := d.DriverPlugin.ConfigSchema()
 	if err != nil {
@@ -62,7 +63,7 @@ func (d *driver) ConfigSchema() (*hclspec.Spec, error) {
 	return hclspec.NewObject(attributes), nil
 }
 
-// SetConfig takes that configuration, and lets Docker's driver take what is its.
+// SetConfig stores the socket and passes the rest to the docker driver.
 func (d *driver) SetConfig(given *base.Config) error {
 	var config struct {
 		Socket string `codec:"socket"`
@@ -78,8 +79,9 @@ func (d *driver) SetConfig(given *base.Config) error {
 	return d.DriverPlugin.SetConfig(given)
 }
 
-// StartTask brings the job in and starts its container. It returns when that runs: to Nomad the task is
-// pending until then. A job that cannot be brought in, or has no container, is brought out at once.
+// StartTask has the agent stage the job in and starts its container. It returns when the container
+// runs; until then Nomad calls the task pending. If stage-in fails or no container starts, the job
+// is staged out at once.
 func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
 	in, out, err := d.questions(config)
 	if err != nil {
@@ -101,7 +103,7 @@ func (d *driver) StartTask(config *drivers.TaskConfig) (*drivers.TaskHandle, *dr
 	return handle, network, nil
 }
 
-// startContainer has Docker's driver start it with folders of the job's own in the places of Nomad's.
+// startContainer starts the container, with folders of the job in place of Nomad's.
 func (d *driver) startContainer(
 	config *drivers.TaskConfig,
 ) (*drivers.TaskHandle, *drivers.DriverNetwork, error) {
@@ -116,8 +118,8 @@ func (d *driver) startContainer(
 	return handle, network, err
 }
 
-// RecoverTask takes up a task of an earlier Nomad, or of an earlier process of this driver. It never
-// refuses one, for Nomad would start that anew.
+// RecoverTask recovers a task of an earlier Nomad or of an earlier process of this driver. It never
+// refuses a task, because Nomad would start a refused one again.
 func (d *driver) RecoverTask(handle *drivers.TaskHandle) error {
 	if handle == nil || handle.Config == nil {
 		return errors.New("the handle has no configuration of a task")
@@ -130,12 +132,12 @@ func (d *driver) RecoverTask(handle *drivers.TaskHandle) error {
 		return err
 	}
 	d.follow(handle.Config, out, func(ctx context.Context) error {
-		return takeUp(ctx, func() error { return d.DriverPlugin.RecoverTask(handle) })
+		return recoverContainer(ctx, func() error { return d.DriverPlugin.RecoverTask(handle) })
 	})
 	return nil
 }
 
-// WaitTask tells how a task ended, once it is brought out.
+// WaitTask delivers how a task ended, after stage-out.
 func (d *driver) WaitTask(ctx context.Context, taskID string) (<-chan *drivers.ExitResult, error) {
 	found, err := d.find(taskID)
 	if err != nil {
@@ -153,12 +155,14 @@ func (d *driver) WaitTask(ctx context.Context, taskID string) (<-chan *drivers.E
 	return result, nil
 }
 
-// StopTask ends the container, with the time to end that it is given. What it wrote is still brought out.
+// StopTask ends the container within the given time. Its output is still staged out.
+// The agent ends the attempt that runs in the slot after that container, and starts no further one.
 func (d *driver) StopTask(taskID string, timeout time.Duration, signal string) error {
 	found, err := d.find(taskID)
 	if err != nil {
 		return err
 	}
+	found.tellEnd()
 	if found.hasNoContainer() {
 		return nil
 	}
@@ -166,8 +170,9 @@ func (d *driver) StopTask(taskID string, timeout time.Duration, signal string) e
 	if !errors.Is(err, drivers.ErrTaskNotFound) {
 		return err
 	}
-	// It is just being taken up, and will not be: the agent ends the container. Unless it was, meanwhile.
-	found.giveUpContainer()
+	// The container is being recovered. Abandon that, so that the agent ends the container; but it may
+	// have been recovered in between.
+	found.abandonContainer()
 	err = d.DriverPlugin.StopTask(taskID, timeout, signal)
 	if errors.Is(err, drivers.ErrTaskNotFound) {
 		return nil
@@ -195,7 +200,7 @@ func (d *driver) DestroyTask(taskID string, force bool) error {
 	return err
 }
 
-// InspectTask tells how a task is.
+// InspectTask describes a task.
 func (d *driver) InspectTask(taskID string) (*drivers.TaskStatus, error) {
 	found, err := d.find(taskID)
 	if err != nil {
@@ -212,7 +217,7 @@ func (d *driver) InspectTask(taskID string) (*drivers.TaskStatus, error) {
 	return status, nil
 }
 
-// questions are what the agent is asked before and after the container.
+// questions returns the questions to the agent before and after the container.
 func (d *driver) questions(config *drivers.TaskConfig) (in question, out question, err error) {
 	d.mutex.Lock()
 	socket := d.socket
@@ -223,16 +228,16 @@ func (d *driver) questions(config *drivers.TaskConfig) (in question, out questio
 	return in, out, err
 }
 
-// follow waits for the end of a task's container and has the job brought out then. The container is
-// what begin has Docker's driver know; an error of it means that there is none.
+// follow waits for the end of a task's container, then for stage-out. begin makes the docker driver
+// know the container; its error means that there is none.
 func (d *driver) follow(config *drivers.TaskConfig, out question, begin func(context.Context) error) {
-	followed := newTask(config.Name)
+	followed := newTask(config.Name, out.ending())
 	d.mutex.Lock()
 	d.tasks[config.ID] = followed
 	d.mutex.Unlock()
 	go followed.run(out, func(ctx context.Context) *drivers.ExitResult {
 		if err := begin(ctx); err != nil {
-			d.logger.Warn("a container cannot be taken up", "task_id", config.ID, "error", err)
+			d.logger.Warn("a container cannot be recovered", "task_id", config.ID, "error", err)
 			return &drivers.ExitResult{ExitCode: exitNoContainer, Err: err}
 		}
 		return d.containerEnd(config.ID)

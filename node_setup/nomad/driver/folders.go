@@ -9,10 +9,10 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 )
 
-// withOwnFolders returns a task whose container finds at /alloc, /local and /secrets empty folders beside
-// its /rundir, and not Nomad's. In Nomad's /secrets is the socket of an API that takes any number of
-// connections from a job. And what a job writes there counts as its use of disk, and is removed by the
-// agent, which can remove it whoever owns it in the container.
+// withOwnFolders returns a task whose container has, at /alloc, /local and /secrets, empty folders
+// beside its /rundir instead of Nomad's. Nomad's /secrets contains the socket of an API that
+// accepts any number of connections from a job. What a job writes into the own folders counts as
+// its disk use, and the agent can remove it, whichever user of the container owns it.
 func withOwnFolders(config *drivers.TaskConfig) (*drivers.TaskConfig, error) {
 	rundir, err := sourceOf(config, "/rundir")
 	if err != nil {
@@ -25,7 +25,7 @@ func withOwnFolders(config *drivers.TaskConfig) (*drivers.TaskConfig, error) {
 		if err := os.MkdirAll(folder, 0o777); err != nil {
 			return nil, err
 		}
-		// The umask took what users of the image need.
+		// The umask removed permissions that users of the image need.
 		if err := os.Chmod(folder, 0o777); err != nil {
 			return nil, err
 		}
@@ -33,7 +33,7 @@ func withOwnFolders(config *drivers.TaskConfig) (*drivers.TaskConfig, error) {
 	return own, nil
 }
 
-// sourceOf finds what a task has mounted at a path of its container.
+// sourceOf returns the folder that a task mounts at a path of its container.
 func sourceOf(config *drivers.TaskConfig, path string) (string, error) {
 	var task struct {
 		Volumes []string `codec:"volumes"`

@@ -1,11 +1,11 @@
-// Command leruli-driver is the task driver "leruli" of a node's Nomad: it has the node agent, over its unix
-// socket, bring a job in, runs the job's container with Nomad's own docker driver, and has the agent bring
-// the job out.
+// Command leruli-driver is the task driver "leruli" of a node's Nomad. It has the node agent, over
+// its unix socket, stage a job in, runs the job's container with Nomad's docker driver, and has the
+// agent stage the job out.
 //
-// Nomad's client starts it once, as a plugin (docs/developers/nomad.md says why it is one). Run by hand it asks the
-// agent once, with the environment of a task:
+// Nomad's client starts it once, as a plugin (docs/developers/nomad.md says why). Run by hand it
+// asks the agent once, with the environment of a task:
 //
-//	NOMAD_META_job=JOB NOMAD_META_attempt=N NOMAD_ALLOC_ID=ID leruli-driver in|out SOCKET [SECONDS]
+//	NOMAD_META_job=JOB NOMAD_META_attempt=N NOMAD_ALLOC_ID=ID leruli-driver in|out|end SOCKET [SECONDS]
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 
 const exitUsage = 64
 
-const usage = `usage: leruli-driver in|out SOCKET [SECONDS]   with NOMAD_META_job, NOMAD_META_attempt, NOMAD_ALLOC_ID
+const usage = `usage: leruli-driver in|out|end SOCKET [SECONDS]   with NOMAD_META_job, NOMAD_META_attempt, NOMAD_ALLOC_ID
        leruli-driver                           by Nomad only, as a plugin
        leruli-driver -version`
 
@@ -54,7 +54,7 @@ func byHand(arguments []string) int {
 	if err == nil && len(arguments) == 3 {
 		var seconds float64
 		seconds, err = strconv.ParseFloat(arguments[2], 64)
-		asked.patience = time.Duration(seconds * float64(time.Second))
+		asked.retryTime = time.Duration(seconds * float64(time.Second))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, usage)

@@ -1,4 +1,4 @@
-"""`python -m bench`, for a moment: looks at very many jobs, and the end of them."""
+"""`python -m bench`, short: lists, statements and cancellation with many jobs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def test_lists_and_cancel(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_looks(tmp_path: Path) -> None:
-    done = bench(tmp_path, "--only", "looks", "--crowd", "2000")
+def test_statements(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--only", "statements", "--crowd", "2000")
     assert done.returncode == 0, done.stderr
-    for name in ("in_flight_by_shape", "reserve_nodes", "overdue_attempts"):
+    for name in ("in_flight_by_resources", "reserve_nodes", "overdue_attempts"):
         assert f"| {name} with 2,000 in flight " in done.stdout
     assert list(tmp_path.iterdir()) == []

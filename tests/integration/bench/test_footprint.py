@@ -1,4 +1,4 @@
-"""`python -m bench`, for a moment: what very many jobs take, in memory and on the disk."""
+"""`python -m bench`, short: memory and disk that many jobs take."""
 
 from __future__ import annotations
 

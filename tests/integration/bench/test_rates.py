@@ -1,4 +1,4 @@
-"""`python -m bench`, for a moment: what goes in; what is not measured, and why."""
+"""`python -m bench`, short: rates of submits, and measurements that fail."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_batch(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_takes_too_long_is_said_and_ended(tmp_path: Path) -> None:
+def test_a_measurement_beyond_its_timeout_is_ended_and_reported(tmp_path: Path) -> None:
     done = bench(tmp_path, "--only", "intake", "--limit", "1")
     assert done.returncode == 1
-    assert "not measured: intake: TimeoutError: it took longer than 1 s (--limit)" in done.stderr
+    assert "not measured: intake: TimeoutError: It took longer than 1 s (--limit)." in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_measurement_is_refused(tmp_path: Path) -> None:
     done = bench(tmp_path, "--only", "weather")
     assert done.returncode == 2
-    assert "There is no measurement weather; there are intake" in done.stderr
+    assert "There is no measurement weather. Choose from: intake" in done.stderr

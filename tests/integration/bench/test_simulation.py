@@ -1,4 +1,4 @@
-"""`python -m bench.simulate`, for a moment: real Nomad clients take jobs to their end."""
+"""`python -m bench.simulate`, short: real Nomad clients take jobs to their end."""
 
 from __future__ import annotations
 
@@ -17,12 +17,37 @@ CONTAINER_START_S = 0.4
 
 @pytest.fixture(scope="session")
 def nodesim() -> None:
-    """Beside the interpreter, of the sources as they are.
+    """Build nodesim from the current sources, beside the interpreter.
 
-    All but 15 packages of it were compiled for Nomad already: half a minute once, and nothing to
-    download. Only where a nomad was found, and none built, it takes minutes.
+    Building Nomad has already compiled all but 15 of its packages, so this takes half a minute once
+    and downloads nothing. It takes minutes if an installed Nomad was found and none was built.
     """
     subprocess.run([ROOT / "setup" / "tools.sh", "nodesim"], check=True, timeout=900)
+
+
+@pytest.mark.parametrize("old_agents", [False, True])
+def test_short_jobs_share_slots_unless_the_agents_are_old(
+    nodesim: None, tmp_path: Path, old_agents: bool
+) -> None:
+    result = tmp_path / "result.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "bench.simulate", "--nodes", "2", "--cores", "2"),
+            *("--shapes", "one-core", "--jobs", "40", "--median", "0.3", "--groups", "1"),
+            *("--slot-max", "60", "--limit", "120", "--json", str(result)),
+            *(("--old-agents",) if old_agents else ()),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(result.read_text())["outcome"]
+    assert (outcome["jobs"], outcome["troubles"]) == (40, [])
+    # Four slots: Nomad places at least one attempt in each.
+    assert outcome["further"] == 0 if old_agents else 20 < outcome["further"] <= 36
 
 
 def test_jobs_on_simulated_nodes_end(nodesim: None, tmp_path: Path) -> None:
@@ -44,7 +69,7 @@ def test_jobs_on_simulated_nodes_end(nodesim: None, tmp_path: Path) -> None:
     assert f"{JOBS} jobs on 3 nodes, 6 cores" in done.stdout
     outcome = json.loads(result.read_text())["outcome"]
     assert (outcome["jobs"], outcome["troubles"]) == (JOBS, [])
-    # Of each job a claim, a start and a receipt was seen, on the nodes and in the database.
+    # Nodes and database recorded a claim, a start and a receipt of each job.
     for step in (
         "claimed to dispatched",
         "dispatched to on a node",

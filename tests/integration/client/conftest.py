@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import client_fake_service as fake
 import pytest
 from batch_world import COUNT, submitting
+from fork_server import ROOT, ForkServer, fork_server
 from objects_world import running_objects
 from queue_world import QueueOfTest, running_queue
 from service_world import GroupOfTest
 
-HERE = Path(__file__).parent
-CLI = HERE.parents[2] / "cli"
-
-
-def _sibling(name: str) -> ModuleType:
-    # pytest's importlib mode has no packages of tests, so a module beside this one is loaded so.
-    qualified = f"client_tests_{name}"
-    if qualified not in sys.modules:
-        spec = importlib.util.spec_from_file_location(qualified, HERE / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[qualified] = module
-        spec.loader.exec_module(module)
-    return sys.modules[qualified]
-
-
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-_numbers = itertools.count(1)
+CLI = str(ROOT / "cli")
 
-fake = _sibling("fake_service")
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +33,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def _publish(server: Any, token: str) -> None:
-    """Put what stands for the images that the tests submit with into a group's bucket."""
+    """Put placeholders for the images of the tests into a group's bucket."""
     from leruli.settings import StorageSettings
-    from leruli.storage import Store
+    from leruli.storage.store import Store
 
     host = server.url.removeprefix("http://")
     store = Store(StorageSettings(host, False, server.access, server.secret))
@@ -79,6 +61,7 @@ def group(queue: QueueOfTest, s3: Any) -> GroupOfTest:
 
 @pytest.fixture
 def real(
+    clients: ForkServer,
     queue: QueueOfTest,
     group: GroupOfTest,
     s3: Any,
@@ -95,12 +78,12 @@ def real(
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    return _runner(tmp_path)
+    return _runner(clients, tmp_path)
 
 
 @pytest.fixture
 def cases(tmp_path: Path) -> Path:
-    """A folder with folders that a batch can be submitted of."""
+    """A folder that holds the folders of a batch."""
     for number in range(COUNT):
         folder = tmp_path / f"case-{number:03}"
         folder.mkdir()
@@ -110,14 +93,14 @@ def cases(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def submitted(real: Run, cases: Path) -> list[Path]:
-    """A batch of which each folder has a job."""
+    """A batch whose folders all have a job."""
     assert real(*submitting()).returncode == 0
     return sorted(cases.glob("case-*"))
 
 
 @pytest.fixture
 def service() -> Iterator[Any]:
-    """The FAKE service (see fake_service.py)."""
+    """The FAKE service (see client_fake_service.py)."""
     state = fake.FakeService()
     server = fake.serve(state)
     yield state
@@ -149,30 +132,29 @@ def environment(s3: Any, service: Any, monkeypatch: pytest.MonkeyPatch) -> dict[
 def store(s3: Any) -> Any:
     """The storage as the client sees it."""
     from leruli.settings import StorageSettings
-    from leruli.storage import Store
+    from leruli.storage.store import Store
 
     return Store(StorageSettings(s3.url.removeprefix("http://"), False, s3.access, s3.secret))
 
 
+@pytest.fixture(scope="session")
+def clients() -> Iterator[ForkServer]:
+    with fork_server("leruli", {**os.environ, "PYTHONPATH": CLI}) as made:
+        yield made
+
+
 @pytest.fixture
-def leruli(environment: dict[str, str], tmp_path: Path) -> Run:
+def leruli(clients: ForkServer, environment: dict[str, str], tmp_path: Path) -> Run:
     """Run the client in a folder (by default the test's own) and wait for it."""
-    return _runner(tmp_path)
+    return _runner(clients, tmp_path)
 
 
-def _runner(folder: Path) -> Run:
+def _runner(clients: ForkServer, folder: Path) -> Run:
     def run(
         *arguments: str, cwd: Path = folder, **settings: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "leruli", *arguments],
-            cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(CLI), **settings},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        env = {**os.environ, "PYTHONPATH": CLI, **settings}
+        return clients.run(arguments, cwd=cwd, env=env, timeout=120)
 
     return run
 

@@ -1,4 +1,4 @@
-"""A terminal with a progress bar: sentences stand above it, and not in its line."""
+"""Sentences are printed above a progress bar, not into its line."""
 
 import re
 
@@ -14,7 +14,7 @@ def test_nothing_is_printed_into_the_line_of_the_bar(environment, service, cases
     shown = on_terminal(*submitting(pattern="case-0[0-4]*"), cwd=cases)
     assert shown.returncode == 0, shown.text
     begin = shown.raw.index("The queue is busy")
-    # What the bar's line had was erased before: the cursor is back and the line is empty.
+    # The bar's line was erased first: it is empty, and the cursor is at its start.
     line = shown.raw[:begin].rsplit("\n", 1)[-1].rsplit("\r", 1)[-1]
     assert _ESCAPE.sub("", line) == "", shown.raw
     assert "\x1b[2K" in line

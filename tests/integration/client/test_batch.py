@@ -67,7 +67,7 @@ def test_a_pattern_without_match(leruli, cases):
     assert "nothing-*" in done.stderr
 
 
-def test_each_refusal_is_told(leruli, cases, service):
+def test_each_refusal_is_reported(leruli, cases, service):
     refused = {}
 
     def refuse(job):
@@ -105,7 +105,7 @@ def test_a_secret_revoked_meanwhile_ends_the_batch(leruli, cases, service):
     assert any(why.startswith("Not tried") for why in report["failed"].values())
 
 
-def test_a_service_that_is_away_ends_the_batch_and_a_rerun_goes_on(leruli, cases, service):
+def test_a_service_that_is_away_ends_the_batch_and_a_rerun_continues(leruli, cases, service):
     service.faults.extend([(503, {})] * 3)
     done = submit(leruli, "--batch", "case-*", "--json", LERULI_RETRY_SECONDS="0")
     service.faults.clear()

@@ -1,4 +1,4 @@
-"""Batches that were submitted, at the real service: looked at, fetched, ended, tried again."""
+"""Status, results, cancellation, purge and resubmission of a batch, at the real service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_states_of_a_batch(real, cases, queue, group, submitted):
 
     assert done.returncode == 1
     *lines, counts = done.stdout.splitlines()
-    # In the order of a job's life, so that a look after a look is easily compared.
+    # In the order of a job's life, so that two reports are easily compared.
     expected = f"{COUNT - 5} received, 2 completed, 3 failed, 1 not submitted"
     assert counts == f"{COUNT + 1} folders: {expected}."
     assert lines[0].split("\t") == ["folder", "job", "state", "reason"]
@@ -93,7 +93,7 @@ def test_jobs_without_results_are_not_called_fetched(real, cases, queue, group, 
     assert "2 cancelled, without results" in done.stdout
 
 
-def test_results_are_fetched_through_an_absence_of_the_storage(
+def test_fetching_survives_an_outage_of_the_storage(
     real, cases, queue, group, submitted, store, s3
 ):
     set_states(queue, group, "completed", submitted)
@@ -111,7 +111,7 @@ def test_results_are_fetched_through_an_absence_of_the_storage(
     assert not list(cases.glob("*/.leruli-part-*"))
 
 
-def test_what_cannot_be_fetched_is_told_and_fetched_later(
+def test_results_that_cannot_be_fetched_are_reported_and_fetched_later(
     real, cases, queue, group, submitted, store
 ):
     set_states(queue, group, "completed", submitted)
@@ -143,7 +143,7 @@ def test_a_batch_is_cancelled(real, cases, queue, group, submitted):
     }
 
 
-def test_all_that_wait_are_cancelled(real, cases, queue, group, submitted):
+def test_the_backlog_is_cancelled(real, cases, queue, group, submitted):
     set_states(queue, group, "completed", submitted[:2])
     assert real("task-cancel", "--all-waiting").returncode == 2
     done = real("task-cancel", "--all-waiting", "--yes")
@@ -151,7 +151,7 @@ def test_all_that_wait_are_cancelled(real, cases, queue, group, submitted):
     assert real("task-cancel", "--all-waiting", "--yes").stdout == "Cancelled 0 jobs.\n"
 
 
-def test_a_batch_is_purged_as_far_as_it_is_over_and_fetched(
+def test_purging_a_batch_skips_active_and_unfetched_jobs(
     real, cases, queue, group, submitted, store
 ):
     buckets = [(folder / "leruli.bucket").read_text().strip() for folder in submitted]
@@ -176,7 +176,7 @@ def test_a_batch_is_purged_as_far_as_it_is_over_and_fetched(
     assert not any(store.has_bucket(bucket) for bucket in buckets)
 
 
-def test_what_was_fetched_in_part_is_not_purged(real, cases, queue, group, submitted, store):
+def test_partly_fetched_results_are_not_purged(real, cases, queue, group, submitted, store):
     buckets = [(folder / "leruli.bucket").read_text().strip() for folder in submitted[:5]]
     set_states(queue, group, "completed", submitted[:2])
     set_states(queue, group, "failed", submitted[2:4])
@@ -201,7 +201,7 @@ def test_what_was_fetched_in_part_is_not_purged(real, cases, queue, group, submi
 
     for folder in submitted[1:3]:
         (folder / "out").unlink()
-    # What changed here stays; what the storage has is put beside, and that counts as fetched.
+    # A local change stays. The stored result is put beside it, which counts as fetched.
     assert real("task-get", "--batch", "case-*", "--again").returncode == 1
     assert (submitted[4] / "out" / "energy").read_text() == "cut short"
     done = real("task-purge", "--batch", "case-*", "--json")
@@ -210,10 +210,10 @@ def test_what_was_fetched_in_part_is_not_purged(real, cases, queue, group, submi
     assert sorted(json.loads(done.stdout)["purged"]) == purged
 
 
-def test_a_file_that_was_sent_along_is_not_taken_for_the_result_of_its_name(
+def test_an_input_file_is_not_mistaken_for_the_result_of_its_name(
     real, cases, queue, group, submitted, store
 ):
-    """H9: a job rewrote restart.bin in place, and fetching it failed: the size is no proof."""
+    """H9: a job rewrote restart.bin in place, and fetching it failed: equal sizes prove nothing."""
     folder = submitted[0]
     bucket = (folder / "leruli.bucket").read_text().strip()
     set_states(queue, group, "completed", [folder])
@@ -235,8 +235,8 @@ def test_a_file_that_was_sent_along_is_not_taken_for_the_result_of_its_name(
     assert (folder / "restart.bin").read_bytes() == b"new state"
 
 
-def test_results_in_parts_are_known_again(real, cases, queue, group, submitted, store):
-    """H9: sent as a node agent sends them, by its own code."""
+def test_results_in_parts_are_recognised(real, cases, queue, group, submitted, store):
+    """H9: uploaded in parts of the node agent's size, which its own code computes."""
     folder = submitted[0]
     bucket = (folder / "leruli.bucket").read_text().strip()
     set_states(queue, group, "completed", [folder])
@@ -281,7 +281,7 @@ def test_failed_jobs_are_submitted_again_with_their_history(
         assert (history / "joblog.txt").read_text() == folder.name
         assert (history / "leruli.bucket").read_text().strip() == bucket
         assert store.has_bucket(bucket)
-        # What the last job left is purged where it now is.
+        # The bucket of the last job is purged from its folder in the history.
         assert real("task-purge", cwd=history).returncode == 0
         assert not store.has_bucket(bucket)
     for folder in submitted[2:]:
@@ -291,7 +291,7 @@ def test_failed_jobs_are_submitted_again_with_their_history(
     assert len(queue.sql("SELECT 1 FROM jobs WHERE group_id = $1", group.id)) == COUNT + 2
 
 
-def test_resubmitting_that_was_killed_goes_on(real, cases, queue, group, submitted):
+def test_a_killed_resubmission_continues(real, cases, queue, group, submitted):
     set_states(queue, group, "failed", submitted)
     process = begin(cases, "task-resubmit", "--failed", *submitting()[1:])
     wait_for(lambda: len(list(cases.glob("*/leruli.history/*/leruli.job"))) >= 20)
@@ -319,7 +319,7 @@ def test_one_folder_is_submitted_again(real, cases, queue, group, submitted):
     assert done.stdout.strip() == (folder / "leruli.job").read_text().strip() != first
 
 
-def test_ones_own_jobs_are_listed(real, cases, queue, group, submitted):
+def test_own_jobs_are_listed(real, cases, queue, group, submitted):
     set_states(queue, group, "failed", submitted[:2])
     done = real("task-list", "--state", "failed", "--since", "1h")
     assert done.returncode == 0, done.stderr
@@ -344,7 +344,7 @@ def test_a_storage_that_stays_away_ends_the_fetching(
     finally:
         s3.start()
     assert done.returncode == 1
-    # Eight threads wait out their patience once, and not for each folder.
+    # Eight threads wait for the retry time once, and not once per folder.
     assert seconds < 40
     document = json.loads(done.stdout)
     assert len(document["failed"]) == COUNT - 10
@@ -354,13 +354,13 @@ def test_a_storage_that_stays_away_ends_the_fetching(
     assert all("did not answer" in why for why in untried)
     untried = [w for w in json.loads(purged.stdout)["failed"].values() if w.startswith("Not tried")]
     assert len(untried) == COUNT - 8
-    # The same command goes on later.
+    # The same command continues later.
     done = real("task-get", "--batch", "case-*", "--json")
     assert len(json.loads(done.stdout)["fetched"]) == COUNT - 10, done.stderr
 
 
-def test_an_admin_cancels_what_waits_of_a_user(real, cases, group, submitted, monkeypatch):
-    """A low: what a revoked user left in the queue could be ended one by one only."""
+def test_an_admin_cancels_the_backlog_of_a_user(real, cases, group, submitted, monkeypatch):
+    """A low finding: the jobs of a revoked user could only be cancelled one by one."""
     assert real("task-cancel", "--user", "ada").returncode == 2
     refused = real("task-cancel", "--all-waiting", "--user", "ada", "--yes")
     assert refused.returncode != 0

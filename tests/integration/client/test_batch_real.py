@@ -1,4 +1,4 @@
-"""Submitting batches to the real service and storage: broken off anywhere, and gone on with."""
+"""Submitting batches to the real service and storage, interrupted anywhere and continued."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batch_world import COUNT, begin, check_each_once, submitting, wait_for
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_killed_again_and_again_every_folder_is_submitted_once(
+def test_after_repeated_kills_every_folder_is_submitted_once(
     real, cases, queue, group, store, seed
 ):
     chance = random.Random(seed)  # noqa: S311
@@ -28,7 +28,7 @@ def test_killed_again_and_again_every_folder_is_submitted_once(
         time.sleep(chance.random() * 0.2)
         process.kill()
         process.communicate()
-        # What was accepted runs at once, and its node has sent the log so far.
+        # Accepted jobs run at once: put the log that their node would have sent.
         for row in queue.sql("SELECT bucket FROM jobs WHERE group_id = $1", group.id):
             store.put(row["bucket"], "joblog.txt", b"so far")
 
@@ -44,7 +44,7 @@ def test_killed_again_and_again_every_folder_is_submitted_once(
 
 
 def test_ctrl_c_says_what_is_left(real, cases, queue, group):
-    count = 10 * COUNT  # enough that it is not done before the signal comes
+    count = 10 * COUNT  # enough that the signal comes before the end
     for number in range(COUNT, count):
         (cases / f"case-{number:04}").mkdir()
     process = begin(cases, *submitting())
@@ -68,7 +68,7 @@ def test_a_service_that_dies_in_the_middle(real, cases, queue, group):
         out, _ = process.communicate(timeout=60)
     finally:
         queue.start()
-    if process.returncode == 0:  # it was quicker than the kill
+    if process.returncode == 0:  # it ended before the kill
         assert len(json.loads(out)["submitted"]) == COUNT
     else:
         assert process.returncode == 1
@@ -93,7 +93,7 @@ def test_a_storage_that_comes_back_is_waited_for(real, cases, queue, group, s3):
     wait_for(lambda: list(cases.glob("*/leruli.bucket")))
     s3.kill()
     try:
-        time.sleep(8)  # longer than the SDK goes on trying
+        time.sleep(8)  # longer than the SDK retries
     finally:
         s3.start()
     _, err = process.communicate(timeout=120)
@@ -104,7 +104,7 @@ def test_a_storage_that_comes_back_is_waited_for(real, cases, queue, group, s3):
     check_each_once(cases, queue, group)
 
 
-def test_two_at_once_do_not_work_on_one_batch(real, cases, queue, group):
+def test_two_clients_do_not_work_on_one_batch_at_once(real, cases, queue, group):
     first = begin(cases, *submitting())
     wait_for(lambda: list(cases.glob("*/leruli.bucket")))
     first.send_signal(signal.SIGSTOP)
@@ -117,7 +117,7 @@ def test_two_at_once_do_not_work_on_one_batch(real, cases, queue, group):
     check_each_once(cases, queue, group)
 
 
-def test_what_a_folder_lost_and_what_was_deleted(real, cases, queue, group):
+def test_only_a_folder_without_both_files_is_submitted_again(real, cases, queue, group):
     assert real(*submitting()).returncode == 0
     (cases / "case-000" / "leruli.job").unlink()
     (cases / "case-001" / "leruli.job").write_text("")
@@ -133,7 +133,7 @@ def test_what_a_folder_lost_and_what_was_deleted(real, cases, queue, group):
 
 def test_a_database_that_hangs_is_waited_for(real, cases, queue, group, submitted):
     """The service then answers 503 with Retry-After."""
-    more = 4 * COUNT  # enough that it is not done before the database hangs
+    more = 4 * COUNT  # enough that the database hangs before the end
     for number in range(more):
         (cases / f"new-{number}").mkdir()
     with queue.restarted_with(DATABASE_TIMEOUT_S=1, BUSY_AFTER_S=1):

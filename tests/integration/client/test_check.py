@@ -1,4 +1,4 @@
-"""What the queue says of a job before anything is uploaded or written."""
+"""The queue checks a job before anything is uploaded or written."""
 
 import json
 
@@ -12,7 +12,7 @@ def untouched(folder):
     return not any(folder.glob("leruli.*"))
 
 
-def test_what_no_machine_can_hold_is_told_and_submitted_all_the_same(real, water):
+def test_a_job_too_large_for_all_machines_is_submitted_with_a_warning(real, water):
     done = real(*TOO_MANY, cwd=water)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Warning: No machine of the group can hold it now") == 1
@@ -27,7 +27,7 @@ def test_with_strict_it_is_refused_before_anything_is_written(real, water, queue
     assert queue.sql("SELECT 1 FROM jobs WHERE group_id = $1", group.id) == []
 
 
-def test_a_batch_is_told_once_for_all_that_ask_for_the_same(real, cases):
+def test_a_batch_gets_one_warning_for_equal_resources(real, cases):
     batch = ("task-submit", "--batch", "case-00*", *TOO_MANY[1:])
     strict = real(*batch[:3], "--strict", *batch[3:])
     assert strict.returncode == 1
@@ -37,11 +37,12 @@ def test_a_batch_is_told_once_for_all_that_ask_for_the_same(real, cases):
     assert done.stderr.count("Warning:") == 1
 
 
-def test_what_the_queue_would_refuse_leaves_no_trace(real, water):
+def test_a_job_that_the_queue_would_refuse_leaves_no_trace(real, water):
     """D12: --memory 5 left leruli.bucket behind, and a bucket in the storage."""
     done = real("task-submit", "--memory", "5", "psi4:1.5", "psi4", "input.dat", cwd=water)
     assert done.returncode == 1
-    assert "memorymb" in done.stderr
+    assert "--memory: " in done.stderr
+    assert "memorymb" not in done.stderr
     assert "Nothing was submitted" in done.stderr
     assert untouched(water)
 
@@ -54,7 +55,7 @@ def test_an_older_queue_is_not_asked(leruli, water, service):
 
 
 @pytest.mark.parametrize("name", ["--json", "--quiet"])
-def test_a_warning_stands_on_standard_error_alone(real, water, name):
+def test_a_warning_goes_only_to_standard_error(real, water, name):
     done = real(TOO_MANY[0], name, *TOO_MANY[1:], cwd=water)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stdout
@@ -63,7 +64,7 @@ def test_a_warning_stands_on_standard_error_alone(real, water, name):
 
 
 class TestResubmission:
-    """task-resubmit asks as task-submit does, before anything is moved."""
+    """task-resubmit checks as task-submit does, before it moves anything."""
 
     @pytest.fixture
     def failed(self, real, queue, group, water):
@@ -72,21 +73,21 @@ class TestResubmission:
         set_states(queue, group, "failed", [water])
         return water
 
-    def test_what_no_machine_can_hold_is_told(self, real, failed):
+    def test_a_job_too_large_for_all_machines_gets_a_warning(self, real, failed):
         done = real("task-resubmit", "--cores", "200", cwd=failed)
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("Warning: No machine of the group can hold it now") == 1
 
     @pytest.mark.parametrize("options", [("--strict", "--cores", "200"), ("--memory", "5")])
-    def test_what_is_refused_leaves_the_folder_as_it_is(self, real, failed, options):
+    def test_a_refusal_leaves_the_folder_unchanged(self, real, failed, options):
         before = {path.name for path in failed.iterdir()}
         done = real("task-resubmit", *options, cwd=failed)
         assert done.returncode == 1
         assert "The folder is not submitted again: " in done.stderr
         assert {path.name for path in failed.iterdir()} == before
 
-    def test_of_a_batch_the_others_go_on(self, real, queue, group, cases):
-        """Each folder has limits of its own, as its last job had."""
+    def test_a_refused_folder_does_not_stop_the_batch(self, real, queue, group, cases):
+        """Each folder has the limits of its last job."""
         for number, memory in (("000", "100"), ("001", "999")):
             folder = cases / f"case-{number}"
             assert real("task-submit", "--memory", memory, "psi4:1.5", "psi4", cwd=folder)
@@ -97,5 +98,5 @@ class TestResubmission:
         assert done.returncode == 1
         document = json.loads(done.stdout)
         assert list(document["submitted"]) == ["case-001/"]
-        assert "memorymb" in document["failed"]["case-000/"]
+        assert "--memory: " in document["failed"]["case-000/"]
         assert not (cases / "case-000" / "leruli.history").exists()

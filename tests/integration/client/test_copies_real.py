@@ -1,4 +1,4 @@
-"""D1: a folder that holds the job of another one, or an edited input, is told and not skipped."""
+"""D1: a folder with another folder's job or an edited input is reported and not skipped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from leruli.record import FileState, add_results
+from leruli.folder.record import FileState, add_results
 
 SUBMIT = ("task-submit", "psi4", "1.5", "psi4", "input.dat")
 
@@ -42,7 +42,7 @@ def ends(queue, store):
 
 @pytest.fixture
 def counted(queue, group):
-    """How many jobs the group has."""
+    """Return a function that counts the jobs of the group."""
     return lambda: queue.sql("SELECT count(*) FROM jobs WHERE group_id = $1", group.id)[0][0]
 
 
@@ -71,7 +71,7 @@ def series(mol, *lengths):
     return made
 
 
-def test_copies_are_told_and_get_jobs_of_their_own(real, mol, counted, store):
+def test_copies_are_reported_and_get_jobs_of_their_own(real, mol, counted, store):
     copies = series(mol, "1.00", "1.10", "1.20")
 
     told = real(*batch())
@@ -155,7 +155,7 @@ def test_an_edited_folder_whose_job_is_not_over(real, mol, counted):
 
 
 def test_copies_without_a_record(real, mol, counted):
-    """As the published client leaves them."""
+    """Folders of the published client have no record."""
     (mol / "leruli.folder").unlink()
     [copy] = series(mol, "1.00")
     told = real(*batch())
@@ -163,7 +163,7 @@ def test_copies_without_a_record(real, mol, counted):
     assert "mol-1.00/ holds the same job as mol-0.96" in told.stderr
     assert "mol-0.96/ holds the same job as mol-1.00" in told.stderr
     assert "In each copy run `leruli task-submit --new`" in told.stderr
-    # One of them is the original, and nothing tells which.
+    # One of them is the original, and nothing says which.
     assert real(*batch("task-submit", "--new")).returncode == 1
     assert counted() == 1
     done = real("task-submit", "--new", *SUBMIT[1:], cwd=copy)
@@ -174,7 +174,7 @@ def test_copies_without_a_record(real, mol, counted):
     assert real(*batch()).returncode == 0
 
 
-def test_an_interrupted_copy_does_not_go_on_with_the_bucket_of_the_original(
+def test_an_interrupted_copy_does_not_continue_with_the_bucket_of_the_original(
     real, tmp_path, counted, queue
 ):
     first = tmp_path / "mol-0.96"
@@ -197,7 +197,7 @@ def test_an_interrupted_copy_does_not_go_on_with_the_bucket_of_the_original(
     assert counted() == 2
 
 
-def test_status_tells_copies_and_edited_folders(real, mol):
+def test_status_shows_copies_and_edited_folders(real, mol):
     """D1: four folders with one job were "4 completed"."""
     [copy] = series(mol, "1.00")
 
@@ -239,7 +239,7 @@ def test_a_copy_does_not_cancel_the_job_of_the_original(real, mol, queue):
     assert state() == "cancelled"
 
 
-def test_resubmitted_as_before_but_for_what_is_given(real, mol, queue, store):
+def test_a_resubmission_changes_only_the_given_options(real, mol, queue, store):
     """D3 and point 7."""
     last = job_of(mol)
     done = real(*batch("task-resubmit", "--memory", "8000", "--json"))
@@ -253,7 +253,7 @@ def test_resubmitted_as_before_but_for_what_is_given(real, mol, queue, store):
     queue.sql("UPDATE jobs SET state = 'failed', ended_at = now() WHERE id = $1", job_of(mol))
     told = real("task-resubmit", cwd=mol)
     assert told.returncode == 1
-    assert "give CODE VERSION COMMAND" in told.stderr
+    assert "Give CODE VERSION COMMAND" in told.stderr
     done = real("task-resubmit", *SUBMIT[1:], cwd=mol)
     assert done.returncode == 0, done.stderr
     assert "no record that tells results from input" in done.stderr

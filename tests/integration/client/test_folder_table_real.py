@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from leruli.record import FileState, add_results
+from leruli.folder.record import FileState, add_results
 
 DOCS = Path(__file__).parents[3] / "docs" / "users" / "folders.md"
 WHAT = ("psi4", "1.5", "psi4", "input.dat")
@@ -23,7 +23,7 @@ COMMANDS = {
     "task-get": ("task-get",),
     "task-purge": ("task-purge",),
 }
-# These do the same with --batch, but for folders without a job.
+# These do the same with --batch, except for folders without a job.
 BATCHES = ("task-status", "task-cancel", "task-get", "task-purge")
 WITHOUT_JOB = {"task-status": 1, "task-cancel": 0, "task-get": 0, "task-purge": 0}
 
@@ -34,7 +34,7 @@ TOLD = (1, 1, 1, 1, 1, 1, 1)
 
 @dataclass(frozen=True)
 class Case:
-    """A folder in a state, the original if it is a copy, and words that it is told with."""
+    """A folder in a state, its original if it is a copy, and words of the expected report."""
 
     folder: Path
     original: Path | None = None
@@ -118,7 +118,7 @@ ROWS = {
 }
 
 
-def test_the_table_has_these_rows_and_columns() -> None:
+def test_the_table_has_the_rows_and_columns_of_this_test() -> None:
     lines = [line for line in DOCS.read_text().splitlines() if line.startswith("| ")]
     table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     [start] = [n for n, cells in enumerate(table) if cells[0] == "the folder is"]
@@ -167,17 +167,17 @@ def test_a_cell(row, command, real, tmp_path, queue, group, store, monkeypatch, 
 
     code = run(words)
 
-    # task-status --batch tells in its table.
+    # task-status --batch reports in its table, on standard output.
     told = "".join(capsys.readouterr())
     assert code == expected, told
     if code == 1 and case.told:
         assert case.told in told
-    # No local change is lost: all is where it was, or in the history.
+    # No local change is lost: each file is in its place or in the history.
     after = snapshot(case.folder)
     for name, content in before.items():
         if not name.startswith("leruli."):
             assert content in (after.get(name), after.get(f"leruli.history/{job}/{name}"))
-    # Nothing of the job is touched: its state, its bucket, the folder that it belongs to.
+    # The job is untouched: its state, its bucket, and the folder that it belongs to.
     assert queue.sql("SELECT state FROM jobs WHERE id = $1", job)[0][0] == "completed"
     if verb == "task-purge" and codes[-1] == 0:
         assert not store.has_bucket(bucket)

@@ -44,7 +44,7 @@ def test_an_empty_folder_gets_the_input_as_it_was_submitted(real, folder, tmp_pa
     assert {str(path.relative_to(other)) for path in other.rglob("*")} == found
 
 
-def test_in_its_own_folder_only_what_is_missing_comes(real, folder):
+def test_in_its_own_folder_only_missing_input_is_fetched(real, folder):
     folder.ends()
     (folder.path / "go.sh").unlink()
     done = real("task-get", "--with-input", cwd=folder.path)
@@ -66,7 +66,7 @@ def archive(*members: tuple[str, bytes, bytes]) -> bytes:
 
 
 def test_an_archive_that_would_do_harm(real, folder, tmp_path):
-    """Anybody of the group may have written it."""
+    """Any user of the group may have written it."""
     folder.ends(output_dat=b"E\n")
     names = ("../out", "/tmp/out-of-the-test", ".git/config", "leruli.job", "a/../../out")
     harmful = [(name, tarfile.REGTYPE, b"evil") for name in names]

@@ -13,8 +13,8 @@ import pytest
 from batch_world import begin, wait_for
 from folder_world import INPUT, LONG_AGO, make_folder, submit_folder
 
-from leruli.jobfolder import RECORD_FILE
-from leruli.record import read_record
+from leruli.folder.job_folder import RECORD_FILE
+from leruli.folder.record import read_record
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folder(real, queue, store, tmp_path):
 
 
 def test_an_input_that_was_edited_meanwhile_stays(real, folder):
-    """D2: the edit was replaced by the input as it had been submitted."""
+    """D2: the submitted input replaced the edited one."""
     (folder.path / "input.dat").write_text("r = 1.00\n")
     folder.ends(input_dat=INPUT, output_dat=b"E = -74.9\n")
 
@@ -45,7 +45,7 @@ def test_an_input_that_was_edited_meanwhile_stays(real, folder):
     assert folder.read("input.dat") == INPUT.decode()
 
 
-def test_what_is_as_in_the_storage_is_not_touched(real, folder):
+def test_files_equal_to_the_storage_are_not_touched(real, folder):
     """D2: a script lost its mode and date, and a link became a copy."""
     before = (folder.path / "go.sh").stat()
     folder.ends(input_dat=INPUT, link_dat=INPUT, go_sh=b"#!/bin/sh\n", output_dat=b"E\n")
@@ -57,7 +57,7 @@ def test_what_is_as_in_the_storage_is_not_touched(real, folder):
     assert (folder.path / "link.dat").is_symlink()
 
 
-def test_what_the_job_changed_is_replaced_until_a_person_changes_it(real, folder):
+def test_a_file_that_the_job_changed_is_replaced_until_a_person_changes_it(real, folder):
     folder.ends("running", input_dat=b"r = 0.97\n", restart_bin=b"1", link_dat=b"new")
     done = real("task-get", cwd=folder.path)
     assert done.returncode == 0, done.stderr
@@ -73,7 +73,7 @@ def test_what_the_job_changed_is_replaced_until_a_person_changes_it(real, folder
     assert done.returncode == 1
     assert folder.read("restart.bin") == "mine"
     assert folder.beside("restart.bin").read_text() == "22"
-    # Nor is what a person made of the file beside.
+    # An edited file beside is not replaced either.
     folder.beside("restart.bin").write_text("mine as well")
     assert real("task-get", cwd=folder.path).returncode == 1
     assert folder.beside("restart.bin").read_text() == "mine as well"
@@ -83,7 +83,7 @@ def test_what_the_job_changed_is_replaced_until_a_person_changes_it(real, folder
 
 
 def test_a_folder_of_the_published_client(real, folder):
-    """It has no record: what is younger than leruli.job counts as changed."""
+    """Without a record, a file that is newer than leruli.job counts as changed."""
     (folder.path / RECORD_FILE).unlink()
     (folder.path / "notes.txt").write_text("mine")
     folder.ends(input_dat=b"r = 0.97\n", notes_txt=b"the job's")
@@ -96,7 +96,7 @@ def test_a_folder_of_the_published_client(real, folder):
 
 @pytest.mark.parametrize("how", ["job", "bucket", "id"])
 def test_into_another_folder_no_file_is_replaced(real, folder, tmp_path, how):
-    """D7: a job id in the place of a bucket was no bucket."""
+    """D7: a job id in place of a bucket was looked up as a bucket only."""
     folder.ends("failed", "exit code 2", input_dat=INPUT, output_dat=b"E\n")
     other = tmp_path / "other"
     other.mkdir()
@@ -114,7 +114,7 @@ def test_into_another_folder_no_file_is_replaced(real, folder, tmp_path, how):
         assert "failed: exit code 2" in done.stderr
 
 
-def test_what_is_neither_a_job_nor_a_bucket(real, folder, tmp_path):
+def test_an_id_of_neither_a_job_nor_a_bucket(real, folder, tmp_path):
     done = real("task-get", "0" * 8 + folder.job[8:], cwd=tmp_path)
     assert done.returncode == 4
     assert "There is no bucket of that name in the storage either" in done.stderr
@@ -138,7 +138,7 @@ def test_a_copied_folder_is_refused(real, folder):
 
 @pytest.mark.parametrize("has_record", [True, False])
 def test_copied_folders_in_a_batch(real, folder, has_record):
-    """D1: with a record the original is fetched. Without one, as of the published client, none."""
+    """D1: with a record the original is fetched. Without one (published client), none is."""
     folder.ends(input_dat=INPUT, output_dat=b"E\n")
     if not has_record:
         (folder.path / RECORD_FILE).unlink()
@@ -157,7 +157,7 @@ def test_copied_folders_in_a_batch(real, folder, has_record):
     assert folder.path.with_name("mol-1.00").joinpath("input.dat").read_text() == "mol-1.00"
 
 
-def test_an_edited_folder_in_a_batch_is_told_each_time(real, folder):
+def test_an_edited_folder_in_a_batch_is_reported_each_time(real, folder):
     (folder.path / "input.dat").write_text("r = 1.00\n")
     folder.ends(input_dat=INPUT, output_dat=b"E\n")
     for _ in range(2):
@@ -169,8 +169,8 @@ def test_an_edited_folder_in_a_batch_is_told_each_time(real, folder):
         assert folder.beside("input.dat").read_bytes() == INPUT
 
 
-def test_the_state_is_told_first_and_why_a_job_failed(real, folder):
-    """D3: a failed job's results were fetched without a word."""
+def test_the_state_and_the_reason_are_printed_first(real, folder):
+    """D3: a failed job's results were fetched without a warning."""
     lines = [f"line {number}" for number in range(9)] + ["x" * 500, "\x1b[2Jno such file"]
     reason = "its command ended with exit code 2"
     folder.ends("failed", reason, joberr_txt="\n".join(lines).encode(), output_dat=b"E = 1\n")
@@ -207,7 +207,7 @@ def test_modes_and_times_of_results(real, folder):
     assert (folder.path / "run-again.sh").stat().st_mtime_ns == moment
 
 
-def test_killed_anywhere_nothing_is_lost(real, folder):
+def test_a_kill_at_any_point_loses_nothing(real, folder):
     for number in range(400):
         folder.store.put(folder.bucket, f"out/{number}", b"%d" % number)
     folder.ends(input_dat=b"r = 0.97\n")
@@ -231,7 +231,7 @@ def parts(folder):
 
 
 def begin_large_fetch(folder):
-    """Begin to fetch a large result into a folder of the folder; returns the process."""
+    """Begin to fetch a large result into a subfolder; return the process."""
     folder.store.put(folder.bucket, "out/wfn", b"0" * 200 * 2**20)
     folder.ends(output_dat=b"E\n")
     process = begin(folder.path, "task-get", "--json")
@@ -239,7 +239,7 @@ def begin_large_fetch(folder):
     return process
 
 
-def test_what_a_killed_fetch_was_writing_goes_with_the_next_one(real, folder):
+def test_part_files_of_a_killed_fetch_are_removed_by_the_next(real, folder):
     process = begin_large_fetch(folder)
     process.kill()
     process.communicate()
@@ -248,7 +248,7 @@ def test_what_a_killed_fetch_was_writing_goes_with_the_next_one(real, folder):
     assert parts(folder) == []
 
 
-def test_what_a_running_fetch_writes_stays(real, folder):
+def test_part_files_of_a_running_fetch_stay(real, folder):
     process = begin_large_fetch(folder)
     process.send_signal(signal.SIGSTOP)
     try:
@@ -263,8 +263,8 @@ def test_what_a_running_fetch_writes_stays(real, folder):
     assert parts(folder) == []
 
 
-def test_a_lost_leruli_bucket_is_no_lost_job(real, folder):
-    """D6: its files were said to have been purged, which nobody had looked at."""
+def test_without_leruli_bucket_the_job_is_still_found(real, folder):
+    """D6: the client said that the files were purged, without a check."""
     folder.ends(output_dat=b"E\n")
     bucket = folder.bucket
     (folder.path / "leruli.bucket").unlink()

@@ -1,4 +1,4 @@
-"""`leruli group`: what it sends, how it prints, and that no secret gets out.
+"""`leruli group`: its requests, its output, and that no secret leaks.
 
 The service is the FAKE with scripted answers; test_group_real.py has the real one.
 """
@@ -90,7 +90,7 @@ def test_refusals(group, bodies, status, exit_code):
         assert "did not accept LERULI_ADMIN_SECRET" in done.stderr
 
 
-def test_a_throttled_call_waits_as_long_as_it_is_told(group, service, bodies):
+def test_a_throttled_call_waits_as_long_as_the_service_says(group, service, bodies):
     bodies("group-list-users", (200, {"users": []}))
     service.faults.append((429, {"Retry-After": "2"}))
     started = time.monotonic()
@@ -98,7 +98,7 @@ def test_a_throttled_call_waits_as_long_as_it_is_told(group, service, bodies):
     assert time.monotonic() - started >= 2
 
 
-def test_nothing_is_revoked_or_rotated_without_an_answer(group, service):
+def test_nothing_is_revoked_or_rotated_without_a_confirmation(group, service):
     for arguments in (["revoke-user", "ada"], ["rotate-compute-secret"]):
         done = group(*arguments)
         assert done.returncode == 2
@@ -114,7 +114,7 @@ def test_without_a_terminal_the_secret_is_not_asked_for(group, service):
 
 
 def test_the_token_is_fetched_unless_it_is_set(group, service, bodies):
-    from client_tests_fake_service import GROUP_TOKEN
+    from client_fake_service import GROUP_TOKEN
 
     sent = bodies("group-usage", (200, {"rows": []}))
     assert group("usage").returncode == 0
@@ -146,7 +146,7 @@ def job(number):
     }
 
 
-def test_activity_goes_through_the_pages(group, bodies):
+def test_activity_reads_all_pages(group, bodies):
     pages = [
         (200, {"jobs": [job(number) for number in range(1000)], "next": "job-999"}),
         (200, {"jobs": [job(number) for number in range(1000, 1500)], "next": None}),
@@ -265,7 +265,9 @@ def test_a_secret_that_was_typed_is_hidden_like_the_others(environment, service,
 
 
 @pytest.mark.parametrize(("answer", "code", "calls"), [("y", 0, 1), ("n", 1, 0), ("", 1, 0)])
-def test_on_a_terminal_revoking_is_asked_about(environment, service, bodies, answer, code, calls):
+def test_on_a_terminal_revoking_asks_for_a_confirmation(
+    environment, service, bodies, answer, code, calls
+):
     sent = bodies("group-revoke-user", (200, {"name": "ada", "revokedat": "2026-11-24T08:30:00Z"}))
     ended, shown = on_terminal(["group", "revoke-user", "ada"], [answer], LERULI_ADMIN_SECRET=ADMIN)
     assert (ended, len(sent)) == (code, calls), shown
@@ -282,8 +284,8 @@ EVERY_VERB = [
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["text", "json"])
 @pytest.mark.parametrize("arguments", EVERY_VERB, ids=lambda words: words[0])
-def test_the_admin_secret_is_in_no_output_whatever_happens(group, service, arguments, as_json):
-    """Also when the service quotes it, and with tracebacks."""
+def test_the_admin_secret_is_in_no_output(group, service, arguments, as_json):
+    """Neither when the service quotes it, nor in tracebacks."""
     answers = [
         *((status, {"detail": f"What is {ADMIN}, or {CANARY}?"}) for status in (403, 409, 500)),
         (200, {"unexpected": f"{ADMIN} {CANARY}"}),
@@ -329,14 +331,14 @@ def test_the_admin_secret_is_in_no_process_list(environment, service, bodies):
     assert ADMIN not in listed
 
 
-def test_a_node_is_put_back_into_service(group, bodies):
+def test_resume_node_sends_the_node(group, bodies):
     sent = bodies("group-node-resume", (200, {"nodeid": "an-id", "name": "carbon"}))
     done = group("resume-node", "an-id", "--json")
     assert json.loads(done.stdout) == {"nodeid": "an-id", "name": "carbon"}
     assert sent == [{"adminsecret": ADMIN, "node": "an-id"}]
 
 
-def test_a_deadline_is_sent_and_a_removal_asks(group, bodies):
+def test_a_drain_sends_the_deadline_and_a_removal_asks(group, bodies):
     sent = bodies("group-node-drain", (200, {"nodeid": "an-id", "name": "carbon"}))
     assert group("drain-node", "carbon", "--deadline", "60").returncode == 0
     assert sent[0]["deadline"] == 60

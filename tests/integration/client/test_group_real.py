@@ -1,4 +1,4 @@
-"""`leruli group`, task-bucket and an admin's reach, against the real service and storage."""
+"""`leruli group`, task-bucket and an admin's rights, at the real service and storage."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_a_priority_reaches_the_queue(real, water, queue):
     assert real("task-submit", "--priority", "1001", "a", "1", "a", cwd=water).returncode == 2
 
 
-def test_a_user_is_made_works_and_is_revoked(admin, real, water):
+def test_a_user_is_created_submits_and_is_revoked(admin, real, water):
     secret = admin("group", "create-user", "--quiet", "eve").stdout.strip()
     done = real("task-submit", "psi4", "1.5", "psi4", cwd=water, LERULI_API_SECRET=secret)
     assert done.returncode == 0, done.stderr
@@ -53,11 +53,11 @@ def test_a_user_is_made_works_and_is_revoked(admin, real, water):
     assert admin("group", "revoke-user", "--yes", "eve").returncode == 4
     assert "\neve\t" not in admin("group", "users").stdout
     assert "\neve\t" in admin("group", "users", "--revoked").stdout
-    # The job stays, and the admin's reach extends to it.
+    # The job stays, and the admin may see it.
     assert admin("task-status", cwd=water).stdout.startswith("received: waiting for a node")
 
 
-def test_a_new_user_is_told_every_line_to_paste(admin, real, queue, s3, water):
+def test_create_user_prints_every_line_to_paste(admin, real, queue, s3, water):
     """D2: the address of the queue was not among them, so the secret went elsewhere."""
     done = admin("group", "create-user", "grace")
     lines = [line.strip() for line in done.stderr.splitlines() if line.startswith("    export ")]
@@ -67,6 +67,8 @@ def test_a_new_user_is_told_every_line_to_paste(admin, real, queue, s3, water):
     assert f"export LERULI_BASEURL={queue.url}" in lines
     assert f"export LERULI_S3_SERVER={s3.url}" in lines
     assert s3.secret not in done.stderr
+    with_region = admin("group", "create-user", "hopper", LERULI_S3_REGION="eu-1")
+    assert "    export LERULI_S3_REGION=eu-1\n" in with_region.stderr + "\n"
     pasted = dict.fromkeys(("LERULI_BASEURL", "LERULI_S3_SERVER"), "")
     pasted |= dict(line.removeprefix("export ").split("=", 1) for line in lines)
     pasted |= {"LERULI_API_SECRET": done.stdout.strip(), keys[0]: s3.access, keys[1]: s3.secret}
@@ -119,7 +121,7 @@ def test_activity_usage_and_audit(admin, real, group, queue, job, water):
     assert [one["subject"] for one in cancelled] == [job["jobid"]]
 
 
-def test_pages_of_the_activity_meet(real, group, queue, job):
+def test_pages_of_the_activity_have_no_gap(real, group, queue, job):
     queue.sql(
         """
         INSERT INTO jobs (id, group_id, user_id, bucket, name, code, version, cores, memory_mb,

@@ -72,7 +72,7 @@ def test_publish_list_replace_and_unpublish(leruli, image, store):
 
 
 def test_an_image_is_published_without_a_wheel_of_isal(leruli, image, store, tmp_path):
-    """FAKE: an isal that cannot be imported, as on a kind of machine that has no wheel of it."""
+    """FAKE: an isal that cannot be imported, as on a machine for which there is no wheel."""
     code, version = image
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "isal.py").write_text("raise ImportError('no wheel')")
@@ -84,7 +84,7 @@ def test_an_image_is_published_without_a_wheel_of_isal(leruli, image, store, tmp
 
 
 def bucket_of_images():
-    from client_tests_fake_service import GROUP_TOKEN
+    from client_fake_service import GROUP_TOKEN
 
     return f"code-{GROUP_TOKEN}"
 
@@ -106,7 +106,7 @@ def check_published(leruli, store, code, version):
     assert manifest[0]["RepoTags"] == [f"{code}:{version}"]
 
 
-def test_absent_image_names_the_tags_there_are(leruli, image):
+def test_an_absent_image_names_the_existing_tags(leruli, image):
     done = leruli("publish-code", image[0], "1.6")
     assert done.returncode == 4
     assert "1.5" in done.stderr
@@ -123,8 +123,8 @@ def test_names_that_cannot_be_published(leruli, service):
     assert service.calls == []
 
 
-def test_what_no_job_could_run_is_not_published(leruli, service):
-    """D12: both were uploaded, and failed when a job was to use them."""
+def test_an_image_that_no_job_could_run_is_not_published(leruli, service):
+    """D12: both were uploaded, and every job with them failed."""
     code = f"leruli-client-test-{uuid.uuid4().hex[:8]}"
     with local_image(code, "1", "hello"), local_image(code, "latest", "bin/sh"):
         done = leruli("publish-code", code, "1")
@@ -153,7 +153,7 @@ def test_docker_that_is_not_running(leruli, tmp_path, image):
 
 
 def test_nothing_is_published_when_docker_breaks_off(leruli, tmp_path, image, store):
-    """With a FAKE docker command, which says yes and then dies in the middle of the archive."""
+    """A FAKE docker command accepts the checks and then dies in the middle of the archive."""
     fake = tmp_path / "docker"
     fake.write_text(
         '#!/bin/sh\nif [ "$2" = inspect ]; then echo 1000000; exit 0; fi\n'
@@ -169,7 +169,7 @@ def test_nothing_is_published_when_docker_breaks_off(leruli, tmp_path, image, st
 
 
 def test_no_code_yet(leruli, environment, service, monkeypatch):
-    import client_tests_fake_service as fake
+    import client_fake_service as fake
 
     monkeypatch.setattr(fake, "GROUP_TOKEN", "lqg-aaaaaaaaaa-abcdefghijklmnopqrstuvwxyz-2222222")
     done = leruli("list-codes")
@@ -179,7 +179,7 @@ def test_no_code_yet(leruli, environment, service, monkeypatch):
 
 
 def test_python_publishes_by_the_same_rules(environment, service, store, image):
-    """The published client replaced in silence: that goes on, but it is told."""
+    """The published client replaced an image silently. Now there is a warning."""
     import leruli as module
 
     code, version = image
@@ -200,7 +200,7 @@ def test_python_publishes_by_the_same_rules(environment, service, store, image):
         module.task_unpublish_code(code, version)
 
 
-def test_python_publishes_nothing_that_no_job_could_run(environment, service):
+def test_python_publishes_no_image_that_no_job_could_run(environment, service):
     import leruli as module
 
     code = f"leruli-client-test-{uuid.uuid4().hex[:8]}"

@@ -1,7 +1,7 @@
-"""Submissions that were broken off after the service had taken the jobs in, and what follows then.
+"""Submissions that were interrupted after the service had accepted the jobs.
 
-At the real service and storage. `kill -9`, Ctrl-C and a cut between the service's commit and the
-journal's line of it leave the same: leruli.bucket, a claim in the journal, and no job id.
+At the real service and storage. `kill -9`, Ctrl-C and a break between the service's commit
+and the journal's line leave the same: leruli.bucket, a claim in the journal, and no job id.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def count_jobs(queue, group):
 
 @pytest.fixture
 def unanswered(cases, submitted):
-    """The last folders that were posted: accepted, and the answer was never read."""
+    """The last folders of a batch: the service accepted them, and no answer was read."""
     lost = submitted[-LOST:]
     names = {folder.name for folder in lost}
     path = journal_of(cases)
@@ -55,14 +55,14 @@ def unanswered(cases, submitted):
 
 @pytest.fixture
 def running(unanswered, queue, group, store):
-    """And their jobs have begun to run: the node brings the end of the log every few seconds."""
+    """The same folders with running jobs. A node uploads the end of the log at intervals."""
     for folder in unanswered:
         store.put(bucket_of(folder), "joblog.txt", b"so far")
     return unanswered
 
 
 @pytest.mark.parametrize("has_journal", [True, False])
-def test_jobs_that_run_already_are_found_and_not_submitted_again(
+def test_running_jobs_are_found_and_not_submitted_again(
     real, cases, queue, group, running, store, has_journal
 ):
     if not has_journal:
@@ -72,7 +72,7 @@ def test_jobs_that_run_already_are_found_and_not_submitted_again(
 
     done = real(*submitting(), "--json")
 
-    # One was edited meanwhile, which its job knows nothing of.
+    # One folder was edited after its job was submitted.
     assert done.returncode == 1
     assert f"Not submitted: {running[0].name}: input.dat changed" in done.stderr
     report = json.loads(done.stdout)
@@ -80,18 +80,18 @@ def test_jobs_that_run_already_are_found_and_not_submitted_again(
     assert sorted(report["submitted"]) == [folder.name for folder in running[1:]]
     assert {name: job_of(cases / name) for name in report["submitted"]} == report["submitted"]
     check_each_once(cases, queue, group)
-    # What the job runs with is not replaced under it.
+    # The input of the running job is not replaced.
     assert store.find(bucket_of(running[0]), "run.tgz") == sent
     assert f"{COUNT - 1} skipped" in real(*submitting()).stdout
 
 
-def test_that_they_were_accepted_before_is_told(real, cases, queue, group, running):
+def test_an_earlier_acceptance_is_reported(real, cases, queue, group, running):
     done = real(*submitting())
     assert done.returncode == 0, done.stderr
     assert f"{LOST} of them had been accepted before already" in done.stderr
 
 
-def test_a_single_folder_goes_on_too(real, cases, queue, group, store):
+def test_a_single_folder_continues_too(real, cases, queue, group, store):
     folder = cases / "case-000"
     first = real(*ONE, cwd=folder).stdout
     (folder / "leruli.job").unlink()
@@ -106,10 +106,10 @@ def test_a_single_folder_goes_on_too(real, cases, queue, group, store):
 
 
 @pytest.mark.parametrize("batch", [(), ("--batch", ".")], ids=["one", "batch"])
-def test_results_of_which_the_queue_knows_no_job_are_never_submitted(
+def test_a_bucket_with_results_and_no_job_is_never_submitted(
     real, cases, queue, group, store, batch
 ):
-    """Such a bucket would be run with whatever is in it, and its results replaced."""
+    """A job would run with any content of such a bucket, and replace its results."""
     folder, bucket = cases / "case-000", str(uuid.uuid4())
     (folder / "leruli.bucket").write_text(f"{bucket}\n")
     store.make_bucket(bucket)
@@ -124,7 +124,7 @@ def test_results_of_which_the_queue_knows_no_job_are_never_submitted(
     assert count_jobs(queue, group) == 0
 
 
-def test_another_users_job_is_not_told(real, cases, queue, group, store):
+def test_another_users_job_is_not_revealed(real, cases, queue, group, store):
     folder = cases / "case-000"
     jobid = real(*ONE, cwd=folder).stdout.strip()
     (folder / "leruli.job").unlink()
@@ -139,7 +139,7 @@ def test_another_users_job_is_not_told(real, cases, queue, group, store):
 
 @pytest.mark.parametrize("batch", [(), ("--batch", ".")], ids=["one", "batch"])
 def test_a_folder_with_the_bucket_of_another_user_is_refused(real, cases, queue, group, batch):
-    """As one that was copied from theirs without leruli.job, before any results came."""
+    """It is a copy of their folder without leruli.job, and there are no results yet."""
     folder = cases / "case-000"
     jobid = real(*ONE, cwd=folder).stdout.strip()
     (folder / "leruli.job").unlink()
@@ -157,7 +157,7 @@ def test_a_folder_with_the_bucket_of_another_user_is_refused(real, cases, queue,
     assert count_jobs(queue, group) == 2
 
 
-def test_states_are_those_that_the_queue_knows(real, cases, queue, group, unanswered, store):
+def test_status_shows_the_states_of_the_queue(real, cases, queue, group, unanswered, store):
     before = journal_of(cases).read_text()
     done = real("task-status", "--batch", "case-*", "--json")
     assert done.returncode == 0, done.stderr
@@ -165,7 +165,7 @@ def test_states_are_those_that_the_queue_knows(real, cases, queue, group, unansw
     assert document["counts"] == {"received": COUNT}
     known = {str(row["id"]) for row in queue.sql("SELECT id FROM jobs")}
     assert {one["jobid"] for one in document["folders"]} <= known
-    # Looking changes nothing.
+    # task-status changes nothing.
     assert journal_of(cases).read_text() == before
     assert not (unanswered[0] / "leruli.job").exists()
 
@@ -192,8 +192,8 @@ def test_all_are_fetched_and_purged(real, cases, queue, group, running):
 
 
 @pytest.mark.parametrize("verb", ["task-status", "task-cancel"])
-def test_what_the_journal_knows_alone_counts(real, cases, queue, group, submitted, verb):
-    """As after a power cut, which leaves files empty."""
+def test_a_job_that_only_the_journal_knows_counts(real, cases, queue, group, submitted, verb):
+    """A power cut may leave the files of a folder empty."""
     for folder in submitted[:LOST]:
         (folder / "leruli.job").unlink()
         (folder / "leruli.bucket").write_text("")
@@ -211,7 +211,7 @@ def test_the_job_of_one_folder_is_found_by_its_bucket(real, cases, queue, group)
     assert f"Job {first} is received" in real("task-purge", cwd=folder).stderr
     done = real("task-cancel", "--json", cwd=folder)
     assert json.loads(done.stdout)["status"] == "cancelled", done.stderr
-    # A folder whose submission did not get as far as the queue has none.
+    # A folder whose submission did not reach the queue has no job.
     new = _folder(cases, "new")
     (new / "leruli.bucket").write_text(f"{uuid.uuid4()}\n")
     for verb, code in (("task-status", 4), ("task-cancel", 4), ("task-purge", 1)):
@@ -220,7 +220,7 @@ def test_the_job_of_one_folder_is_found_by_its_bucket(real, cases, queue, group)
         assert "no job of yours with it" in done.stderr
 
 
-def test_failed_ones_are_submitted_again(real, cases, queue, group, unanswered):
+def test_failed_jobs_are_submitted_again(real, cases, queue, group, unanswered):
     queue.sql("UPDATE jobs SET state = 'failed', ended_at = now() WHERE group_id = $1", group.id)
     done = real("task-resubmit", "--failed", *submitting()[1:], "--json")
     assert done.returncode == 0, done.stderr
@@ -228,7 +228,7 @@ def test_failed_ones_are_submitted_again(real, cases, queue, group, unanswered):
     assert count_jobs(queue, group) == 2 * COUNT
 
 
-def test_one_that_failed_is_submitted_again(real, cases, queue, group):
+def test_one_failed_job_is_submitted_again(real, cases, queue, group):
     folder = cases / "case-000"
     first = real(*ONE, cwd=folder).stdout.strip()
     set_states(queue, group, "failed", [folder])
@@ -240,7 +240,7 @@ def test_one_that_failed_is_submitted_again(real, cases, queue, group):
     assert count_jobs(queue, group) == 2
 
 
-def test_a_look_begins_no_journal_and_needs_no_lock(real, cases, queue, group, submitted):
+def test_reading_creates_no_journal_and_needs_no_lock(real, cases, queue, group, submitted):
     path = journal_of(cases)
     with path.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -252,7 +252,7 @@ def test_a_look_begins_no_journal_and_needs_no_lock(real, cases, queue, group, s
     assert not path.exists()
 
 
-def test_what_another_process_may_be_submitting_is_not_called_cancelled(
+def test_a_folder_that_another_process_may_submit_is_not_reported_as_cancelled(
     real, cases, queue, group, submitted
 ):
     (cases / "case-new").mkdir()
@@ -268,9 +268,9 @@ def test_what_another_process_may_be_submitting_is_not_called_cancelled(
 def test_a_second_resubmission_at_the_same_time_makes_no_third_job(
     real, cases, queue, group, submitted, monkeypatch
 ):
-    """The one below looks at the folders while the other, run here as a whole, has not begun."""
+    """The first one reads the folders. Then the second one runs, and the first continues."""
     from leruli.cli import run
-    from leruli.journal import Journal
+    from leruli.folder.journal import Journal
 
     set_states(queue, group, "failed", submitted[:2])
     opened, others = Journal.opened, []
@@ -291,21 +291,21 @@ def test_a_second_resubmission_at_the_same_time_makes_no_third_job(
         assert len(list(folder.glob("leruli.history/*"))) == 1
 
 
-def test_a_second_resubmission_of_one_folder_does_not_either(
+def test_a_second_resubmission_of_one_folder_makes_no_third_job(
     real, cases, queue, group, submitted, monkeypatch
 ):
-    from leruli import resubmitting
     from leruli.cli import run
+    from leruli.jobs import resubmit as resubmitting
 
     command = ["task-resubmit", "--failed", "psi4", "1.5", "psi4"]
     set_states(queue, group, "failed", submitted[:1])
-    make_room, others = resubmitting.make_room, []
+    archive, others = resubmitting.archive_previous, []
 
-    def make_room_late(selection, **options):
+    def archive_late(selection, **options):
         others.append(real(*command, cwd=submitted[0]))
-        make_room(selection, **options)
+        archive(selection, **options)
 
-    monkeypatch.setattr(resubmitting, "make_room", make_room_late)
+    monkeypatch.setattr(resubmitting, "archive_previous", archive_late)
     monkeypatch.chdir(submitted[0])
 
     assert run(command) == 1
@@ -315,7 +315,7 @@ def test_a_second_resubmission_of_one_folder_does_not_either(
     assert count_jobs(queue, group) == COUNT + 1
 
 
-def test_jobs_are_called_as_their_folders(real, cases, queue, group):
+def test_jobs_have_the_names_of_their_folders(real, cases, queue, group):
     odd = cases / "case-\N{RIGHT-TO-LEFT OVERRIDE}\x1b[31m"
     odd.mkdir()
     long = cases / ("case-" + "x" * 240)
@@ -336,11 +336,11 @@ def _folder(cases, name):
 
 
 def test_a_full_backlog_is_waited_for(real, cases, queue, group):
-    """For longer than the patience that is set, which is for a queue that does not answer."""
-    sentence = "The group has 100 jobs waiting, and no more than 100 may wait."
+    """The wait exceeds the retry time, which is for a queue that does not answer."""
+    sentence = "The group has 100 jobs waiting, and at most 100 may wait."
     # In place of a minute.
-    come_again = "from leruli_queue.jobs import backlog; backlog._COME_AGAIN_S = 5"
-    with queue.restarted_with(preparation=come_again, MAX_WAITING=100):
+    retry_soon = "from leruli_queue.jobs import backlog; backlog._RETRY_AFTER_S = 5"
+    with queue.restarted_with(preparation=retry_soon, MAX_WAITING=100):
         process = begin(cases, *submitting(), LERULI_RETRY_SECONDS="2")
         told = [process.stderr.readline()]
         while "503" not in told[-1]:
@@ -348,7 +348,7 @@ def test_a_full_backlog_is_waited_for(real, cases, queue, group):
             told.append(process.stderr.readline())
         assert sentence in told[-1]
         assert "Submitted so far: 100 of 150 folders." in told[-1]
-        # One folder alone ends when its patience does, and says why.
+        # A single submission fails after the retry time, and says why.
         one = _folder(cases, "one")
         alone = real(*ONE, cwd=one, LERULI_RETRY_SECONDS="2")
         assert alone.returncode == 5

@@ -1,4 +1,4 @@
-"""Several patterns over the same folders, at the real service: they share what they know."""
+"""Several patterns over the same folders share their records, at the real service."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fetch(real, pattern, **where):
     return document["fetched"], document["skipped"]
 
 
-def test_what_another_pattern_or_one_folder_fetched_is_not_fetched_again(real, folders, tmp_path):
+def test_results_that_another_pattern_fetched_are_not_fetched_again(real, folders, tmp_path):
     assert fetch(real, "a/*") == (["a/run1"], {})
     assert real("task-get", cwd=folders[1]).returncode == 0
     before = {"a/run1/": "fetched before", "b/run1/": "fetched before"}
@@ -40,14 +40,14 @@ def test_what_another_pattern_or_one_folder_fetched_is_not_fetched_again(real, f
         assert (folder / "output.dat").read_bytes() == b"E\n"
 
 
-def test_what_was_fetched_while_the_job_ran_is_not_all(real, folders, queue, group):
+def test_results_fetched_during_the_job_are_fetched_again_after_it(real, folders, queue, group):
     set_states(queue, group, "running", folders[:1])
     assert real("task-get", cwd=folders[0]).returncode == 0
     set_states(queue, group, "completed", folders[:1])
     assert "a/run1/" in fetch(real, "**/run1/")[0]
 
 
-def test_what_a_crash_took_is_known_from_the_journal_of_another_pattern(
+def test_files_lost_in_a_crash_are_restored_from_another_patterns_journal(
     real, folders, queue, group, tmp_path
 ):
     """A crash may leave the files of a folder empty. The journals are on the disk by then."""

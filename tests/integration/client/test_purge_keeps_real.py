@@ -37,21 +37,21 @@ def purge(request, real, folder):
 
 
 def test_results_that_were_not_fetched_stay(purge, folder):
-    """D5: one folder's went without a question, a batch's were passed over."""
+    """D5: results of one folder were deleted without a question, those of a batch were skipped."""
     folder.ends(input_dat=INPUT, output_dat=b"E\n")
     assert "fetch" in purge(code=0 if purge.is_batch else 1).lower()
     assert folder.store.has_bucket(folder.bucket)
     purge("--force", code=0)
 
 
-def test_a_failed_jobs_unfetched_results_go(purge, folder):
+def test_a_failed_jobs_unfetched_results_are_purged(purge, folder):
     folder.ends("failed", "exit code 1", input_dat=INPUT, output_dat=b"E\n")
     bucket = folder.bucket
     purge(code=0)
     assert not folder.store.has_bucket(bucket)
 
 
-def test_what_is_beside_counts_as_fetched(purge, real, folder):
+def test_a_result_beside_counts_as_fetched(purge, real, folder):
     bucket = folder.bucket
     folder.ends(output_dat=b"E\n")
     (folder.path / "output.dat").write_text("mine")
@@ -92,7 +92,7 @@ def test_a_copy_never_purges(purge, real, folder, force):
 
 @pytest.mark.parametrize("kind", ["id", "short id", "name", "option"])
 def test_one_word_names_the_job(real, folder, tmp_path, kind):
-    """Its results may be anywhere; if they are not here, nothing says that they were fetched."""
+    """Results may be in any folder. If they are not here, nothing shows that they were fetched."""
     folder.ends(output_dat=b"E\n")
     bucket, job = folder.bucket, folder.job
     named = {
@@ -114,7 +114,7 @@ def test_one_word_names_the_job(real, folder, tmp_path, kind):
 
 
 def test_a_folder_that_is_named(real, folder):
-    """It is compared with the results, as if the command was run in it."""
+    """The folder is compared with the results, as if the command ran in it."""
     folder.ends(output_dat=b"E\n")
     name, bucket, parent = folder.path.name, folder.bucket, folder.path.parent
     (parent / "output.dat").write_bytes(b"E\n")
@@ -160,7 +160,7 @@ def test_a_bucket_that_is_named(real, folder, tmp_path):
 
 
 def test_copies_without_a_record_are_not_purged(real, folder):
-    """As of the published client."""
+    """Folders of the published client have no record."""
     folder.ends("failed", "exit code 1")
     (folder.path / "leruli.folder").unlink()
     shutil.copytree(folder.path, folder.path.with_name("mol-1.00"), symlinks=True)

@@ -11,7 +11,7 @@ import pytest
 from folder_world import INPUT, FolderOfTest, make_folder
 
 import leruli
-from leruli.jobfolder import JobFolder
+from leruli.folder.job_folder import JobFolder
 
 IMAGE = ("psi4", "1.5")
 WHAT = (*IMAGE, "psi4 input.dat")
@@ -66,8 +66,9 @@ class TestSubmission:
         assert (row["priority"], row["name"], row["cores"]) == (7, "water, HF", 2)
         assert (row["memory_mb"], row["time_limit_s"], row["shm_mb"]) == (100, 90, 50)
         assert leruli.task_detail("mol-0.96").shm_mb == 50
+        assert not leruli.task_detail("mol-0.96").share_container
 
-    def test_what_no_machine_can_hold_is_warned_of_or_refused(self, real, tmp_path):
+    def test_a_job_too_large_for_all_machines_is_warned_of_or_refused(self, real, tmp_path):
         path = tmp_path / "mol"
         make_folder(path)
         before = names(path)
@@ -87,10 +88,11 @@ class TestSubmission:
             ({"memorymb": 4e3}, "memorymb has to be a whole number, not 4000.0."),
             ({"timeseconds": None}, "timeseconds has to be given, not None."),
             ({"priority": True}, "priority has to be a whole number, not True."),
+            ({"share_container": 1}, "share_container has to be True or False, not 1."),
             ({"name": 3}, "name has to be a text, not 3."),
         ],
     )
-    def test_a_wrong_type_is_told(self, real, tmp_path, options, told):
+    def test_a_wrong_type_is_a_type_error(self, real, tmp_path, options, told):
         make_folder(tmp_path / "mol")
         with pytest.raises(TypeError) as caught:
             leruli.task_submit(tmp_path / "mol", *WHAT, **options)
@@ -117,7 +119,7 @@ class TestSubmission:
         with pytest.raises(leruli.EditedFolderError, match=r"input\.dat, link\.dat changed"):
             leruli.task_submit("mol-0.96", *WHAT)
 
-    def test_many_tells_of_copies_edited_and_refused_folders(self, submit, tmp_path):
+    def test_many_reports_copies_edited_and_refused_folders(self, submit, tmp_path):
         original, edited = submit(), submit("edited")
         copy_of(original)
         (edited.path / "input.dat").write_text("r = 1.50\n")
@@ -145,7 +147,7 @@ class TestSubmission:
 
 
 class TestResubmission:
-    def test_as_before_but_for_what_is_given(self, submit, queue):
+    def test_only_the_given_options_change(self, submit, queue):
         folder = submit(cores=2, memorymb=100, name="water")
         last = folder.job
         with pytest.raises(leruli.RefusedError, match="not submitted again: received"):
@@ -196,7 +198,7 @@ class TestFollowing:
         with pytest.warns(leruli.LeruliWarning, match=r"input\.dat, link\.dat changed"):
             leruli.task_status("mol-0.96")
 
-    def test_many_states_in_the_order_that_was_asked(self, submit, tmp_path):
+    def test_many_states_in_the_order_of_the_request(self, submit, tmp_path):
         first, edited, done = submit("first"), submit("edited"), submit("done")
         copy_of(first, "copy")
         (edited.path / "input.dat").write_text("r = 1.50\n")
@@ -212,7 +214,7 @@ class TestFollowing:
         assert [one.is_active for one in found] == [*(True, False, True, True, False, False, False)]
         assert found[1] == leruli.JobStatus(done.job, done.job, "failed", "exit code 3", "failed")
         assert "holds the job of first" in str(found[0].reason)
-        assert "no job of yours" in str(found[5].reason)
+        assert "not a job of yours" in str(found[5].reason)
         with pytest.raises(TypeError, match="jobs has to be a list"):
             leruli.task_status_many("first")
 
@@ -230,7 +232,7 @@ class TestFollowing:
     def test_a_list_of_jobs_with_fields(self, submit, monkeypatch):
         jobs = [submit(f"mol-{number}", cores=number + 1) for number in range(3)]
         jobs[0].ends("failed", "exit code 3")
-        monkeypatch.setattr("leruli.paging._LARGEST_PAGE", 2)  # so that there are two pages
+        monkeypatch.setattr("leruli.service.paging._LARGEST_PAGE", 2)  # so that there are two pages
         listed = list(leruli.task_list())
         assert [job.jobid for job in listed] == [one.job for one in reversed(jobs)]
         [failed] = leruli.task_list(states="failed")
@@ -245,12 +247,12 @@ class TestFollowing:
         assert list(leruli.task_list(until=timedelta(hours=1))) == []
         with pytest.raises(leruli.RefusedError, match="Did you mean running"):
             leruli.task_list(states="runing")
-        with pytest.raises(leruli.RefusedError, match="since: 'soon' is no moment"):
+        with pytest.raises(leruli.RefusedError, match="since: 'soon' is not a time"):
             leruli.task_list(since="soon")
         with pytest.raises(TypeError, match="since has to be a datetime"):
             leruli.task_list(since=3)
 
-    def test_all_that_is_known_of_a_job(self, submit, queue):
+    def test_all_details_of_a_job(self, submit, queue):
         folder = submit(cores=2, timeseconds=90, diskmb=500, priority=3)
         queue.sql(
             "UPDATE jobs SET state = 'failed', exit_code = 3, running_at = received_at, ended_at = "
@@ -270,7 +272,7 @@ class TestFollowing:
 
 
 class TestResults:
-    def test_of_a_job_that_is_named_in_any_way(self, folder, tmp_path):
+    def test_of_a_job_by_any_name(self, folder, tmp_path):
         folder.ends(output_dat=b"E\n")
         for number, (arguments, options) in enumerate(
             (
@@ -290,12 +292,12 @@ class TestResults:
         with pytest.raises(leruli.BucketMissingError):
             leruli.task_get("mol-0.96", "no-such-bucket")
 
-    def test_a_failed_job_is_told(self, folder):
+    def test_a_failed_job_gives_a_warning(self, folder):
         folder.ends("failed", "its command ended with exit code 127", output_dat=b"E\n")
         with pytest.warns(leruli.LeruliWarning, match="not completed.*not in the image"):
             assert leruli.task_get("mol-0.96") == ["output.dat"]
 
-    def test_local_changes_stay_and_are_told(self, folder, tmp_path):
+    def test_local_changes_stay_and_are_reported(self, folder, tmp_path):
         folder.ends(output_dat=b"E\n")
         (folder.path / "output.dat").write_text("mine")
         (folder.path / "input.dat").write_text("r = 1.50\n")
@@ -386,11 +388,11 @@ def test_the_group(submit, queue, group):
     folder.ends()
     [usage] = leruli.group_usage(["user"])
     assert (usage.user, usage.code, usage.jobs, usage.completed) == ("ada", None, 1, 1)
-    with pytest.raises(leruli.RefusedError, match="'who' is none of user, code, month"):
+    with pytest.raises(leruli.RefusedError, match="'who' is not one of user, code, month"):
         leruli.group_usage(["who"])
 
 
-def test_an_older_service_is_done_without(environment, service, water):
+def test_an_older_service_is_enough_to_submit(environment, service, water):
     """The FAKE service knows neither task-check nor task-detail nor task-resolve."""
     jobid = leruli.task_submit(water, *WHAT, cores=200)
     assert leruli.task_status(jobid)["status"] == "received"

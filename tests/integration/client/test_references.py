@@ -1,4 +1,4 @@
-"""Short ids, names and folders in the place of a job id."""
+"""Short ids, names and folders in place of a job id."""
 
 import json
 
@@ -64,11 +64,11 @@ def test_a_name_of_several_jobs_is_refused_with_all_of_them(leruli, service):
     assert service.states[NEW] == ("running", None)
 
 
-def test_what_fits_nothing_is_told(leruli, service, water):
+def test_an_unknown_reference_is_an_error(leruli, service, water):
     knows(service, [])
     done = leruli("task-status", "watr")
     assert done.returncode == 4
-    assert "'watr' is no job of yours" in done.stderr
+    assert "'watr' is not a job of yours" in done.stderr
     assert "The folder of that name has no job" in leruli("task-status", "water").stderr
 
 
@@ -77,7 +77,7 @@ def test_an_older_service_finds_full_ids_and_folders_only(leruli, service, job):
     done = leruli("task-status", job[-8:])
     assert done.returncode == 4
     assert "older than the client" in done.stderr
-    # Of a service with ids of another form.
+    # Another service may have ids of another form.
     service.states["job-17"] = ("completed", None)
     assert leruli("task-status", "job-17").stdout == "completed\n"
 

@@ -20,7 +20,7 @@ def admin(real, group):
 @pytest.fixture
 def store(s3):
     from leruli.settings import StorageSettings
-    from leruli.storage import Store
+    from leruli.storage.store import Store
 
     return Store(StorageSettings(s3.url.removeprefix("http://"), False, s3.access, s3.secret))
 
@@ -55,7 +55,7 @@ def test_the_images_move_and_the_old_token_and_bucket_end(admin, real, group, qu
     submitted = real("task-submit", "psi4", "1.5", "psi4", cwd=water)
     assert submitted.returncode == 0, submitted.stderr
     assert actions(queue, group) == ["group-created", "group-images-moved", "group-token-rotated"]
-    # Nothing is unfinished now, and the next one is a rotation of its own.
+    # No rotation is unfinished now, so the next call begins a new one.
     assert admin("rotate-token", "--yes", "--finish").returncode == 1
     again = json.loads(admin("rotate-token", "--yes", "--json").stdout)
     assert again["grouptoken"] != token
@@ -77,13 +77,13 @@ def test_the_images_move_and_the_old_token_and_bucket_end(admin, real, group, qu
     ],
 )
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_any_step_the_same_command_goes_on(
+def test_the_same_command_continues_after_a_kill_at_any_step(
     admin, group, queue, store, tmp_path, owner, method, times, when
 ):
-    """The client ends as if killed, before or after a step of which it then knows nothing."""
+    """The client ends as if killed before or after a step; the next run knows nothing of it."""
     killing = tmp_path / "killing"
     killing.mkdir()
-    module = {"GroupAdmin": "leruli.group", "Store": "leruli.storage"}[owner]
+    module = {"GroupAdmin": "leruli.service.group", "Store": "leruli.storage.store"}[owner]
     (killing / "sitecustomize.py").write_text(
         f"""
 import os
@@ -109,7 +109,7 @@ owner.{method} = killed
     done = admin("rotate-token", "--yes", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    # Killed after all was done, it is a rotation of its own.
+    # After a kill behind the last step, the next call begins a new rotation.
     is_another = (method, when) == ("images_moved", "after")
     assert answer["finished"] is True
     assert actions(queue, group).count("group-token-rotated") == (2 if is_another else 1)
@@ -118,7 +118,7 @@ owner.{method} = killed
     assert not store.has_bucket(f"code-{group.token}")
 
 
-def test_by_curl_alone_images_stay_reachable_and_move_later(
+def test_after_a_rotation_by_curl_images_stay_reachable_and_move_later(
     admin, real, group, queue, store, water
 ):
     token = call(queue, "group-rotate-token", adminsecret=group.admin_secret).json()
@@ -126,7 +126,7 @@ def test_by_curl_alone_images_stay_reachable_and_move_later(
     assert real("list-codes").stdout.split() == ["psi4:1.3.2", "psi4:1.5"]
     submitted = real("task-submit", "psi4", "1.5", "psi4", cwd=water)
     assert submitted.returncode == 0, submitted.stderr
-    # Published anew meanwhile, which the older one must not replace.
+    # This image was published again meanwhile. The older one must not replace it.
     store.make_bucket(f"code-{token}")
     store.put(f"code-{token}", "psi4-1.5.tgz", b"a newer image")
     assert real("list-codes").stdout.split() == ["psi4:1.3.2", "psi4:1.5"]
@@ -145,7 +145,7 @@ def test_old_images_stay_as_long_as_a_machine_uses_them(
     quick = tmp_path / "quick"
     quick.mkdir()
     (quick / "sitecustomize.py").write_text(
-        "import leruli.rotation as r; r._WAIT_FOR_MACHINES = 0.0"
+        "import leruli.images.rotate as r; r._WAIT_FOR_MACHINES = 0.0"
     )
     path = os.pathsep.join([str(quick), os.environ.get("PYTHONPATH", "")])
     queue.sql(
@@ -169,7 +169,7 @@ def test_old_images_stay_as_long_as_a_machine_uses_them(
 
 
 def test_a_leaked_secret_is_revoked_by_its_key_id(admin, group, queue):
-    """D8: a key id that secret-find told led nobody to the user."""
+    """D8: the key id that secret-find prints did not lead to the user."""
     key_id = group.user_secret.split("-")[1]
     listed = json.loads(admin("users", "--json").stdout)["users"]
     assert [one["name"] for one in listed if one["keyid"] == key_id] == ["ada"]

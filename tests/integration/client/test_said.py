@@ -1,4 +1,4 @@
-"""What is said after a batch, and what --quiet leaves out."""
+"""The sentences after a batch, and the output that --quiet omits."""
 
 import json
 import re
@@ -6,8 +6,8 @@ import re
 from batch_world import set_states, submitting
 
 
-def test_a_folder_that_has_to_be_mended_is_not_to_be_tried_again_as_it_is(leruli, cases):
-    """D16: "run the same command again" was said where that fails again."""
+def test_a_folder_with_a_fault_gets_no_advice_to_rerun(leruli, cases):
+    """D16: "run the same command again" was printed where that fails again."""
     (cases / "case-003" / "joblog.txt").write_text("a reserved name")
     done = leruli(*submitting(pattern="case-00*"))
     assert done.returncode == 1
@@ -17,7 +17,7 @@ def test_a_folder_that_has_to_be_mended_is_not_to_be_tried_again_as_it_is(leruli
     assert "Nothing was submitted" not in done.stderr
 
 
-def test_a_folder_whose_request_was_lost_is_to_be_tried_again(leruli, cases, service):
+def test_a_folder_whose_request_was_lost_gets_the_advice_to_rerun(leruli, cases, service):
     service.faults.append((500, {}))
     done = leruli(*submitting(pattern="case-00*"), LERULI_RETRY_SECONDS="0")
     assert done.returncode == 1
@@ -38,8 +38,8 @@ def test_quiet_prints_results_and_errors_only(real, queue, group, cases):
     assert len(listed["skipped"]) == 10
 
 
-def test_one_is_told_in_the_singular(real, queue, group, store, cases):
-    """Was "1 folders" and "1 files"."""
+def test_sentences_about_one_are_in_the_singular(real, queue, group, store, cases):
+    """The client said "1 folders" and "1 files"."""
     folder = cases / "case-001"
     told = []
 

@@ -1,4 +1,4 @@
-"""--shm-size, from the command line to the real queue, and to one that does not know it."""
+"""--shm-size, from the command line to the real queue and to a queue without it."""
 
 import json
 
@@ -21,7 +21,7 @@ def refused(done, sentence, folder):
     assert not any(folder.glob("leruli.*"))
 
 
-def test_a_job_gets_it_and_the_next_one_too(real, queue, group, water):
+def test_a_job_gets_it_and_its_resubmission_too(real, queue, group, water):
     done = real("task-submit", "--shm-size", "500", *PSI4, cwd=water)
     assert done.returncode == 0, done.stderr
     told = json.loads(real("task-status", "--json", done.stdout.strip(), cwd=water).stdout)

@@ -21,7 +21,7 @@ def test_status(leruli, water, service, job, tmp_path):
     assert json.loads(done.stdout) == {"jobid": job, "status": "failed", "reason": "exit code 3"}
 
 
-def test_status_of_nothing(leruli, tmp_path, environment):
+def test_status_without_a_job(leruli, tmp_path, environment):
     done = leruli("task-status")
     assert done.returncode == 4
     assert "leruli.job" in done.stderr
@@ -73,14 +73,14 @@ def test_purge_removes_everything(leruli, water, service, job, store, verb):
 
 
 def test_purge_from_elsewhere_by_both_names(leruli, water, service, job, store):
-    """As the published client has it."""
+    """The published client takes job id and bucket."""
     service.states[job] = ("cancelled", None)
     bucket = (water / "leruli.bucket").read_text().strip()
     assert leruli("task-purge", job, bucket).returncode == 0
     assert not store.has_bucket(bucket)
 
 
-def test_purge_never_takes_the_images(leruli, water, service, job, store):
+def test_purge_never_deletes_the_images(leruli, water, service, job, store):
     service.states[job] = ("completed", None)
     store.make_bucket("code-of-the-group")
     done = leruli("task-purge", job, "code-of-the-group")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from batch_world import begin, wait_for
 
-from leruli.jobfolder import JobFolder
+from leruli.folder.job_folder import JobFolder
 
 
 def archive(store, bucket):
@@ -60,8 +60,8 @@ def test_submits_the_folder(leruli, water, service, store):
     }
 
 
-def test_a_storage_that_knows_nothing_of_our_header_is_asked_for_the_bucket(store, s3, monkeypatch):
-    monkeypatch.setattr("leruli.quickput._MAKE_BUCKET", "X-Not-Known: 1\r\n")
+def test_a_storage_that_ignores_our_header_is_asked_to_make_the_bucket(store, s3, monkeypatch):
+    monkeypatch.setattr("leruli.storage.fast_put._MAKE_BUCKET", "X-Not-Known: 1\r\n")
     for _ in range(2):
         bucket = str(uuid.uuid4())
         store.put_into_new(bucket, "run.tgz", b"content")
@@ -72,14 +72,14 @@ def test_defaults_are_those_of_the_published_client(leruli, water, service):
     assert leruli("task-submit", "psi4", "1.5", "psi4", cwd=water).returncode == 0
     (job,) = service.jobs.values()
     assert (job["cores"], job["memorymb"], job["timelimit"]) == (1, 4000, 24 * 60 * 60)
-    # Which an older service does not know, and the newer has a default for.
+    # An older service does not know it, and a newer one has a default.
     assert "diskmb" not in job
 
 
-def test_a_bucket_with_results_of_ones_own_job_leads_to_that_job(leruli, water, service, store):
-    """It is what an interruption leaves between the service's commit and leruli.job.
+def test_a_bucket_with_results_of_an_own_job_leads_to_that_job(leruli, water, service, store):
+    """An interruption between the service's commit and leruli.job leaves such a folder.
 
-    It was refused before, for ever, and the advice to delete leruli.bucket ran the job twice.
+    It was refused for ever, and the advice to delete leruli.bucket made the job run twice.
     """
     first = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water)
     (bucket,) = service.jobs
@@ -100,7 +100,7 @@ def test_a_bucket_with_results_of_ones_own_job_leads_to_that_job(leruli, water, 
 
 @pytest.mark.parametrize("batch", [(), ("--batch", ".")], ids=["one", "batch"])
 def test_an_older_service_cannot_tell_whose_results_they_are(leruli, water, service, store, batch):
-    """A FAKE of one: it does not know the call."""
+    """The FAKE service answers the call as one that does not know it."""
     service.scripted["bulk/task-find"] = lambda _: (404, {"detail": "Not Found"})
     bucket = str(uuid.uuid4())
     (water / "leruli.bucket").write_text(f"{bucket}\n")
@@ -113,8 +113,8 @@ def test_an_older_service_cannot_tell_whose_results_they_are(leruli, water, serv
     for verb in ("task-status", "task-cancel"):
         asked = leruli(verb, "--batch", ".", cwd=water)
         assert asked.returncode == 1
-        assert "whether it has a job cannot be told" in asked.stdout + asked.stderr
-    # Without results it is submitted again, as such a service answers one bucket with one job.
+        assert "it is unknown whether it has a job" in asked.stdout + asked.stderr
+    # Without results it is submitted again: such a service has one job per bucket.
     store.remove_bucket(bucket)
     done = leruli("task-submit", *batch, "psi4", "1.5", "psi4", cwd=water)
     assert done.returncode == 0, done.stderr
@@ -147,7 +147,7 @@ def test_reserved_names_are_refused_before_anything_happens(leruli, water, servi
 
 
 def test_two_submissions_of_one_folder_at_the_same_time(leruli, water, service, store):
-    """M6: the second was told the id of the first, whose run.sh it had written over."""
+    """M6: the second replaced run.sh of the first, and got the job id of the first."""
     service.faults.extend([(503, {"Retry-After": "1"})] * 4)
     first = begin(water, "task-submit", "--cores", "16", "psi4", "1.5", "psi4 input.dat")
     try:
@@ -167,7 +167,7 @@ def test_two_submissions_of_one_folder_at_the_same_time(leruli, water, service, 
 
 
 def test_a_batch_and_a_submission_of_one_of_its_folders(leruli, water, service):
-    """M6: the folder that another process submits is left to it, and the others go on."""
+    """M6: the folder that another process submits fails; the other one is submitted."""
     other = water.with_name("wine")
     other.mkdir()
     with JobFolder(str(water)).hold(JobFolder(str(water)).claim_bucket()[0]):
@@ -212,7 +212,7 @@ def test_retrying_ends(leruli, water, service):
     assert not (water / "leruli.job").exists()
 
 
-def test_a_rerun_goes_on_with_the_same_bucket(leruli, water, service):
+def test_a_rerun_continues_with_the_same_bucket(leruli, water, service):
     service.faults.append((503, {}))
     done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water, LERULI_RETRY_SECONDS="0")
     assert done.returncode == 5
@@ -278,7 +278,7 @@ def test_wrong_keys_and_absent_storage(leruli, water, environment):
     assert "did not answer" in done.stderr
 
 
-def test_bundles_that_do_not_exist_do_no_harm(leruli, water, service):
+def test_missing_certificate_bundles_do_no_harm(leruli, water, service):
     missing = "/nonexistent/ca.pem"
     done = leruli(
         *("task-submit", "psi4", "1.5", "psi4"),
@@ -333,13 +333,13 @@ def _parts(store, bucket):
         return []
 
 
-def test_a_big_folder_goes_through_in_little_memory(environment, water, service, store):
-    size = 256 * 1024 * 1024  # more than it may take by itself
+def test_a_big_folder_is_submitted_in_little_memory(environment, water, service, store):
+    size = 256 * 1024 * 1024  # more than the client may use
     block = os.urandom(1024 * 1024)
     with (water / "big.bin").open("wb") as file:
         for _ in range(size // len(block)):
             file.write(block)
-    # Not getrusage(): its peak is inherited from the process that forked, pytest.
+    # Not getrusage(): its peak is inherited from pytest, which forked the process.
     code = (
         "import leruli, re\n"
         "leruli.task_submit('.', 'psi4', '1.5', ['psi4', 'input.dat'])\n"
@@ -374,7 +374,7 @@ def test_the_python_function_returns_the_id_and_raises(environment, water, servi
 
 
 def test_an_image_is_named_in_one_word_as_list_codes_prints_it(leruli, water, service):
-    """D9: list-codes said psi4:1.5, and task-submit that this is no image."""
+    """D9: list-codes printed psi4:1.5, and task-submit refused it as no image."""
     assert leruli("list-codes").stdout == "psi4:1.3.2\npsi4:1.5\n"
     done = leruli("task-submit", "psi4:1.5", "psi4", "input.dat", cwd=water)
     assert done.returncode == 0, done.stderr
@@ -382,17 +382,15 @@ def test_an_image_is_named_in_one_word_as_list_codes_prints_it(leruli, water, se
     assert job["codeversion"] == "psi4:1.5"
 
 
-def test_a_mistyped_image_is_answered_with_the_one_that_was_meant(leruli, water):
+def test_a_mistyped_image_gets_a_suggestion(leruli, water):
     done = leruli("task-submit", "pis4:1.5", "psi4", "input.dat", cwd=water)
     assert done.returncode == 4
     assert "Did you mean psi4:1.5?" in done.stderr
 
 
 @pytest.mark.parametrize("setting", ["LERULI_S3_SERVER", "LERULI_BASEURL"])
-def test_https_before_a_server_that_speaks_http_is_told_in_words(
-    leruli, environment, water, setting
-):
-    """D13: the storage's certificate was said not to be trusted; the queue was asked for 15 s."""
+def test_https_for_a_server_that_speaks_http_is_explained(leruli, environment, water, setting):
+    """D13: the client blamed the storage's certificate, and retried the queue for 15 s."""
     address = environment[setting].removeprefix("http://")
     https = {setting: f"https://{address}"}
     done = leruli("task-submit", "psi4", "1.5", "psi4", cwd=water, **https)

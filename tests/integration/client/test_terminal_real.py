@@ -1,4 +1,4 @@
-"""What a person at a terminal sees, of the real service and the real storage."""
+"""The output on a terminal, with the real service and the real storage."""
 
 import itertools
 import json
@@ -49,13 +49,13 @@ def test_each_job_is_one_line_of_the_terminal(jobs, cases):
     for command, columns in itertools.product(COMMANDS, WIDTHS):
         shown = on_terminal(*command, columns=columns, cwd=cases)
         assert shown.returncode in (0, 1)
-        # A heading, a line a job, and of a batch a sentence.
+        # A heading, one line per job, and a sentence for a batch.
         assert len(shown.lines) == 7 + ("--batch" in command)
         for job in jobs:
             [line] = [line for line in shown.lines if job[-8:] in line.split()]
-            # Of what waits the reason is another one.
+            # A job in the backlog or unplaced has another reason.
             if " received " not in line and " submitted " not in line:
-                # It is cut short, and fills the line.
+                # The reason is cut short and fills the line.
                 assert line.endswith("…")
                 assert cell_len(line) > columns - 12
         assert LONG[:12] in shown.text
@@ -67,7 +67,7 @@ def test_each_job_is_one_line_of_the_terminal(jobs, cases):
                 assert re.search(f" {since} ", shown.text), shown.text
 
 
-def test_a_row_that_has_room_is_whole(real, group, queue, cases):
+def test_a_row_that_fits_is_whole(real, group, queue, cases):
     assert real(*submitting(pattern="case-00*")).returncode == 0
     failed = "UPDATE jobs SET state = 'failed', ended_at = now(), reason = 'exit code 3' WHERE "
     queue.sql(failed + "group_id = $1", group.id)
@@ -77,7 +77,7 @@ def test_a_row_that_has_room_is_whole(real, group, queue, cases):
         assert "…" not in shown.text
 
 
-def test_wide_shows_whole_ids_and_elsewhere_nothing_changes(jobs, real, cases):
+def test_wide_shows_whole_ids_and_changes_no_plain_output(jobs, real, cases):
     shown = on_terminal("task-list", "--wide", columns=300, cwd=cases)
     assert jobs[0] in shown.text
     for command in COMMANDS:
@@ -112,7 +112,7 @@ def test_each_machine_is_one_line(real, queue, group, tmp_path):
         assert "64/64" in line
 
 
-def test_an_older_service_has_the_one_line(environment, service, water):
+def test_an_older_service_gives_one_line(environment, service, water):
     """The FAKE service does not know task-detail."""
     import leruli
 
@@ -121,7 +121,7 @@ def test_an_older_service_has_the_one_line(environment, service, water):
     assert on_terminal("task-status", cwd=water).lines == ["running"]
 
 
-def test_all_that_is_known_of_a_job(real, queue, water, tmp_path):
+def test_all_details_of_a_job(real, queue, water, tmp_path):
     limits = ("--cores", "4", "--time", "90", "--disk", "500", "--shm-size", "256")
     done = real("task-submit", *limits, "psi4:1.5", "psi4", "input.dat", cwd=water)
     jobid = done.stdout.strip()
@@ -152,17 +152,17 @@ def test_all_that_is_known_of_a_job(real, queue, water, tmp_path):
         assert any(re.fullmatch(line, one.rstrip()) for one in shown.lines), (line, shown.text)
     assert "not in the image" in shown.text
     assert "joberr.txt" in shown.text
-    # By a short id, from elsewhere, the files are where task-get finds them.
+    # By a short id from another folder, the text names the task-get for its files.
     elsewhere = on_terminal("task-status", jobid[-8:], cwd=tmp_path)
     assert f"leruli task-get --job {jobid[-8:]}" in elsewhere.text
-    # Scripts see what they saw.
-    # Purged, it has its command still, and nothing says that its results can be fetched.
+    # After a purge the command is still shown, and no task-get for the results.
     (water / "leruli.bucket").unlink()
     purged = on_terminal("task-status", cwd=water)
     purged.check_width(80)
     assert "psi4 input.dat" in purged.text
     assert "no leruli.bucket here" in purged.text
     assert "--job" not in purged.text
+    # The output for scripts is unchanged.
     plain = real("task-status", cwd=water)
     assert plain.stdout == "failed: its command ended with exit code 127\n"
     assert "not in the image" in plain.stderr

@@ -1,4 +1,4 @@
-"""The S3 server of the one-machine stack, by itself: who knows no bucket's name finds none."""
+"""The S3 server of the one-machine stack, by itself: a bucket is found only by its name."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ from minio.signer import sign_v4_s3
 
 from leruli_queue.embedded import object_store
 from leruli_queue.embedded.folders import Folders
-from leruli_queue.embedded.kept import Kept, choose_ports
 from leruli_queue.embedded.processes import Part
 from leruli_queue.embedded.programs import find_programs
+from leruli_queue.embedded.state import StackState, choose_ports
 
 BUCKET = "a-bucket-that-nobody-can-guess"
 HIDDEN = "a-hidden-bucket"
 
 
 @pytest.fixture
-def kept() -> Kept:
-    kept = Kept(group_token="lqg-test")
-    choose_ports(kept, wanted_service_port=None)
-    return kept
+def state() -> StackState:
+    state = StackState(group_token="lqg-test")
+    choose_ports(state, wanted_service_port=None)
+    return state
 
 
 @pytest.fixture
-def server(folders: Folders, kept: Kept) -> Iterator[Part]:
-    part = object_store.part(folders, kept, find_programs(node=False))
+def server(folders: Folders, state: StackState) -> Iterator[Part]:
+    part = object_store.part(folders, state, find_programs(node=False))
     part.start()
-    part.wait_until(lambda: object_store.answers(kept), seconds=30)
+    part.wait_until(lambda: object_store.answers(state), seconds=30)
     yield part
     part.stop()
 
 
-def client(kept: Kept) -> Minio:
+def client(state: StackState) -> Minio:
     return Minio(
-        object_store.url(kept).removeprefix("http://"),
-        access_key=kept.object_store_access,
-        secret_key=kept.object_store_secret,
+        object_store.url(state).removeprefix("http://"),
+        access_key=state.object_store_access,
+        secret_key=state.object_store_secret,
         secure=False,
         http_client=urllib3.PoolManager(retries=False),
     )
 
 
-def names_in(kept: Kept) -> list[str]:
-    found = client(kept).list_objects(BUCKET, recursive=True)
+def names_in(state: StackState) -> list[str]:
+    found = client(state).list_objects(BUCKET, recursive=True)
     return [str(item.object_name) for item in found]
 
 
@@ -68,13 +68,13 @@ def content_of(name: str) -> bytes:
 
 
 def send(
-    kept: Kept, method: str, target: str, *, signed: bool, making: bool = False
+    state: StackState, method: str, target: str, *, signed: bool, making: bool = False
 ) -> tuple[int, str]:
-    """Send a request that the SDK would not make, by the group's key or by nobody's.
+    """Send a request that the SDK would not make, signed with the group's key or unsigned.
 
     Returns the status of the answer, and its head and body as one text.
     """
-    address = object_store.url(kept)
+    address = object_store.url(state)
     moment, digest = datetime.now(UTC), sha256(b"").hexdigest()
     headers = {
         "Host": urlsplit(address).netloc,
@@ -89,25 +89,25 @@ def send(
             url=urlsplit(address + target),
             region=object_store.REGION,
             headers=headers,
-            credentials=Credentials(kept.object_store_access, kept.object_store_secret),
+            credentials=Credentials(state.object_store_access, state.object_store_secret),
             content_sha256=digest,
             date=moment,
         )
-    # Not httpx, which would make the target a tidy one.
+    # Not httpx, which would normalise the target.
     with closing(HTTPConnection(urlsplit(address).netloc, timeout=10)) as connection:
         connection.request(method, target, headers=headers)
         answer = connection.getresponse()
         return answer.status, f"{answer.headers}{answer.read().decode()}"
 
 
-def test_buckets_cannot_be_listed(kept: Kept, server: Part) -> None:
-    client(kept).make_bucket(BUCKET)
-    client(kept).put_object(BUCKET, "out/energy", io.BytesIO(b"-76"), 3)
+def test_buckets_cannot_be_listed(state: StackState, server: Part) -> None:
+    client(state).make_bucket(BUCKET)
+    client(state).put_object(BUCKET, "out/energy", io.BytesIO(b"-76"), 3)
     with pytest.raises(S3Error, match="AccessDenied") as refused:
-        client(kept).list_buckets()
+        client(state).list_buckets()
     assert BUCKET not in str(refused.value)
-    # What the bucket holds can be listed by who knows its name.
-    assert names_in(kept) == ["out/energy"]
+    # Who knows the bucket's name can list its objects.
+    assert names_in(state) == ["out/energy"]
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -138,44 +138,44 @@ def test_buckets_cannot_be_listed(kept: Kept, server: Part) -> None:
         ("GET", "/list-buckets"),
     ],
 )
-def test_no_request_tells_the_names_of_buckets(
-    kept: Kept, server: Part, method: str, target: str, signed: bool
+def test_no_request_reveals_the_names_of_buckets(
+    state: StackState, server: Part, method: str, target: str, signed: bool
 ) -> None:
-    client(kept).make_bucket(BUCKET)
-    client(kept).make_bucket(HIDDEN)
-    status, answer = send(kept, method, target, signed=signed)
+    client(state).make_bucket(BUCKET)
+    client(state).make_bucket(HIDDEN)
+    status, answer = send(state, method, target, signed=signed)
     assert status in (400, 403, 404, 405, 501), answer
     assert "SignatureDoesNotMatch" not in answer, "it was refused for another reason"
     assert HIDDEN not in answer
-    assert not client(kept).bucket_exists(f"{BUCKET}-2")
+    assert not client(state).bucket_exists(f"{BUCKET}-2")
 
 
 @pytest.mark.parametrize("name", ["other", "root", "ASIALOCAL"])
-def test_there_is_one_key_only(kept: Kept, server: Part, name: str) -> None:
-    client(kept).make_bucket(BUCKET)
-    stranger = client(replace(kept, object_store_access=name))
+def test_there_is_one_key_only(state: StackState, server: Part, name: str) -> None:
+    client(state).make_bucket(BUCKET)
+    stranger = client(replace(state, object_store_access=name))
     with pytest.raises(S3Error, match=r"InvalidAccessKeyId|InvalidToken"):
         stranger.make_bucket(HIDDEN)
-    forger = client(replace(kept, object_store_secret="guessed"))
+    forger = client(replace(state, object_store_secret="guessed"))
     with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
         forger.list_objects(BUCKET).__next__()
-    assert send(kept, "GET", f"/{BUCKET}?list-type=2", signed=False)[0] == 403
-    assert send(kept, "PUT", f"/{HIDDEN}", signed=False)[0] == 403
+    assert send(state, "GET", f"/{BUCKET}?list-type=2", signed=False)[0] == 403
+    assert send(state, "PUT", f"/{HIDDEN}", signed=False)[0] == 403
 
 
-def test_a_large_object_comes_in_parts(kept: Kept, server: Part) -> None:
+def test_a_large_object_comes_in_parts(state: StackState, server: Part) -> None:
     content = os.urandom(1000) * 12_000
-    client(kept).make_bucket(BUCKET)
-    client(kept).put_object(BUCKET, "large", io.BytesIO(content), -1, part_size=5 * 2**20)
-    assert client(kept).get_object(BUCKET, "large").read() == content
-    address = client(kept).presigned_get_object(BUCKET, "large")
+    client(state).make_bucket(BUCKET)
+    client(state).put_object(BUCKET, "large", io.BytesIO(content), -1, part_size=5 * 2**20)
+    assert client(state).get_object(BUCKET, "large").read() == content
+    address = client(state).presigned_get_object(BUCKET, "large")
     assert httpx.get(address, trust_env=False).content == content
 
 
-def test_buckets_of_an_older_stack_are_as_they_were(
-    kept: Kept, folders: Folders, server: Part
+def test_buckets_of_an_older_stack_stay_as_they_are(
+    state: StackState, folders: Folders, server: Part
 ) -> None:
-    # What versitygw with an identity service beside it had written, xattrs and all.
+    # The files that versitygw with an identity service wrote, with their xattrs.
     bucket = folders.objects / BUCKET
     (bucket / ".sgwtmp").mkdir(parents=True)
     grantee = '{"Permission":"FULL_CONTROL","Access":"root","Type":"CanonicalUser"}'
@@ -184,7 +184,7 @@ def test_buckets_of_an_older_stack_are_as_they_were(
     (bucket / "energy").write_bytes(b"-76")
     os.setxattr(bucket / "energy", "user.etag", b'"45a1e2ba4a8f7d7d3d8dbd23c27dc7d6"')
 
-    store = client(kept)
+    store = client(state)
     with pytest.raises(S3Error, match="BucketAlreadyOwnedByYou"):
         store.make_bucket(BUCKET)
     assert store.get_object(BUCKET, "energy").read() == b"-76"
@@ -192,20 +192,22 @@ def test_buckets_of_an_older_stack_are_as_they_were(
     assert store.get_object(BUCKET, "energy").read() == b"-77"
     store.remove_object(BUCKET, "energy")
     store.remove_bucket(BUCKET)
-    # And a new one is as an older stack would have made it.
+    # And a new bucket has the same form.
     store.make_bucket(BUCKET)
     assert b'"Owner":"root"' in os.getxattr(bucket, "user.acl")
 
 
-def test_a_bucket_is_made_by_its_first_object(kept: Kept, folders: Folders, server: Part) -> None:
-    client(kept).make_bucket(HIDDEN)
+def test_a_bucket_is_made_by_its_first_object(
+    state: StackState, folders: Folders, server: Part
+) -> None:
+    client(state).make_bucket(HIDDEN)
     with ThreadPoolExecutor(4) as pool:
         answers = pool.map(
-            lambda name: send(kept, "PUT", f"/{BUCKET}/{name}", signed=True, making=True),
+            lambda name: send(state, "PUT", f"/{BUCKET}/{name}", signed=True, making=True),
             ("a", "b", "c", "d"),
         )
         assert [status for status, _ in answers] == [200] * 4
-    assert names_in(kept) == ["a", "b", "c", "d"]
+    assert names_in(state) == ["a", "b", "c", "d"]
     made, by_itself = folders.objects / BUCKET, folders.objects / HIDDEN
     assert {name: os.getxattr(made, name) for name in os.listxattr(made)} == {
         name: os.getxattr(by_itself, name) for name in os.listxattr(by_itself)
@@ -225,7 +227,7 @@ def test_a_bucket_is_made_by_its_first_object(kept: Kept, folders: Folders, serv
     ],
 )
 def test_no_bucket_is_made_otherwise(
-    kept: Kept,
+    state: StackState,
     folders: Folders,
     server: Part,
     method: str,
@@ -234,17 +236,17 @@ def test_no_bucket_is_made_otherwise(
     making: bool,
     status: int,
 ) -> None:
-    assert send(kept, method, target, signed=signed, making=making)[0] == status
+    assert send(state, method, target, signed=signed, making=making)[0] == status
     assert list(folders.objects.iterdir()) == []
 
 
-def test_a_kill_leaves_whole_objects_only(kept: Kept, server: Part) -> None:
-    client(kept).make_bucket(BUCKET)
+def test_a_kill_leaves_whole_objects_only(state: StackState, server: Part) -> None:
+    client(state).make_bucket(BUCKET)
     acknowledged: list[str] = []
     enough = threading.Event()
 
     def put(writer: int) -> None:
-        store = client(kept)
+        store = client(state)
         with suppress(MinioException, urllib3.exceptions.HTTPError):
             for number in range(10_000):
                 name = f"{writer}-{number}"
@@ -262,21 +264,21 @@ def test_a_kill_leaves_whole_objects_only(kept: Kept, server: Part) -> None:
     for writer in writers:
         writer.join()
     server.start()
-    server.wait_until(lambda: object_store.answers(kept), seconds=30)
-    found = names_in(kept)
+    server.wait_until(lambda: object_store.answers(state), seconds=30)
+    found = names_in(state)
     assert set(acknowledged) <= set(found)
     for name in found:
-        assert client(kept).get_object(BUCKET, name).read() == content_of(name)
+        assert client(state).get_object(BUCKET, name).read() == content_of(name)
 
 
-def test_the_bucket_of_images_is_made_once(kept: Kept, server: Part) -> None:
-    object_store.make_code_bucket(kept)
-    object_store.make_code_bucket(kept)
-    assert client(kept).bucket_exists("code-lqg-test")
+def test_the_bucket_of_images_is_made_once(state: StackState, server: Part) -> None:
+    object_store.make_code_bucket(state)
+    object_store.make_code_bucket(state)
+    assert client(state).bucket_exists("code-lqg-test")
 
 
-def test_a_bucket_is_emptied_and_removed(kept: Kept, server: Part) -> None:
-    store = client(kept)
+def test_a_bucket_is_emptied_and_removed(state: StackState, server: Part) -> None:
+    store = client(state)
     store.make_bucket(BUCKET)
     for name in ("joblog.txt", "out/energy"):
         store.put_object(BUCKET, name, io.BytesIO(b"x"), 1)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 import urllib.error
 import uuid
@@ -9,43 +8,51 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
+import node_input
 import node_nomad
 import node_rig
+import pytest
+from fork_server import ForkServer, fork_server
 from node_fake_service import FakeService
+from node_store import Store, running_store
 
 from leruli_queue.nodes.certificates import load_authority
 
 
 @pytest.fixture(scope="session")
-def node_store() -> Iterator[node_rig.Store]:
+def node_store() -> Iterator[Store]:
     folder = Path(tempfile.mkdtemp(prefix="node-s3-"))
     try:
-        with node_rig.running_store(folder) as store:
+        with running_store(folder) as store:
             yield store
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
+def agents() -> Iterator[ForkServer]:
+    with fork_server("leruli_node", node_rig.START) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def plain_archive() -> bytes:
-    return node_rig.save_image(node_rig.PLAIN_IMAGE, "plain:1")
+    return node_input.save_image(node_input.PLAIN_IMAGE, "plain:1")
 
 
 @pytest.fixture(scope="session")
 def user_archive() -> bytes:
-    return node_rig.save_image(node_rig.USER_IMAGE, "withuser:1")
+    return node_input.save_image(node_input.USER_IMAGE, "withuser:1")
 
 
 @pytest.fixture
-def rig(tmp_path: Path, node_store: node_rig.Store, plain_archive: bytes) -> Iterator[node_rig.Rig]:
-    """A node agent that runs, with the image plain:1 published."""
+def rig(
+    tmp_path: Path, node_store: Store, agents: ForkServer, plain_archive: bytes
+) -> Iterator[node_rig.Rig]:
+    """A running node agent, with the image plain:1 published."""
     token = "lqg-" + uuid.uuid4().hex[:26]
     node_store.client.make_bucket(f"code-{token}")
-    made = node_rig.Rig(tmp_path, node_store, FakeService(), token)
+    made = node_rig.Rig(tmp_path, node_store, FakeService(), token, agents)
     made.publish("plain", "1", plain_archive)
     try:
         made.start()
@@ -63,7 +70,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[node_nomad.Serv
 
 @pytest.fixture
 def nomad_rig(
-    tmp_path: Path, server: node_nomad.Server, node_store: node_rig.Store, plain_archive: bytes
+    tmp_path: Path,
+    server: node_nomad.Server,
+    node_store: Store,
+    agents: ForkServer,
+    plain_archive: bytes,
 ) -> Iterator[node_rig.Rig]:
     token = "lqg-" + uuid.uuid4().hex[:26]
     node_store.client.make_bucket(f"code-{token}")
@@ -71,7 +82,7 @@ def nomad_rig(
     wanted = {"NodePool": node_nomad.POOL, "NodeName": service.nodeid, "TTL": "5m"}
 
     def introduce() -> Any:
-        # A server that has just begun has no key to sign with and answers 500.
+        # A server that has just started has no signing key yet and answers 500.
         try:
             return server.call("POST", "acl/identity/client-introduction-token", wanted)
         except urllib.error.HTTPError:
@@ -80,7 +91,7 @@ def nomad_rig(
     introduction = node_rig.wait_for(introduce, 30, "an introduction token")
     service.nomad["introtoken"] = introduction["JWT"]
     made = node_rig.Rig(
-        tmp_path, node_store, service, token, {"LERULI_NODE_NOMAD": node_nomad.NOMAD}
+        tmp_path, node_store, service, token, agents, {"LERULI_NODE_NOMAD": node_nomad.NOMAD}
     )
     made.publish("plain", "1", plain_archive)
     try:

@@ -1,4 +1,4 @@
-"""Whose objects an agent deletes or writes over in a job's bucket, and until when it may."""
+"""Which objects an agent may delete or replace in a job's bucket, and until when."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FOREIGN = {"raw/2019.h5": b"data", "thesis.pdf": b"years of work"}
 
 
 def next_attempt(rig: Rig, job: Job, command: str | None = None) -> Job:
-    """The next attempt of a job, in its bucket, with the same input unless there is a command."""
+    """Return the next attempt of a job in its bucket, with its input unless a command is given."""
     other = rig.job(command or "true")
     if command:
         rig.store.put(job.bucket, "run.tgz", rig.store.get(other.bucket, "run.tgz"))
-    lease = {**other.lease, "bucketid": job.bucket}
-    after = Job(job.job, job.attempt + 1, job.bucket, other.alloc, lease)
-    rig.service.leases[after.key] = lease
+    grant = {**other.grant, "bucketid": job.bucket}
+    after = Job(job.job, job.attempt + 1, job.bucket, other.alloc, grant)
+    rig.service.grants[after.key] = grant
     return after
 
 
@@ -37,11 +37,11 @@ def put(rig: Rig, job: Job, objects: dict[str, bytes]) -> None:
     "case", ["without input", "with input", "unknown image", "a second opinion"]
 )
 def test_a_bucket_with_foreign_objects_is_left_as_it_is(rig: Rig, case: str) -> None:
-    """H8: whoever has an API secret names any bucket of the group's storage in task-submit."""
+    """H8: a user with an API secret can name any bucket of the group's storage in task-submit."""
     job = rig.job(code="unheard-of" if case == "unknown image" else "plain")
     if case == "a second opinion":
         job = next_attempt(rig, job)
-        job.lease["unmarkedoutput"] = False
+        job.grant["unmarkedoutput"] = False
     put(rig, job, FOREIGN)
     if case == "without input":
         rig.store.client.remove_object(job.bucket, "run.tgz")
@@ -56,8 +56,8 @@ def test_a_bucket_with_foreign_objects_is_left_as_it_is(rig: Rig, case: str) -> 
     assert rig.is_clean(job)
 
 
-def test_a_retry_takes_away_what_the_attempt_before_it_wrote_and_nothing_else(rig: Rig) -> None:
-    """H8: objects are told apart by the attempt in their metadata."""
+def test_a_retry_removes_objects_of_the_earlier_attempt_and_nothing_else(rig: Rig) -> None:
+    """H8: the attempt in an object's metadata says who wrote it."""
     first = rig.job("echo 1 >same; echo 1 >a; mkdir d; echo 1 >d/x; touch $(seq 1100)")
     assert rig.run(first)["uploadedfiles"] == 1105
     command = "echo 2 >same; mkdir a; echo 2 >a/b; echo 2 >thesis.pdf; sleep 2"
@@ -70,7 +70,7 @@ def test_a_retry_takes_away_what_the_attempt_before_it_wrote_and_nothing_else(ri
     receipt = rig.receipt(second)
     assert receipt["outcome"] == "ended"
     left = contents(rig, second)
-    note = b"1 files whose names have objects that are not of this job: thesis.pdf"
+    note = b"1 file with the name of an object that is not of this job: thesis.pdf"
     assert note in left.pop("joberr.txt")
     assert note.decode().rpartition(":")[0] in receipt["message"]
     assert left.pop("run.tgz")
@@ -81,8 +81,8 @@ def test_a_retry_takes_away_what_the_attempt_before_it_wrote_and_nothing_else(ri
     assert mark == second.name
 
 
-def test_what_a_later_attempt_wrote_stays(rig: Rig) -> None:
-    """H7: an attempt that comes back from the dead does not touch its successor's objects."""
+def test_objects_of_a_later_attempt_stay(rig: Rig) -> None:
+    """H7: an attempt that was abandoned and comes back does not touch its successor's objects."""
     first = rig.job("echo 1 >result; sleep 2")
     assert rig.stage_in(first) == 0
     container = rig.run_container(first)
@@ -100,16 +100,16 @@ def test_what_a_later_attempt_wrote_stays(rig: Rig) -> None:
 
 
 def test_a_retry_after_the_agent_was_updated_ends_well(rig: Rig) -> None:
-    """H8: an older agent wrote objects without its attempt: written over, and never deleted."""
+    """H8: an older agent's objects have no mark: they are replaced, and never deleted."""
     second = next_attempt(rig, rig.job(), "echo 2 >result")
-    second.lease["unmarkedoutput"] = True
+    second.grant["unmarkedoutput"] = True
     put(rig, second, {"joblog.txt": b"1\n", "result": b"1\n", "left-over": b"1\n"})
     receipt = rig.run(second)
     assert receipt["outcome"] == "ended"
     assert receipt["message"].endswith("older version of the node agent: left-over")
     left = contents(rig, second)
     assert (left["result"], left["joblog.txt"], left["left-over"]) == (b"2\n", b"", b"1\n")
-    # What stood there before run.tgz was put is nobody's output.
+    # An object older than run.tgz is no output of the job.
     third = next_attempt(rig, second, "true")
     assert rig.stage_in(third) != 0
     assert rig.stage_out(third) == 0
@@ -117,11 +117,11 @@ def test_a_retry_after_the_agent_was_updated_ends_well(rig: Rig) -> None:
 
 
 def test_where_no_container_ran_only_the_reason_is_written(rig: Rig) -> None:
-    """H8: the output of an earlier attempt is not deleted for an attempt that has none."""
+    """H8: an attempt without output does not delete the output of an earlier one."""
     first = rig.job("echo 1 >result")
     rig.run(first)
     second = next_attempt(rig, first)
-    second.lease["code"] = "unheard-of"
+    second.grant["code"] = "unheard-of"
     assert rig.stage_in(second) != 0
     assert rig.stage_out(second) == 0
     assert rig.receipt(second)["outcome"] == "image_unknown"
@@ -141,7 +141,7 @@ FILES = 3000
 
 
 def in_the_middle_of_an_upload(rig: Rig) -> Job:
-    """A job with many files, of which some are uploaded and many are not."""
+    """A job with many files; some are uploaded, many are not."""
     job = rig.job(f"echo ran >z; touch $(seq {FILES})")
     assert rig.stage_in(job) == 0
     rig.run_container(job).wait(timeout=30)
@@ -156,7 +156,7 @@ def count_after(rig: Rig, job: Job, seconds: float) -> int:
 
 
 def test_an_upload_pauses_while_its_lease_cannot_be_renewed(rig: Rig) -> None:
-    """H7: S3 answers and the service does not; the attempt may be another node's by now."""
+    """H7: S3 answers and the service does not; another node may have the attempt by now."""
     rig.service.silence_seconds = 1.0
     job = in_the_middle_of_an_upload(rig)
     rig.service.down = True
@@ -169,8 +169,8 @@ def test_an_upload_pauses_while_its_lease_cannot_be_renewed(rig: Rig) -> None:
     assert "the upload pauses: its lease is too old" in rig.log
 
 
-def test_an_upload_that_paused_ends_when_the_attempt_is_another_nodes(rig: Rig) -> None:
-    """H7: its next renewal is refused before it writes again."""
+def test_a_paused_upload_ends_when_another_node_has_the_attempt(rig: Rig) -> None:
+    """H7: the next renewal is refused before it writes again."""
     rig.service.silence_seconds = 1.0
     job = in_the_middle_of_an_upload(rig)
     rig.service.down = True

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from node_rig import PACKAGE, Rig, wait_for
 
-# A FAKE of `settimeofday`, which would set the clock of all that runs on this machine: the agent
-# reads its wall clock through this. Docker's and the kernel's stay as they are.
+# A FAKE of `settimeofday`, which would set the clock of the whole machine: the agent reads its wall
+# clock through this. Docker's and the kernel's clocks stay.
 _SET_CLOCK = """
 import pathlib, time
 _true, _ahead = time.time, pathlib.Path({path!r})
@@ -17,8 +17,10 @@ time.time = lambda: _true() + (float(_ahead.read_text()) if _ahead.exists() else
 
 
 @pytest.mark.parametrize("ahead", [86400, -86400])
-def test_a_clock_that_is_set_is_not_the_jobs_time(rig: Rig, tmp_path: Path, ahead: int) -> None:
-    """M7: a step of NTP neither ends a job nor gives it more time."""
+def test_setting_the_clock_does_not_change_the_time_of_a_job(
+    rig: Rig, tmp_path: Path, ahead: int
+) -> None:
+    """M7: an NTP step neither ends a job nor gives it more time."""
     site, clock = tmp_path / "site", tmp_path / "ahead"
     site.mkdir()
     (site / "sitecustomize.py").write_text(_SET_CLOCK.format(path=str(clock)))

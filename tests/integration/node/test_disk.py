@@ -1,4 +1,4 @@
-"""Disks: what a job may use of them, and what others use."""
+"""Disks: how much a job may use, and disks that others fill."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from node_rig import Job, Rig, wait_for
 
 def limited(rig: Rig, command: str, diskmb: int = 200, **more: Any) -> Job:
     job = rig.job(command, **more)
-    job.lease["diskmb"] = diskmb
+    job.grant["diskmb"] = diskmb
     return job
 
 
 @pytest.mark.parametrize(
     "where", [".", "/tmp", "/local", "$(for i in $(seq 600); do mkdir d; cd d; done; pwd)"]
 )
-def test_a_job_that_uses_more_disk_than_it_may(rig: Rig, where: str) -> None:
-    """M1: in its folder, its container's layer, the place of a folder of Nomad's, or deep."""
+def test_a_job_that_uses_more_disk_than_its_limit(rig: Rig, where: str) -> None:
+    """M1: in its folder, in its container's layer, in the place of a Nomad folder, or deep."""
     job = limited(rig, f"cd {where}; head -c 300M /dev/zero >file; sleep 60")
     assert rig.stage_in(job) == 0
     # As the task driver makes them.
@@ -32,12 +32,12 @@ def test_a_job_that_uses_more_disk_than_it_may(rig: Rig, where: str) -> None:
     assert rig.stage_out(job) == 0
     receipt = rig.receipt(job)
     assert receipt["outcome"] == "out_of_disk"
-    # A deep one is not uploaded, which stands after it.
+    # A deep file is not uploaded; the message says that afterwards.
     assert receipt["message"].startswith("used more than 200 MB of disk")
 
 
 def test_disk_that_a_sparse_file_and_links_do_not_use(rig: Rig) -> None:
-    """M1: blocks count: a hole uses none, and a file with two names one file's."""
+    """M1: blocks count: a hole uses none, and a file with two names counts once."""
     job = limited(
         rig,
         "truncate -s 10G sparse; truncate -s 10G /tmp/sparse; head -c 120M /dev/zero >a; ln a b; "
@@ -46,7 +46,7 @@ def test_disk_that_a_sparse_file_and_links_do_not_use(rig: Rig) -> None:
     assert rig.run(job)["outcome"] == "ended"
 
 
-def test_an_input_that_is_more_than_the_job_may_use(rig: Rig) -> None:
+def test_an_input_larger_than_the_disk_limit(rig: Rig) -> None:
     """M1: some KB of archive are 300 MB on the node."""
     job = limited(rig, "true", files={"zeros": bytes(300 << 20)})
     assert rig.stage_in(job) != 0
@@ -67,7 +67,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 
 def test_a_disk_that_others_filled_is_not_the_jobs_failure(rig: Rig) -> None:
-    """M1: its command fails with ENOSPC, and it used next to nothing of what it may."""
+    """M1: its command fails with ENOSPC, and it used far less than its limit."""
     rig.kill()
     rig.node_dir.mkdir(exist_ok=True)
     with small_disk(rig.node_dir, 400):
@@ -89,7 +89,7 @@ def test_a_disk_that_others_filled_is_not_the_jobs_failure(rig: Rig) -> None:
 
 
 def test_a_node_whose_disk_is_low_says_so(rig: Rig) -> None:
-    """M1: it takes no new jobs, and those that it has go on."""
+    """M1: it takes no new jobs, and its running jobs go on."""
     rig.service.report_seconds = 0.2
     rig.settings["LERULI_NODE_DISK_FREE_MB"] = str(10**9)
     job = rig.job("sleep 3")

@@ -1,4 +1,4 @@
-"""Issue 17, 2: modes and times of results are kept as user metadata of their objects."""
+"""Issue 17, 2: modes and times of results are stored as user metadata of their objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def facts(rig: Rig, job: Job, name: str) -> tuple[str | None, int | None]:
 
 
 def test_modes_and_times_of_results(rig: Rig) -> None:
-    """Also of an object in parts (more than 16 MB), of a log, and of what another user owns."""
+    """Also for an object in parts (more than 16 MB), for a log, and for a file of another user."""
     job = rig.job(
         "umask 022; echo x >new; echo x >program; chmod 750 program; mkdir d; "
         "head -c 40000000 /dev/zero >d/large; chmod 4640 d/large; "
@@ -30,12 +30,12 @@ def test_modes_and_times_of_results(rig: Rig) -> None:
     assert facts(rig, job, "d/large") == ("640", TIME_NS)
     assert facts(rig, job, "joblog.txt")[0] == "600"
     assert facts(rig, job, "joberr.txt")[0] == "644"
-    # What no file stood behind has none.
+    # An object without a file has none.
     assert facts(rig, job, "run.tgz") == (None, None)
 
 
 def test_an_input_that_the_job_wrote_to_has_its_own_mode(rig: Rig) -> None:
-    """In the container all can write to it: that mode is the agent's, not the user's."""
+    """In the container every user can write to it: that mode is the agent's, not the user's."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as archive:
         for name, mode in (("a", 0o640), ("b.sh", 0o744), ("c", 0o600), ("run.sh", 0o755)):

@@ -1,4 +1,4 @@
-"""What a job leaves to harm the agent: nothing of it holds up a receipt, an answer or a start."""
+"""Harmful output of a job delays no receipt, no answer and no start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tarfile
 
 from node_rig import Rig, wait_for
 
-# As `for i in $(seq 1400); do mkdir d; cd d; done`, but quicker.
+# Like `for i in $(seq 1400); do mkdir d; cd d; done`, but faster.
 DEEP = """p=$(printf 'd/%.0s' $(seq 700))
 for i in 1 2; do mkdir -p $p; cd $p; done
 echo deep >f; chmod 0 .
@@ -16,7 +16,7 @@ echo deep >f; chmod 0 .
 
 
 def test_a_deep_tree_costs_no_slot(rig: Rig) -> None:
-    """H2: a job with 1,400 folders in folders; the driver is answered, the next agent starts."""
+    """H2: a job with 1,400 nested folders: the driver gets its answer, the next agent starts."""
     job = rig.job(DEEP)
     assert rig.run(job)["outcome"] == "ended"
     assert rig.is_clean(job)
@@ -36,7 +36,7 @@ def test_a_deep_tree_costs_no_slot(rig: Rig) -> None:
 
 
 def test_more_files_than_may_be_objects(rig: Rig) -> None:
-    """H10: beyond LERULI_NODE_OUTPUT_MAX_FILES results are in one archive, which is said."""
+    """H10: results beyond LERULI_NODE_OUTPUT_MAX_FILES are in one archive, as the note says."""
     rig.kill()
     rig.settings["LERULI_NODE_OUTPUT_MAX_FILES"] = "20"
     rig.start()
@@ -52,14 +52,14 @@ def test_more_files_than_may_be_objects(rig: Rig) -> None:
         assert content
         assert content.read() == b"149\n"
     assert receipt["message"] == (
-        "in leruli-more.tar.gz: 30 files after the first 20, 1 links; joberr.txt has the names"
+        "in leruli-more.tar.gz: 30 files after the first 20, 1 link; joberr.txt has the names"
     )
     said = "in leruli-more.tar.gz: 30 files after the first 20: d/f120, d/f121"
     assert said.encode() in rig.store.get(job.bucket, "joberr.txt")
 
 
-def test_an_input_of_folders_in_folders(rig: Rig) -> None:
-    """H2: 165 bytes of run.tgz with 1,900 folders in folders are refused, and cost no slot."""
+def test_an_input_of_nested_folders(rig: Rig) -> None:
+    """H2: 165 bytes of run.tgz with 1,900 nested folders are refused, and cost no slot."""
     name = b"a/" * 1900
     raw = header(b"L", len(name)) + name + b"\0" * (-len(name) % 512) + header(b"5", 0)
     job = rig.job(run_tgz=gzip.compress(raw + b"\0" * 1024))

@@ -1,4 +1,4 @@
-"""Where a node finds images after a rotation of the group token, on a real S3 server."""
+"""In which bucket a node finds images after a rotation of the group token, on a real S3."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from objects_world import running_objects
 
 from leruli_node import logs
 from leruli_node.images.store import ImageStore
-from leruli_node.objects.object_store import NotFoundError, ObjectStore
+from leruli_node.objects.object_store import ObjectStore
+from leruli_node.objects.store_errors import NotFoundError
 from leruli_queue.access.secrets import SecretType, make
 
 
 @dataclass
 class World:
-    """A store as an agent sees it, and as who publishes images does."""
+    """The store as an agent sees it, and as a publisher of images does."""
 
     objects: ObjectStore
     owner: Minio
@@ -68,8 +69,8 @@ def test_images_are_found_in_the_newest_bucket_that_has_them(world: World) -> No
     assert not missing.value.bucket
 
 
-def test_a_bucket_of_a_token_that_ended_is_nobodys(world: World) -> None:
-    """Issue 16, 2: a former member makes a bucket of the old token's name, which is free again."""
+def test_a_bucket_of_an_expired_token_is_not_used(world: World) -> None:
+    """Issue 16, 2: a former member makes a bucket of the old token's name, which is free."""
     old, new = (make(SecretType.GROUP) for _ in range(2))
     store = ImageStore(world.objects, logs.hide)
     assert store.newest(f"code-{old.text}") == f"code-{old.text}"
@@ -80,7 +81,7 @@ def test_a_bucket_of_a_token_that_ended_is_nobodys(world: World) -> None:
         store.etag(f"code-{old.text}", "psi4-1.tgz")
 
 
-def test_an_answer_that_is_none_of_ours_changes_nothing(world: World) -> None:
+def test_an_invalid_answer_changes_nothing(world: World) -> None:
     token = make(SecretType.GROUP)
     store = ImageStore(world.objects, logs.hide)
     store.learn([token.text])
@@ -89,7 +90,7 @@ def test_an_answer_that_is_none_of_ours_changes_nothing(world: World) -> None:
         assert store.key_id() == token.key_id
 
 
-def test_a_token_that_was_learnt_is_not_logged(
+def test_a_token_from_the_service_is_not_logged(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = logging.getLogger().handlers[:]

@@ -1,4 +1,4 @@
-"""Images: loaded once, current, and said what is wrong with them."""
+"""Images: loaded once, current, and with a clear error if they are wrong."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from pathlib import Path
 
 import docker
 import pytest
+from fork_server import ForkServer
 from node_fake_service import FakeService
-from node_rig import PLAIN_IMAGE, Rig, Store, save_image, wait_for
+from node_input import PLAIN_IMAGE, save_image
+from node_rig import Rig, wait_for
+from node_store import Store
 from slow_docker import SlowDocker
 from slow_store import SlowStore
 
@@ -25,7 +28,7 @@ from leruli_node.images.cache import ImageCache
 
 
 def build(rig: Rig, name: str, shell: bool = True, text: str = "x") -> bytes:
-    """An archive of a new image named `name`, made from the plain one or from nothing."""
+    """Return an archive of a new image `name`, made from the plain one or from nothing."""
     api = docker.from_env()
     repository, tag = name.rsplit(":", 1)
     if shell:
@@ -55,7 +58,7 @@ def loads(rig: Rig) -> int:
 
 
 def test_loaded_once_by_eight_waiting_stage_ins(rig: Rig) -> None:
-    # Of a name of its own: agents of tests beside this one may be loading the usual one.
+    # With a name of its own: agents of parallel tests may be loading the usual one.
     rig.publish("once", "1", save_image(PLAIN_IMAGE, "once:1"))
     jobs = [rig.job(code="once") for _ in range(8)]
     tasks = [rig.stage("in", job) for job in jobs]
@@ -66,7 +69,7 @@ def test_loaded_once_by_eight_waiting_stage_ins(rig: Rig) -> None:
     assert "once:1" not in names
 
 
-def test_a_name_that_was_there_stays_what_it_was(rig: Rig) -> None:
+def test_an_existing_name_keeps_its_image(rig: Rig) -> None:
     other = build(rig, "node-test-own:1", text="other")
     mine = rig.docker.images.get(PLAIN_IMAGE)
     mine.tag("node-test-own", "1")
@@ -81,7 +84,7 @@ def test_a_name_that_was_there_stays_what_it_was(rig: Rig) -> None:
 
 
 def test_republished_under_the_same_version(rig: Rig) -> None:
-    """M4: and the image that was published before does not stay without a name."""
+    """M4: the image that was published before does not stay without a name."""
     images = []
     for text in ("first", "second"):
         rig.publish("again", "1.0", build(rig, "again:1.0", text=text))
@@ -140,7 +143,7 @@ def test_image_without_a_shell(rig: Rig) -> None:
 
 
 def test_an_archive_that_is_no_image_in_any_way(rig: Rig) -> None:
-    """H6: what Docker says of each of these is known, so the job need not run elsewhere."""
+    """H6: Docker's error for each of these is known, so the job need not run elsewhere."""
     for code, archive in {
         "empty": b"",
         "gzip": gzip.compress(b"x" * 10_000),
@@ -166,11 +169,14 @@ def packed(files: dict[str, bytes]) -> bytes:
     return data.getvalue()
 
 
-def test_a_passing_trouble_of_docker_is_no_broken_image(
-    tmp_path: Path, node_store: Store, plain_archive: bytes
+def test_temporary_trouble_of_docker_is_no_broken_image(
+    tmp_path: Path, node_store: Store, agents: ForkServer, plain_archive: bytes
 ) -> None:
-    """H6: Docker cannot load at this moment, and can at the next. Its word is a FAKE."""
-    with SlowDocker(tmp_path / "docker.sock") as slow, other_rig(tmp_path, node_store) as rig:
+    """H6: Docker cannot load now, and can at the next try. Its answer is a FAKE."""
+    with (
+        SlowDocker(tmp_path / "docker.sock") as slow,
+        other_rig(tmp_path, node_store, agents) as rig,
+    ):
         rig.publish("plain", "1", plain_archive)
         rig.settings["LERULI_NODE_DOCKER_SOCKET"] = str(slow.path)
         rig.start()
@@ -192,11 +198,14 @@ def test_a_passing_trouble_of_docker_is_no_broken_image(
         assert rig.run(rig.job())["outcome"] == "ended"
 
 
-def test_one_slow_image_holds_up_nobody_else(
-    tmp_path: Path, node_store: Store, plain_archive: bytes
+def test_a_slow_image_delays_no_other(
+    tmp_path: Path, node_store: Store, agents: ForkServer, plain_archive: bytes
 ) -> None:
-    """M9: others' images are loaded meanwhile, and whoever is cancelled leaves at once."""
-    with SlowStore(node_store.url, "slow-1.tgz") as slow, other_rig(tmp_path, node_store) as rig:
+    """M9: other images are loaded in the meantime, and a cancelled attempt ends at once."""
+    with (
+        SlowStore(node_store.url, "slow-1.tgz") as slow,
+        other_rig(tmp_path, node_store, agents) as rig,
+    ):
         rig.settings["LERULI_S3_SERVER"] = slow.url
         rig.publish("slow", "1", plain_archive)
         rig.publish("quick", "1", save_image(PLAIN_IMAGE, "quick:1"))
@@ -213,8 +222,8 @@ def test_one_slow_image_holds_up_nobody_else(
         assert slow.held == 1
 
 
-def test_images_go_when_the_disk_is_full_but_those_of_jobs(rig: Rig) -> None:
-    """M4: an agent for which the disk is never free enough removes what is not in use."""
+def test_unused_images_are_removed_when_the_disk_is_full(rig: Rig) -> None:
+    """M4: an agent whose disk never has enough free space removes all unused images."""
     rig.publish("idle", "1", build(rig, "idle:1", text="idle"))
     rig.run(rig.job(code="idle"))
     job = rig.job("until test -e /tmp/go; do sleep 0.1; done")
@@ -238,8 +247,8 @@ def test_images_go_when_the_disk_is_full_but_those_of_jobs(rig: Rig) -> None:
     assert rig.receipt(job)["outcome"] == "ended"
 
 
-def test_images_go_by_their_last_use(tmp_path: Path, rig: Rig) -> None:
-    """M4: also after a restart, and what was published before goes first."""
+def test_images_are_removed_by_their_last_use(tmp_path: Path, rig: Rig) -> None:
+    """M4: also after a restart; images that were replaced go first."""
     prefix = f"{rig.service.prefix}-lru"
     engine = DockerEngine(Path("/var/run/docker.sock"))
     used: set[str] = set()
@@ -278,8 +287,8 @@ def load(rig: Rig, archive: bytes, repository: str, tag: str) -> None:
         rig.docker.images.remove(name)
 
 
-def test_no_room_for_the_download(rig: Rig) -> None:
-    """M4: said before anything is loaded, as the node's trouble."""
+def test_no_disk_space_for_the_download(rig: Rig) -> None:
+    """M4: reported before anything is loaded, as the node's trouble."""
     downloads = rig.node_dir / "downloads"
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "x", str(downloads)], check=True)
     try:
@@ -295,11 +304,11 @@ def test_no_room_for_the_download(rig: Rig) -> None:
 
 
 @contextmanager
-def other_rig(folder: Path, store: Store) -> Iterator[Rig]:
-    """A rig that a test starts by itself."""
+def other_rig(folder: Path, store: Store, agents: ForkServer) -> Iterator[Rig]:
+    """A rig that the test itself starts."""
     token = "lqg-" + uuid.uuid4().hex[:26]
     store.client.make_bucket(f"code-{token}")
-    made = Rig(folder, store, FakeService(), token)
+    made = Rig(folder, store, FakeService(), token, agents)
     try:
         yield made
     finally:

@@ -86,7 +86,7 @@ def test_nothing_is_left_after_term(server: Server, nomad_rig: Rig) -> None:
 
 
 def shown_certificate(server: Server, rig: Rig) -> bytes:
-    """The certificate that Nomad's client shows to who connects to it now."""
+    """Return the certificate that Nomad's client shows to a new connection."""
     port = json.loads((rig.node_dir / "node.json").read_text())["nomad_port"]
     context = ssl.create_default_context(cafile=server.tls.ca)
     context.load_cert_chain(server.tls.broker, server.tls.broker_key)
@@ -97,7 +97,7 @@ def shown_certificate(server: Server, rig: Rig) -> bytes:
         return connection.getpeercert(binary_form=True) or b""
 
 
-def test_nomad_reads_a_renewed_certificate_and_what_it_runs_goes_on(
+def test_nomad_reads_a_renewed_certificate_and_running_jobs_go_on(
     server: Server, nomad_rig: Rig
 ) -> None:
     rig = nomad_rig
@@ -120,10 +120,10 @@ def test_nomad_reads_a_renewed_certificate_and_what_it_runs_goes_on(
     assert server.node(rig.service.nodeid)["Status"] == "ready"
 
 
-def test_a_job_reaches_no_socket_of_nomads(server: Server, nomad_rig: Rig) -> None:
-    """M16: Nomad has a server without limits on a socket in each task's /secrets.
+def test_a_job_reaches_no_socket_of_nomad(server: Server, nomad_rig: Rig) -> None:
+    """M16: Nomad serves an API without limits on a socket in each task's /secrets.
 
-    What a job writes in the places of Nomad's folders is in its own folder, and goes with it.
+    A job's files in place of Nomad's folders are in its own folder, and are removed with it.
     """
     rig = nomad_rig
     ready(server, rig)

@@ -1,4 +1,4 @@
-"""How jobs end, with real containers: what the receipt says and what is in the bucket."""
+"""How jobs end, with real containers: the receipt and the objects in the bucket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from node_rig import Rig, wait_for
 
 def test_success(rig: Rig) -> None:
     job = rig.job(
-        # Docker's times of a container that lives a few milliseconds can be the same.
+        # Docker's start and end of a container of a few milliseconds can be equal.
         "cat in/x.txt > out.txt; echo hello; echo oops >&2; mkdir -p 'a b/ü'; echo 1 >'a b/ü/1'; "
         "sleep 0.2",
         {"in/x.txt": b"42"},
@@ -43,7 +43,7 @@ def test_exit_code(rig: Rig) -> None:
 def test_cpu_time_and_peak_memory(rig: Rig) -> None:
     job = rig.job(
         "x=$(head -c 40000000 /dev/zero | tr '\\0' x); "
-        # Four seconds of CPU, in hundredths, however long it has to wait for them.
+        # Four seconds of CPU time in hundredths, however long that takes.
         "until read -ra of </proc/$$/stat; [ $((of[13] + of[14])) -ge 400 ]; do :; done"
     )
     receipt = rig.run(job)
@@ -51,8 +51,8 @@ def test_cpu_time_and_peak_memory(rig: Rig) -> None:
     assert 30 <= receipt["peakmemorymb"] <= 256
 
 
-def test_use_of_a_job_that_no_agent_saw_run(rig: Rig) -> None:
-    """As of one that is over in half a second: there is no sample of it."""
+def test_resources_of_a_job_that_no_agent_saw_run(rig: Rig) -> None:
+    """Like a job of half a second: there is no sample of it."""
     job = rig.job("x=$(head -c 60000000 /dev/zero | tr '\\0' x); echo ${#x}")
     assert rig.stage_in(job) == 0
     rig.kill()
@@ -64,7 +64,7 @@ def test_use_of_a_job_that_no_agent_saw_run(rig: Rig) -> None:
     assert receipt["cpuseconds"] == round(receipt["cpuseconds"], 2) > 0
 
 
-def test_a_job_knows_who_it_is_and_what_it_may_use(rig: Rig) -> None:
+def test_a_job_knows_its_id_and_resources(rig: Rig) -> None:
     job = rig.job('echo "$LERULI_JOBID $LERULI_CORES $LERULI_MEMORYMB"', memorymb=123)
     assert rig.run(job)["outcome"] == "ended"
     assert rig.store.get(job.bucket, "joblog.txt") == f"{job.job} 1 123\n".encode()
@@ -83,14 +83,14 @@ def test_time_limit_of_a_process_that_ignores_term(rig: Rig) -> None:
     receipt = rig.run(job)
     assert receipt["outcome"] == "time_limit"
     assert receipt["message"] is None  # the service has its own sentence for it
-    # The limit, two seconds of grace, and at most a second of looking for each.
+    # The limit, two seconds of grace, and at most a second for each tick.
     assert 3.5 < receipt["wallseconds"] < 8
     assert time.monotonic() - started < 20
     assert rig.store.get(job.bucket, "joblog.txt") == b"begun\n"
     assert b"time limit of 2 s reached" in rig.store.get(job.bucket, "joberr.txt")
 
 
-def test_time_limit_lets_a_process_end_in_order(rig: Rig) -> None:
+def test_time_limit_lets_a_process_end_normally(rig: Rig) -> None:
     job = rig.job("trap 'echo saved; exit 0' TERM; sleep 60 & wait", timelimit=2)
     receipt = rig.run(job)
     assert receipt["outcome"] == "time_limit"
@@ -184,7 +184,7 @@ def test_marker_refuses_a_second_start(rig: Rig, killed: bool) -> None:
     job = rig.job("echo once >>log.txt; sleep 3; exit 5")
     assert rig.stage_in(job) == 0
     container = rig.run_container(job)
-    wait_for(lambda: rig.state(job)["started_at"], what="a look at the running container")
+    wait_for(lambda: rig.state(job)["started_at"], what="the watcher to see the container")
     if killed:
         container.kill("KILL")
     container.wait(timeout=20)
@@ -193,7 +193,7 @@ def test_marker_refuses_a_second_start(rig: Rig, killed: bool) -> None:
     assert again.wait(timeout=20)["StatusCode"] == 122
     assert rig.stage_out(job) == 0
     receipt = rig.receipt(job)
-    # If the first run had come to its end, that counts.
+    # If the first run had ended, that would count.
     expected = ("node_trouble", None) if killed else ("ended", 5)
     assert (receipt["outcome"], receipt["exitcode"]) == expected
     assert rig.store.get(job.bucket, "log.txt") == b"once\n"
@@ -210,7 +210,7 @@ def test_container_that_still_runs_is_ended(rig: Rig) -> None:
 
 
 def test_a_container_that_was_pruned_after_its_end(rig: Rig) -> None:
-    """Low: `docker system prune` while the agent is away removes what has ended, not its result."""
+    """Low: `docker system prune` while the agent is away removes containers, but no results."""
     jobs = [rig.job("echo result >out; exit 0"), rig.job("exit 3")]
     for job in jobs:
         assert rig.stage_in(job) == 0
@@ -229,7 +229,7 @@ def test_a_container_that_was_removed_while_it_ran(rig: Rig) -> None:
     job = rig.job("sleep 60")
     assert rig.stage_in(job) == 0
     container = rig.run_container(job)
-    wait_for(lambda: rig.state(job)["started_at"], what="a look at the running container")
+    wait_for(lambda: rig.state(job)["started_at"], what="the watcher to see the container")
     container.remove(force=True)
     assert rig.stage_out(job) == 0
     assert rig.receipt(job)["outcome"] == "node_trouble"

@@ -1,30 +1,30 @@
-"""The client purges the bucket of a job that is not over: the job fails, with a true reason."""
+"""The client purges the bucket of a job that is not over: the job fails with a true reason."""
 
 from __future__ import annotations
 
 import pytest
 from node_rig import Job, Rig
 
-from leruli.purging import purge
+from leruli.jobs.purge import purge
 from leruli.settings import StorageSettings
-from leruli.storage import Store
+from leruli.storage.store import Store
 from leruli_queue.jobs.outcomes import Limits, Outcome, Receipt, Verdict, judge
 
 WENT = "its bucket is not there any more: it was purged or deleted"
 
 
 def task_purge(rig: Rig, job: Job) -> None:
-    """Purge as `leruli task-purge --force` does."""
+    """Purge like `leruli task-purge --force`."""
     host = rig.store.url.removeprefix("http://")
     storage = Store(StorageSettings(host, False, rig.store.access, rig.store.secret))
     assert purge(storage, job.bucket) == 1  # run.tgz
 
 
 def verdict(rig: Rig, job: Job) -> Verdict:
-    """Return what the service makes of the receipt that the agent delivered."""
+    """Return the service's verdict on the delivered receipt."""
     told = rig.receipt(job)
     receipt = Receipt(Outcome(told["outcome"]), told["exitcode"], told["message"])
-    limits = Limits(job.lease["memorymb"], job.lease["timelimit"], "plain:1")
+    limits = Limits(job.grant["memorymb"], job.grant["timelimit"], "plain:1")
     return judge(receipt, limits, cancel_requested=False, stop_expected=False)
 
 

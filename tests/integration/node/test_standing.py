@@ -1,4 +1,4 @@
-"""What the agent does when the service says that it may not go on as it was."""
+"""The agent's reaction when the service changes its standing or refuses it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import uuid
 from pathlib import Path
 
 import pytest
+from fork_server import ForkServer
 from node_fake_service import FakeService
-from node_rig import Rig, Store, wait_for
+from node_rig import Rig, wait_for
+from node_store import Store
 from objects_world import running_objects
 
-from leruli_node.container.docker_engine import missing_limits
+from leruli_node.container.docker_answers import missing_limits
 
 
 def held(rig: Rig) -> list[dict[str, object]]:
-    """The attempts in the latest report."""
+    """Return the attempts in the latest report."""
     with rig.service.lock:
         reports = [body for name, body in rig.service.calls if name == "node-report"]
     return list(reports[-1]["attempts"]) if reports else []
@@ -35,7 +37,7 @@ def test_what_the_agent_reports(rig: Rig) -> None:
     assert body["images"] == ["plain:1"]
     assert 0 < body["diskfreemb"] <= body["disktotalmb"]
     assert body["trouble"] is None
-    # D14: what this Docker does not enforce is seen by the group's admin.
+    # D14: the group's admin sees the limits that this Docker does not enforce.
     assert body["unenforced"] == missing_limits(rig.docker.info())
     container.kill()
     assert rig.stage_out(job) == 0
@@ -61,13 +63,13 @@ def test_an_agent_whose_secret_was_rotated_ends_once_its_jobs_are_over(rig: Rig)
     assert "it joined with a secret that was rotated" in rig.log.splitlines()[-1]
 
 
-def test_what_was_given_to_another_node_is_ended_before_nomad_starts(rig: Rig) -> None:
+def test_attempts_of_another_node_are_ended_before_nomad_starts(rig: Rig) -> None:
     job = rig.job("echo stale; sleep 60")
     assert rig.stage_in(job) == 0
     rig.run_container(job)
     wait_for(rig.runs, what="the job runs")
     rig.kill()
-    # As after a power failure or a cut: the job runs elsewhere by now.
+    # As after a power failure or a cut network: the job runs elsewhere by now.
     rig.service.stale.add(job.key)
     rig.settings["LERULI_NODE_NOMAD"] = str(rig.folder / "nomad-notes-containers")
     seen = rig.folder / "containers-when-nomad-started"
@@ -87,7 +89,7 @@ def test_what_was_given_to_another_node_is_ended_before_nomad_starts(rig: Rig) -
     assert rig.store.names(job.bucket) == {"run.tgz"}
 
 
-def test_what_is_given_up_while_it_runs_is_ended_and_not_uploaded(rig: Rig) -> None:
+def test_an_abandoned_running_attempt_is_ended_and_not_uploaded(rig: Rig) -> None:
     rig.kill()
     rig.service.report_seconds = 0.2
     rig.start()
@@ -104,7 +106,7 @@ def test_what_is_given_up_while_it_runs_is_ended_and_not_uploaded(rig: Rig) -> N
     assert rig.receipt(other)["outcome"] == "ended"
 
 
-def test_the_service_away_is_waited_out(rig: Rig) -> None:
+def test_the_agent_waits_for_a_service_that_is_away(rig: Rig) -> None:
     rig.kill()
     rig.service.report_seconds = 0.2
     rig.start()
@@ -137,15 +139,15 @@ def last_report(rig: Rig) -> dict[str, object]:
     return reports[-1] if reports else {}
 
 
-def test_a_node_whose_key_the_store_does_not_take_takes_no_jobs(
-    tmp_path: Path, plain_archive: bytes
+def test_a_node_whose_key_the_store_refuses_takes_no_jobs(
+    tmp_path: Path, plain_archive: bytes, agents: ForkServer
 ) -> None:
-    """D1: not at its start, nor when the key is changed at the store; it goes on by itself."""
+    """D1: at its start, and after a change of the key. With a good key it takes jobs again."""
     with running_objects(tmp_path / "store") as server:
         token = "lqg-" + uuid.uuid4().hex[:26]
         store = Store.of(server)
         store.client.make_bucket(f"code-{token}")
-        rig = Rig(tmp_path, store, FakeService(), token)
+        rig = Rig(tmp_path, store, FakeService(), token, agents)
         rig.publish("plain", "1", plain_archive)
         job, later = rig.job("true"), rig.job("true")
         right = server.key["LERULI_OBJECTS_SECRET"]
@@ -166,7 +168,7 @@ def test_a_node_whose_key_the_store_does_not_take_takes_no_jobs(
             server.start()
             wait_for(lambda: last_report(rig)["trouble"] is None, what="it takes jobs")
             assert rig.stage_in(job) == 0
-            # And is changed again, while the agent believes that all is well.
+            # The key changes again, and the agent does not know it yet.
             server.kill()
             server.key["LERULI_OBJECTS_SECRET"] = right
             server.start()
@@ -181,8 +183,8 @@ def test_a_node_whose_key_the_store_does_not_take_takes_no_jobs(
 
 
 @pytest.mark.parametrize("page", [b"<html>maintenance</html>", b'{"detail": "blocked"}'])
-def test_what_a_proxy_refuses_is_not_the_services_word(rig: Rig, page: bytes) -> None:
-    """M2: a page of 403 before the service is waited out, with jobs running and without."""
+def test_a_refusal_of_a_proxy_is_not_the_services(rig: Rig, page: bytes) -> None:
+    """M2: the agent waits while a proxy answers 403, with running jobs and without."""
     rig.kill()
     rig.service.report_seconds = 0.2
     rig.start()
@@ -198,8 +200,8 @@ def test_what_a_proxy_refuses_is_not_the_services_word(rig: Rig, page: bytes) ->
     assert staging.wait(60) == 0
 
 
-def test_a_refusal_is_believed_when_it_is_said_again(rig: Rig) -> None:
-    """M2: of the service itself, for as long as LERULI_NODE_REFUSED_SECONDS."""
+def test_a_refusal_is_believed_when_it_is_repeated(rig: Rig) -> None:
+    """M2: a refusal of the service itself, for LERULI_NODE_REFUSED_SECONDS."""
     rig.kill()
     rig.service.report_seconds = 0.2
     rig.settings["LERULI_NODE_REFUSED_SECONDS"] = "3"
@@ -220,7 +222,7 @@ def test_a_refusal_is_believed_when_it_is_said_again(rig: Rig) -> None:
 
 
 def test_a_copy_of_a_machine_joins_as_a_new_node(rig: Rig) -> None:
-    """M10: with node.json, notes of attempts and Nomad's state of the machine it was made of."""
+    """M10: with node.json, attempts and Nomad's state of the original machine."""
     facts = rig.node_dir / "node.json"
     original, job = json.loads(facts.read_bytes()), rig.job("true")
     assert rig.stage_in(job) == 0

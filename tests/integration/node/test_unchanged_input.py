@@ -1,4 +1,4 @@
-"""Issue 17, 2: what the job left of its input as it was does not travel back."""
+"""Issue 17, 2: input files that the job left unchanged are not uploaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def output(rig: Rig, job: Job) -> set[str]:
 
 
 def wait_until_it_ran(rig: Rig, job: Job, start: str) -> None:
-    """Run the job's container to its end, with the agent as it is."""
+    """Run the job's container to its end, with the agent in its present state."""
     container = rig.run_container(job)
     wait_for(lambda: (rig.node_dir / "jobs" / job.name / "rundir" / start).exists(), what="start")
     container.wait(timeout=60)
@@ -28,7 +28,7 @@ def test_only_what_the_job_changed_is_uploaded(rig: Rig) -> None:
     changed = ("longer", "same size", "mode", "emptied", "removed", "moved", "linked")
     job = rig.job(
         "echo more >>longer; "
-        # The same size, and the old time put back.
+        # The same size, and the old time is restored.
         "touch -r 'same size' /tmp/t; printf 'AS IT WAS' >'same size'; "
         "touch -r /tmp/t 'same size'; "
         "chmod 700 mode; : >emptied; rm removed; mv moved elsewhere; mv linked x; ln -s x linked; "
@@ -48,10 +48,10 @@ def test_only_what_the_job_changed_is_uploaded(rig: Rig) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         assert members.getnames() == ["linked"]
     assert receipt["uploadedfiles"] == len(rig.store.names(job.bucket)) - 1
-    assert receipt["message"] == "in leruli-more.tar.gz: 1 links; joberr.txt has the names"
+    assert receipt["message"] == "in leruli-more.tar.gz: 1 link; joberr.txt has the names"
 
 
-def test_what_the_agent_knows_survives_its_sigkill(rig: Rig) -> None:
+def test_the_list_survives_sigkill_of_the_agent(rig: Rig) -> None:
     job = rig.job("echo >begun; sleep 2; echo x >>sub/b.dat", INPUT)
     assert rig.stage_in(job) == 0
     rig.kill()
@@ -64,7 +64,7 @@ def test_what_the_agent_knows_survives_its_sigkill(rig: Rig) -> None:
 
 @pytest.mark.parametrize("lost", ["missing", "cut", "of other content", "empty"])
 def test_all_is_uploaded_when_the_list_is_lost(rig: Rig, lost: str) -> None:
-    """As for an input that an older agent unpacked."""
+    """Like an input that an older agent unpacked."""
     job = rig.job("true", INPUT)
     assert rig.stage_in(job) == 0
     known = rig.node_dir / "jobs" / job.name / "inputs"
@@ -79,13 +79,13 @@ def test_all_is_uploaded_when_the_list_is_lost(rig: Rig, lost: str) -> None:
     assert output(rig, job) == set(INPUT)
 
 
-def test_what_an_earlier_attempt_uploaded_of_the_input_goes(rig: Rig) -> None:
-    """The first attempt changed it, or its agent was one that uploaded all; the second did not."""
+def test_input_files_that_an_earlier_attempt_uploaded_are_removed(rig: Rig) -> None:
+    """The first attempt changed it, or its agent uploaded all files; the second did not."""
     first = rig.job("echo >>a.dat", INPUT)
     assert rig.run(first)["outcome"] == "ended"
     assert output(rig, first) == {"a.dat"}
-    second = Job(first.job, 2, first.bucket, f"{first.alloc}2", first.lease)
-    rig.service.leases[second.key] = second.lease
+    second = Job(first.job, 2, first.bucket, f"{first.alloc}2", first.grant)
+    rig.service.grants[second.key] = second.grant
     assert rig.stage_in(second) == 0
     script = rig.node_dir / "jobs" / second.name / "rundir" / "run.sh"
     script.write_text("true")
@@ -103,11 +103,11 @@ def test_limits_of_the_output_count_what_is_uploaded(rig: Rig) -> None:
     job = rig.job("echo new >1.out; echo new >2.out; echo more >>007.dat; ln -s 1.out link", inputs)
     receipt = rig.run(job)
     assert output(rig, job) == {"1.out", "2.out", "007.dat", "leruli-more.tar.gz"}
-    assert receipt["message"] == "in leruli-more.tar.gz: 1 links; joberr.txt has the names"
+    assert receipt["message"] == "in leruli-more.tar.gz: 1 link; joberr.txt has the names"
 
 
 def test_an_odd_name_and_an_empty_folder(rig: Rig) -> None:
-    """A name that is not UTF-8 would go into the archive of the rest; unchanged it does not."""
+    """An unchanged file whose name is not UTF-8 does not go into the archive of the rest."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz", format=tarfile.GNU_FORMAT) as archive:
         for name, content in (("bad\udcff", b"1"), ("run.sh", b"true")):

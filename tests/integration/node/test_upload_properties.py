@@ -1,4 +1,4 @@
-"""Folders of any shape, buckets that hold anything: the uploader and a real S3 server."""
+"""Property tests of the uploader with a real S3 server: any folder, any bucket."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ KINDS = ("file", "file", "file", "file", "folder", "link", "loop", "hard", "pipe
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing that a job left."""
+    """One file, folder or link that a job left."""
 
     parts: tuple[bytes, ...]
     kind: str
@@ -217,7 +217,7 @@ def check(files: dict[str, bytes], before: Held, after: Held, done: Uploaded) ->
         key for key in files if key not in uploaded and key not in packed and key != "run.sh"
     ]
     told = sum(int(number) for note in done.notes for number in re.findall(r": (\d+) ", note))
-    assert len(missing) <= told, f"{missing} are neither uploaded nor told of in {done.notes}"
+    assert len(missing) <= told, f"{missing} are neither uploaded nor mentioned in {done.notes}"
     for key in LOGS:
         # The store takes no file where it has a folder of somebody's objects.
         assert key in after or any(name.startswith(f"{key}/") for name in after)
@@ -247,7 +247,7 @@ def test_every_file_is_uploaded_or_told_of_and_nothing_foreign_is_changed(
             again = upload(bucket, rundir)
             assert (again.files, again.bytes) == (done.files, done.bytes)
 
-    # joberr.txt, which tells of all others, was not told of itself.
+    # joberr.txt has the notes about all others, but none about itself.
     later_log = {"joberr.txt": ("a later attempt", b"")}
     # leruli-objects takes a name of 255 bytes, and refuses to replace the object.
     long = Thing((b"n" * 255,), "file", b"")

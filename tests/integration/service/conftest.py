@@ -1,4 +1,4 @@
-"""A real PostgreSQL for all tests, a database for each; a real Nomad server where asked for."""
+"""A real PostgreSQL for all tests, with one database for each; a real Nomad server on request."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from service_world import (
 from leruli_queue.access.authenticate import Node
 from leruli_queue.embedded import postgres
 from leruli_queue.embedded.folders import Folders
-from leruli_queue.embedded.kept import Kept
 from leruli_queue.embedded.programs import Programs, find_programs
+from leruli_queue.embedded.state import StackState
 from leruli_queue.nomad.clusters import DEFAULT, read_clusters
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
@@ -54,10 +54,10 @@ def folders() -> Iterator[Folders]:
 
 @contextmanager
 def _running_postgres(folders: Folders, programs: Programs) -> Iterator[PostgresOfTest]:
-    kept = Kept()
-    postgres.make_cluster(folders, kept, programs)
+    state = StackState()
+    postgres.make_cluster(folders, state, programs)
     part = postgres.postgres_part(folders, programs)
-    server = PostgresOfTest(part, postgres.database_url(folders, kept))
+    server = PostgresOfTest(part, postgres.database_url(folders, state))
     try:
         server.start()
         yield server
@@ -73,7 +73,7 @@ def server_url(folders: Folders, programs: Programs) -> Iterator[str]:
 
 
 async def _make_quick(url: str) -> None:
-    # A database a test is made here; whether it survives a power cut is not what is tested.
+    # Each test makes a database. No test needs it to survive a power cut.
     connection = await asyncpg.connect(url)
     await connection.execute("ALTER SYSTEM SET fsync = off")
     await connection.execute("SELECT pg_reload_conf()")
@@ -82,7 +82,7 @@ async def _make_quick(url: str) -> None:
 
 @pytest.fixture
 def own_postgres(tmp_path: Path, programs: Programs) -> Iterator[PostgresOfTest]:
-    """A server for one test that stops it."""
+    """A PostgreSQL of its own for a test that stops it."""
     folders = Folders(tmp_path)
     folders.make()
     with _running_postgres(folders, programs) as server:
@@ -99,13 +99,13 @@ async def _make_database(server_url: str, template: str) -> str:
 
 @pytest.fixture
 async def empty_database_url(server_url: str) -> str:
-    """A database of this test's own, without any table."""
+    """The test's own database, without any table."""
     return await _make_database(server_url, "template1")
 
 
 @pytest.fixture(scope="session")
 def migrated(server_url: str) -> str:
-    """A database that was migrated once, of which those of the tests are copies."""
+    """A migrated database. The tests' databases are copies of it."""
 
     async def make() -> str:
         url = await _make_database(server_url, "template1")
@@ -125,7 +125,7 @@ async def settings(server_url: str, migrated: str, folders: Folders) -> Settings
     return Settings(
         database_url=await _make_database(server_url, migrated),
         log_format="json",
-        # Nothing listens there; a test that needs Nomad asks for it.
+        # Nothing listens there; a test that needs Nomad uses another fixture.
         nomad_address="https://127.0.0.1:1",
         nomad_ca_file=folders.tls.ca,
         nomad_ca_key_file=folders.tls.ca_key,
@@ -160,7 +160,7 @@ def nomad(folders: Folders, programs: Programs) -> Iterator[NomadOfTest]:
 
 @pytest.fixture
 def other_nomad(tmp_path: Path, programs: Programs) -> Iterator[NomadOfTest]:
-    """A second cluster, with an authority and tokens of its own, for one test."""
+    """A second Nomad cluster with its own authority and tokens, for one test."""
     folders = Folders(tmp_path / "other-nomad")
     folders.make()
     with running_nomad(folders, programs) as made:

@@ -20,16 +20,11 @@ from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch.notes import note_observations
 from leruli_queue.dispatch.observations import Observation
 from leruli_queue.groups.compute_secret import rotate_compute_secret
-from leruli_queue.jobs.attempts import (
-    AttemptId,
-    StaleAttemptError,
-    allow_upload,
-    end_attempt,
-    start_attempt,
-)
+from leruli_queue.jobs.abandon import Abandonment, abandon
+from leruli_queue.jobs.attempts import AttemptId, StaleAttemptError, allow_upload, start_attempt
 from leruli_queue.jobs.cancel import cancel_job
-from leruli_queue.jobs.giving_up import Loss, give_up
 from leruli_queue.jobs.outcomes import BUCKET_WENT, Outcome, Receipt
+from leruli_queue.jobs.receipts import end_attempt
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.jobs.states import JobState
 from leruli_queue.store.pool import Pool
@@ -70,13 +65,13 @@ async def end(
         return await end_attempt(connection, node, attempt, receipt, retries)
 
 
-async def test_leave_to_start_is_given_once(
+async def test_a_start_is_granted_once(
     pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
 ) -> None:
-    leave = await start_attempt(pool, node, attempt, KEY)
-    assert (leave.code, leave.version, leave.cores) == ("psi4", "1.3.2", 1)
-    assert (leave.memory_mb, leave.time_limit_s) == (4000, 3600)
-    assert await start_attempt(pool, node, attempt, KEY) == leave  # the answer was lost
+    grant = await start_attempt(pool, node, attempt, KEY)
+    assert (grant.code, grant.version, grant.cores) == ("psi4", "1.3.2", 1)
+    assert (grant.memory_mb, grant.time_limit_s) == (4000, 3600)
+    assert await start_attempt(pool, node, attempt, KEY) == grant  # the answer was lost
     with pytest.raises(StaleAttemptError, match="started before"):
         await start_attempt(pool, node, attempt, "start-key-2")
     with pytest.raises(StaleAttemptError, match="started before"):
@@ -86,9 +81,9 @@ async def test_leave_to_start_is_given_once(
 async def test_a_job_whose_bucket_was_purged_while_it_ran_does_not_run_again(
     pool: Pool, node: Node, attempt: AttemptId
 ) -> None:
-    """D16: "it will run again", and 39 s later it had failed."""
+    """D16: the reason said "it will run again", and 39 s later the job had failed."""
     await start_attempt(pool, node, attempt, KEY)
-    # As the real agent says it: tests/integration/node/test_purged.py.
+    # The real agent's message: tests/integration/node/test_purged.py.
     receipt = Receipt(Outcome.UPLOAD_FAILED, 0, BUCKET_WENT)
     await end(pool, node, attempt, receipt)
     state, reason = await state_of(pool, attempt.job_id)
@@ -99,7 +94,9 @@ async def test_a_job_whose_bucket_was_purged_while_it_ran_does_not_run_again(
     )
 
 
-async def test_of_many_starts_at_once_one_wins(pool: Pool, node: Node, attempt: AttemptId) -> None:
+async def test_one_of_many_concurrent_starts_wins(
+    pool: Pool, node: Node, attempt: AttemptId
+) -> None:
     answers = await asyncio.gather(
         *(start_attempt(pool, node, attempt, f"start-key-{n}") for n in range(8)),
         return_exceptions=True,
@@ -107,7 +104,7 @@ async def test_of_many_starts_at_once_one_wins(pool: Pool, node: Node, attempt: 
     assert sum(isinstance(answer, StaleAttemptError) for answer in answers) == 7
 
 
-async def test_a_start_and_a_cancellation_at_once_agree(pool: Pool, group: GroupOfTest) -> None:
+async def test_a_concurrent_start_and_cancellation_agree(pool: Pool, group: GroupOfTest) -> None:
     node = await make_node(pool, group)
     user = await make_user(pool, group)
 
@@ -128,13 +125,15 @@ async def test_a_start_and_a_cancellation_at_once_agree(pool: Pool, group: Group
             assert state is JobState.SUBMITTED
 
 
-async def test_a_node_that_left_gets_no_leave(pool: Pool, node: Node, attempt: AttemptId) -> None:
+async def test_a_node_that_left_gets_no_start_grant(
+    pool: Pool, node: Node, attempt: AttemptId
+) -> None:
     await queries.node_leaves(pool, node_id=node.id)
     with pytest.raises(StaleAttemptError, match="has left"):
         await start_attempt(pool, node, attempt, KEY)
 
 
-async def test_leave_to_upload_waits_for_who_is_giving_the_attempt_up(
+async def test_an_upload_lease_waits_while_the_attempt_is_being_abandoned(
     pool: Pool, node: Node, attempt: AttemptId
 ) -> None:
     await start_attempt(pool, node, attempt, KEY)
@@ -142,7 +141,7 @@ async def test_leave_to_upload_waits_for_who_is_giving_the_attempt_up(
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await give_up(connection, [Loss(attempt, "silent", counts=True)], Retries(3, 0.0))
+        await abandon(connection, [Abandonment(attempt, "silent", counts=True)], Retries(3, 0.0))
         asking = asyncio.create_task(allow_upload(pool, node, attempt))
         await asyncio.sleep(0.3)
         assert not asking.done()
@@ -151,7 +150,7 @@ async def test_leave_to_upload_waits_for_who_is_giving_the_attempt_up(
         await asking
 
 
-async def test_of_two_equal_receipts_at_once_one_counts(
+async def test_one_of_two_concurrent_equal_receipts_counts(
     pool: Pool, node: Node, attempt: AttemptId
 ) -> None:
     await start_attempt(pool, node, attempt, KEY)
@@ -161,12 +160,12 @@ async def test_of_two_equal_receipts_at_once_one_counts(
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 1
 
 
-async def test_a_late_receipt_of_an_attempt_that_was_counted_does_not_count_again(
+async def test_a_late_receipt_of_a_counted_attempt_does_not_count_again(
     pool: Pool, node: Node, attempt: AttemptId
 ) -> None:
     await start_attempt(pool, node, attempt, KEY)
     await allow_upload(pool, node, attempt)
-    await give_up(pool, [Loss(attempt, "no receipt", counts=True)], Retries(2, 0.0))
+    await abandon(pool, [Abandonment(attempt, "no receipt", counts=True)], Retries(2, 0.0))
     await end(pool, node, attempt, Receipt(Outcome.UPLOAD_FAILED))
     assert await state_of(pool, attempt.job_id) == ("received", "no receipt; it will run again")
 
@@ -184,7 +183,7 @@ async def test_a_command_that_ends_itself_with_term_does_not_run_for_ever(
     )
 
 
-async def test_a_job_waits_longer_after_each_failure_of_the_platform(
+async def test_the_retry_delay_grows_with_each_failure_of_the_platform(
     pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
 ) -> None:
     retries = Retries(10, 600.0)
@@ -195,44 +194,44 @@ async def test_a_job_waits_longer_after_each_failure_of_the_platform(
     assert await claim_jobs(pool, group, 10) == []
     await pool.execute("UPDATE jobs SET not_before = now()")
     second = await claimed_again(pool, group, attempt.job_id)
-    await give_up(pool, [Loss(second, "lost", counts=True)], retries)
+    await abandon(pool, [Abandonment(second, "lost", counts=True)], retries)
     assert 1100 < await pool.fetchval(waits) <= 1200
 
 
-async def test_what_was_taken_back_at_once_makes_no_later_wait_longer(
+async def test_abandoned_unstarted_attempts_do_not_lengthen_a_later_delay(
     pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
 ) -> None:
-    """M12: after ten changes of the group's nodes the first loss made the job wait for an hour."""
+    """M12: after ten changes of the group's nodes, the first lost attempt delayed a job by 1 h."""
     retries = Retries(10, 30.0)
     waits = "SELECT extract(epoch FROM not_before - now())::float FROM jobs"
     for _ in range(10):
-        await give_up(pool, [Loss.taken_back(attempt, "the nodes changed")], retries)
+        await abandon(pool, [Abandonment.of_unstarted(attempt, "the nodes changed")], retries)
         attempt = await claimed_again(pool, group, attempt.job_id)
     for longest_s in (30, 60, 120):
-        await give_up(pool, [Loss(attempt, "not begun", counts=False)], retries)
+        await abandon(pool, [Abandonment(attempt, "not begun", counts=False)], retries)
         assert longest_s / 2 < await pool.fetchval(waits) <= longest_s
         await pool.execute("UPDATE jobs SET not_before = now()")
         attempt = await claimed_again(pool, group, attempt.job_id)
-    # What counts has a counter of its own, and a start ends the row of those that were not started.
+    # Lost attempts have their own counter. A start ends the row of attempts that did not start.
     await start_attempt(pool, node, attempt, KEY)
-    await give_up(pool, [Loss(attempt, "lost", counts=True)], retries)
+    await abandon(pool, [Abandonment(attempt, "lost", counts=True)], retries)
     assert 15 < await pool.fetchval(waits) <= 30
     await pool.execute("UPDATE jobs SET not_before = now()")
     attempt = await claimed_again(pool, group, attempt.job_id)
-    await give_up(pool, [Loss(attempt, "not begun", counts=False)], retries)
+    await abandon(pool, [Abandonment(attempt, "not begun", counts=False)], retries)
     assert 15 < await pool.fetchval(waits) <= 30
 
 
-async def test_what_was_started_meanwhile_is_not_given_back(
+async def test_an_attempt_that_started_meanwhile_is_not_abandoned(
     pool: Pool, node: Node, attempt: AttemptId
 ) -> None:
     await start_attempt(pool, node, attempt, KEY)
-    loss = Loss(attempt, "the nodes changed", counts=False, only_unstarted=True)
-    await give_up(pool, [loss], Retries(3, 0.0))
+    loss = Abandonment(attempt, "the nodes changed", counts=False, only_unstarted=True)
+    await abandon(pool, [loss], Retries(3, 0.0))
     assert (await state_of(pool, attempt.job_id))[0] == "submitted"
 
 
-async def test_once_started_only_the_allocation_on_that_node_counts(
+async def test_after_the_start_only_the_allocation_on_that_node_counts(
     pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
 ) -> None:
     other = await make_node(pool, group)
@@ -250,15 +249,15 @@ async def test_once_started_only_the_allocation_on_that_node_counts(
     assert await pool.fetchval(dead) is True
 
 
-@pytest.mark.parametrize("told", [datetime(year, 1, 1, tzinfo=UTC) for year in (2, 2020, 9999)])
-async def test_no_command_began_before_leave_to_start_or_begins_later_than_now(
-    pool: Pool, node: Node, attempt: AttemptId, told: datetime
+@pytest.mark.parametrize("reported", [datetime(year, 1, 1, tzinfo=UTC) for year in (2, 2020, 9999)])
+async def test_a_command_begins_after_its_start_grant_and_not_in_the_future(
+    pool: Pool, node: Node, attempt: AttemptId, reported: datetime
 ) -> None:
-    """Any node can tell Nomad so of any allocation; a real one has no moment in which to do it."""
+    """Any node can report any allocation to Nomad, so only a FAKE observation shows the case."""
     await start_attempt(pool, node, attempt, KEY)
     await pool.execute("UPDATE jobs SET started_at = now() - interval '1 hour'")
     await pool.execute("UPDATE attempts SET started_at = now() - interval '1 hour'")
-    seen = Observation(attempt, node.id, "a1", 1, told, dead=False, silent=False)
+    seen = Observation(attempt, node.id, "a1", 1, reported, dead=False, silent=False)
     await note_observations(pool, [seen])
     for table in ("jobs", "attempts"):
         noted = await pool.fetchrow(
@@ -282,7 +281,7 @@ async def test_a_node_of_another_group_learns_nothing(pool: Pool, attempt: Attem
     assert (await state_of(pool, attempt.job_id))[0] == "submitted"
 
 
-async def test_a_node_with_a_rotated_secret_gets_no_leave(
+async def test_a_node_with_a_rotated_secret_gets_no_start_grant(
     pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
 ) -> None:
     running = await submitted(pool, group)
@@ -291,7 +290,7 @@ async def test_a_node_with_a_rotated_secret_gets_no_leave(
         await rotate_compute_secret(connection, group.id)
     with pytest.raises(StaleAttemptError, match="rotated"):
         await start_attempt(pool, node, attempt, KEY)
-    await allow_upload(pool, node, running)  # what runs may still finish
+    await allow_upload(pool, node, running)  # a running attempt may still end
     await end(pool, node, running, Receipt(Outcome.ENDED, 0))
     assert (await state_of(pool, running.job_id))[0] == "completed"
 
@@ -322,7 +321,7 @@ async def test_the_receipt_decides_and_decides_once(
     assert (row["outcome"], row["exit_code"], row["uploaded_bytes"]) == (outcome, exit_code, 10)
 
 
-async def test_a_receipt_overtakes_the_event_that_says_running(
+async def test_a_receipt_may_arrive_before_the_event_that_says_running(
     pool: Pool, node: Node, attempt: AttemptId
 ) -> None:
     await start_attempt(pool, node, attempt, KEY)
@@ -337,11 +336,13 @@ async def test_a_receipt_overtakes_the_event_that_says_running(
     assert (await state_of(pool, attempt.job_id))[0] == "completed"
 
 
-async def test_the_successor_is_not_disturbed(
+async def test_an_abandoned_attempt_does_not_disturb_the_next_one(
     pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
 ) -> None:
     await start_attempt(pool, node, attempt, KEY)
-    await give_up(pool, [Loss(attempt, "its node does not answer", counts=True)], Retries(3, 0.0))
+    await abandon(
+        pool, [Abandonment(attempt, "its node does not answer", counts=True)], Retries(3, 0.0)
+    )
     assert await state_of(pool, attempt.job_id) == (
         "received",
         "its node does not answer; it will run again",
@@ -361,22 +362,24 @@ async def test_the_successor_is_not_disturbed(
     assert (await state_of(pool, attempt.job_id))[0] == "completed"
 
 
-async def test_a_receipt_that_was_held_back_still_counts_if_it_had_leave_to_upload(
+async def test_a_late_receipt_counts_if_its_attempt_had_an_upload_lease(
     pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     uploaded, not_uploaded = await submitted(pool, group), await submitted(pool, group)
     for attempt in (uploaded, not_uploaded):
         await start_attempt(pool, node, attempt, KEY)
     await allow_upload(pool, node, uploaded)
-    losses = [Loss(attempt, "no receipt", counts=True) for attempt in (uploaded, not_uploaded)]
-    await give_up(pool, losses, Retries(3, 0.0))
+    losses = [
+        Abandonment(attempt, "no receipt", counts=True) for attempt in (uploaded, not_uploaded)
+    ]
+    await abandon(pool, losses, Retries(3, 0.0))
     for attempt in (uploaded, not_uploaded):
         await end(pool, node, attempt, Receipt(Outcome.ENDED, 0))
     assert (await state_of(pool, uploaded.job_id))[0] == "completed"
     assert (await state_of(pool, not_uploaded.job_id))[0] == "received"
 
 
-async def test_the_platform_fails_a_job_only_so_often(
+async def test_a_job_fails_after_its_most_lost_attempts(
     pool: Pool, group: GroupOfTest, node: Node, attempt: AttemptId
 ) -> None:
     await start_attempt(pool, node, attempt, KEY)
@@ -399,41 +402,41 @@ async def test_the_platform_fails_a_job_only_so_often(
         (True, True, ("cancelled", "cancelled; lost, so there is no output")),
     ],
 )
-async def test_giving_up(
+async def test_abandoning_attempts(
     pool: Pool, attempt: AttemptId, counts: bool, cancelled: bool, expected: tuple[str, str]
 ) -> None:
     if cancelled:
         await pool.execute("UPDATE jobs SET cancel_requested_at = now()")
-    await give_up(pool, [Loss(attempt, "lost", counts=counts)], Retries(1, 0.0))
+    await abandon(pool, [Abandonment(attempt, "lost", counts=counts)], Retries(1, 0.0))
     assert await state_of(pool, attempt.job_id) == expected
     stop = await pool.fetchval("SELECT stop_requested_at FROM attempts")
     assert stop is not None
-    await give_up(pool, [Loss(attempt, "again", counts=True)], Retries(1, 0.0))
+    await abandon(pool, [Abandonment(attempt, "again", counts=True)], Retries(1, 0.0))
     assert await state_of(pool, attempt.job_id) == expected
 
 
-async def test_a_start_whose_answer_was_lost_is_answered_although_it_is_being_cancelled(
+async def test_a_start_whose_answer_was_lost_is_answered_during_a_cancellation(
     pool: Pool, node: Node, attempt: AttemptId
 ) -> None:
-    leave = await start_attempt(pool, node, attempt, KEY)
+    grant = await start_attempt(pool, node, attempt, KEY)
     await pool.execute("UPDATE jobs SET cancel_requested_at = now()")
-    assert await start_attempt(pool, node, attempt, KEY) == leave
+    assert await start_attempt(pool, node, attempt, KEY) == grant
     with pytest.raises(StaleAttemptError, match="cancelled"):
         await start_attempt(pool, node, attempt, "start-key-2")
 
 
-async def test_a_node_is_told_of_output_that_does_not_say_whose_it_is(
+async def test_a_node_learns_of_output_without_an_attempts_mark(
     pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
-    """H8: only then a retry may take objects without a mark for those of an earlier attempt."""
-    told = []
-    # By an agent that marks, by none, by one that is updated in the middle.
+    """H8: only then may a retry treat objects without a mark as output of an earlier attempt."""
+    answered = []
+    # An agent that marks objects, one that does not, and one that is updated in between.
     for renewals in ([True, True], [], [False], [False, True]):
         first = await submitted(pool, group)
         assert not (await start_attempt(pool, node, first, KEY)).unmarked_output
         for marks in renewals:
             await allow_upload(pool, node, first, marks=marks)
-        await give_up(pool, [Loss(first, "lost", counts=False, later=False)], RETRIES)
+        await abandon(pool, [Abandonment(first, "lost", counts=False, later=False)], RETRIES)
         second = await claimed_again(pool, group, first.job_id)
-        told.append((await start_attempt(pool, node, second, KEY)).unmarked_output)
-    assert told == [False, False, True, True]
+        answered.append((await start_attempt(pool, node, second, KEY)).unmarked_output)
+    assert answered == [False, False, True, True]

@@ -1,4 +1,4 @@
-"""Bodies that no client of ours sends: each is refused in a sentence, and none is a defect."""
+"""Bodies that none of our clients sends: each is refused with a sentence, and none causes a 500."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE.keys())
-async def test_what_cannot_be_read_as_json_is_said_to_be_so(
+async def test_a_body_that_is_not_json_gets_a_sentence(
     service: httpx.AsyncClient, body: bytes
 ) -> None:
     for call in POSTS:
@@ -60,7 +60,7 @@ async def test_a_number_is_a_number(
         assert (await refusal(service, Call.ATTEMPT_END, body)).startswith(f"Parameter {field}: ")
 
 
-async def test_a_truth_is_no_number(service: httpx.AsyncClient, group: GroupOfTest) -> None:
+async def test_a_boolean_is_not_a_number(service: httpx.AsyncClient, group: GroupOfTest) -> None:
     secret = f'"adminsecret": "{group.admin_secret}"'
     for value in ("0", '"true"', "[]"):
         sentence = await refusal(
@@ -70,10 +70,10 @@ async def test_a_truth_is_no_number(service: httpx.AsyncClient, group: GroupOfTe
 
 
 @pytest.mark.parametrize("name", ["a\\u0000b", "\\ud800", "a\\nb"])
-async def test_a_name_that_nobody_can_have_is_refused(
+async def test_an_impossible_name_is_refused(
     service: httpx.AsyncClient, group: GroupOfTest, name: str
 ) -> None:
-    """PostgreSQL's text takes no NUL, and UTF-8 no half of a surrogate pair."""
+    """PostgreSQL's text has no NUL, and UTF-8 has no half of a surrogate pair."""
     admin = f'"adminsecret": "{group.admin_secret}", "name": "{name}"'
     assert "Parameter name: " in await refusal(service, Call.GROUP_REVOKE_USER, f"{{{admin}}}")
     await refusal(service, Call.GROUP_CREATE_USER, f"{{{admin}}}")
@@ -82,7 +82,7 @@ async def test_a_name_that_nobody_can_have_is_refused(
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-async def test_a_time_outside_of_the_calendar_is_refused(
+async def test_a_time_outside_the_calendar_is_refused(
     service: httpx.AsyncClient, group: GroupOfTest, time: str
 ) -> None:
     body = f'{{"grouptoken": "{group.token}", "since": "{time}"}}'
@@ -98,10 +98,10 @@ async def test_a_year_is_not_taken_for_seconds(
     assert "2026-11-24T08:00:00Z" in await refusal(service, Call.GROUP_USAGE, body)
 
 
-async def test_no_receipt_spoils_the_groups_usage(
+async def test_no_receipt_breaks_the_groups_usage(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
-    """Two jobs of 1e308 s would have more core-hours than a number can say."""
+    """The core-hours of two jobs of 1e308 s exceed the largest number."""
     node, token = await make_node(pool, group), make(SecretType.NODE)
     await pool.execute("UPDATE nodes SET key_id = $1, token_hash = $2", token.key_id, token.hash)
     await make_jobs(pool, group, 2)
@@ -118,7 +118,7 @@ async def test_no_receipt_spoils_the_groups_usage(
 
 
 def test_the_schema_describes_our_errors_and_the_jobs_of_a_bulk_submit() -> None:
-    """Schemathesis would not miss what is left open."""
+    """Schemathesis does not notice parts that the schema leaves open."""
     schema = create_app(Settings(database_url="postgresql://nowhere/nothing")).openapi()
     assert "HTTPValidationError" not in schema["components"]["schemas"]
     for path, operations in schema["paths"].items():

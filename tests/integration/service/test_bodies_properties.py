@@ -60,7 +60,7 @@ SECRETS = ("nodetoken", "secret", "computesecret", "grouptoken")
 
 
 def right_bodies(world: World, csr: str) -> dict[Call, dict[str, Any]]:
-    """For each call a body that is taken."""
+    """A body that is accepted, for each call."""
     group, member = world.groups[0], world.nodes[0][0]
     job_id, number = next(iter(world.started))
     attempt = {"nodetoken": member.token, "jobid": str(job_id), "attempt": number}
@@ -85,20 +85,20 @@ def right_bodies(world: World, csr: str) -> dict[Call, dict[str, Any]]:
 
 @asynccontextmanager
 async def begun(settings: Settings) -> AsyncIterator[World]:
-    """Two groups; the first has a job that was started, the other one has jobs too."""
+    """Two groups with jobs; a job of the first group has started."""
     async with open_pool(settings) as pool, running_service(settings) as service:
         world = await World.make(pool, service, settings)
         for place, group in enumerate(world.groups):
             world.jobs[place] += await make_jobs(pool, group, 3)
-        await world.do(Step("claim", 0, 0, 0, 0, 0), await world.look())
-        await world.do(Step("start", 0, 0, 1, 0, 0), await world.look())
+        await world.do(Step("claim", 0, 0, 0, 0, 0), await world.snapshot())
+        await world.do(Step("start", 0, 0, 1, 0, 0), await world.snapshot())
         assert world.started
         yield world
 
 
 @searching
-def test_no_body_is_a_fault_of_the_service(nomad_settings: Settings) -> None:
-    """H3 and its kind: whatever fields hold, the answer is a sentence, and others are untouched."""
+def test_no_body_causes_a_fault_of_the_service(nomad_settings: Settings) -> None:
+    """H3: whatever the fields hold, the answer is a sentence, and other groups are unaffected."""
     settings = nomad_settings.model_copy(update={"refusal_delay_s": 0.0})
     csr = signing_request()
     statuses: Counter[tuple[str, int]] = Counter()
@@ -107,7 +107,7 @@ def test_no_body_is_a_fault_of_the_service(nomad_settings: Settings) -> None:
         world = runner.run(context.__aenter__())
         bodies = right_bodies(world, csr)
         other = world.groups[1].id
-        before = runner.run(world.look()).of_group(other)
+        before = runner.run(world.snapshot()).of_group(other)
 
         def holds(call: Call, changes: dict[int, Any], without: set[int], more: Any) -> None:
             body = dict(bodies[call])
@@ -127,7 +127,7 @@ def test_no_body_is_a_fault_of_the_service(nomad_settings: Settings) -> None:
             statuses[call, answer.status_code] += 1
             assert answer.status_code < 500, f"{call}: {answer.status_code} {answer.text}"
             assert answer.status_code == 200 or answer.json()["detail"]
-            after = runner.run(world.look())
+            after = runner.run(world.snapshot())
             assert after.of_group(other) == before, "another group's rows changed"
 
         try:

@@ -1,4 +1,4 @@
-"""A night of 100 nodes of which one fails at once whatever it is given."""
+"""A night with 100 nodes, of which one fails every job at once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from leruli_queue.dispatch.feeder import Feeder
 from leruli_queue.dispatch.leadership import lead
 from leruli_queue.dispatch.maintenance import Maintenance
 from leruli_queue.dispatch.parents import Parents
-from leruli_queue.jobs.attempts import AttemptId, StaleAttemptError, end_attempt, start_attempt
+from leruli_queue.jobs.attempts import AttemptId, StaleAttemptError, start_attempt
 from leruli_queue.jobs.outcomes import Outcome, Receipt
+from leruli_queue.jobs.receipts import end_attempt
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.nomad.clusters import read_clusters
 from leruli_queue.nomad.gateway import DispatchAnswer
@@ -28,7 +29,7 @@ from leruli_queue.store.pool import Pool
 NODES, SLOTS, HOURS = 100, 1, 8
 # Jobs take two hours; the broken node fails one in five seconds.
 JOB_S, BROKEN_S, STEP_S = 7200.0, 5.0, 5.0
-# Columns with times: the clock goes on by moving all of them into the past.
+# Columns with times: the clock advances by moving all of them into the past.
 CLOCKS = {
     "jobs": ("not_before", "started_at", "waiting_since", "ended_at"),
     "attempts": ("claimed_at", "started_at", "ended_at", "placed_at"),
@@ -38,11 +39,11 @@ CLOCKS = {
 
 
 @dataclass
-class PlayedNomad:
-    """A FAKE of Nomad and its nodes: real ones would need the night.
+class FakeNomad:
+    """A FAKE of Nomad and its nodes: real ones would need the whole night.
 
-    It places what is dispatched on the node of the parent's list with most free slots; whichever
-    frees a slot gets the next.
+    It places an attempt on the node of the parent job's list that has the most free slots. The next
+    attempt goes to the node that frees a slot.
     """
 
     cluster: Any
@@ -71,7 +72,7 @@ class PlayedNomad:
 
 @dataclass
 class Night:
-    """Nodes that run what is placed on them, by a clock of their own."""
+    """Nodes that run the jobs placed on them, by their own clock."""
 
     pool: Pool
     nodes: dict[UUID, Node]
@@ -82,11 +83,11 @@ class Night:
     used: Counter[UUID] = field(default_factory=Counter)
     lost: int = 0
 
-    async def place(self, nomad: PlayedNomad) -> None:
+    async def place(self, nomad: FakeNomad) -> None:
         waiting, nomad.waiting = nomad.waiting, []
         for attempt, allowed in waiting:
             able = [UUID(one) for one in allowed.split(",") if self.used[UUID(one)] < SLOTS]
-            # Nomad packs: of equally full ones the broken, where it may.
+            # Nomad packs nodes. Among equally full ones choose the broken one, if it is allowed.
             able.sort(key=lambda one: (-self.used[one], one != self.broken))
             if not able:
                 nomad.waiting.append((attempt, allowed))
@@ -95,7 +96,7 @@ class Night:
             try:
                 await start_attempt(self.pool, node, attempt, "start-key-1")
             except StaleAttemptError:
-                continue  # taken back meanwhile
+                continue  # requeued meanwhile
             await self.pool.execute(
                 "UPDATE attempts SET allocation_id = 'one' WHERE job_id = $1 AND number = $2",
                 attempt.job_id,
@@ -135,7 +136,7 @@ async def play(settings: Settings, pool: Pool, group: GroupOfTest) -> tuple[Nigh
     await make_jobs(pool, group, jobs, memory_mb=4000)
     night = Night(pool, nodes, min(nodes), Retries.of(settings))
     [cluster] = read_clusters(settings).values()
-    nomad: Any = PlayedNomad(cluster)
+    nomad: Any = FakeNomad(cluster)
     async with lead(settings) as leadership, asyncio.TaskGroup() as duties:
         watching = duties.create_task(leadership.watch())
         parents = Parents(pool, nomad, settings)
@@ -143,7 +144,7 @@ async def play(settings: Settings, pool: Pool, group: GroupOfTest) -> tuple[Nigh
         maintenance = Maintenance(settings, pool, nomad, nomad)
         while night.now < HOURS * 3600:
             await maintenance.review_nodes()
-            await maintenance.misplaced.take_back()
+            await maintenance.misplaced.requeue()
             await feeder.feed_once()
             await night.place(nomad)
             await night.pass_time(await until_something_happens(pool, night))
@@ -153,7 +154,7 @@ async def play(settings: Settings, pool: Pool, group: GroupOfTest) -> tuple[Nigh
 
 
 async def until_something_happens(pool: Pool, night: Night) -> float:
-    """Seconds until a job ends, a wait is over or a probe is due; never less than a step."""
+    """Seconds until a job ends, a pause ends or a probe is due; never less than a step."""
     due = await pool.fetchval(
         "SELECT least((SELECT min(extract(epoch FROM not_before - now())) FROM jobs"
         "              WHERE state = 'received' AND not_before > now()),"
@@ -164,7 +165,7 @@ async def until_something_happens(pool: Pool, night: Night) -> float:
     return max(STEP_S, min(ends, JOB_S if due is None else due))
 
 
-async def test_one_broken_node_costs_a_night_a_handful_of_attempts(
+async def test_one_broken_node_costs_a_handful_of_attempts_in_a_night(
     settings: Settings, pool: Pool, group: GroupOfTest
 ) -> None:
     """H5: no job fails, and the node loses no more than its probes and a handful before."""
@@ -172,5 +173,5 @@ async def test_one_broken_node_costs_a_night_a_handful_of_attempts(
     print(f"attempts lost: {night.lost}; jobs: {dict(states)}")
     assert states["failed"] == 0
     assert night.lost <= 20
-    # What the other nodes could do in the night, they did.
+    # The other nodes did all that they could in the night.
     assert states["completed"] >= (NODES - 1) * SLOTS * (int(HOURS * 3600 / JOB_S) - 1)

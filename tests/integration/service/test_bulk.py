@@ -59,7 +59,7 @@ async def test_statuses_are_in_order_and_foreign_jobs_are_unknown(
     assert "waiting for a node with 64 cores" in entries[0]["data"]["reason"]
     assert entries[4]["data"] == {"status": "received", "reason": None}
     assert {entry["data"] for entry in entries if entry["status"] == 404} == {UNKNOWN}
-    # The same job by the single call, and twice in one post.
+    # The same job in the single call, and twice in one request.
     single = await ask(service, "task-status", group.user_secret, jobid=str(second))
     twice = await ask(service, "bulk/task-status", group.user_secret, jobids=[str(second)] * 2)
     assert twice == [{"status": 200, "data": single}] * 2
@@ -84,11 +84,11 @@ async def test_buckets_lead_to_ones_own_jobs_only(
 
     assert [entry["status"] for entry in entries] == [200, 404, 404, 200, 404, 200]
     assert [entries[place]["data"] for place in (0, 3, 5)] == [str(second), str(first), str(second)]
-    # One sentence for all others, and no bucket's name.
+    # The same sentence for all others, without the bucket's name.
     assert {entry["data"] for entry in entries if entry["status"] == 404} == {
         "No job of yours was submitted with this bucket."
     }
-    # Not even an admin learns whether a name is in use.
+    # Not even an admin learns whether another user's bucket exists.
     seen = await ask(service, "bulk/task-find", group.admin_secret, bucketids=asked)
     assert [entry["status"] for entry in seen] == [404, 404, 200, 404, 404, 404]
     assert await pool.fetchval("SELECT count(*) FROM audit WHERE action = 'job-fetched'") == 0
@@ -125,7 +125,7 @@ async def test_limits_of_a_post(service: httpx.AsyncClient, group: GroupOfTest, 
     assert (await status())[0] == 422
 
 
-async def test_cancelling_some_says_of_each_what_the_single_call_says(
+async def test_bulk_cancel_answers_as_the_single_call_for_each_job(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     node = await make_node(pool, group)
@@ -157,13 +157,13 @@ async def test_cancelling_some_says_of_each_what_the_single_call_says(
     assert await pool.fetchval("SELECT stop_requested_at FROM attempts WHERE job_id = $1", running)
     assert await state_of(pool, admins) == ("received", None)
     assert await pool.fetchval("SELECT count(*) FROM audit WHERE action = 'job-cancelled'") == 0
-    # Again: nothing changes, and the answers are those of the single call.
+    # A repeated call changes nothing, and its answers are those of the single call.
     again = await ask(service, "bulk/task-cancel", group.user_secret, jobids=asked)
     singles = [await ask(service, "task-cancel", group.user_secret, jobid=job) for job in asked[:3]]
     assert [entry["data"] for entry in again[:3]] == singles
 
 
-async def test_what_an_admin_cancels_for_others_is_written_down_once(
+async def test_an_admins_cancellation_of_others_jobs_is_audited_once(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     node = await make_node(pool, group)
@@ -186,7 +186,7 @@ async def test_what_an_admin_cancels_for_others_is_written_down_once(
     ]
 
 
-async def test_a_filter_cancels_ones_own_in_the_states(
+async def test_a_filter_cancels_ones_own_jobs_in_its_states(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("leruli_queue.jobs.cancel.CANCELLED_AT_ONCE", 3)
@@ -231,7 +231,7 @@ async def test_filters_that_are_refused(
     assert (await service.post("/v22_1/bulk/task-cancel", json=body)).status_code == 422
 
 
-async def test_cancelling_the_same_jobs_at_once_deadlocks_nobody(
+async def test_concurrent_cancellations_of_the_same_jobs_do_not_deadlock(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     jobs = [str(job) for job in await make_jobs(pool, group, 600)]
@@ -250,11 +250,11 @@ async def test_cancelling_the_same_jobs_at_once_deadlocks_nobody(
 async def test_filters_in_different_orders_wait_for_each_other(
     group: GroupOfTest, pool: Pool, settings: Settings
 ) -> None:
-    """Each got one of a state before the other: with the order of the post that was a deadlock."""
+    """Each locked jobs of one state before the other. In the request's order that deadlocked."""
     jobs = await make_jobs(pool, group, 4)
     await pool.execute("UPDATE jobs SET state = 'submitted' WHERE id = ANY($1)", jobs[2:])
     seconds = f"SELECT FROM jobs WHERE id IN ('{jobs[1]}', '{jobs[3]}') FOR UPDATE"
-    # Two of one group go on at a time.
+    # Two calls of one group run at a time.
     enough = settings.model_copy(update={"database_pool_size": 16})
     async with running_service(enough) as service:
         async with holding(settings, seconds):
@@ -296,10 +296,10 @@ async def test_a_list_goes_page_by_page_through_ones_own_jobs(
     assert [job["jobid"] for job in own["jobs"]] == [str(admins)]
 
 
-async def test_an_admin_cancels_what_is_left_of_a_user(
+async def test_an_admin_cancels_all_jobs_of_a_revoked_user(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
-    """A low: a revoked user's jobs could be ended one by one only."""
+    """A revoked user's jobs could only be cancelled one by one (hostile review, low)."""
     await make_node(pool, group)
     left = await make_jobs(pool, group, 3)
     [admins] = await make_jobs(pool, group, 1)
@@ -316,7 +316,7 @@ async def test_an_admin_cancels_what_is_left_of_a_user(
     assert {row["subject"] for row in noted} == {str(job_id) for job_id in left}
 
 
-async def test_what_only_an_admin_cancels_by_name(
+async def test_only_an_admin_cancels_by_name(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
     wanted = {"userfilter": {"user": "ada", "states": ["received"]}}

@@ -1,4 +1,4 @@
-"""Node agents whose calls find no connection: told to come again, as users are."""
+"""Calls of node agents that find no connection are answered "try again", as those of users."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ BODIES: dict[Call, dict[str, Any]] = {
     Call.NODE_REPORT: {},
     Call.ATTEMPT_START: _ATTEMPT | {"startkey": "start-key"},
     Call.ATTEMPT_UPLOAD: _ATTEMPT,
+    Call.SLOT_NEXT: {"slots": [_ATTEMPT | {"key": "key-of-a-slot", "most": 1}]},
     Call.ATTEMPT_END: _ATTEMPT | {"outcome": "ended", "exitcode": 0},
 }
 
@@ -54,7 +55,7 @@ async def ask(
 
 
 @pytest.mark.parametrize("call", list(BODIES))
-async def test_a_node_that_finds_no_connection_is_told_to_come_again(
+async def test_a_node_that_finds_no_connection_is_told_to_retry(
     settings: Settings, group: GroupOfTest, pool: Pool, call: Call
 ) -> None:
     _, token = await make_node_with_token(pool, group)
@@ -75,7 +76,7 @@ async def test_a_node_that_finds_no_connection_is_told_to_come_again(
         assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
 
 
-async def test_nodes_go_on_after_a_database_that_stood_still(
+async def test_nodes_go_on_after_the_database_hung(
     own_postgres: PostgresOfTest, settings: Settings
 ) -> None:
     settings = settings.model_copy(
@@ -92,7 +93,7 @@ async def test_nodes_go_on_after_a_database_that_stood_still(
             _, token = await make_node_with_token(pool, group)
         assert (await ask(service, Call.NODE_REPORT, group, token)).status_code == 200
         with own_postgres.standing_still():
-            # One after the other on two connections they would take minutes.
+            # In sequence on two connections they would take minutes.
             calls = (ask(service, call, group, token) for _ in range(20) for call in BODIES)
             answers = await asyncio.wait_for(asyncio.gather(*calls), 30)
         assert {answer.status_code for answer in answers} == {503}

@@ -1,4 +1,4 @@
-"""Which waiting jobs become submitted, and that each does once."""
+"""Which jobs of the backlog are submitted, and that each is submitted once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ async def node(pool: Pool, group: GroupOfTest) -> Node:
 
 async def note_alive(pool: Pool, node: Node, *, alive: bool) -> None:
     trouble = None if alive else "Nomad does not hear it"
-    await queries.note_nodes(pool, ids=[node.id], alives=[alive], troubles=[trouble], anew=False)
+    await queries.note_nodes(
+        pool, ids=[node.id], alives=[alive], troubles=[trouble], unobserved=False
+    )
 
 
 async def test_only_jobs_that_fit_a_living_node_are_claimed_oldest_first(
@@ -43,7 +45,7 @@ async def test_only_jobs_that_fit_a_living_node_are_claimed_oldest_first(
     assert await claim(10) == [*big, *small[2:]]
 
 
-async def test_a_claim_does_not_wait_for_a_job_that_somebody_works_on(
+async def test_a_claim_does_not_wait_for_a_locked_job(
     pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     held, free = await make_jobs(pool, group, 2)
@@ -53,10 +55,12 @@ async def test_a_claim_does_not_wait_for_a_job_that_somebody_works_on(
     assert [row["job_id"] for row in found] == [free]
 
 
-async def test_a_job_is_claimed_by_one_of_many(pool: Pool, group: GroupOfTest, node: Node) -> None:
+async def test_a_job_is_claimed_once_by_concurrent_claims(
+    pool: Pool, group: GroupOfTest, node: Node
+) -> None:
     jobs = await make_jobs(pool, group, 50)
     claimed = []
-    # What one is about to claim another passes over, and finds in the next round if it is left.
+    # A claim skips rows that another claim has locked. The next round finds those that remain.
     while round_ := [
         row["job_id"]
         for part in await asyncio.gather(*(claim_jobs(pool, group, 10) for _ in range(8)))

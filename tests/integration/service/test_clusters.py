@@ -1,4 +1,4 @@
-"""Groups in Nomad clusters of their own: two real ones, one dispatcher."""
+"""Groups in their own Nomad clusters: two real clusters, one dispatcher."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def both(nomad_settings: Settings, other_nomad: NomadOfTest, tmp_path: Path) -> 
     tls = other_nomad.folders.tls
     for source in (tls.ca, tls.ca_key, tls.broker, tls.broker_key):
         (folder / source.name).write_bytes(source.read_bytes())
-    (folder / "token").write_text(other_nomad.kept.nomad_service_token + "\n")
+    (folder / "token").write_text(other_nomad.state.nomad_service_token + "\n")
     described = {
-        "address": nomad_server.address(other_nomad.kept),
-        "servers": [f"127.0.0.1:{other_nomad.kept.ports.nomad_rpc}"],
+        "address": nomad_server.address(other_nomad.state),
+        "servers": [f"127.0.0.1:{other_nomad.state.ports.nomad_rpc}"],
     }
     (folder / "cluster.json").write_text(json.dumps(described))
     return nomad_settings.model_copy(
@@ -85,7 +85,7 @@ async def in_cluster(pool: Pool, group: GroupOfTest, cluster: str) -> None:
         await set_cluster(connection, name, cluster)
 
 
-async def test_each_group_runs_in_its_cluster_and_can_be_given_another(
+async def test_each_group_runs_in_its_cluster_and_can_move_to_another(
     both: Settings,
     gateways: dict[str, NomadGateway],
     pool: Pool,
@@ -110,20 +110,20 @@ async def test_each_group_runs_in_its_cluster_and_can_be_given_another(
     await until(lambda: is_only_in(DEFAULT, here), "the first group's job is in the default one")
     await until(lambda: is_only_in(OTHER, there), "the other group's job is in its own")
 
-    # Moved: what waits in the former cluster is stopped there, and dispatched in the new one as
-    # soon as a node has joined it.
+    # The group moves: its unplaced attempts are stopped in the former cluster, and dispatched in
+    # the new one as soon as a node has joined that.
     await in_cluster(pool, others, DEFAULT)
 
-    async def is_taken_back() -> bool:
+    async def is_requeued() -> bool:
         return (await state_of(pool, there))[0] == "received"
 
-    await until(is_taken_back, "the job is taken back")
+    await until(is_requeued, "the job is requeued")
     await make_node(pool, others)
     await until(lambda: is_only_in(DEFAULT, there), "it is in the group's new cluster alone")
     assert await pool.fetchval("SELECT lost_attempts FROM jobs WHERE id = $1", there) == 0
 
 
-async def test_a_cluster_that_is_away_holds_up_nobody_else(
+async def test_a_cluster_that_is_away_does_not_hold_up_others(
     other_nomad: NomadOfTest,
     gateways: dict[str, NomadGateway],
     pool: Pool,
@@ -217,7 +217,7 @@ async def test_the_database_holds_no_address_and_no_token_of_a_cluster(
         (lambda folder: folder.rename(folder.with_name(DEFAULT)), "is not default"),
     ],
 )
-def test_a_cluster_that_is_set_up_wrongly_is_refused_at_the_start(
+def test_a_wrong_cluster_description_is_refused_at_the_start(
     both: Settings, spoil: Callable[[Path], object], why: str
 ) -> None:
     assert both.nomad_clusters_dir is not None

@@ -1,7 +1,7 @@
-"""A silent node's jobs are given up only where another machine could run them.
+"""Jobs of a silent node are abandoned only where another node could run them.
 
-The Nomad server is real and has no client, so which of the nodes it hears is written into the
-database, as the fence would (test_fence.py).
+The Nomad server is real and has no client. So the test writes into the database which nodes Nomad
+hears, as the fence would (test_fence.py).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def silent(pool: Pool, group: GroupOfTest) -> Node:
 
 @pytest.fixture
 async def running(pool: Pool, group: GroupOfTest, silent: Node) -> UUID:
-    """A job of 2 cores that runs there, for all that is known."""
+    """A job of 2 cores that runs there, as far as the service knows."""
     return await run_on(pool, group, silent)
 
 
@@ -68,8 +68,8 @@ async def run_on(pool: Pool, group: GroupOfTest, node: Node) -> UUID:
     return job_id
 
 
-async def told(settings: Settings, group: GroupOfTest, job_id: UUID) -> tuple[str, str | None]:
-    """What task-status says, after a look that group-activity says the same."""
+async def status_of(settings: Settings, group: GroupOfTest, job_id: UUID) -> tuple[str, str | None]:
+    """The answer of task-status, after a check that group-activity says the same."""
     async with running_service(settings) as service:
         status = await call(service, "task-status", secret=group.user_secret, jobid=str(job_id))
         listed = await call(service, "group-activity", grouptoken=group.token)
@@ -78,22 +78,22 @@ async def told(settings: Settings, group: GroupOfTest, job_id: UUID) -> tuple[st
     return status["status"], status["reason"]
 
 
-async def test_when_the_whole_group_is_silent_nothing_is_given_up(
+async def test_when_the_whole_group_is_silent_nothing_is_abandoned(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID, nomad_settings: Settings
 ) -> None:
     also_silent = await make_node(pool, group)
     await pool.execute("UPDATE nodes SET alive = false WHERE id = $1", also_silent.id)
-    # That of another group is no help.
+    # A node of another group does not help.
     await hear(pool, await make_node(pool, await make_group(pool, "physicists")))
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert (await state_of(pool, running))[0] == "running"
-    assert await told(nomad_settings, group, running) == ("running", WAITS)
+    assert await status_of(nomad_settings, group, running) == ("running", WAITS)
 
 
 @pytest.mark.parametrize(
     "why", ["too small", "drained", "left", "of an old secret", "silent", "heard for a moment"]
 )
-async def test_a_machine_that_could_not_run_it_is_no_reason_to_give_up(
+async def test_a_node_that_could_not_run_it_is_no_reason_to_abandon_it(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID, why: str
 ) -> None:
     other = await make_node(pool, group, cores=1 if why == "too small" else 4)
@@ -109,29 +109,29 @@ async def test_a_machine_that_could_not_run_it_is_no_reason_to_give_up(
             f"UPDATE nodes SET {changes[why]} WHERE id = $1",  # noqa: S608
             other.id,
         )
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert (await state_of(pool, running))[0] == "running"
 
 
-async def test_a_receipt_is_not_missed_while_the_network_is_away(
+async def test_a_receipt_is_not_overdue_while_the_network_is_away(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID
 ) -> None:
-    """It ended just before, and its receipt is on the node's disk."""
+    """The job ended just before, and its receipt is on the node's disk."""
     await pool.execute("UPDATE attempts SET allocation_dead_at = now() - interval '1 hour'")
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert (await state_of(pool, running))[0] == "running"
 
 
-async def test_once_another_machine_has_been_heard_for_as_long_it_runs_there(
+async def test_once_another_node_has_been_heard_for_as_long_the_job_runs_there(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID, nomad_settings: Settings
 ) -> None:
     joined = await make_node(pool, group, cores=2)
     await hear(pool, joined, for_s=nomad_settings.node_silence_s - 20)
-    await dispatcher.maintenance.overdue.give_up()
-    # Now it could run elsewhere, so there is nothing to be said of it yet.
-    assert await told(nomad_settings, group, running) == ("running", None)
+    await dispatcher.maintenance.overdue.abandon()
+    # Now it could run elsewhere, so its user sees no reason yet.
+    assert await status_of(nomad_settings, group, running) == ("running", None)
     await hear(pool, joined, for_s=nomad_settings.node_silence_s)
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert await state_of(pool, running) == GIVEN_UP
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 1
 
@@ -144,7 +144,7 @@ async def test_an_admin_ends_the_wait_by_removing_the_node(
     running: UUID,
     nomad_settings: Settings,
 ) -> None:
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     async with running_service(nomad_settings) as service:
         answer = await call(
             service, "group-node-remove", adminsecret=group.admin_secret, node=str(silent.id)
@@ -156,34 +156,34 @@ async def test_an_admin_ends_the_wait_by_removing_the_node(
     )
 
 
-async def test_what_a_user_wants_cancelled_waits_for_no_node(
+async def test_a_cancelled_job_waits_for_no_node(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID, nomad_settings: Settings
 ) -> None:
     async with running_service(nomad_settings) as service:
         await call(service, "task-cancel", secret=group.user_secret, jobid=str(running))
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert await state_of(pool, running) == (
         "cancelled",
         "cancelled; its node does not answer, so there is no output",
     )
 
 
-async def test_what_has_not_begun_there_is_given_back_as_ever(
+async def test_an_unstarted_attempt_on_a_silent_node_is_requeued(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, running: UUID
 ) -> None:
     await pool.execute("UPDATE jobs SET state = 'submitted', started_at = NULL")
     await pool.execute("UPDATE attempts SET started_at = NULL, node_id = NULL")
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert await state_of(pool, running) == GIVEN_UP
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
 
 
-async def test_of_a_node_that_reports_nobody_says_that_it_does_not_answer(
+async def test_a_node_that_reports_is_not_called_silent(
     pool: Pool, group: GroupOfTest, silent: Node, running: UUID, nomad_settings: Settings
 ) -> None:
-    """Only Nomad does not hear it."""
+    """Only Nomad does not hear the node."""
     await pool.execute("UPDATE nodes SET reported_at = now() WHERE id = $1", silent.id)
-    assert await told(nomad_settings, group, running) == ("running", None)
+    assert await status_of(nomad_settings, group, running) == ("running", None)
 
 
 # --- since when a node is heard
@@ -192,7 +192,7 @@ async def test_of_a_node_that_reports_nobody_says_that_it_does_not_answer(
 @pytest.mark.parametrize(
     ("meanwhile", "states"), [("ready", ["received"] * 3), ("down", ["received", *["running"] * 2])]
 )
-async def test_a_long_sweep_looks_again_at_who_is_heard(
+async def test_a_long_round_checks_again_which_nodes_are_heard(
     nomad_settings: Settings,
     pool: Pool,
     group: GroupOfTest,
@@ -202,15 +202,15 @@ async def test_a_long_sweep_looks_again_at_who_is_heard(
     meanwhile: str,
     states: list[str],
 ) -> None:
-    """The network of all goes away while it gives up what ran on one that went before."""
-    monkeypatch.setattr(overdue_module, "_GIVEN_UP_AT_ONCE", 1)
+    """The network of all nodes fails while attempts of an earlier silent node are abandoned."""
+    monkeypatch.setattr(overdue_module, "_ABANDON_AT_ONCE", 1)
     jobs = [await run_on(pool, group, silent) for _ in range(3)]
     other = await make_node(pool, group)
     await pool.execute("UPDATE nodes SET joined_at = now() - interval '1 hour'")
     nomad: Any = Listing(gateway, [await listed(pool, group, other)])
     nomad.after_one_question = {"Status": meanwhile}
     async with dispatching(nomad_settings, pool, nomad) as active:
-        await active.fence.keep()
+        await active.fence.enforce()
         await hear(pool, other)
-        await active.maintenance.overdue.give_up()
+        await active.maintenance.overdue.abandon()
     assert [(await state_of(pool, job_id))[0] for job_id in sorted(jobs)] == states

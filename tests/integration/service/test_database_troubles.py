@@ -1,4 +1,4 @@
-"""Troubles of PostgreSQL's own: whoever called is told to come again, not of a defect."""
+"""Failures of PostgreSQL itself: the answer is "try again", and not "internal error"."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def says_to_come_again(answer: httpx.Response) -> bool:
     return "database" in answer.json()["detail"]
 
 
-async def test_a_statement_that_the_server_cuts_off(
+async def test_a_statement_that_the_server_ends(
     settings: Settings, group: GroupOfTest, pool: Pool
 ) -> None:
-    """Whoever runs PostgreSQL set a time limit, and it is slow."""
+    """The server has a time limit for statements, and is slow."""
     await alter_database(pool, "statement_timeout = '300ms'")
     async with running_service(settings) as service:
         async with holding(settings, "LOCK jobs"):
@@ -43,7 +43,7 @@ async def test_a_statement_that_the_server_cuts_off(
         assert (await submit(service, group)).status_code == 200
 
 
-async def test_a_lock_that_the_server_does_not_wait_for(
+async def test_a_lock_timeout_of_the_server(
     settings: Settings, group: GroupOfTest, pool: Pool
 ) -> None:
     await alter_database(pool, "lock_timeout = '300ms'")
@@ -51,22 +51,20 @@ async def test_a_lock_that_the_server_does_not_wait_for(
         assert says_to_come_again(await submit(service, group))
 
 
-async def test_a_migration_takes_its_time_whatever_the_server_cuts_off(
+async def test_a_migration_is_not_ended_by_the_servers_time_limit(
     empty_database_url: str,
 ) -> None:
     connection = await asyncpg.connect(empty_database_url)
     await connection.execute("SET statement_timeout = '300ms'")
     slow = Migration(1, "0001_slow", "SELECT pg_sleep(0.6)")
     assert await migrate(connection, [slow]) == ["0001_slow"]
-    # For the migration only.
+    # For the migration alone.
     assert await connection.fetchval("SHOW statement_timeout") == "300ms"
     await connection.close()
 
 
-async def test_a_server_that_takes_no_changes(
-    own_postgres: PostgresOfTest, settings: Settings
-) -> None:
-    """As after a failover to a copy, or where a provider's disk is full."""
+async def test_a_read_only_server(own_postgres: PostgresOfTest, settings: Settings) -> None:
+    """As after a failover to a replica, or where a provider's disk is full."""
     settings = settings.model_copy(update={"database_url": SecretStr(own_postgres.url)})
     async with running_service(settings) as service, open_pool(settings) as pool:
         group = await make_group(pool, "chemists")
@@ -90,10 +88,10 @@ async def test_a_server_that_takes_no_changes(
         pytest.param("58030", id="io_error"),
     ],
 )
-async def test_what_the_server_says_of_itself(
+async def test_errors_about_the_server_itself(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, code: str
 ) -> None:
-    """A trigger says it for a server whose disk, memory or operator would."""
+    """A trigger raises the error that a full disk, full memory or an operator would cause."""
     await pool.execute(
         "CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '{code}'; END $$"
@@ -104,7 +102,7 @@ async def test_what_the_server_says_of_itself(
     assert (await submit(service, group)).status_code == 200
 
 
-async def test_a_defect_is_still_called_one(
+async def test_a_defect_is_still_reported_as_one(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     await pool.execute("ALTER TABLE jobs RENAME COLUMN priority TO other")
@@ -114,6 +112,6 @@ async def test_a_defect_is_still_called_one(
 
 
 async def alter_database(pool: Pool, setting: str) -> None:
-    """Set it for connections that are made from now on."""
+    """Change a setting for future connections."""
     name = await pool.fetchval("SELECT current_database()")
     await pool.execute(f"ALTER DATABASE {name} SET {setting}")

@@ -1,4 +1,4 @@
-"""M1: what a job may use of a node's disk, from submit to the node and back."""
+"""M1: a job's disk limit, from the submission to the node and back."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def body(group: GroupOfTest, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["task-submit", "bulk/task-submit"])
-async def test_a_limit_of_disk_reaches_the_node_and_the_jobs_owner(
+async def test_a_disk_limit_reaches_the_node_and_the_jobs_owner(
     service: httpx.AsyncClient, settings: Settings, group: GroupOfTest, pool: Pool, path: str
 ) -> None:
-    """M1: that of the job, and the default for a job of a client that knows of none."""
+    """M1: the job's limit, or the default for a client that does not know the field."""
     bodies = [body(group, diskmb=500), body(group)]
     if path == "task-submit":
         ids = [await call(service, path, **one) for one in bodies]
     else:
         answer = await service.post(f"/v22_1/{path}", json=bodies)
         ids = [one["data"] for one in answer.json()]
-    # Asked again, it is the same job with what it has.
+    # Submitted again, it is the same job with its first limit.
     assert await call(service, "task-submit", **bodies[0]) == ids[0]
     _, token = await make_node_with_token(pool, group)
     claims = {str(one["job_id"]): one["number"] for one in await claim_jobs(pool, group, 10)}
@@ -53,7 +53,7 @@ async def test_a_limit_of_disk_reaches_the_node_and_the_jobs_owner(
     assert await state_of(pool, UUID(ids[0])) == ("failed", "used more than 500 MB of disk")
 
 
-async def test_more_disk_than_the_service_gives_is_refused(
+async def test_more_disk_than_the_service_allows_is_refused(
     service: httpx.AsyncClient, settings: Settings, group: GroupOfTest
 ) -> None:
     asked = settings.max_disk_mb + 1

@@ -1,4 +1,4 @@
-"""The feeder against a real Nomad server. No node takes part: what is dispatched waits."""
+"""The feeder against a real Nomad server, without nodes: dispatched attempts stay unplaced."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ async def test_free_slots_are_filled_at_once(
     await make_node(pool, group, cores=32, memory_mb=200_000)
     await make_jobs(pool, group, 50)
     assert await dispatcher.feeder.feed_once() == 32
-    # They have no place yet, and are more than the window: nothing is free.
+    # They are unplaced, and more than the window: nothing is free.
     assert await dispatcher.feeder.feed_once() == 0
 
 
-async def test_however_much_is_free_the_largest_window_is_kept(
+async def test_the_largest_window_holds_however_much_is_free(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest
 ) -> None:
     await make_node(pool, group, cores=32, memory_mb=200_000)
@@ -54,11 +54,11 @@ async def test_however_much_is_free_the_largest_window_is_kept(
     narrow = nomad_settings.model_copy(update={"window_max": 8})
     async with dispatching(narrow, pool, gateway) as dispatcher:
         assert await dispatcher.feeder.feed_once() == 8
-        # None of them has a place yet.
+        # All of them are unplaced.
         assert await dispatcher.feeder.feed_once() == 0
 
 
-async def test_what_nomad_found_no_room_for_shows_that_nothing_is_free(
+async def test_a_job_without_room_in_nomad_shows_that_nothing_is_free(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest
 ) -> None:
     await make_node(pool, group, cores=32, memory_mb=200_000)
@@ -69,7 +69,7 @@ async def test_what_nomad_found_no_room_for_shows_that_nothing_is_free(
     assert await dispatcher.feeder.feed_once() == 1
 
 
-async def test_what_has_a_place_and_has_not_begun_does_not_wait(
+async def test_a_placed_attempt_that_has_not_started_does_not_count_as_unplaced(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     await make_jobs(pool, group, 10)
@@ -88,7 +88,7 @@ async def test_without_a_node_nothing_is_dispatched(
     assert (await state_of(pool, job_id))[0] == "received"
 
 
-async def test_wide_jobs_that_wait_do_not_keep_small_ones_out(
+async def test_unplaced_wide_jobs_do_not_keep_small_ones_out(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     wide = await make_jobs(pool, group, 10, cores=4)
@@ -124,14 +124,14 @@ async def test_killed_between_dispatch_and_commit(
     assert await pool.fetchval("SELECT nomad_job_id FROM attempts") == child["ID"]
 
 
-async def test_an_attempt_that_was_started_is_not_taken_back_for_new_nodes(
+async def test_a_started_attempt_is_not_requeued_for_new_nodes(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
     async with dispatching(nomad_settings, pool, gateway) as first:
         await first.feeder.feed_once()
     [child] = await children_of(gateway, job_id)
-    # Killed before its commit; the attempt starts all the same, and another node joins.
+    # The dispatcher is killed before its commit. The attempt starts all the same, and a node joins.
     await pool.execute("UPDATE attempts SET nomad_job_id = NULL")
     await start_attempt(pool, node, AttemptId(job_id, 1), "start-key-1")
     await make_node(pool, group)
@@ -160,7 +160,7 @@ class LosesFirstAnswer:
         return answer
 
 
-async def test_a_lost_answer_is_asked_for_again(
+async def test_after_a_lost_answer_the_dispatch_is_repeated(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -175,7 +175,7 @@ async def test_a_lost_answer_is_asked_for_again(
 
 
 class TellsPhantom:
-    """A FAKE of the race of two dispatches with one token: Nomad tells the loser a false id."""
+    """A FAKE of the race of two dispatches with one token: Nomad gives the loser a false id."""
 
     def __init__(self, gateway: NomadGateway) -> None:
         self._gateway = gateway
@@ -190,7 +190,7 @@ class TellsPhantom:
         return DispatchAnswer("phantom", repeated=False) if self._calls == 1 else answer
 
 
-async def test_a_false_id_is_not_believed(
+async def test_a_false_id_is_not_trusted(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -245,7 +245,7 @@ async def test_a_lost_node_pool_is_made_again(
 
 
 class RefusesOne:
-    """A FAKE of a Nomad that has trouble with one attempt for ever, before the real one."""
+    """A FAKE before the real Nomad: every dispatch of one attempt fails."""
 
     def __init__(self, gateway: NomadGateway) -> None:
         self._gateway = gateway
@@ -278,19 +278,19 @@ async def test_one_dispatch_that_fails_does_not_stop_the_others(
     assert (await state_of(pool, first))[0] == "submitted"
 
 
-async def test_an_idle_parent_leaves_nomad(
+async def test_an_idle_parent_job_is_removed_from_nomad(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     await make_jobs(pool, group, 1)
     await dispatcher.feeder.feed_once()
-    await dispatcher.parents.drop_idle()
+    await dispatcher.parents.remove_idle()
     assert await pool.fetchval("SELECT count(*) FROM nomad_parents") == 1
     await pool.execute("UPDATE nomad_parents SET last_used_at = now() - interval '1 year'")
-    await dispatcher.parents.drop_idle()
+    await dispatcher.parents.remove_idle()
     assert await pool.fetchval("SELECT count(*) FROM nomad_parents") == 0
 
 
-async def test_however_many_shapes_wait_the_window_bounds_them_all(
+async def test_the_window_bounds_jobs_of_all_resources_together(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest
 ) -> None:
     await make_node(pool, group, cores=4, memory_mb=8000)
@@ -305,7 +305,7 @@ async def test_however_many_shapes_wait_the_window_bounds_them_all(
         assert dispatched == 8
 
 
-async def test_groups_have_equal_parts_of_the_room(
+async def test_groups_share_the_room_equally(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest
 ) -> None:
     other = await make_group(pool, "other")
@@ -322,7 +322,7 @@ async def test_groups_have_equal_parts_of_the_room(
             assert len({row["count"] for row in found}) == 1
             assert len(found) == 2
             await pool.execute("UPDATE attempts SET allocation_id = 'somewhere'")
-        # One that needs less than its part leaves it to the other.
+        # A group that needs less than its part leaves the rest to the other.
         await pool.execute(
             "UPDATE jobs SET state = 'completed', ended_at = now() WHERE group_id = $1", other.id
         )
@@ -333,7 +333,7 @@ async def test_groups_have_equal_parts_of_the_room(
         assert await pool.fetchval("SELECT count(*) FROM attempts") - before == 40
 
 
-async def test_jobs_of_one_kind_are_spread_over_a_few_parents(
+async def test_equal_jobs_are_spread_over_a_few_parent_jobs(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest
 ) -> None:
     await make_node(pool, group, cores=64, memory_mb=500_000)
@@ -341,6 +341,6 @@ async def test_jobs_of_one_kind_are_spread_over_a_few_parents(
     assert await dispatcher.feeder.feed_once() == 64
     children = await pool.fetch("SELECT nomad_job_id FROM attempts")
     parents = [row["nomad_job_id"].partition("/")[0] for row in children]
-    # Of eight. That two of them get none is a chance of one in some millions.
+    # There are eight. The chance that two of them get none is one in some millions.
     assert len(set(parents)) in (7, 8)
     assert await pool.fetchval("SELECT count(*) FROM nomad_parents") == len(set(parents))

@@ -1,4 +1,4 @@
-"""The fence: what it makes of the nodes as Nomad lists them, which is a FAKE list here."""
+"""The fence and its judgement of Nomad's list of nodes, which is a FAKE here."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ async def test_a_node_is_heard_since_it_came_back(
     shown = await listed(pool, group, node)
     nomad: Any = Listing(gateway, [shown])
     fence = Fence(settings, pool, nomad)
-    await fence.keep()
+    await fence.enforce()
     first = await heard_since(pool, node)
     assert first is not None
-    await fence.keep()
+    await fence.enforce()
     assert await heard_since(pool, node) == first
     shown["Status"] = "down"
-    await fence.keep()
+    await fence.enforce()
     assert await pool.fetchval("SELECT alive FROM nodes") is False
-    # One that has just joined is given the time to register.
+    # A node that has just joined gets time to register.
     trouble = None if joined == "just now" else "Nomad does not hear it"
     assert await pool.fetchval("SELECT nomad_trouble FROM nodes") == trouble
     assert await heard_since(pool, node) is None
     shown["Status"] = "ready"
-    await fence.keep()
+    await fence.enforce()
     assert await heard_since(pool, node) > first
 
 
@@ -62,7 +62,7 @@ async def test_a_node_that_joins_again_is_not_heard_until_nomad_has_it(
     assert await heard_since(pool, node) is None
 
 
-async def test_what_happened_while_nobody_looked_is_not_known(
+async def test_what_happened_without_comparisons_is_unknown(
     settings: Settings,
     pool: Pool,
     group: GroupOfTest,
@@ -75,17 +75,17 @@ async def test_what_happened_while_nobody_looked_is_not_known(
     before = await heard_since(pool, node)
     nomad: Any = Listing(gateway, [await listed(pool, group, node)])
     fence = Fence(settings, pool, nomad)
-    await fence.keep()
+    await fence.enforce()
     first = await heard_since(pool, node)
     assert first > before
-    monkeypatch.setattr(fence_module, "_LOOKED_AWAY_S", 0.0)
-    await fence.keep()
+    monkeypatch.setattr(fence_module, "_MAX_GAP_S", 0.0)
+    await fence.enforce()
     assert await heard_since(pool, node) > first
 
 
 @pytest.fixture
 async def pair(pool: Pool, group: GroupOfTest, gateway: NomadGateway) -> tuple[Node, Node, Any]:
-    """Two nodes that joined an hour ago and are well, and Nomad that lists them."""
+    """Two healthy nodes that joined an hour ago, and a Nomad that lists them."""
     north, south = await make_node(pool, group), await make_node(pool, group)
     await pool.execute(
         "UPDATE nodes SET joined_at = now() - interval '1 hour', reported_at = now()"
@@ -94,14 +94,14 @@ async def pair(pool: Pool, group: GroupOfTest, gateway: NomadGateway) -> tuple[N
 
 
 async def stands(pool: Pool, nomad: Any, node: Node) -> tuple[str, bool, str | None]:
-    """Whether Nomad may place on it, whether it counts as alive, and what the trouble is."""
+    """Whether the node is eligible, whether it counts as alive, and its trouble."""
     [shown] = [one for one in nomad.nodes if one["ID"] == str(node.id)]
     row = await pool.fetchrow("SELECT alive, nomad_trouble FROM nodes WHERE id = $1", node.id)
     return shown["SchedulingEligibility"], row["alive"], row["nomad_trouble"]
 
 
 async def reported(pool: Pool, node: Node, ago_s: float) -> None:
-    """The last report of a node came so many seconds ago."""
+    """Set the time of a node's last report."""
     await pool.execute(
         "UPDATE nodes SET reported_at = now() - make_interval(secs => $2) WHERE id = $1",
         node.id,
@@ -110,10 +110,10 @@ async def reported(pool: Pool, node: Node, ago_s: float) -> None:
 
 
 async def time_goes_by(fence: Fence, pool: Pool, node: Node, from_s: int, until_s: int = 0) -> None:
-    """Look again and again while a node reports, from so many seconds ago on."""
+    """Run the fence repeatedly while a node reports, from so many seconds ago on."""
     for ago_s in range(from_s, until_s - 1, -15):
         await reported(pool, node, ago_s)
-        await fence.keep()
+        await fence.enforce()
 
 
 WELL = ("eligible", True, None)
@@ -137,7 +137,7 @@ async def test_a_node_whose_agent_hangs_gets_nothing_until_it_reports(
     assert [await stands(pool, nomad, node) for node in (north, south)] == [WELL, BLAMED]
     assert south.id not in fence.unheard  # what runs there is left alone
     await reported(pool, south, 0)
-    await fence.keep()
+    await fence.enforce()
     assert await stands(pool, nomad, south) == WELL
 
 
@@ -150,22 +150,22 @@ async def test_no_node_is_blamed_for_an_outage_of_the_service(
     await time_goes_by(fence, pool, south, 400, 310)
     await time_goes_by(fence, pool, north, 300, 300)
     assert [await stands(pool, nomad, node) for node in (north, south)] == [WELL, WELL]
-    # It is back, and north is the first that tells.
+    # The service is back, and north is the first to report.
     await time_goes_by(fence, pool, north, 60)
     assert [await stands(pool, nomad, node) for node in (north, south)] == [WELL, WELL]
 
 
-async def test_another_dispatcher_does_not_blame_at_once(
+async def test_a_new_dispatcher_does_not_blame_a_node_at_once(
     settings: Settings, pool: Pool, pair: tuple[Node, Node, Any]
 ) -> None:
-    """It does not know whether the service was away."""
+    """The new dispatcher does not know whether the service was away."""
     _, south, nomad = pair
     await reported(pool, south, 1800)
-    await Fence(settings, pool, nomad).keep()
+    await Fence(settings, pool, nomad).enforce()
     assert await stands(pool, nomad, south) == WELL
 
 
-async def test_a_node_that_joined_again_gets_the_time_to_report(
+async def test_a_node_that_joined_again_gets_time_to_report(
     settings: Settings, pool: Pool, pair: tuple[Node, Node, Any]
 ) -> None:
     north, south, nomad = pair
@@ -176,10 +176,10 @@ async def test_a_node_that_joined_again_gets_the_time_to_report(
     assert await stands(pool, nomad, south) == WELL
 
 
-async def test_a_late_report_is_no_silence(
+async def test_a_late_report_does_not_count_as_silence(
     settings: Settings, pool: Pool, pair: tuple[Node, Node, Any]
 ) -> None:
-    """Where the setting is shorter than a few reports take."""
+    """The setting is shorter than the time of a few reports."""
     north, south, nomad = pair
     fence = Fence(settings.model_copy(update={"node_silence_s": 0.0}), pool, nomad)
     await reported(pool, south, 45)
@@ -187,10 +187,10 @@ async def test_a_late_report_is_no_silence(
     assert await stands(pool, nomad, south) == WELL
 
 
-async def test_docker_that_is_away_is_told_first(
+async def test_docker_that_is_away_is_the_reason_given(
     settings: Settings, pool: Pool, pair: tuple[Node, Node, Any]
 ) -> None:
-    """Its agent may wait for it, and be silent for that."""
+    """The agent may be silent because it waits for Docker."""
     north, south, nomad = pair
     fence = Fence(settings, pool, nomad)
     await reported(pool, south, 1800)

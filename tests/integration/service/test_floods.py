@@ -1,4 +1,4 @@
-"""What one client sends must not keep the others from being answered."""
+"""Floods: one client's requests must not block the answers to others."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ POOL = 4
 
 @pytest.fixture
 async def service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    # They wait for each other for as long as the test takes on a busy machine.
+    # Long enough for calls to wait for each other on a busy machine.
     small = settings.model_copy(update={"database_pool_size": POOL, "busy_after_s": 60.0})
     async with running_service(small) as client:
         yield client
 
 
-async def test_a_long_list_of_nonsense_is_refused_at_its_first_fault(
+async def test_a_long_wrong_list_is_refused_at_its_first_fault(
     service: httpx.AsyncClient,
 ) -> None:
-    """Without a secret: of 2 million faults, 59 s and 2.4 GB went into sentences."""
+    """Without a secret, the sentences about 2 million faults took 59 s and 2.4 GB."""
     calls = (await service.get("/openapi.json")).json()
     tried = 0
     for path, body in lists_of(calls):
         answer = await service.post(path, json=body)
         assert answer.status_code == 422, path
-        # Of secrets that are missing, and one more.
+        # The missing secrets, and the list's first fault.
         faults = answer.json()["detail"].split("; ")
         assert sum("it is missing" not in fault for fault in faults) == 1, (path, faults)
         tried += 1
@@ -51,7 +51,7 @@ async def test_a_long_list_of_nonsense_is_refused_at_its_first_fault(
 
 
 def lists_of(openapi: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Each list that a call takes, as a body with 20,000 entries that are no good."""
+    """A body with 20,000 wrong entries for each list of a call."""
     wrong = [None] * 20_000
     schemas = openapi["components"]["schemas"]
     for path, call in openapi["paths"].items():
@@ -70,7 +70,7 @@ def lists_of(openapi: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 async def test_polls_do_not_wait_for_a_long_cancellation(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, settings: Settings
 ) -> None:
-    """All of them want to note the use that the cancellation has noted, and not committed."""
+    """All want to store the use of the secret, which the cancellation has not committed yet."""
     [job_id] = await make_jobs(pool, group, 1)
     await pool.execute("UPDATE users SET last_used_at = NULL")
     body = {"secret": group.user_secret, "jobid": str(job_id)}
@@ -87,7 +87,7 @@ async def test_polls_do_not_wait_for_a_long_cancellation(
 
 
 @pytest.mark.parametrize("call", ["group-usage", "bulk/task-cancel"])
-async def test_a_revocation_gets_a_connection_beside_any_number_of_long_calls(
+async def test_a_revocation_gets_a_connection_during_any_number_of_long_calls(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, settings: Settings, call: str
 ) -> None:
     await make_jobs(pool, group, 1)
@@ -97,7 +97,7 @@ async def test_a_revocation_gets_a_connection_beside_any_number_of_long_calls(
         "filter": {"states": ["received"]},
     }
     await pool.execute("UPDATE jobs SET user_id = (SELECT id FROM users WHERE role = 'admin')")
-    # Stands for a group with millions of jobs: the calls wait, each with its connection.
+    # Stands for a group with millions of jobs: each call waits and holds its connection.
     lock = "LOCK attempts" if call == "group-usage" else "SELECT FROM jobs FOR UPDATE"
     async with holding(settings, lock):
         long_calls = [
@@ -113,14 +113,14 @@ async def test_a_revocation_gets_a_connection_beside_any_number_of_long_calls(
 
 
 @pytest.mark.parametrize("first_call", ["group-usage", "bulk/task-cancel"])
-async def test_long_calls_of_one_group_keep_no_other_from_cancelling(
+async def test_long_calls_of_one_group_do_not_block_other_groups(
     settings: Settings,
     group: GroupOfTest,
     pool: Pool,
     monkeypatch: pytest.MonkeyPatch,
     first_call: str,
 ) -> None:
-    """M11: loops of group-usage held the permits of all. A usage that lasts is a FAKE here."""
+    """M11: loops of group-usage held all permits. The long group-usage is a FAKE here."""
     lasts = asyncio.Event()
 
     async def usage_that_lasts(*_: object) -> list[object]:
@@ -147,7 +147,7 @@ async def test_long_calls_of_one_group_keep_no_other_from_cancelling(
             )
             answer = await asyncio.wait_for(cancelling, 5)
             assert answer.json() == {"cancelled": 1, "stopping": 0}
-            # Nor does it take a permit to hear that a secret is wrong.
+            # A wrong secret is refused without a permit.
             wrong = received | {"secret": other.token, "grouptoken": other.user_secret}
             refused = await asyncio.wait_for(service.post(f"/v22_1/{first_call}", json=wrong), 5)
             assert refused.status_code == 403
@@ -169,7 +169,7 @@ async def test_usage_of_too_many_rows_is_refused(
     assert answer.json()["rows"][0]["jobs"] == 3
 
 
-async def test_who_finds_no_connection_is_told_to_come_again(
+async def test_a_call_without_a_free_connection_gets_503(
     settings: Settings, group: GroupOfTest, pool: Pool
 ) -> None:
     small = settings.model_copy(update={"database_pool_size": 2, "busy_after_s": 0.3})
@@ -187,7 +187,7 @@ async def test_who_finds_no_connection_is_told_to_come_again(
 
 
 @pytest.mark.parametrize("call", ["group-usage", "bulk/task-cancel"])
-async def test_long_calls_that_wait_for_each_other_are_told_to_come_again(
+async def test_long_calls_that_wait_too_long_for_a_permit_get_503(
     settings: Settings, group: GroupOfTest, pool: Pool, call: str
 ) -> None:
     await make_jobs(pool, group, 1)
@@ -209,11 +209,11 @@ async def test_long_calls_that_wait_for_each_other_are_told_to_come_again(
             (503, "2")
         }
         assert (await first).status_code == 200
-        # Who gave up holds nothing.
+        # A call that timed out holds no permit.
         assert (await service.post(f"/v22_1/{call}", json=body)).status_code == 200
 
 
-async def test_a_long_call_that_finds_no_connection_is_told_to_come_again(
+async def test_a_long_call_without_a_free_connection_gets_503(
     settings: Settings, group: GroupOfTest, pool: Pool
 ) -> None:
     small = settings.model_copy(update={"database_pool_size": 2, "busy_after_s": 0.3})

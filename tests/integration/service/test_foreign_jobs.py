@@ -1,4 +1,4 @@
-"""Nothing tells an unknown job from a foreign one: no answer, header, log line, no work."""
+"""Unknown and foreign jobs cannot be distinguished by answer, header, log line or work."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ async def test_answers_headers_and_log_lines_are_the_same(
 async def test_the_same_statements_are_run(
     pool: Pool, group: GroupOfTest, foreign: UUID, anothers: UUID, call: Call
 ) -> None:
-    """What takes as long: time itself is too noisy to be compared in a test."""
+    """Equal statements take equal time. Time itself is too noisy to compare in a test."""
     traces: list[list[str]] = []
     async with pool.acquire() as connection, connection.transaction():
         user = await authorise_user(connection, call, group.user_secret)
-        # The first round is asyncpg's, which asks for the types of a statement once.
+        # The first round is left out: in it asyncpg asks for the types of each statement.
         for job_id in (uuid4(), foreign, anothers, uuid4()):
             trace: list[str] = []
             connection.add_query_logger(log := partial(note_query, trace))
@@ -104,7 +104,7 @@ def note_query(trace: list[str], record: LoggedQuery) -> None:
     trace.append(record.query)
 
 
-async def test_a_node_does_not_tell_them_apart_either(
+async def test_nodes_cannot_tell_them_apart_either(
     pool: Pool, group: GroupOfTest, foreign: UUID
 ) -> None:
     node = await make_node(pool, group)
@@ -117,7 +117,7 @@ async def test_a_node_does_not_tell_them_apart_either(
         assert sentences[0] == sentences[1]
 
 
-async def test_a_foreign_node_id_is_as_good_as_an_unknown_one(
+async def test_a_foreign_node_id_is_answered_as_an_unknown_one(
     nomad_settings: Settings, group: GroupOfTest, pool: Pool
 ) -> None:
     other = await make_group(pool, "physicists")

@@ -12,8 +12,9 @@ import httpx
 import pytest
 from service_world import GroupOfTest, claim_jobs, make_group, make_jobs, make_node
 
-from leruli_queue.jobs.attempts import AttemptId, end_attempt, start_attempt
+from leruli_queue.jobs.attempts import AttemptId, start_attempt
 from leruli_queue.jobs.outcomes import Outcome, Receipt
+from leruli_queue.jobs.receipts import end_attempt
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.store.pool import Pool
 
@@ -46,7 +47,7 @@ async def run(
             await end_attempt(connection, node, attempt, receipt, Retries(5, 30.0))
 
 
-async def test_activity_tells_who_runs_what_and_no_bucket(
+async def test_activity_shows_users_and_jobs_without_buckets(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     made = await make_jobs(pool, group, 3, name="water")
@@ -69,7 +70,7 @@ async def test_activity_tells_who_runs_what_and_no_bucket(
     assert waiting["name"] == "water"
 
 
-async def test_activity_says_why_a_job_waits(
+async def test_activity_says_why_a_job_is_queued(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     await make_jobs(pool, group, 1, cores=64)
@@ -95,7 +96,7 @@ async def test_pages_hold_each_job_once(
         after = page["next"]
         if after is None:
             break
-        await make_jobs(pool, group, 1)  # what comes in meanwhile moves nothing
+        await make_jobs(pool, group, 1)  # a new job does not shift the pages
     assert seen == made[::-1]
 
 
@@ -120,7 +121,7 @@ async def test_activity_by_state_user_and_time(
     assert ids(await activity(service, group, since=naive)) == made[::-1]
 
 
-async def test_a_foreign_user_is_as_unknown_as_nobody(
+async def test_another_groups_user_is_unknown(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     other = await make_group(pool, "physicists")
@@ -135,12 +136,12 @@ async def test_a_foreign_user_is_as_unknown_as_nobody(
     assert answers[0].text == answers[1].text
 
 
-async def test_usage_sums_up_what_has_ended(
+async def test_usage_sums_up_ended_jobs(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     await make_jobs(pool, group, 2, cores=4)
     await make_jobs(pool, group, 1, code="xtb", version="6.4")
-    await make_jobs(pool, group, 1)  # does not end, and is not counted
+    await make_jobs(pool, group, 1)  # it does not end, so it is not counted
     await run(pool, group, 1)
     await run(pool, group, 1, exit_code=1, wall_s=900.0)
     await run(pool, group, 1, wall_s=3600.0)
@@ -179,7 +180,7 @@ async def test_usage_as_csv(service: httpx.AsyncClient, group: GroupOfTest, pool
     }  # fmt: skip
 
 
-async def test_the_bucket_of_a_job_is_its_owners_and_the_admins(
+async def test_a_jobs_owner_and_the_admins_get_its_bucket(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -242,7 +243,7 @@ async def test_the_audit_says_who_did_what(
     assert await actions(service, group, until="2000-01-01") == []
 
 
-async def test_what_was_refused_is_not_in_the_audit(
+async def test_refused_calls_are_not_in_the_audit(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
     admin = {"adminsecret": group.admin_secret}
@@ -263,7 +264,7 @@ async def test_the_audit_cannot_be_changed(pool: Pool, group: GroupOfTest, chang
     assert await pool.fetchval("SELECT count(*) FROM audit") == before
 
 
-async def test_another_groups_audit_is_its_own(
+async def test_an_audit_has_only_entries_of_its_group(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     other = await make_group(pool, "physicists")

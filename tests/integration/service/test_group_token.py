@@ -1,4 +1,4 @@
-"""Rotating the group token: who reads on, who is told the new one, and what a dump gives away."""
+"""Rotation of the group token: who can still read, who gets the new one, what a dump reveals."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def image_tokens(service: httpx.AsyncClient, secret: str) -> list[str]:
 
 
 async def forget_public_keys(pool: Pool, group: GroupOfTest) -> None:
-    """As the rows are of users who have not called since tokens can be rotated."""
+    """Make rows of users who have not called since tokens can be rotated."""
     for secret in map(parse, (group.admin_secret, group.user_secret)):
         await pool.execute(
             "UPDATE users SET public_key = NULL, sealed_key_id = NULL, group_token_sealed = $2 "
@@ -60,10 +60,10 @@ async def forget_public_keys(pool: Pool, group: GroupOfTest) -> None:
         )
 
 
-async def test_the_old_token_reads_nothing_and_everybody_has_the_new_one(
+async def test_the_old_token_reads_nothing_and_all_users_have_the_new_one(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
-    """A former member read on for ever: the group token could not be exchanged."""
+    """A former member could read for ever, because the group token could not be rotated."""
     assert (
         await service.post("/v22_1/group-activity", json={"grouptoken": group.token})
     ).is_success
@@ -93,7 +93,7 @@ async def test_only_admins_rotate(service: httpx.AsyncClient, group: GroupOfTest
     assert await token_of(service, group.user_secret) == group.token
 
 
-async def test_users_who_did_not_call_since_the_upgrade_get_the_new_token_too(
+async def test_users_without_a_stored_public_key_get_the_new_token_too(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     await forget_public_keys(pool, group)
@@ -101,14 +101,14 @@ async def test_users_who_did_not_call_since_the_upgrade_get_the_new_token_too(
     newest = await rotate(service, group)
     assert await token_of(service, group.user_secret) == newest
     assert await token_of(service, group.admin_secret) == newest
-    # What was sealed under older tokens is gone, as nobody needs it any more.
+    # Texts sealed under older tokens are deleted, as nobody needs them any more.
     assert not await pool.fetchval("SELECT count(sealed_under_last) FROM group_tokens")
     again = await rotate(service, group)
     assert await token_of(service, group.user_secret) == again
     assert not await pool.fetchval("SELECT count(sealed_under_last) FROM group_tokens")
 
 
-async def test_a_dump_and_all_that_a_former_member_knows_do_not_open_the_new_token(
+async def test_a_dump_and_a_former_members_secrets_do_not_open_the_new_token(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     leaver = await call(
@@ -138,7 +138,7 @@ def opened_with(secret: Secret, box: bytes) -> str | None:
         return None
 
 
-async def test_a_prepared_token_is_not_valid_before_it_is_and_each_step_can_be_repeated(
+async def test_a_prepared_token_is_valid_after_the_rotation_and_each_step_can_be_repeated(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
     prepared = await rotate(service, group, prepare=True)
@@ -147,7 +147,7 @@ async def test_a_prepared_token_is_not_valid_before_it_is_and_each_step_can_be_r
     assert (refused.status_code, "not known" in refused.text) == (403, True)
     assert await token_of(service, group.user_secret) == group.token
     assert await image_tokens(service, group.user_secret) == [group.token]
-    for _ in range(2):  # an answer may be lost
+    for _ in range(2):  # the first answer may be lost
         assert await rotate(service, group, newtoken=prepared) == prepared
     assert await image_tokens(service, group.user_secret) == [prepared, group.token]
     late = await service.post(
@@ -159,10 +159,10 @@ async def test_a_prepared_token_is_not_valid_before_it_is_and_each_step_can_be_r
     assert [entry["action"] for entry in entries].count("group-token-rotated") == 1
 
 
-async def test_a_former_admin_does_not_know_the_token_of_a_later_rotation(
+async def test_a_former_admin_does_not_know_a_later_token(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
-    """A token that an admin had prepared became valid after that admin was revoked."""
+    """A token that an admin had prepared became valid after the admin's revocation."""
     leaver = await call(
         service, "group-create-user", adminsecret=group.admin_secret, name="eve", admin=True
     )
@@ -180,19 +180,19 @@ async def test_a_former_admin_does_not_know_the_token_of_a_later_rotation(
     assert refused.status_code == 403
 
 
-async def test_a_call_that_meets_a_rotation_is_told_to_come_again(
+async def test_a_call_during_a_rotation_gets_503(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
-    """What was read before a rotation does not fit what is read after it: an internal error."""
+    """Rows read before and after a rotation did not match, which was an internal error."""
     user = await authenticate_user(pool, group.user_secret)
     before = await image_tokens_of(pool, group.id, group.token)
     await rotate(service, group)
     assert await image_tokens_of(pool, group.id, group.token) == before
-    with pytest.raises(UserReportableError, match="rotated this moment"):
+    with pytest.raises(UserReportableError, match="rotated at this moment"):
         await group_token(pool, user)
 
 
-async def test_older_tokens_are_told_until_the_images_have_moved(
+async def test_older_tokens_are_answered_until_the_images_have_moved(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
     second = await rotate(service, group)
@@ -206,7 +206,7 @@ async def test_older_tokens_are_told_until_the_images_have_moved(
     assert await image_tokens(service, group.user_secret) == [third]
 
 
-async def test_nodes_are_told_and_need_the_new_token_to_join_again(
+async def test_nodes_get_the_new_token_and_need_it_to_join_again(
     nomad_settings: Settings, pool: Pool
 ) -> None:
     group = await make_group(pool, "chemists")
@@ -219,7 +219,7 @@ async def test_nodes_are_told_and_need_the_new_token_to_join_again(
         assert (await call(service, "node-report", **report))["imagetokens"] == [new, group.token]
         shown = await call(service, "group-nodes", grouptoken=new)
         assert [one["knowsimages"] for one in shown["nodes"]] == [False]
-        # Not a report of an older agent, which says nothing of it.
+        # Not the report of an older agent, which does not send the key id.
         await call(service, "node-report", nodetoken=node["nodetoken"])
         report["imagekeyid"] = key_id_of(new)
         await call(service, "node-report", **report)
@@ -238,7 +238,7 @@ async def test_nodes_are_told_and_need_the_new_token_to_join_again(
         assert again["imageprefix"] == node["imageprefix"]
 
 
-async def test_a_node_that_joins_while_the_token_is_rotated_is_told_or_refused(
+async def test_a_node_that_joins_during_a_rotation_gets_the_new_token_or_is_refused(
     nomad_settings: Settings, pool: Pool
 ) -> None:
     group = await make_group(pool, "chemists")

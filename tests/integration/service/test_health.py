@@ -34,10 +34,10 @@ async def test_ready_while_the_database_is_there(service: httpx.AsyncClient) -> 
     assert (await service.get("/readyz")).json() == {"status": "ready"}
 
 
-async def test_the_metrics_tell_of_the_dispatcher(
+async def test_the_metrics_show_the_dispatcher(
     service: httpx.AsyncClient, pool: Pool, group: GroupOfTest
 ) -> None:
-    """D3: a queue that nobody dispatches could not be seen from outside."""
+    """D3: it was invisible from outside that no dispatcher ran."""
 
     async def metric(name: str) -> float:
         text = (await service.get("/metrics")).text
@@ -53,7 +53,7 @@ async def test_the_metrics_tell_of_the_dispatcher(
     assert math.isnan(await metric("dispatcher_silence_seconds"))
 
 
-async def test_without_the_database_requests_are_to_be_repeated(
+async def test_without_the_database_requests_must_be_repeated(
     own_postgres: PostgresOfTest, settings: Settings
 ) -> None:
     settings = settings.model_copy(update={"database_url": SecretStr(own_postgres.url)})
@@ -101,7 +101,7 @@ async def test_a_migration_may_take_longer_than_a_statement(empty_database_url: 
 async def test_a_migration_does_not_deadlock_with_copies_that_submit(
     empty_database_url: str,
 ) -> None:
-    """A submit locks jobs, then looks at users and groups; no migration holds these over jobs."""
+    """A submit locks jobs, then reads users and groups. No migration locks these before jobs."""
     migrating, submitting = [await asyncpg.connect(empty_database_url) for _ in range(2)]
     await migrate(migrating, known_migrations()[:1])
     async with open_pool(Settings(database_url=empty_database_url)) as pool:
@@ -117,13 +117,13 @@ async def test_a_migration_does_not_deadlock_with_copies_that_submit(
         await connection.close()
 
 
-async def test_a_migration_behind_a_backup_holds_up_no_request(
+async def test_a_migration_that_waits_for_a_backup_holds_up_no_request(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """M14: everything waited behind an ALTER TABLE, which waited for as long as pg_dump took."""
+    """M14: all requests waited behind an ALTER TABLE, which waited for the whole pg_dump."""
     logged = captured_log(monkeypatch, migrate_module)
-    monkeypatch.setattr(migrate_module, "_LOCK_PATIENCE_S", 0.3)
-    monkeypatch.setattr(migrate_module, "_PAUSES_S", (0.5,))
+    monkeypatch.setattr(migrate_module, "_LOCK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(migrate_module, "_BACKOFF_S", (0.5,))
     migrating, dumping = [await asyncpg.connect(empty_database_url) for _ in range(2)]
     await migrate(migrating, known_migrations()[:1])
     await dumping.execute("SET application_name = 'pg_dump'")
@@ -134,24 +134,24 @@ async def test_a_migration_behind_a_backup_holds_up_no_request(
             await dumping.execute("LOCK jobs IN ACCESS SHARE MODE")
             migration = asyncio.create_task(migrate(migrating, wanted))
             await until_blocked(pool, 1)
-            # As a submit, which is behind it.
+            # As a submit does, which waits behind it.
             await pool.fetch("SELECT FROM jobs", timeout=5)
             while not any("blocked_by" in line for line in logged):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             assert not migration.done()
         assert await migration == ["9999_alter"]
-    told = next(line for line in logged if "blocked_by" in line)
-    assert told["migration"] == "9999_alter"
-    [holder] = told["blocked_by"]
+    logged_line = next(line for line in logged if "blocked_by" in line)
+    assert logged_line["migration"] == "9999_alter"
+    [holder] = logged_line["blocked_by"]
     assert (holder["application"], holder["state"]) == ("pg_dump", "idle in transaction")
     for connection in (migrating, dumping):
         await connection.close()
 
 
-async def test_what_an_earlier_release_left_goes_on(
+async def test_rows_of_an_earlier_release_stay_valid(
     empty_database_url: str, settings: Settings
 ) -> None:
-    """Rows as the release before migration 14 wrote them: secrets, nodes and attempts go on."""
+    """Secrets, nodes and attempts written by the release before migration 14 stay valid."""
     token, admin, user, compute, node = (
         make(kind)
         for kind in (
@@ -249,14 +249,14 @@ async def test_a_changed_or_unknown_history_is_refused(empty_database_url: str) 
     await connection.close()
 
 
-async def test_the_package_for_nodes_is_handed_out_where_there_is_one(
+async def test_the_package_for_nodes_is_served_if_there_is_one(
     settings: Settings, tmp_path: Path
 ) -> None:
     package = tmp_path / "built.tar"
     async with running_service(settings.model_copy(update={"node_package": package})) as service:
         missing = await service.get("/nomadrun.tar")
         assert missing.status_code == 404
-        assert "Ask whoever runs it" in missing.json()["detail"]
+        assert "Ask the operator of the service" in missing.json()["detail"]
         package.write_bytes(b"a tar")
         answer = await service.get("/nomadrun.tar")
         assert answer.content == b"a tar"

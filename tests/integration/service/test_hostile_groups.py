@@ -1,4 +1,4 @@
-"""What one group claims or breaks does not hold up the others. Nomad is a real server."""
+"""A group with false claims or failures does not hold up the others. Nomad is a real server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def other(pool: Pool) -> GroupOfTest:
 
 
 async def break_jobs_of(pool: Pool, group: GroupOfTest) -> None:
-    """Each change of a job of the group fails, as a defect of ours would make it."""
+    """Make each change of a job of the group fail, as a defect of ours would."""
     await pool.execute(
         f"""
         CREATE FUNCTION break_job() RETURNS trigger LANGUAGE plpgsql AS
@@ -51,10 +51,10 @@ async def break_jobs_of(pool: Pool, group: GroupOfTest) -> None:
     )
 
 
-async def test_what_nodes_claim_together_may_be_any_number(
+async def test_the_sum_of_the_cores_that_nodes_claim_is_not_limited(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, other: GroupOfTest
 ) -> None:
-    """H3: two nodes of one group that claim 2^31-1 cores stopped the dispatches of all groups."""
+    """H3: two nodes of one group that claimed 2^31-1 cores stopped the dispatches of all groups."""
     for _ in range(2):
         await make_node(pool, group, cores=LARGEST, memory_mb=LARGEST)
     jobs = [*await make_jobs(pool, group, 1), *await make_jobs(pool, other, 1)]
@@ -63,10 +63,10 @@ async def test_what_nodes_claim_together_may_be_any_number(
 
 
 @pytest.mark.parametrize(("cores", "memory_mb"), [(LARGEST, 8000), (4, LARGEST)])
-async def test_a_machine_that_claims_too_much_is_refused(
+async def test_a_node_that_claims_too_many_cores_is_refused(
     settings: Settings, pool: Pool, group: GroupOfTest, cores: int, memory_mb: int
 ) -> None:
-    """H3: node-join took 2,147,483,647 cores."""
+    """H3: node-join accepted 2,147,483,647 cores."""
     async with running_service(settings) as service:
         body = {
             "grouptoken": group.token,
@@ -82,7 +82,7 @@ async def test_a_machine_that_claims_too_much_is_refused(
     assert await pool.fetchval("SELECT count(*) FROM nodes") == 0
 
 
-async def test_a_node_that_nomad_has_not_met_gets_nothing_dispatched(
+async def test_a_node_that_nomad_does_not_know_gets_no_jobs(
     dispatcher: Dispatching,
     nomad_settings: Settings,
     pool: Pool,
@@ -92,20 +92,20 @@ async def test_a_node_that_nomad_has_not_met_gets_nothing_dispatched(
     [job_id] = await make_jobs(pool, group, 1)
     async with running_service(nomad_settings) as service:
         joined = await join(service, group)
-        await dispatcher.fence.keep()
+        await dispatcher.fence.enforce()
         assert await dispatcher.feeder.feed_once() == 0
         shown = await listed(pool, group, Node(UUID(joined["nodeid"]), group.id))
         nomad: Any = Listing(dispatcher.gateway, [shown])
-        await Fence(nomad_settings, pool, nomad).keep()
+        await Fence(nomad_settings, pool, nomad).enforce()
         assert await dispatcher.feeder.feed_once() == 1
         assert len(await children_of(dispatcher.gateway, job_id)) == 1
-        # One that comes back as it was has lived until now; one that has grown has to show itself.
+        # A node that comes back unchanged stays alive. A node that has grown must show up in Nomad.
         for cores, lives in ((4, True), (1000, False)):
             await join(service, group, nodeid=joined["nodeid"], cores=cores)
             assert await pool.fetchval("SELECT alive FROM nodes") is lives
 
 
-async def test_a_group_of_which_nothing_can_be_claimed_holds_up_no_other(
+async def test_a_group_whose_claims_fail_holds_up_no_other(
     dispatcher: Dispatching,
     pool: Pool,
     group: GroupOfTest,
@@ -113,13 +113,13 @@ async def test_a_group_of_which_nothing_can_be_claimed_holds_up_no_other(
     other: GroupOfTest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """H3: what failed for one group ended the round of all."""
+    """H3: a failure for one group ended the round of all."""
     [job_id] = await make_jobs(pool, group, 1)
     await break_jobs_of(pool, group)
     for _ in range(3):
         await make_jobs(pool, other, 1)
         assert await dispatcher.feeder.feed_once() == 1
-    assert dispatcher.feeder._setbacks.held() == {group.id}
+    assert dispatcher.feeder._setbacks.paused() == {group.id}
     await pool.execute("DROP TRIGGER broken ON jobs")
     assert await dispatcher.feeder.feed_once() == 0
     later = setbacks.time.monotonic() + setbacks._FIRST_PAUSE_S
@@ -128,7 +128,7 @@ async def test_a_group_of_which_nothing_can_be_claimed_holds_up_no_other(
     assert (await state_of(pool, job_id))[0] == "submitted"
 
 
-async def test_a_group_of_which_nothing_can_be_dispatched_holds_up_no_other(
+async def test_a_group_whose_dispatches_fail_holds_up_no_other(
     dispatcher: Dispatching,
     pool: Pool,
     group: GroupOfTest,
@@ -136,7 +136,7 @@ async def test_a_group_of_which_nothing_can_be_dispatched_holds_up_no_other(
     other: GroupOfTest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """H3: a defect of a group's parents, which is a FAKE: the real ones have none that is known."""
+    """H3: a defect of a group's parent jobs, which is a FAKE: no real defect is known."""
     await make_jobs(pool, group, 2)
     ensure = dispatcher.parents.ensure
 
@@ -149,32 +149,32 @@ async def test_a_group_of_which_nothing_can_be_dispatched_holds_up_no_other(
     for _ in range(3):
         await make_jobs(pool, other, 1)
         assert await dispatcher.feeder.feed_once() == 1
-    assert dispatcher.feeder._setbacks.held() == {group.id}
+    assert dispatcher.feeder._setbacks.paused() == {group.id}
 
 
-async def test_what_cannot_be_given_up_holds_up_no_other_group(
+async def test_attempts_that_cannot_be_abandoned_hold_up_no_other_group(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node, other: GroupOfTest
 ) -> None:
-    """H3: the reconciler gave up the attempts of all groups in one statement."""
+    """H3: the reconciler abandoned the attempts of all groups in one statement."""
     await make_jobs(pool, group, 1)
     [job_id] = await make_jobs(pool, other, 1)
     assert await dispatcher.feeder.feed_once() == 2
     await pool.execute("UPDATE attempts SET allocation_dead_at = now() - interval '1 hour'")
     await break_jobs_of(pool, group)
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert (await state_of(pool, job_id))[0] == "received"
 
 
 def parents_in_nomad(gateway: NomadGateway) -> list[str]:
-    """The ids of all parents that Nomad has, stopped ones too."""
+    """The ids of all parent jobs that Nomad has, stopped ones too."""
     found = gateway._client.jobs.request(params={"prefix": PARENT_PREFIX}, method="get").json()
     return [job["ID"] for job in found if not job["ParentID"]]
 
 
-async def test_sizes_that_differ_by_little_share_a_parent(
+async def test_resources_that_differ_by_little_share_a_parent_job(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest
 ) -> None:
-    """H4: each memory was a parent of its own, in eight parts."""
+    """H4: each amount of memory had its own eight parent jobs."""
     await make_node(pool, group, cores=64, memory_mb=250_000)
     for memory_mb in range(4101, 4141):
         await make_jobs(pool, group, 1, memory_mb=memory_mb)
@@ -196,14 +196,14 @@ async def test_a_job_as_large_as_a_node_still_fits_it(
         lambda: dispatcher.gateway._client.job.get_job(quote(child["ID"], safe=""))
     )
     assert job["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMB"] == 62_345
-    await dispatcher.maintenance.misplaced.take_back()
+    await dispatcher.maintenance.misplaced.requeue()
     assert (await state_of(pool, job_id))[0] == "submitted"
 
 
-async def test_a_group_has_a_bounded_number_of_parents(
+async def test_a_group_has_a_bounded_number_of_parent_jobs(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest
 ) -> None:
-    """H4: what was dispatched stays in Nomad when its parent leaves for a new one."""
+    """H4: child jobs stay in Nomad when their parent job is removed for a new one."""
     await make_node(pool, group, cores=64, memory_mb=250_000)
     few = nomad_settings.model_copy(update={"group_parents": 5})
     before = set(parents_in_nomad(gateway))
@@ -219,7 +219,7 @@ async def test_a_group_has_a_bounded_number_of_parents(
             assert child["Status"] == "pending"
         assert len(active.parents._locks) == 0
         assert active.parents._registered.keys() == known
-        # All of it is in place, and a parent that has left comes back when it is needed.
+        # All child jobs are there, and a removed parent job comes back when it is needed.
         await active.maintenance.reconciler.compare()
         await pool.execute("UPDATE attempts SET nomad_job_id = NULL WHERE job_id = $1", jobs[0])
         assert await active.feeder.feed_once() == 1
@@ -228,10 +228,10 @@ async def test_a_group_has_a_bounded_number_of_parents(
     assert states == {"submitted"}
 
 
-async def test_a_node_that_nobody_has_seen_for_a_day_is_named_nowhere(
+async def test_a_node_unseen_for_a_day_is_left_out_everywhere(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
-    """M5: a machine that went without node-leave stayed in each parent and in each comparison."""
+    """M5: a machine gone without node-leave stayed in each parent job and each comparison."""
     gone = await make_node(pool, group)
     busy = await make_node(pool, group)
     await pool.execute(
@@ -239,7 +239,7 @@ async def test_a_node_that_nobody_has_seen_for_a_day_is_named_nowhere(
         "WHERE id = ANY($1)",
         [gone.id, busy.id],
     )
-    # What it runs is not forgotten: its silence is noted at each look.
+    # Its jobs are not forgotten: its silence is noted at each comparison.
     [running] = await make_jobs(pool, group, 1)
     await pool.execute(
         "UPDATE jobs SET state = 'running', node_id = $2 WHERE id = $1", running, busy.id
@@ -252,10 +252,10 @@ async def test_a_node_that_nobody_has_seen_for_a_day_is_named_nowhere(
     )
     [fence] = [c["RTarget"] for c in job["Constraints"] if c["LTarget"] == "${node.unique.id}"]
     assert fence == str(node.id)
-    await dispatcher.fence.keep()
+    await dispatcher.fence.enforce()
     assert dispatcher.fence.unheard == {node.id, busy.id}
     await pool.execute("UPDATE nodes SET last_seen_at = now() WHERE id = $1", gone.id)
-    await dispatcher.fence.keep()
+    await dispatcher.fence.enforce()
     assert dispatcher.fence.unheard == {node.id, busy.id, gone.id}
 
 
@@ -266,7 +266,7 @@ async def test_a_node_that_nobody_has_seen_for_a_day_is_named_nowhere(
         ({"node_joins_a_minute": 2}, "joined more than 2 times in a minute"),
     ],
 )
-async def test_a_group_floods_nobody_with_nodes(
+async def test_the_nodes_of_a_group_are_limited(
     nomad_settings: Settings,
     pool: Pool,
     group: GroupOfTest,
@@ -274,7 +274,7 @@ async def test_a_group_floods_nobody_with_nodes(
     limits: dict[str, int],
     why: str,
 ) -> None:
-    """M5: node-join had no limit, and each row of it is for ever."""
+    """M5: node-join had no limit, and each of its rows stays for ever."""
     async with running_service(nomad_settings.model_copy(update=limits)) as service:
         first, _ = [await join(service, group) for _ in range(2)]
         body = {"grouptoken": group.token, "computesecret": group.compute_secret}
@@ -286,7 +286,7 @@ async def test_a_group_floods_nobody_with_nodes(
         assert await pool.fetchval("SELECT count(*) FROM nodes WHERE group_id = $1", group.id) == 2
         await join(service, other)
         if "group_nodes" in limits:
-            # One of the two comes back, and the other's place is free when it was gone for long.
+            # One of the two comes back. The place of the other is free once it was gone for long.
             await join(service, group, nodeid=first["nodeid"])
             await pool.execute(
                 "UPDATE nodes SET last_seen_at = now() - interval '2 days' WHERE id <> $1",
@@ -298,7 +298,7 @@ async def test_a_group_floods_nobody_with_nodes(
 async def test_nodes_are_listed_page_by_page(
     service: httpx.AsyncClient, pool: Pool, group: GroupOfTest
 ) -> None:
-    """M5: group-nodes had no end, and up to a thousand images a node."""
+    """M5: group-nodes had no limit, and listed up to a thousand images per node."""
     made = [(await make_node(pool, group)).id for _ in range(5)]
     images = [f"code:{number}" for number in range(150)]
     await pool.execute("UPDATE nodes SET images = $1", images)

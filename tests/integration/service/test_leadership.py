@@ -1,4 +1,4 @@
-"""One dispatcher is active, whatever happens to its connection."""
+"""Exactly one dispatcher is active, whatever happens to its connection."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_only_one_dispatcher_leads_and_another_takes_over(
     tasks[1 - leader].cancel()
 
 
-async def test_the_lock_of_a_leader_that_froze_is_taken_over(
+async def test_the_lock_of_a_frozen_leader_is_taken_over(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leadership, "_IDLE_S", 2)
@@ -53,10 +53,10 @@ async def test_the_lock_of_a_leader_that_froze_is_taken_over(
         assert await asyncio.wait_for(second(), 10)
 
 
-async def test_a_dispatcher_that_is_ended_while_it_loses_its_connection_ends(
+async def test_a_dispatcher_that_is_ended_as_it_loses_its_connection_ends(
     settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TERM in the very moment of the loss; the duties are played, for that moment."""
+    """TERM at the very moment of the loss. The duties are FAKES, to hit that moment."""
     began = asyncio.Event()
 
     async def lose_when_cancelled() -> None:
@@ -75,16 +75,16 @@ async def test_a_dispatcher_that_is_ended_while_it_loses_its_connection_ends(
     async def use_nomad(*_: object) -> None:
         pass
 
-    monkeypatch.setattr(dispatcher, "until_usable", use_nomad)
+    monkeypatch.setattr(dispatcher, "wait_until_usable", use_nomad)
     monkeypatch.setattr(dispatcher, "_be_active", be_active)
     work = asyncio.create_task(dispatch_for_ever(settings, pool))
     await began.wait()
-    await asyncio.wait_for(dispatcher.end(work), 10)
+    await asyncio.wait_for(dispatcher.cancel_until_done(work), 10)
     assert work.cancelled()
 
 
-async def test_a_duty_that_fails_while_it_is_ended_ends() -> None:
-    """Cancelled once, as whoever waits for it does when the leadership is lost."""
+async def test_a_duty_that_fails_as_it_is_ended_ends() -> None:
+    """Cancelled once, as a TaskGroup does when the leadership is lost."""
     began = asyncio.Event()
 
     async def fail_when_cancelled() -> None:
@@ -98,12 +98,12 @@ async def test_a_duty_that_fails_while_it_is_ended_ends() -> None:
         async with asyncio.TaskGroup() as parts:
             parts.create_task(fail_when_cancelled())
 
-    work = asyncio.create_task(dispatcher._keep_on(duty, "default"))
+    work = asyncio.create_task(dispatcher._run_with_retries(duty, "default"))
     await began.wait()
     work.cancel()
     await asyncio.wait({work}, timeout=10)
     has_ended = work.done()
-    await dispatcher.end(work)
+    await dispatcher.cancel_until_done(work)
     assert has_ended
 
 
@@ -125,7 +125,7 @@ async def test_the_whole_dispatcher_survives_the_loss_of_its_database_connection
 ) -> None:
     await stay_heard(pool)
     work = asyncio.create_task(dispatch_for_ever(nomad_settings, pool))
-    # The one connection of ours is not ended.
+    # The connection of this test is not ended.
     async with open_pool(nomad_settings) as ours:
         try:
             for _ in range(2):
@@ -142,4 +142,4 @@ async def test_the_whole_dispatcher_survives_the_loss_of_its_database_connection
                     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
         finally:
-            await dispatcher.end(work)
+            await dispatcher.cancel_until_done(work)

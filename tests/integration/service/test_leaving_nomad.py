@@ -1,4 +1,4 @@
-"""Dispatchers that cannot use Nomad leave it to those that can: processes, a real Nomad."""
+"""Dispatchers that cannot use Nomad leave it to others: real processes, a real Nomad."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def until_dispatched(pool: Pool, job_id: UUID) -> None:
 
 @asynccontextmanager
 async def elsewhere(nomad: NomadOfTest) -> AsyncIterator[str]:
-    """The address of Nomad by way of another one, which is not in its certificate."""
+    """An address that forwards to Nomad and is not in its certificate."""
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -43,7 +43,7 @@ async def elsewhere(nomad: NomadOfTest) -> AsyncIterator[str]:
         writer.close()
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        port = nomad.kept.ports.nomad_http
+        port = nomad.state.ports.nomad_http
         from_nomad, to_nomad = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(copy(reader, to_nomad), copy(from_nomad, writer))
 
@@ -61,7 +61,7 @@ async def elsewhere(nomad: NomadOfTest) -> AsyncIterator[str]:
     ],
     ids=["no token", "wrong token", "wrong address"],
 )
-async def test_one_that_cannot_use_nomad_does_not_keep_others_from_it(
+async def test_a_dispatcher_that_cannot_use_nomad_does_not_keep_others_from_it(
     nomad_settings: Settings,
     nomad: NomadOfTest,
     pool: Pool,
@@ -70,7 +70,7 @@ async def test_one_that_cannot_use_nomad_does_not_keep_others_from_it(
     change: dict[str, object],
     sentence: str,
 ) -> None:
-    """D3: it held the lock for ever, and a healthy one stood by."""
+    """D3: it held the lock for ever while a healthy one stood by."""
     async with asyncio.timeout(90), elsewhere(nomad) as address:
         if "nomad_address" in change:
             change = {"nomad_address": address}
@@ -93,10 +93,10 @@ async def hand_over(
             assert not any(ACTIVE in line for line in first.said)
 
 
-async def test_an_active_one_whose_token_is_revoked_hands_over_and_does_not_come_back(
+async def test_an_active_dispatcher_with_a_revoked_token_hands_over_for_good(
     nomad_settings: Settings, nomad: NomadOfTest, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
-    """D3: and two of which neither can use Nomad do not exchange the lock."""
+    """D3: two dispatchers that cannot use Nomad do not exchange the lock all the time."""
     await stay_heard(pool)
     tokens = [nomad.make_token() for _ in range(2)]
     ours = [nomad_settings.model_copy(update={"nomad_token": SecretStr(t[1])}) for t in tokens]
@@ -125,7 +125,7 @@ async def test_an_active_one_whose_token_is_revoked_hands_over_and_does_not_come
         assert noted["age"] < timedelta(seconds=15), noted
 
 
-async def test_a_missing_namespace_is_told_as_that(
+async def test_a_missing_namespace_is_reported_as_such(
     gateway: NomadGateway, nomad: NomadOfTest
 ) -> None:
     """D3: it was reported as "the token is refused"."""
@@ -135,13 +135,13 @@ async def test_a_missing_namespace_is_told_as_that(
     with pytest.raises(NomadForbiddenError, match="no namespace 'missing'"):
         await made.check_access()
     await made.close()
-    # The token's policy does not name it, so that Nomad does not tell whether it is there.
+    # The token's policy does not name it, so Nomad does not say whether it exists.
     unnamed = replace(gateway.cluster, namespace="other")
     with pytest.raises(NomadForbiddenError, match="in the namespace 'other'"):
         await anext(stream_events(unnamed))
 
 
-async def test_a_name_that_is_not_in_the_certificate_is_told_as_that(
+async def test_a_name_that_is_not_in_the_certificate_is_reported_as_such(
     gateway: NomadGateway, nomad: NomadOfTest
 ) -> None:
     """D3: it was reported as "cannot be reached: ClientConnectorError"."""

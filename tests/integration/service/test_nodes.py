@@ -1,4 +1,4 @@
-"""How a machine becomes a node, is seen, is taken out of service, and ends with its secret."""
+"""A node's life: join, report, drain, removal, and the end of its compute secret."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from leruli_queue.store.pool import Pool
 
 @pytest.fixture
 async def api(nomad_settings: Settings, pool: Pool) -> AsyncIterator[httpx.AsyncClient]:
-    """The service with a real Nomad behind it, to which no client belongs."""
+    """The service with a real Nomad that has no clients."""
     await stay_heard(pool)
     quick = nomad_settings.model_copy(update={"refusal_delay_s": 0})
     async with running_service(quick) as client:
@@ -45,7 +45,7 @@ async def refusal(api: httpx.AsyncClient, path: str, **body: Any) -> tuple[int, 
 
 
 async def start(api: httpx.AsyncClient, pool: Pool, group: GroupOfTest, token: str) -> UUID:
-    """A job of the group that the node has leave to run."""
+    """A job of the group whose start was granted to the node."""
     [job_id] = await make_jobs(pool, group, 1)
     [claim] = await claim_jobs(pool, group, 1)
     await call(
@@ -69,7 +69,7 @@ async def rotate(api: httpx.AsyncClient, group: GroupOfTest) -> str:
     return str(await call(api, "group-rotate-compute-secret", adminsecret=group.admin_secret))
 
 
-async def test_joining_answers_all_that_a_machine_needs(
+async def test_a_join_answers_all_that_a_machine_needs(
     api: httpx.AsyncClient, group: GroupOfTest, nomad_settings: Settings
 ) -> None:
     joined = await join(api, group)
@@ -91,7 +91,7 @@ async def test_joining_answers_all_that_a_machine_needs(
     assert renewed["certificate"] != joined["tls"]["certificate"]
 
 
-async def test_a_request_that_cannot_be_signed_makes_no_node(
+async def test_an_unusable_signing_request_makes_no_node(
     api: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     status, why = await refusal(
@@ -108,7 +108,7 @@ async def test_a_request_that_cannot_be_signed_makes_no_node(
     assert await pool.fetchval("SELECT count(*) FROM nodes") == 0
 
 
-async def test_after_a_rotation_a_node_may_end_what_it_runs_and_nothing_else(
+async def test_after_a_rotation_a_node_may_only_end_its_running_jobs(
     api: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     joined = await join(api, group)
@@ -127,7 +127,7 @@ async def test_after_a_rotation_a_node_may_end_what_it_runs_and_nothing_else(
     machine = {"name": "machine", "cores": 1, "memorymb": 1000, "csr": signing_request()}
     status, why = await refusal(api, "node-join", **with_old_secret, **machine)
     assert (status, "rotated" in why) == (403, True)
-    # The backlog is not for it either.
+    # It gets nothing from the backlog either.
     await make_jobs(pool, group, 1)
     assert await claim_jobs(pool, group, 10) == []
 
@@ -153,10 +153,12 @@ async def test_with_the_new_secret_the_same_node_is_usable_again(
     assert again["nodeid"] == first["nodeid"]
     assert (await call(api, "node-report", nodetoken=again["nodetoken"]))["standing"] == "usable"
     status, _ = await refusal(api, "node-report", nodetoken=first["nodetoken"])
-    assert status == 403  # its first token ended with the second join
+    assert status == 403  # the second join ended the first token
 
 
-async def test_what_a_node_shows(api: httpx.AsyncClient, group: GroupOfTest, pool: Pool) -> None:
+async def test_a_nodes_report_is_shown(
+    api: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
     joined = await join(api, group, name="big", cores=16, memorymb=64000)
     await start(api, pool, group, joined["nodetoken"])
     await call(
@@ -180,7 +182,7 @@ async def test_what_a_node_shows(api: httpx.AsyncClient, group: GroupOfTest, poo
     assert (node["standing"], node["eligible"], node["reason"]) == ("usable", True, None)
 
 
-async def test_nodes_of_other_groups_are_nobodys_business(
+async def test_nodes_of_other_groups_are_unknown(
     api: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     other = await make_group(pool, "others")
@@ -214,7 +216,7 @@ async def test_a_drained_node_gets_no_job_until_it_is_resumed_even_if_it_joins_a
     assert len(await claim_jobs(pool, group, 1)) == 1
 
 
-async def test_a_removed_node_is_gone_for_good_and_its_jobs_run_elsewhere(
+async def test_a_removed_node_stays_removed_and_its_jobs_run_elsewhere(
     api: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     joined = await join(api, group)
@@ -242,7 +244,7 @@ async def test_a_removed_node_is_gone_for_good_and_its_jobs_run_elsewhere(
     assert ("node-removed", "machine") in [(e["action"], e["subject"]) for e in entries]
 
 
-async def test_two_nodes_of_one_name_are_told_apart_by_their_ids(
+async def test_one_of_two_nodes_of_a_name_is_named_by_its_id(
     api: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
     nodes = [await join(api, group), await join(api, group)]
@@ -255,7 +257,7 @@ async def test_two_nodes_of_one_name_are_told_apart_by_their_ids(
     assert drained == [nodes[1]["nodeid"]]
 
 
-async def test_what_a_node_holds_is_not_given_up_on_nomads_word(
+async def test_a_held_attempt_is_not_abandoned_on_nomads_word(
     api: httpx.AsyncClient,
     group: GroupOfTest,
     pool: Pool,
@@ -266,21 +268,21 @@ async def test_what_a_node_holds_is_not_given_up_on_nomads_word(
     job_id = await start(api, pool, group, token)
     held = [{"jobid": str(job_id), "attempt": 1}]
     await hear(pool, await make_node(pool, group))
-    # What Nomad says after another node lied to it.
+    # Nomad's view after another node lied to it.
     lie = "UPDATE attempts SET {} = now() - interval '1 hour', allocation_id = $1"
     for column in ("allocation_dead_at", "silent_since"):
         await call(api, "node-report", nodetoken=token, attempts=held)
         await pool.execute(lie.format(column), str(uuid4()))
-        await dispatcher.maintenance.overdue.give_up()
+        await dispatcher.maintenance.overdue.abandon()
         assert (await state_of(pool, job_id))[0] == "submitted"
-    # Not for longer than the job may take, whatever the node says.
+    # Not for longer than the job's time limit, whatever the node reports.
     await pool.execute("UPDATE attempts SET started_at = now() - interval '10 days'")
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert (await state_of(pool, job_id))[0] == "received"
 
 
 @pytest.mark.parametrize("quiet", ["it does not hold it", "it reports no longer"])
-async def test_what_a_node_does_not_hold_is_given_up(
+async def test_an_attempt_that_its_node_does_not_hold_is_abandoned(
     api: httpx.AsyncClient, group: GroupOfTest, pool: Pool, dispatcher: Dispatching, quiet: str
 ) -> None:
     joined = await join(api, group)
@@ -294,7 +296,7 @@ async def test_what_a_node_does_not_hold_is_given_up(
         str(uuid4()),
     )
     await hear(pool, await make_node(pool, group))
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert await state_of(pool, job_id) == (
         "received",
         "its node does not answer; it will run again",
@@ -308,7 +310,7 @@ async def test_what_a_node_does_not_hold_is_given_up(
     assert len(reply["drop"]) == 1
 
 
-async def test_a_node_is_told_which_of_its_attempts_to_cancel(
+async def test_a_node_learns_which_attempts_to_cancel(
     api: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     token = (await join(api, group))["nodetoken"]
@@ -321,17 +323,17 @@ async def test_a_node_is_told_which_of_its_attempts_to_cancel(
     assert (reply["drop"], reply["cancel"]) == ([], held[1:])
 
 
-async def test_the_fence_forgets_nobody_and_invents_nobody(
+async def test_the_fence_marks_each_node_that_nomad_lacks(
     api: httpx.AsyncClient, group: GroupOfTest, pool: Pool, dispatcher: Dispatching
 ) -> None:
     """Nodes that Nomad does not have: nothing to make ineligible, but they are not alive."""
     await pool.execute("DROP TRIGGER stay_heard ON nodes")
     await join(api, group)
-    await dispatcher.fence.keep()
+    await dispatcher.fence.enforce()
     [node] = await shown(api, group)
     why = "it has just joined, and Nomad does not hear it yet"
     assert (node["standing"], node["reason"]) == ("troubled", why)
     await pool.execute("UPDATE nodes SET joined_at = now() - interval '1 hour'")
-    await dispatcher.fence.keep()
+    await dispatcher.fence.enforce()
     [node] = await shown(api, group)
     assert (node["standing"], node["reason"]) == ("troubled", "Nomad does not hear it")

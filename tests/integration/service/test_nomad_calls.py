@@ -1,4 +1,4 @@
-"""How Nomad says no."""
+"""Nomad's refusals."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from leruli_queue.nomad.names import PARENT_PREFIX
 from leruli_queue.settings import Settings
 
 
-async def test_a_stream_that_is_refused_is_noticed(gateway: NomadGateway) -> None:
+async def test_a_refused_stream_is_noticed(gateway: NomadGateway) -> None:
     wrong = replace(gateway.cluster, token=SecretStr(str(uuid4())))
     with pytest.raises(NomadForbiddenError, match="does not know the token"):
         await anext(stream_events(wrong))
 
 
-async def test_nomads_refusals_are_told_apart(gateway: NomadGateway, settings: Settings) -> None:
+async def test_nomads_refusals_are_distinguished(gateway: NomadGateway, settings: Settings) -> None:
     with pytest.raises(NomadError, match="400"):
         await gateway.parse_job("job {", "")
     nowhere = NomadGateway(read_clusters(settings)[DEFAULT])
@@ -38,9 +38,7 @@ async def test_nomads_refusals_are_told_apart(gateway: NomadGateway, settings: S
     await nowhere.close()
 
 
-async def test_a_dispatch_uses_certificates_that_were_renewed_meanwhile(
-    gateway: NomadGateway, tmp_path: Path
-) -> None:
+async def test_a_dispatch_uses_renewed_certificates(gateway: NomadGateway, tmp_path: Path) -> None:
     files = {
         name: shutil.copy(getattr(gateway.cluster, name), tmp_path / name)
         for name in ("ca_file", "cert_file", "key_file")

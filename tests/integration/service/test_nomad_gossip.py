@@ -15,7 +15,7 @@ from leruli_queue.embedded.programs import Programs
 
 
 def members(nomad: NomadOfTest) -> list[str]:
-    with nomad_server.client(nomad.folders, nomad.kept) as http:
+    with nomad_server.client(nomad.folders, nomad.state) as http:
         answer = http.get("/v1/agent/members").raise_for_status().json()
     return [member["Name"] for member in answer["Members"]]
 
@@ -38,7 +38,7 @@ def test_a_server_without_the_key_does_not_become_a_member(
         "server": {
             "enabled": True,
             "server_join": {
-                "retry_join": [f"127.0.0.1:{other_nomad.kept.ports.nomad_serf}"],
+                "retry_join": [f"127.0.0.1:{other_nomad.state.ports.nomad_serf}"],
                 "retry_interval": "1s",
             },
         },
@@ -51,7 +51,7 @@ def test_a_server_without_the_key_does_not_become_a_member(
         )
     try:
         deadline = time.monotonic() + 60
-        # It tries again and again: once it is in, it says so.
+        # It retries. Once it is a member, its log says so.
         while (said := log.read_text()).count("join failed") < 3 and "join completed" not in said:
             assert time.monotonic() < deadline, said[-2000:]
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What the operator of the service does with groups, and finds secrets with."""
+"""Commands of the operator about groups, and the search for secrets."""
 
 from __future__ import annotations
 
@@ -20,14 +20,9 @@ from service_world import (
 
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.dispatch.nodes import usable_nodes
-from leruli_queue.jobs.attempts import (
-    AttemptId,
-    StaleAttemptError,
-    allow_upload,
-    end_attempt,
-    start_attempt,
-)
+from leruli_queue.jobs.attempts import AttemptId, StaleAttemptError, allow_upload, start_attempt
 from leruli_queue.jobs.outcomes import Outcome, Receipt
+from leruli_queue.jobs.receipts import end_attempt
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.nomad.clusters import DEFAULT
 from leruli_queue.settings import Settings
@@ -39,7 +34,7 @@ def database(settings: Settings) -> str:
     return settings.database_url.get_secret_value()
 
 
-async def test_groups_are_listed_with_what_they_do(
+async def test_groups_are_listed_with_their_numbers(
     database: str, pool: Pool, group: GroupOfTest
 ) -> None:
     await make_jobs(pool, group, 3)
@@ -76,7 +71,7 @@ async def test_a_disabled_group_is_locked_out_and_can_be_enabled_again(
         answer = await service.post(f"/v22_1/{call}", json=body)
         assert answer.status_code == 403, call
         assert "disabled by the operator" in answer.json()["detail"]
-    # A wrong secret is not told that the group is disabled; another group is not touched.
+    # The answer to a wrong secret hides that the group is disabled. Another group is not affected.
     wrong = await service.post("/v22_1/group-token", json={"secret": make(SecretType.API).text})
     assert "disabled" not in wrong.text
     theirs = await service.post("/v22_1/group-token", json={"secret": other.user_secret})
@@ -95,7 +90,7 @@ async def test_a_disabled_group_is_locked_out_and_can_be_enabled_again(
     ]  # fmt: skip
 
 
-async def test_jobs_of_a_disabled_group_wait_and_those_that_run_may_end(
+async def test_jobs_of_a_disabled_group_stay_queued_and_running_ones_may_end(
     database: str, pool: Pool, group: GroupOfTest
 ) -> None:
     node = await make_node(pool, group)
@@ -103,7 +98,7 @@ async def test_jobs_of_a_disabled_group_wait_and_those_that_run_may_end(
     await claim_jobs(pool, group, 2)
     await start_attempt(pool, node, AttemptId(running, 1), "startkey")
     await leruli_queue("group-disable", "chemists", database=database)
-    assert await usable_nodes(pool, DEFAULT) == {}  # so that nothing of it is dispatched
+    assert await usable_nodes(pool, DEFAULT) == {}  # so none of its jobs is dispatched
     with pytest.raises(StaleAttemptError, match="disabled"):
         await start_attempt(pool, node, AttemptId(claimed, 1), "startkey")
     await allow_upload(pool, node, AttemptId(running, 1))

@@ -1,4 +1,4 @@
-"""Connections that are given back to the pool."""
+"""Connections that are returned to the pool."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool, open_pool
 
 
-async def test_giving_back_asks_nothing_of_the_database(pool: Pool, settings: Settings) -> None:
+async def test_returning_a_connection_runs_no_statement(pool: Pool, settings: Settings) -> None:
     async with pool.acquire() as connection:
         process = connection.get_server_pid()
         await connection.fetchval("SELECT 4711")
@@ -18,7 +18,7 @@ async def test_giving_back_asks_nothing_of_the_database(pool: Pool, settings: Se
     await other.close()
 
 
-async def test_an_open_transaction_ends_when_its_connection_is_given_back(
+async def test_an_open_transaction_ends_when_its_connection_is_returned(
     settings: Settings,
 ) -> None:
     one = Settings(**(settings.model_dump() | {"database_pool_size": 2}))

@@ -1,4 +1,4 @@
-"""A node that fails what it is given is held back and probed; its jobs go elsewhere."""
+"""A node that fails its jobs is quarantined and probed; its jobs run on other nodes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,10 @@ from service_world import (
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.dispatch.nodes import usable_nodes
-from leruli_queue.jobs.attempts import (
-    AttemptId,
-    StaleAttemptError,
-    end_attempt,
-    start_attempt,
-)
+from leruli_queue.jobs.attempts import AttemptId, StaleAttemptError, start_attempt
 from leruli_queue.jobs.outcomes import Outcome, Receipt
 from leruli_queue.jobs.quarantine import Quarantine, review
+from leruli_queue.jobs.receipts import end_attempt
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.nodes.administer import NamedNode, remove_from_group
 from leruli_queue.nomad.clusters import DEFAULT
@@ -45,7 +41,7 @@ DONE = Receipt(Outcome.ENDED, 0, uploaded_files=1)
 
 
 async def run(pool: Pool, node: Node, job_id: UUID, receipt: Receipt) -> tuple[str, str | None]:
-    """One attempt of the job, on this node, that ends so; where the job is then."""
+    """Run one attempt of the job on this node with this receipt; return the job's state."""
     await begin(pool, node, job_id)
     return await end(pool, node, job_id, receipt)
 
@@ -85,10 +81,10 @@ async def pair(pool: Pool, group: GroupOfTest) -> tuple[Node, Node]:
     return await make_node(pool, group), await make_node(pool, group)
 
 
-async def test_a_node_that_fails_different_jobs_in_a_row_is_held_back(
+async def test_a_node_that_fails_different_jobs_in_a_row_is_quarantined(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: the node that fails all it is given gets no more jobs; its last failure costs none."""
+    """H5: a node that fails every job gets no more jobs; its last failure does not cost a job."""
     broken, _ = pair
     jobs = await fail_three(pool, group, broken)
     assert await held(pool) == [broken.id]
@@ -99,20 +95,20 @@ async def test_a_node_that_fails_different_jobs_in_a_row_is_held_back(
         await begin(pool, broken, jobs[0])
 
 
-async def test_one_job_again_and_again_says_nothing_of_its_node(
+async def test_repeated_failures_of_one_job_do_not_count_against_its_node(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: a job that always fails holds no node back."""
+    """H5: a job that always fails quarantines no node."""
     [job_id] = await make_jobs(pool, group, 1)
     for _ in range(4):
         await run(pool, pair[0], job_id, TROUBLE)
     assert await held(pool) == []
 
 
-async def test_what_a_command_can_make_up_says_nothing_of_its_node(
+async def test_failures_that_a_command_can_forge_do_not_count_against_its_node(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: exit codes, TERM signals and lost buckets are a user's to choose; not one holds back."""
+    """H5: users can cause exit codes, TERM signals and lost buckets, so these do not quarantine."""
     for receipt in (
         Receipt(Outcome.NODE_TROUBLE, 255, message="the container was killed"),
         Receipt(Outcome.STOPPED, 143),
@@ -126,32 +122,34 @@ async def test_what_a_command_can_make_up_says_nothing_of_its_node(
 async def test_jobs_that_fail_everywhere_are_not_the_nodes_fault(
     pool: Pool, group: GroupOfTest
 ) -> None:
-    """H5: a user's jobs that no node can begin hold a node back until a second one fails them."""
+    """H5: jobs that no node can start quarantine a node only until a second node fails them."""
     nodes = [await make_node(pool, group) for _ in range(4)]
     jobs = await fail_three(pool, group, nodes[0])
     assert await held(pool) == [nodes[0].id]
     await run(pool, nodes[1], jobs[0], TROUBLE)
     await review(pool, RULE)
     assert await held(pool) == []
-    # They are suspects from now on, wherever they go.
+    # These jobs are suspects from now on, on every node.
     await run(pool, nodes[1], jobs[1], TROUBLE)
     await run(pool, nodes[1], jobs[2], TROUBLE)
     await review(pool, RULE)
     assert await held(pool) == []
 
 
-async def test_more_than_half_of_a_group_is_never_held_back(pool: Pool, group: GroupOfTest) -> None:
-    """H5: where most nodes fail, it is not the nodes."""
+async def test_more_than_half_of_a_group_is_never_quarantined(
+    pool: Pool, group: GroupOfTest
+) -> None:
+    """H5: if most nodes fail, the nodes are not the cause."""
     nodes = [await make_node(pool, group) for _ in range(4)]
     for node in nodes:
         await fail_three(pool, group, node)
     assert len(await held(pool)) == 2
 
 
-async def test_no_job_is_failed_while_nothing_of_its_group_succeeds(
+async def test_no_job_fails_for_good_while_nothing_of_its_group_succeeds(
     pool: Pool, group: GroupOfTest
 ) -> None:
-    """H5: the store is away for all nodes, for hours: every job is there afterwards."""
+    """H5: the store is away for all nodes for hours, and every job survives."""
     nodes = [await make_node(pool, group) for _ in range(6)]
     jobs = await make_jobs(pool, group, 3)
     away = Receipt(Outcome.NODE_TROUBLE, message="the node could not reach the group's store")
@@ -160,7 +158,7 @@ async def test_no_job_is_failed_while_nothing_of_its_group_succeeds(
             free = [node for node in nodes if node.id not in await held(pool)]
             await run(pool, free[(turn + position) % len(free)], job_id, away)
     assert {(await state_of(pool, job_id))[0] for job_id in jobs} == {"received"}
-    # Something succeeds, and one still fails: it is the job.
+    # Another job succeeds and this one still fails: the job is the cause.
     [good] = await make_jobs(pool, group, 1)
     free = [node for node in nodes if node.id not in await held(pool)]
     assert (await run(pool, free[0], good, DONE))[0] == "completed"
@@ -168,10 +166,10 @@ async def test_no_job_is_failed_while_nothing_of_its_group_succeeds(
     assert (state, str(reason)[-27:]) == ("failed", "; given up after 5 attempts")
 
 
-async def test_the_only_node_of_a_group_is_held_back_and_costs_no_job(
+async def test_the_only_node_of_a_group_is_quarantined_and_costs_no_job(
     pool: Pool, group: GroupOfTest
 ) -> None:
-    """H5: a group's one machine is broken over night; it is probed, and its jobs wait."""
+    """H5: a group's only node is broken over night: it is probed, and its jobs wait."""
     node = await make_node(pool, group)
     jobs = await fail_three(pool, group, node)
     assert await held(pool) == [node.id]
@@ -197,10 +195,10 @@ async def probe(pool: Pool, node: Node) -> list[Any]:
     return [row for row in found if row]
 
 
-async def test_a_probe_that_comes_to_its_own_end_brings_the_node_back(
+async def test_a_probe_that_ends_by_itself_releases_the_node(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: one probe at a time, of a job that no node failed; after a failure the pause doubles."""
+    """H5: one probe at a time, with a job that no node failed. A failure doubles the pause."""
     broken, _ = pair
     failed = await fail_three(pool, group, broken)
     fresh = await make_jobs(pool, group, 2)
@@ -234,10 +232,8 @@ async def test_large_jobs_of_another_node_do_not_keep_a_node_from_its_probe(
     assert [row["job_id"] for row in await probe(pool, node)] == [small]
 
 
-async def test_a_probe_that_runs_for_long_brings_the_node_back(
-    pool: Pool, group: GroupOfTest
-) -> None:
-    """H5: where all jobs take days, a node would be given one at a time for days."""
+async def test_a_probe_that_runs_for_long_releases_the_node(pool: Pool, group: GroupOfTest) -> None:
+    """H5: if all jobs take days, a node would get one job at a time for days."""
     node = await make_node(pool, group)
     await fail_three(pool, group, node)
     [row] = await probe(pool, node)
@@ -254,10 +250,10 @@ async def test_a_probe_that_runs_for_long_brings_the_node_back(
     assert not await pool.fetchval("SELECT count(*) FROM node_failures")
 
 
-async def test_what_began_before_the_trouble_does_not_bring_a_node_back(
+async def test_jobs_started_before_the_trouble_do_not_release_a_node(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: of a node whose runc is gone, jobs that were started before still end well."""
+    """H5: on a node that lost its runc, jobs started before still succeed."""
     broken, _ = pair
     [old] = await make_jobs(pool, group, 1)
     await begin(pool, broken, old)
@@ -266,40 +262,40 @@ async def test_what_began_before_the_trouble_does_not_bring_a_node_back(
     assert await held(pool) == [broken.id]
 
 
-async def test_a_success_makes_earlier_failures_count_no_more(
+async def test_a_success_clears_earlier_failures(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: it is failures in a row that count."""
+    """H5: only failures in a row count."""
     jobs = await make_jobs(pool, group, 5)
     for position, job_id in enumerate(jobs):
         await run(pool, pair[0], job_id, DONE if position == 2 else TROUBLE)
     assert await held(pool) == []
 
 
-async def test_an_admin_resumes_a_node_that_is_held_back(
+async def test_an_admin_resumes_a_quarantined_node(
     pool: Pool, group: GroupOfTest, service: httpx.AsyncClient, pair: tuple[Node, Node]
 ) -> None:
-    """H5: the admin sees which node, since when, why, and when it is tried again; and ends it."""
+    """H5: the admin sees which node, since when, why, and its next probe, and ends it."""
     await fail_three(pool, group, pair[0])
     listed = await call(service, "group-nodes", grouptoken=group.token)
     [shown] = [node for node in listed["nodes"] if node["nodeid"] == str(pair[0].id)]
     assert (shown["standing"], shown["eligible"]) == ("troubled", False)
     assert shown["reason"] == (
-        "it failed 3 jobs in a row, and is probed with one job at a time until one comes to its "
-        f"own end; the last failure: {TROUBLE.message}"
+        "it failed 3 jobs in a row, and is probed with one job at a time until the command of one "
+        f"ends by itself; the last failure: {TROUBLE.message}"
     )
     assert shown["heldsince"] < shown["nextprobeat"]
-    # Its Nomad is away in this test, which is asked last: what counts is done before.
+    # Nomad is away in this test. It is called last, after all that counts is done.
     body = {"adminsecret": group.admin_secret, "node": str(pair[0].id)}
     await service.post("/v22_1/group-node-resume", json=body)
     assert await held(pool) == []
     assert await pool.fetchval("SELECT count(*) FROM node_failures") == 0
 
 
-async def test_what_one_node_says_of_an_image_is_asked_of_a_second(
+async def test_a_second_node_checks_what_one_node_says_of_an_image(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: a node whose S3 settings lead elsewhere fails no job by "image not published"."""
+    """H5: a node with the settings of another S3 store fails no job by "image not published"."""
     lost, well = pair
     [job_id] = await make_jobs(pool, group, 1)
     state, reason = await run(pool, lost, job_id, UNKNOWN)
@@ -310,20 +306,20 @@ async def test_what_one_node_says_of_an_image_is_asked_of_a_second(
     assert await pool.fetchval("SELECT node_id FROM node_failures") == lost.id
 
 
-async def test_two_nodes_that_say_the_same_are_believed(
+async def test_two_nodes_that_report_the_same_are_trusted(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: a typo in an image is a failure of the job, with its sentence, and of no node."""
+    """H5: a mistyped image name fails the job, with its sentence, and counts against no node."""
     [job_id] = await make_jobs(pool, group, 1)
     await run(pool, pair[0], job_id, UNKNOWN)
     assert await run(pool, pair[1], job_id, UNKNOWN) == ("failed", UNKNOWN.message)
     assert await pool.fetchval("SELECT count(*) FROM node_failures") == 0
 
 
-async def test_a_job_that_comes_back_to_its_doubted_node_does_not_do_so_for_ever(
+async def test_a_job_does_not_return_to_its_doubted_node_for_ever(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: it was dispatched again at once, uncounted, as long as the second node had no room."""
+    """H5: it was dispatched again at once, uncounted, while the second node had no room."""
     [job_id] = await make_jobs(pool, group, 1)
     for _ in range(RETRIES.max_attempts):
         assert (await run(pool, pair[0], job_id, UNKNOWN))[0] == "received"
@@ -333,7 +329,7 @@ async def test_a_job_that_comes_back_to_its_doubted_node_does_not_do_so_for_ever
 async def test_a_node_is_removed_while_its_jobs_receipt_counts_against_it(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: a removal locked the node and then its jobs, a receipt the other way round: deadlock."""
+    """H5: a deadlock, as a removal locked the node before its jobs, and a receipt the reverse."""
     [job_id] = await make_jobs(pool, group, 1)
     await begin(pool, pair[0], job_id)
     node = NamedNode(pair[0].id, "node", DEFAULT)
@@ -352,10 +348,10 @@ async def test_a_node_is_removed_while_its_jobs_receipt_counts_against_it(
 
 
 @pytest.mark.parametrize("other", [None, {"cores": 1}, {"alive": False}])
-async def test_a_node_without_another_to_ask_is_believed(
+async def test_the_only_large_enough_node_is_trusted(
     pool: Pool, group: GroupOfTest, other: dict[str, Any] | None
 ) -> None:
-    """H5: of a group's one machine that is large enough the word is final."""
+    """H5: a report of the group's only large enough node is final."""
     node = await make_node(pool, group)
     if other is not None:
         second = await make_node(pool, group, cores=other.get("cores", 4))
@@ -364,10 +360,10 @@ async def test_a_node_without_another_to_ask_is_believed(
     assert await run(pool, node, job_id, UNKNOWN) == ("failed", UNKNOWN.message)
 
 
-async def test_a_node_that_others_contradict_is_held_back(
+async def test_a_node_that_others_contradict_is_quarantined(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: where a job begins that another node could not begin, that node failed it."""
+    """H5: if a job starts on one node, the other node that could not start it was at fault."""
     lost, well = pair
     for job_id in await make_jobs(pool, group, 3):
         await run(pool, lost, job_id, UNKNOWN)
@@ -388,20 +384,20 @@ async def test_a_node_that_others_contradict_is_held_back(
 async def test_a_job_does_not_go_back_to_the_node_that_failed_it(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
-    """H5: its next attempt is dispatched for the other nodes alone, on the real Nomad."""
+    """H5: its next attempt is dispatched for the other nodes only, on the real Nomad."""
     others = [await make_node(pool, group) for _ in range(2)]
     [job_id] = await make_jobs(pool, group, 1)
     await run(pool, node, job_id, TROUBLE)
     await pool.execute("UPDATE jobs SET not_before = NULL")
     assert await dispatcher.feeder.feed_once() == 1
     assert await allowed(dispatcher, job_id) == {str(other.id) for other in others}
-    # It waits for them, and nothing takes it back.
-    await dispatcher.maintenance.misplaced.take_back()
+    # It stays unplaced for these, and is not requeued.
+    await dispatcher.maintenance.misplaced.requeue()
     assert (await state_of(pool, job_id))[0] == "submitted"
 
 
 async def allowed(dispatcher: Dispatching, job_id: UUID) -> set[str]:
-    """The nodes that Nomad may place the job's newest child on."""
+    """The nodes on which Nomad may place the job's newest child job."""
     child = max(await children_of(dispatcher.gateway, job_id), key=lambda one: one["CreateIndex"])
     job = await dispatcher.gateway._call(
         lambda: dispatcher.gateway._client.job.get_job(child["ID"])
@@ -422,16 +418,16 @@ async def test_a_job_goes_back_where_no_other_node_is_large_enough(
     assert await allowed(dispatcher, job_id) == {str(node.id), str(small.id)}
 
 
-async def test_what_waits_for_a_node_that_is_held_back_is_taken_from_it(
+async def test_attempts_unplaced_on_a_quarantined_node_are_requeued(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
-    """H5: and is dispatched for the others; the probe goes to that node, and to no other."""
+    """H5: they are dispatched for the others. The probe goes to that node and to no other."""
     other = await make_node(pool, group)
     [waiting] = await make_jobs(pool, group, 1)
     assert await dispatcher.feeder.feed_once() == 1
     assert await allowed(dispatcher, waiting) == {str(node.id), str(other.id)}
     await fail_three(pool, group, node)
-    await dispatcher.maintenance.misplaced.take_back()
+    await dispatcher.maintenance.misplaced.requeue()
     await pool.execute(
         "UPDATE jobs SET not_before = now() + interval '1 hour' WHERE id <> $1", waiting
     )
@@ -441,18 +437,18 @@ async def test_what_waits_for_a_node_that_is_held_back_is_taken_from_it(
     await pool.execute("UPDATE nodes SET probe_at = now() WHERE held_at IS NOT NULL")
     assert await dispatcher.feeder.feed_once() == 1
     assert await allowed(dispatcher, probing) == {str(node.id)}
-    await dispatcher.maintenance.misplaced.take_back()
+    await dispatcher.maintenance.misplaced.requeue()
     assert (await state_of(pool, probing))[0] == "submitted"
-    # Killed before Nomad's answer was committed: the same child, for the same node.
+    # The dispatcher is killed before Nomad's answer is committed: same child job, same node.
     await pool.execute("UPDATE attempts SET nomad_job_id = NULL WHERE job_id = $1", probing)
     assert await dispatcher.feeder.feed_once() == 1
     assert len(await children_of(dispatcher.gateway, probing)) == 1
 
 
-async def test_a_node_that_reports_trouble_of_its_own_gets_no_jobs(
+async def test_a_node_that_reports_its_own_trouble_gets_no_jobs(
     pool: Pool, group: GroupOfTest, service: httpx.AsyncClient
 ) -> None:
-    """D1, D14: a wrong S3 key is the node's; and limits that it does not enforce are seen."""
+    """D1, D14: a wrong S3 key is the node's trouble; limits that it does not enforce are shown."""
     node, token = await make_node_with_token(pool, group)
     report = {"nodetoken": token, "unenforced": ["memory"]}
     trouble = "the group's object store does not take its S3 key (SignatureDoesNotMatch)"
@@ -471,7 +467,7 @@ async def test_a_node_that_reports_trouble_of_its_own_gets_no_jobs(
 async def test_another_groups_nodes_are_no_evidence(
     pool: Pool, group: GroupOfTest, pair: tuple[Node, Node]
 ) -> None:
-    """H5: what one group's nodes fail holds back none of another's."""
+    """H5: failures on one group's nodes quarantine no node of another group."""
     other = await make_group(pool, "physicists")
     foreign = await make_node(pool, other)
     await fail_three(pool, other, foreign)

@@ -1,4 +1,4 @@
-"""A database that can only be read, as a copy is before it is promoted: it is waited for."""
+"""A read-only database, as a replica is before its promotion: the processes wait for it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WRITABLE = "RESET default_transaction_read_only"
 
 @pytest.fixture
 def settings(settings: Settings, own_postgres: PostgresOfTest) -> Settings:
-    """Those of a service whose server a test may set read only."""
+    """Settings of a service whose PostgreSQL server a test may set to read-only."""
     return settings.model_copy(update={"database_url": SecretStr(own_postgres.url)})
 
 
@@ -44,7 +44,7 @@ async def submit(service: httpx.AsyncClient, group: GroupOfTest) -> httpx.Respon
     return await service.post("/v22_1/task-submit", json=job)
 
 
-async def test_a_service_starts_and_says_to_come_again(
+async def test_a_service_starts_and_asks_to_retry(
     own_postgres: PostgresOfTest, settings: Settings
 ) -> None:
     await migrated(settings)
@@ -66,7 +66,7 @@ async def test_a_service_starts_and_says_to_come_again(
         assert (await service.get("/readyz")).status_code == 200
 
 
-async def test_a_schema_that_is_not_current_is_migrated_when_it_can_be(
+async def test_an_old_schema_is_migrated_once_the_database_is_writable(
     own_postgres: PostgresOfTest, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await own_postgres.alter(READ_ONLY)
@@ -96,25 +96,25 @@ async def test_a_dispatcher_waits_and_competes_again(
             await own_postgres.alter(WRITABLE)
             await process.until_said("this dispatcher is active", times=times)
             await until_locks(own_postgres, 1)
-            # As when another server was promoted, and the address leads there now.
+            # As if another server was promoted and the address now leads there.
             await own_postgres.alter(READ_ONLY)
         assert "Traceback" not in "".join(process.said)
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("group-create", "chemists")])
-async def test_a_command_says_so_and_does_nothing(
+async def test_a_command_reports_it_and_does_nothing(
     own_postgres: PostgresOfTest, command: tuple[str, ...]
 ) -> None:
     await own_postgres.alter(READ_ONLY)
     done = await leruli_queue(*command, database=own_postgres.url)
     assert done.returncode == 1
     assert done.stderr.startswith("leruli-queue: PostgreSQL takes no changes (")
-    assert "Try again when it takes some, or check LERULI_QUEUE_DATABASE_URL." in done.stderr
+    assert "Try again when it takes changes, or check LERULI_QUEUE_DATABASE_URL." in done.stderr
     assert "Traceback" not in done.stderr
 
 
 async def until_locks(server: PostgresOfTest, count: int) -> None:
-    """Wait until so many dispatchers hold the lock."""
+    """Wait until this number of dispatchers holds the lock."""
     connection = await asyncpg.connect(server.url)
     held = (
         "SELECT count(*) FROM pg_locks "

@@ -23,7 +23,7 @@ from leruli_queue.store.queries import queries
 
 
 class PlacedThere:
-    """A FAKE of a Nomad that placed a job on a node: this server has no client."""
+    """A FAKE of a Nomad that placed a job on a node, because the real server has no client."""
 
     def __init__(
         self, gateway: NomadGateway, job_id: UUID, node: Node, **allocation: object
@@ -40,7 +40,7 @@ class PlacedThere:
         return {"ID": allocation_id, "JobID": child["ID"], **self._allocation}
 
 
-async def test_what_was_cancelled_is_stopped_in_nomad(
+async def test_a_cancelled_job_is_stopped_in_nomad(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -64,11 +64,11 @@ async def test_strays_in_nomad_are_stopped(
     await dispatcher.gateway.dispatch(parent_id, meta, id_prefix=token, idempotency_token=token)
     await dispatcher.maintenance.reconciler.compare()
     await until_dead(dispatcher.gateway, stray.job_id)
-    [kept] = await children_of(dispatcher.gateway, job_id)
-    assert kept["Status"] == "pending"
+    [remaining] = await children_of(dispatcher.gateway, job_id)
+    assert remaining["Status"] == "pending"
 
 
-async def test_a_child_that_is_dead_without_an_allocation_is_dispatched_again(
+async def test_a_child_job_that_is_dead_without_an_allocation_is_dispatched_again(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -80,7 +80,7 @@ async def test_a_child_that_is_dead_without_an_allocation_is_dispatched_again(
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
 
 
-async def test_what_started_and_is_gone_from_nomad_gets_the_time_for_its_receipt(
+async def test_a_started_attempt_missing_in_nomad_gets_time_for_its_receipt(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -95,7 +95,7 @@ async def test_what_started_and_is_gone_from_nomad_gets_the_time_for_its_receipt
     assert await pool.fetchval("SELECT allocation_dead_at IS NOT NULL FROM attempts")
 
 
-async def test_a_node_that_is_back_is_asked_before_its_job_is_given_up(
+async def test_nomad_is_asked_for_the_node_before_its_job_is_abandoned(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -110,15 +110,15 @@ async def test_a_node_that_is_back_is_asked_before_its_job_is_given_up(
             "UPDATE attempts SET silent_since = now() - interval '1 hour', allocation_id = 'a1'"
         )
         await hear(pool, node)
-        await active.maintenance.overdue.give_up()
+        await active.maintenance.overdue.abandon()
         assert (await state_of(pool, job_id))[0] == "running"
         assert await pool.fetchval("SELECT silent_since FROM attempts") is None
 
 
-async def test_one_that_is_over_on_a_node_that_nomad_does_not_hear_is_given_up(
+async def test_an_ended_attempt_on_a_node_that_nomad_does_not_hear_is_abandoned(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
-    """The node went before its receipt came: Nomad leaves it `failed`, and not `unknown`."""
+    """The node went silent before its receipt came: Nomad leaves it `failed`, not `unknown`."""
     [job_id] = await make_jobs(pool, group, 1)
 
     over = {"main": {"State": "dead", "StartedAt": "2026-11-24T00:00:00Z"}}
@@ -129,19 +129,19 @@ async def test_one_that_is_over_on_a_node_that_nomad_does_not_hear_is_given_up(
             "UPDATE jobs SET state = 'running', started_at = now(), node_id = $1", node.id
         )
         await pool.execute("UPDATE attempts SET allocation_id = 'a1', node_id = $1", node.id)
-        await active.fence.keep()
+        await active.fence.enforce()
         await active.maintenance.overdue.note_unheard()
         assert await pool.fetchval("SELECT silent_since IS NOT NULL FROM attempts")
         await hear(pool, await make_node(pool, group))
         await pool.execute("UPDATE attempts SET silent_since = now() - interval '1 hour'")
-        await active.maintenance.overdue.give_up()
+        await active.maintenance.overdue.abandon()
     assert await state_of(pool, job_id) == (
         "received",
         "its node does not answer; it will run again",
     )
 
 
-async def test_what_a_node_does_not_begin_with_is_given_to_another(
+async def test_an_attempt_that_its_node_does_not_start_runs_on_another(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -152,15 +152,15 @@ async def test_what_a_node_does_not_begin_with_is_given_to_another(
             seen = observe(await there.read_allocation(allocation_id))
             assert seen is not None
             await note_observations(pool, [seen])
-            await active.maintenance.overdue.give_up()
+            await active.maintenance.overdue.abandon()
             assert (await state_of(pool, job_id))[0] == "submitted"
-            # Nomad can place it anew, and then it has all of the time once more.
+            # Nomad can place it again. Then the grace time starts at zero.
             await pool.execute("UPDATE attempts SET placed_at = now() - interval '1 hour'")
         await note_observations(pool, [seen])
-        await active.maintenance.overdue.give_up()
+        await active.maintenance.overdue.abandon()
     assert await state_of(pool, job_id) == (
         "received",
-        "its node did not begin with it; it will run again",
+        "its node did not start it; it will run again",
     )
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
 
@@ -177,11 +177,11 @@ async def test_a_silent_node_that_still_uploads_keeps_its_attempt(
         "allocation_id = $1",
         str(uuid4()),
     )
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert (await state_of(pool, job_id))[0] == "running"
 
 
-async def test_what_nomad_lost_is_given_up_after_a_minute(
+async def test_an_attempt_that_nomad_lost_is_abandoned_after_a_minute(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -203,31 +203,31 @@ async def test_what_nomad_lost_is_given_up_after_a_minute(
     )
 
 
-async def test_what_waits_for_nodes_of_an_earlier_template_is_given_back(
+async def test_attempts_unplaced_with_an_earlier_template_are_requeued(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
-    """An earlier release dispatched it; nodes of this one have not the drivers that it needs."""
+    """An earlier release dispatched it. Nodes of this release lack the drivers that it needs."""
     [job_id] = await make_jobs(pool, group, 1)
     with pytest.MonkeyPatch.context() as earlier:
         earlier.setattr("leruli_queue.dispatch.nodes.template", lambda: "the earlier one")
         await dispatcher.feeder.feed_once()
-        await dispatcher.maintenance.misplaced.take_back()
+        await dispatcher.maintenance.misplaced.requeue()
     assert (await state_of(pool, job_id))[0] == "submitted"
-    await dispatcher.maintenance.misplaced.take_back()
+    await dispatcher.maintenance.misplaced.requeue()
     assert (await state_of(pool, job_id))[0] == "received"
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
 
 
-async def test_what_waits_for_nodes_that_are_gone_is_given_back(
+async def test_attempts_unplaced_for_nodes_that_are_gone_are_requeued(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
     await dispatcher.feeder.feed_once()
-    await dispatcher.maintenance.misplaced.take_back()
+    await dispatcher.maintenance.misplaced.requeue()
     assert (await state_of(pool, job_id))[0] == "submitted"
     await queries.node_leaves(pool, node_id=node.id)
     await make_node(pool, group)
-    await dispatcher.maintenance.misplaced.take_back()
+    await dispatcher.maintenance.misplaced.requeue()
     assert (await state_of(pool, job_id))[0] == "received"
     assert await pool.fetchval("SELECT lost_attempts FROM jobs") == 0
     await dispatcher.stopper.stop_once()
@@ -246,7 +246,7 @@ async def test_what_waits_for_nodes_that_are_gone_is_given_back(
         ("silent_since = now() - interval '1 hour'", "its node does not answer"),
     ],
 )
-async def test_what_is_overdue_is_given_up(
+async def test_overdue_attempts_are_abandoned(
     dispatcher: Dispatching,
     pool: Pool,
     group: GroupOfTest,
@@ -258,18 +258,18 @@ async def test_what_is_overdue_is_given_up(
     await dispatcher.feeder.feed_once()
     await hear(pool, await make_node(pool, group))
     await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert (await state_of(pool, job_id))[0] == "running"
     await pool.execute(
         f"UPDATE attempts SET {change}, allocation_id = $1",  # noqa: S608
         str(uuid4()),
     )
-    await dispatcher.maintenance.overdue.give_up()
+    await dispatcher.maintenance.overdue.abandon()
     assert await state_of(pool, job_id) == ("received", f"{reason}; it will run again")
 
 
 async def reported(pool: Pool, node: Node, ago_s: float) -> None:
-    """The last report of a node came so many seconds ago."""
+    """Set the time of a node's last report."""
     await pool.execute(
         "UPDATE nodes SET reported_at = now() - make_interval(secs => $2) WHERE id = $1",
         node.id,
@@ -280,28 +280,28 @@ async def reported(pool: Pool, node: Node, ago_s: float) -> None:
 async def test_time_without_reports_does_not_count_against_a_receipt(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
-    """M3: an outage of `serve` alone, longer than the grace, ran finished jobs again."""
+    """M3: an outage of `serve` alone, longer than the grace time, ran finished jobs again."""
     [job_id] = await make_jobs(pool, group, 1)
     await dispatcher.feeder.feed_once()
     await pool.execute("UPDATE jobs SET state = 'running', started_at = now()")
     await pool.execute("UPDATE attempts SET allocation_dead_at = now() - interval '2 hours'")
 
     async def state() -> str:
-        await dispatcher.maintenance.overdue.give_up()
+        await dispatcher.maintenance.overdue.abandon()
         return str((await state_of(pool, job_id))[0])
 
     # The service is away ...
     await reported(pool, node, 3600)
-    await dispatcher.fence.keep()
+    await dispatcher.fence.enforce()
     assert await state() == "running"
-    # ... and back, and the receipt has the whole grace to come.
+    # ... and back, and the receipt has the whole grace time.
     await reported(pool, node, 0)
-    await dispatcher.fence.keep()
+    await dispatcher.fence.enforce()
     assert await state() == "running"
     for since_s, then in ((870, "running"), (930, "received")):
-        # As that of a dispatcher that has just begun.
+        # As in a dispatcher that has just started.
         dispatcher.fence._newest_report = datetime.min.replace(tzinfo=UTC)
         for ago_s in range(since_s, -1, -30):
             await reported(pool, node, ago_s)
-            await dispatcher.fence.keep()
+            await dispatcher.fence.enforce()
         assert await state() == then

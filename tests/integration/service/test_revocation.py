@@ -1,4 +1,4 @@
-"""Nothing is accepted under a secret after its revocation was answered, by no copy."""
+"""After the answer to a revocation, no copy of the service accepts a job with the secret."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def job(secret: str) -> dict[str, object]:
 
 
 async def submit(service: httpx.AsyncClient, secret: str, *, in_bulk: bool) -> tuple[int, str]:
-    """The status of the one job, and its id or why it was refused."""
+    """The status of the single job, and its id or the reason of its refusal."""
     if in_bulk:
         answer = await service.post("/v22_1/bulk/task-submit", json=[job(secret)])
         [entry] = answer.json()
@@ -51,7 +51,7 @@ async def submit(service: httpx.AsyncClient, secret: str, *, in_bulk: bool) -> t
 async def submit_until_refused(
     service: httpx.AsyncClient, secret: str, *, in_bulk: bool
 ) -> list[tuple[float, str]]:
-    """When each submit that was accepted was sent, and its bucket."""
+    """The time at which each accepted submission was sent, and its bucket."""
     accepted = []
     while True:
         body = job(secret)
@@ -71,7 +71,7 @@ async def submit_until_refused(
 async def test_no_submit_is_accepted_after_the_answer_to_the_revocation(
     copies: list[httpx.AsyncClient], group: GroupOfTest, pool: Pool
 ) -> None:
-    """Eight users who submit without a pause, and eight revocations."""
+    """Eight users submit without a pause, and eight revocations happen meanwhile."""
     async with pool.acquire() as connection:
         secrets = {
             f"user {number}": await create_user(
@@ -105,7 +105,7 @@ async def test_no_submit_is_accepted_after_the_answer_to_the_revocation(
         accepted = results[0][2 * index] + results[0][2 * index + 1]
         assert accepted, "nothing was submitted before the revocation: it shows nothing"
         assert all(sent < answered for sent, _ in accepted)
-        # What was there at the answer is all that ever came.
+        # No job arrived after the answer.
         assert jobs == len(accepted)
         assert jobs == await pool.fetchval(
             "SELECT count(*) FROM jobs j JOIN users u ON u.id = j.user_id WHERE u.name = $1", name
@@ -119,7 +119,7 @@ async def behind_a_revocation(
     settings: Settings,
     pool: Pool,
 ) -> _Answer:
-    """Let a submission wait for ada's secret behind her revocation, and return what came of it."""
+    """Let a submission wait for ada's secret behind her revocation, and return its answer."""
     body = {"adminsecret": group.admin_secret, "name": "ada"}
     async with writing_as_ada(settings):
         revoking = asyncio.create_task(copy.post("/v22_1/group-revoke-user", json=body))
@@ -132,14 +132,14 @@ async def behind_a_revocation(
 
 @pytest.fixture(params=["read committed", "repeatable read"])
 async def isolation(pool: Pool, request: pytest.FixtureRequest) -> None:
-    """What the server begins a transaction with where nothing else is asked for."""
+    """The server's default isolation level of a transaction."""
     database = await pool.fetchval("SELECT current_database()")
     await pool.execute(
         f"ALTER DATABASE {database} SET default_transaction_isolation = '{request.param}'"
     )
 
 
-@pytest.mark.usefixtures("isolation")  # which is there before the copies connect
+@pytest.mark.usefixtures("isolation")  # it is set before the copies connect
 @pytest.mark.parametrize("in_bulk", [False, True])
 async def test_a_request_that_waits_while_its_secret_is_revoked_is_refused(
     copies: list[httpx.AsyncClient],
@@ -162,7 +162,7 @@ async def test_a_wait_for_one_secret_is_not_a_refusal_of_the_others(
     jobs = [known, job(group.user_secret), job(group.admin_secret)]
     submission = copies[1].post("/v22_1/bulk/task-submit", json=jobs)
     answer = await behind_a_revocation(submission, copies[0], group, settings, pool)
-    # Also of the bucket that has a job already nothing is told.
+    # The answer also says nothing about the bucket that has a job already.
     assert [entry["status"] for entry in answer.json()] == [403, 403, 200]
 
 
@@ -187,7 +187,7 @@ async def test_a_request_that_waits_while_its_group_is_disabled_is_refused(
     assert await pool.fetchval("SELECT count(*) FROM jobs") == 0
 
 
-async def test_a_group_that_is_disabled_accepts_nothing_more(
+async def test_a_disabled_group_accepts_no_more_jobs(
     copies: list[httpx.AsyncClient], group: GroupOfTest, pool: Pool
 ) -> None:
     async def disable() -> int:
@@ -206,7 +206,7 @@ async def test_a_group_that_is_disabled_accepts_nothing_more(
     assert jobs == sum(len(each) for each in accepted) > 0
 
 
-async def test_disabling_a_group_waits_for_what_is_being_written(
+async def test_disabling_a_group_waits_for_writes_in_progress(
     settings: Settings, group: GroupOfTest, pool: Pool
 ) -> None:
     assert group
@@ -218,16 +218,16 @@ async def test_disabling_a_group_waits_for_what_is_being_written(
     async with writing_as_ada(settings):
         disabling = asyncio.create_task(disable())
         await until_blocked(pool, 1)
-        # Nobody else has to wait for that: it is disabled already.
+        # Other calls do not wait for it: the group is disabled already.
         assert await pool.fetchval("SELECT disabled_at FROM groups")
         assert not disabling.done()
     await disabling
 
 
-async def test_a_flood_of_submits_does_not_put_a_revocation_off(
+async def test_a_flood_of_submissions_does_not_delay_a_revocation(
     copies: list[httpx.AsyncClient], group: GroupOfTest
 ) -> None:
-    """A row lock would let the sharers go first for as long as they overlap."""
+    """With a row lock, overlapping shared locks would go first for ever."""
     flood = [
         asyncio.create_task(
             submit_until_refused(copies[number % 2], group.user_secret, in_bulk=False)
@@ -261,9 +261,9 @@ async def test_two_posts_with_the_secrets_of_two_groups_do_not_block_each_other(
 async def test_a_post_with_the_secrets_of_both_does_not_deadlock_with_the_revocation(
     copies: list[httpx.AsyncClient], group: GroupOfTest, pool: Pool, settings: Settings
 ) -> None:
-    """Both note the use of the admin's secret, while one waits for the lock that the other has."""
+    """Both store the use of the admin's secret while one waits for the other's lock."""
     async with pool.acquire() as connection:
-        # Of which the one with the greater secret revokes the other.
+        # The admin with the greater secret revokes the other.
         admins = {
             await create_user(connection, group.id, group.token, name=name, is_admin=True): name
             for name in ("one", "two")
@@ -286,7 +286,7 @@ async def test_a_post_with_the_secrets_of_both_does_not_deadlock_with_the_revoca
 
 @asynccontextmanager
 async def writing_as_ada(settings: Settings) -> AsyncIterator[None]:
-    """Somebody writes under ada's secret for as long as the block lasts."""
+    """Hold a write with ada's secret open for the block."""
     writer = await asyncpg.connect(settings.database_url.get_secret_value())
     async with writer.transaction():
         await writer.execute(

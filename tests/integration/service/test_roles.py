@@ -1,4 +1,4 @@
-"""Every route with every kind of secret: the answers are those of access/roles.py."""
+"""Every route with every kind of secret: the answers must match access/roles.py."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _names = (f"group {number}" for number in itertools.count(1))
 
 @dataclass
 class Person:
-    """Somebody with a secret: what it should make of them, and whether the job is theirs."""
+    """A caller with a secret: the role that it should have, and whether the job is its own."""
 
-    secrets: dict[str, str]  # by field; "" stands for every field that is not named
+    secrets: dict[str, str]  # by field; "" stands for all other fields
     role: Role | None = None
     owns_the_job: bool = False
     of_the_group: bool = True
@@ -48,7 +48,7 @@ class Person:
 
 @dataclass
 class World:
-    """A group with a job of its user, and everybody who might call."""
+    """A group with a job of its user, and all kinds of callers."""
 
     group: GroupOfTest
     people: dict[str, Person]
@@ -133,14 +133,14 @@ def fields_beside_the_secret(call: Call, world: World) -> dict[str, Any]:
 
 
 def expected_status(call: Call, person: Person) -> int:
-    """What the table says."""
+    """The answer that the table prescribes."""
     rule = RULES[call]
     if Role.ANYBODY in rule.may:
         return 200
     whose = None if person.role is None else rule.may.get(person.role)
     if whose is None:
         return 403
-    if call.startswith("attempt-"):  # what is not a node's to run is answered with 409
+    if call.startswith("attempt-"):  # 409: an attempt that the node may not run
         return 200 if person.owns_the_job else 409
     is_about_a_job = call in {
         Call.TASK_STATUS,
@@ -160,7 +160,7 @@ def expected_status(call: Call, person: Person) -> int:
 async def ask(
     service: httpx.AsyncClient, call: Call, body: dict[str, Any]
 ) -> tuple[int, dict[str, Any] | str]:
-    """The status of the answer, and of the one job in it for a bulk call."""
+    """The status of the answer; for a bulk call the status of its single job."""
     if Role.ANYBODY in RULES[call].may:
         return (await service.get(f"/{call}")).status_code, ""
     sent = [body] if call is Call.BULK_TASK_SUBMIT else body
@@ -171,7 +171,7 @@ async def ask(
 
 
 @pytest.mark.parametrize("call", list(Call))
-async def test_every_secret_may_what_the_table_says(
+async def test_every_secret_may_do_what_the_table_says(
     nomad_settings: Settings, pool: Pool, tmp_path: Path, call: Call
 ) -> None:
     package = tmp_path / "nomadrun.tar"
@@ -182,9 +182,9 @@ async def test_every_secret_may_what_the_table_says(
         world = await make_world(pool)
         for name in world.people:
             if "machine" in name and "computesecret" not in rule.fields:
-                continue  # elsewhere it is the group token that counts
+                continue  # in other calls the group token decides
             if rule.effect is not Effect.READS:
-                world = await make_world(pool)  # the last call may have changed the one before
+                world = await make_world(pool)  # the last call may have changed it
             person = world.people[name]
             body = fields_beside_the_secret(call, world)
             body |= {field: person.secret_in(field) for field in rule.fields}
@@ -201,7 +201,7 @@ def test_every_route_is_in_the_table_and_the_table_has_no_other(settings: Settin
 
 def paths_of(routes: Iterable[BaseRoute]) -> Iterator[str]:
     for route in routes:
-        included = getattr(route, "original_router", None)  # how FastAPI keeps include_router
+        included = getattr(route, "original_router", None)  # FastAPI's attribute of include_router
         if included is not None:
             yield from paths_of(included.routes)
         else:

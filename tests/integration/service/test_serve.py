@@ -1,4 +1,4 @@
-"""`serve` as a process, while PostgreSQL is away, hangs, or is another version's."""
+"""`serve` as a process, while PostgreSQL is down, hangs, or has another version's schema."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from leruli_queue.store.pool import connect
 
 @pytest.fixture
 def settings(settings: Settings, own_postgres: PostgresOfTest) -> Settings:
-    """Those of a service whose server a test may stop."""
+    """Settings of a service whose PostgreSQL a test may stop."""
     return settings.model_copy(update={"database_url": SecretStr(own_postgres.url)})
 
 
-async def test_it_answers_and_can_be_ended_while_it_waits_for_its_database(
+async def test_it_answers_and_can_be_stopped_while_it_waits_for_its_database(
     own_postgres: PostgresOfTest, settings: Settings
 ) -> None:
-    """D6: it did not listen meanwhile, and only kill -9 ended it."""
+    """D6: it did not listen meanwhile, and only kill -9 stopped it."""
     own_postgres.part.stop()
     async with serving(settings) as serve:
         assert (await serve.client.get("/livez")).status_code == 200
@@ -41,10 +41,10 @@ async def test_it_answers_and_can_be_ended_while_it_waits_for_its_database(
         await serve.end(within_s=5)
 
 
-async def test_it_goes_on_when_the_database_is_there(
+async def test_it_serves_once_the_database_is_up(
     own_postgres: PostgresOfTest, settings: Settings
 ) -> None:
-    """D6: waiting in the background ends as waiting before listening did."""
+    """D6: the wait in the background ends when the database is up."""
     own_postgres.part.stop()
     async with serving(settings) as serve:
         assert (await serve.client.get("/readyz")).status_code == 503
@@ -59,7 +59,7 @@ async def test_it_goes_on_when_the_database_is_there(
 async def test_readyz_answers_at_once_whatever_the_database_does(
     own_postgres: PostgresOfTest, settings: Settings
 ) -> None:
-    """D9: with a PostgreSQL that hung it did not answer for 17.9 s. HEAD was 405."""
+    """D9: with a hanging PostgreSQL it did not answer for 17.9 s. HEAD got 405."""
     async with serving(settings) as serve, asyncio.timeout(120):
         await serve.until_ready()
         assert (await serve.client.head("/livez")).status_code == 200
@@ -79,7 +79,7 @@ async def test_readyz_answers_at_once_whatever_the_database_does(
 async def test_it_ends_while_the_database_hangs(
     own_postgres: PostgresOfTest, settings: Settings
 ) -> None:
-    """D6: with a request under way that waits for the database as well."""
+    """D6: also while a request waits for the database."""
     async with serving(settings) as serve, asyncio.timeout(120):
         await serve.until_ready()
         with own_postgres.standing_still():
@@ -92,7 +92,7 @@ async def test_it_ends_while_the_database_hangs(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_schema_of_a_newer_version_is_told_in_a_sentence(
+async def test_a_newer_versions_schema_is_reported_in_a_sentence(
     settings: Settings, workers: int
 ) -> None:
     """D19: it printed a traceback."""
@@ -106,14 +106,14 @@ async def test_a_schema_of_a_newer_version_is_told_in_a_sentence(
     said = "".join(process.said)
     assert "it was used by a newer version of Leruli Queue" in said
     assert "Traceback" not in said
-    # uvicorn's parent of several has no code of its own.
+    # With several workers, uvicorn's parent process has no exit code of its own.
     assert code == (3 if workers == 1 else 0)
 
 
 async def test_a_database_that_refuses_it_later_ends_it(
     own_postgres: PostgresOfTest, settings: Settings
 ) -> None:
-    """D6: a wrong password is found out when PostgreSQL comes, and waiting does not mend it."""
+    """D6: a wrong password shows only when PostgreSQL is up, and waiting does not correct it."""
     url = settings.database_url.get_secret_value()
     connection = await asyncpg.connect(url)
     await connection.execute("DROP DATABASE IF EXISTS elsewhere")

@@ -1,4 +1,4 @@
-"""How large a job's /dev/shm is: from the submission to the container that Nomad is asked for."""
+"""The size of a job's /dev/shm, from the submission to the container's configuration."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def body(group: GroupOfTest, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["task-submit", "bulk/task-submit"])
-async def test_what_a_job_asks_for_is_stored_and_told(
+async def test_the_size_is_stored_and_answered(
     service: httpx.AsyncClient, group: GroupOfTest, path: str
 ) -> None:
     asked = [{"shmmb": 500}, {}, {"diskmb": 700}, {"diskmb": 700, "shmmb": 1}]
@@ -42,7 +42,7 @@ async def test_what_a_job_asks_for_is_stored_and_told(
     else:
         answer = await service.post(f"/v22_1/{path}", json=bodies)
         ids = [one["data"] for one in answer.json()]
-    # Asked again with another size it is the same job, with what it has.
+    # Submitted again with another size, it is the same job with its first size.
     assert await call(service, "task-submit", **bodies[0] | {"shmmb": 600}) == ids[0]
     listed = await call(service, "task-list", secret=group.user_secret)
     told = {one["jobid"]: (one["shmmb"], one["diskmb"]) for one in listed["jobs"]}
@@ -66,17 +66,17 @@ async def test_it_is_at_least_1_and_at_most_the_memory(
     assert await call(service, "task-submit", **body(group, memorymb=2000, shmmb=2000))
 
 
-async def test_a_check_repeats_what_was_understood(
+async def test_a_check_answers_the_size_it_understood(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
-    """By that a client knows that the service is not an older one, which ignores it."""
+    """So a client can recognise an older service, which ignores the field."""
     jobs = [{"codeversion": "psi4:1.5", "shmmb": 500}, {"codeversion": "psi4:1.5"}]
     answers = await call(service, "task-check", secret=group.user_secret, jobs=jobs)
     assert [answer["data"]["shmmb"] for answer in answers] == [500, None]
 
 
 async def sizes_in_nomad(gateway: NomadGateway, job_id: UUID) -> list[int]:
-    """The size of /dev/shm in bytes that the children of a job ask Docker for; 0: its default."""
+    """The size of /dev/shm in bytes of a parent's child jobs; 0: Docker's default."""
     found = []
     for child in await children_of(gateway, job_id):
         path = child["ID"].replace("/", "%2F")
@@ -87,10 +87,10 @@ async def sizes_in_nomad(gateway: NomadGateway, job_id: UUID) -> list[int]:
     return found
 
 
-async def test_nomad_is_asked_for_it(
+async def test_nomad_is_asked_for_the_size(
     dispatcher: Dispatching, pool: Pool, group: GroupOfTest, node: Node
 ) -> None:
-    """A parent for each size; also of a job that was claimed when the dispatcher was killed."""
+    """Each size has its parent job, also if the dispatcher was killed after the claim."""
     [large] = await make_jobs(pool, group, 1, shm_mb=3000)
     digest = (await usable_nodes(pool, DEFAULT))[group.id].digest
     await claim_jobs(pool, group, 1, node_set=digest)

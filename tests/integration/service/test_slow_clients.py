@@ -1,4 +1,4 @@
-"""Clients that send slowly, or nothing, to a real `serve`: others are answered all the same."""
+"""Clients that send slowly or nothing to a real `serve`: other clients still get answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATH = b"/v22_1/bulk/task-submit"
 
 @asynccontextmanager
 async def clients(serve: ServeOfTest, count: int, sent: bytes = b"") -> AsyncIterator[Streams]:
-    """So many connections, on each of which this was sent and nothing follows."""
+    """Open ``count`` connections, send this on each, and nothing more."""
     opened: Streams = []
     try:
         for _ in range(count):
@@ -35,14 +35,14 @@ async def clients(serve: ServeOfTest, count: int, sent: bytes = b"") -> AsyncIte
 
 
 async def rest_of(stream: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
-    """All that still comes on a connection, until the service closes it."""
+    """Read from a connection until the service closes it."""
     with suppress(OSError):
         return await stream[0].read()
     return b""
 
 
 async def is_answered(serve: ServeOfTest, group: GroupOfTest) -> None:
-    """Another user's calls: a small one, and a submit of many jobs."""
+    """Another user's calls: a small one, and a submission of many jobs."""
     async with asyncio.timeout(10):
         token = await serve.client.post("/v22_1/group-token", json={"secret": group.user_secret})
         assert token.json() == group.token, token.text
@@ -64,7 +64,7 @@ def many_files() -> Iterator[None]:
 async def test_a_thousand_idle_connections(
     settings: Settings, group: GroupOfTest, sent: bytes
 ) -> None:
-    """M13: with the usual limit of 1,024 files nobody else got a connection, for ever."""
+    """M13: with the usual limit of 1,024 open files no other client ever got a connection."""
     async with (
         asyncio.timeout(120),
         serving(settings, open_files=(1024, 4096), header_timeout_s=8) as serve,
@@ -77,10 +77,10 @@ async def test_a_thousand_idle_connections(
                     assert await rest_of(stream) == b""
 
 
-async def test_for_a_connection_too_many_the_one_goes_that_was_awaited_longest(
+async def test_one_connection_too_many_closes_the_one_awaited_for_longest(
     settings: Settings, group: GroupOfTest
 ) -> None:
-    """M13: there was no most of connections."""
+    """M13: the number of connections had no limit."""
     async with (
         asyncio.timeout(120),
         serving(settings, max_connections=50, header_timeout_s=600) as serve,
@@ -95,7 +95,7 @@ async def test_for_a_connection_too_many_the_one_goes_that_was_awaited_longest(
 
 
 async def test_bodies_that_never_end(settings: Settings, group: GroupOfTest) -> None:
-    """M13: each was held in memory for ever, and no secret had been seen."""
+    """M13: each was held in memory for ever, before any secret was checked."""
     begun = b"POST " + PATH + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n"
     async with (
         asyncio.timeout(120),
@@ -106,8 +106,8 @@ async def test_bodies_that_never_end(settings: Settings, group: GroupOfTest) -> 
             await is_answered(serve, group)
             answers = [await rest_of(stream) for stream in slow]
         statuses = [answer.split(b" ")[1:2] for answer in answers]
-        # Beyond 2 MB the oldest went at once, the others after 6 s. An answer may be lost: more had
-        # come than was read.
+        # Beyond 2 MB the oldest were refused at once, the others after 6 s. An answer may be lost,
+        # because unread data was left on the connection.
         assert 1 <= statuses.count([b"408"]) <= 5
         assert {tuple(status) for status in statuses} <= {(b"503",), (b"408",), ()}
         assert any(b"reads too many large bodies at once" in answer for answer in answers)
@@ -116,7 +116,7 @@ async def test_bodies_that_never_end(settings: Settings, group: GroupOfTest) -> 
 
 @pytest.mark.parametrize("path", [PATH, b"/nothing-here", b"/livez"])
 async def test_a_body_that_drips(settings: Settings, path: bytes) -> None:
-    """M13: also one that nobody reads, behind an answer that was given at once."""
+    """M13: also a body that no route reads, because the answer was given at once."""
     async with asyncio.timeout(100), serving(settings, body_timeout_s=1) as serve:
         begun = b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n["
         async with clients(serve, 1, begun) as [stream]:
@@ -128,7 +128,7 @@ async def test_a_body_that_drips(settings: Settings, path: bytes) -> None:
 
 
 async def test_a_header_that_never_ends(settings: Settings) -> None:
-    """M13: it was gathered in memory as fast as it came."""
+    """M13: it was collected in memory as fast as it arrived."""
     async with asyncio.timeout(100), serving(settings, header_timeout_s=600) as serve:
         begun = b"POST " + PATH + b" HTTP/1.1\r\n"
         async with clients(serve, 1, begun) as [stream]:
@@ -142,7 +142,7 @@ async def test_a_header_that_never_ends(settings: Settings) -> None:
 async def test_an_answer_may_take_longer_than_a_request(
     settings: Settings, group: GroupOfTest
 ) -> None:
-    """As a long poll's will: the limits are of what arrives."""
+    """As with a long poll: only requests have timeouts."""
     async with (
         asyncio.timeout(100),
         serving(settings, header_timeout_s=1, body_timeout_s=1) as serve,

@@ -1,4 +1,4 @@
-"""A Nomad server that does not answer, for real: it is stopped by a signal, and goes on later."""
+"""A real Nomad server that does not answer: a signal stops it, and it goes on later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JOBS = 20
 
 
 @pytest.fixture
-async def impatient(
+async def with_short_timeout(
     nomad_settings: Settings, pool: Pool, gateway: NomadGateway
 ) -> AsyncIterator[Dispatching]:
     made = NomadGateway(replace(gateway.cluster, timeout_s=1.0))
@@ -45,8 +45,8 @@ def frozen(nomad: NomadOfTest) -> Iterator[None]:
         os.kill(process.pid, signal.SIGCONT)
 
 
-async def test_while_nomad_is_frozen_jobs_are_taken_in_and_few_are_claimed(
-    impatient: Dispatching,
+async def test_while_nomad_hangs_jobs_are_received_and_few_are_claimed(
+    with_short_timeout: Dispatching,
     nomad: NomadOfTest,
     nomad_settings: Settings,
     pool: Pool,
@@ -54,23 +54,23 @@ async def test_while_nomad_is_frozen_jobs_are_taken_in_and_few_are_claimed(
     group: GroupOfTest,
     node: Node,
 ) -> None:
-    # Its parent job is made while Nomad is there, so that what hangs is the dispatch itself.
+    # The parent job is made while Nomad answers, so that the dispatch itself hangs.
     [first] = await make_jobs(pool, group, 1)
-    await impatient.feeder.feed_once()
+    await with_short_timeout.feeder.feed_once()
     jobs = await make_jobs(pool, group, JOBS)
     with frozen(nomad):
         for _ in range(2):
             with pytest.raises(NomadAwayError):
-                await impatient.feeder.feed_once()
+                await with_short_timeout.feeder.feed_once()
             body = {"secret": group.user_secret, "bucketid": str(uuid4()), "codeversion": "a:1"}
             assert (await service.post("/v22_1/task-submit", json=body)).status_code == 200
     claimed = await pool.fetchval("SELECT count(*) FROM attempts")
     assert 1 < claimed <= nomad_settings.window_min
 
-    # What was sent meanwhile, Nomad finds in its sockets now: answers that nobody waits for.
+    # Nomad now reads the earlier calls from its sockets. Nobody waits for these answers.
     for _ in range(20):
         try:
-            await impatient.feeder.feed_once()
+            await with_short_timeout.feeder.feed_once()
         except NomadError:
             continue
         if not await pool.fetchval("SELECT count(*) FROM attempts WHERE nomad_job_id IS NULL"):
@@ -81,5 +81,5 @@ async def test_while_nomad_is_frozen_jobs_are_taken_in_and_few_are_claimed(
     }
     assert len(noted) == nomad_settings.window_min
     for job_id in (first, *jobs):
-        children = await children_of(impatient.gateway, job_id)
+        children = await children_of(with_short_timeout.gateway, job_id)
         assert [child["ID"] for child in children] == ([noted[job_id]] if job_id in noted else [])

@@ -1,7 +1,7 @@
-"""Submit, claim, start, upload, end, cancel, give up and report in any order, by any node.
+"""Submit, claim, start, upload, end, cancel, abandon and report in any order, by any node.
 
-A state machine of Hypothesis makes the calls against the real service and database, some of them at
-the same time, and after each of its steps looks at all rows of its two groups.
+A state machine of Hypothesis makes the calls against the real service and database, some of them
+concurrently. After each step it checks all rows of its two groups.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from property_world import search_states, searching
 from service_world import running_service
-from states_world import Look, Row, Step, World
+from states_world import Row, Snapshot, Step, World
 
 from leruli_queue.jobs.states import FINAL, TRANSITIONS, JobState
 from leruli_queue.settings import Settings
@@ -24,7 +24,7 @@ from leruli_queue.store.pool import open_pool
 KINDS = (
     *("submit", "submit", "submit", "claim", "claim", "claim", "start", "start", "start", "start"),
     *("running", "running", "upload", "upload", "end", "end", "end", "end", "report", "report"),
-    *("cancel", "status", "give_up", "give_up", "drain", "resume", "resume", "remove"),
+    *("cancel", "status", "abandon", "abandon", "drain", "resume", "resume", "remove"),
 )
 
 
@@ -41,15 +41,15 @@ def steps(kinds: tuple[str, ...] = KINDS) -> st.SearchStrategy[Step]:
 
 
 def reachable(before: JobState, many: int) -> set[JobState]:
-    """The states after at most so many transitions."""
+    """The states that can be reached with at most this number of transitions."""
     found = {before}
     for _ in range(many):
         found |= {onward for state in found for onward in TRANSITIONS[state]}
     return found
 
 
-def check_change(before: Look, after: Look, calls: int) -> None:
-    """Only transitions of the table; what is final stays as it is; attempts are numbered on."""
+def check_change(before: Snapshot, after: Snapshot, calls: int) -> None:
+    """Only transitions of the table occur, final jobs do not change, attempt numbers ascend."""
     assert before.jobs.keys() <= after.jobs.keys()
     for job_id, now in after.jobs.items():
         was = before.jobs.get(job_id)
@@ -70,23 +70,23 @@ def check_change(before: Look, after: Look, calls: int) -> None:
             assert was[name] is None or now[name] == was[name], f"{name} of {key} was changed"
 
 
-def check_rows(world: World, look: Look) -> None:
-    """What holds at any time."""
-    buckets = [(row["group_id"], row["bucket"]) for row in look.jobs.values()]
+def check_rows(world: World, snapshot: Snapshot) -> None:
+    """Check what holds at any time."""
+    buckets = [(row["group_id"], row["bucket"]) for row in snapshot.jobs.values()]
     assert len(buckets) == len(set(buckets))
-    by_job: dict[UUID, list[Row]] = {job_id: [] for job_id in look.jobs}
-    for (job_id, _), attempt in sorted(look.attempts.items()):
+    by_job: dict[UUID, list[Row]] = {job_id: [] for job_id in snapshot.jobs}
+    for (job_id, _), attempt in sorted(snapshot.attempts.items()):
         by_job[job_id].append(attempt)
-    for job_id, job in look.jobs.items():
-        check_job(world, look, job, by_job[job_id])
+    for job_id, job in snapshot.jobs.items():
+        check_job(world, snapshot, job, by_job[job_id])
     for key, starts in world.started.items():
         assert len(starts) == 1, f"{key} was started more than once: {starts}"
         [(node_id, _)] = starts
-        assert look.attempts[key]["node_id"] == node_id
-        assert look.nodes[node_id]["group_id"] == look.jobs[key[0]]["group_id"]
+        assert snapshot.attempts[key]["node_id"] == node_id
+        assert snapshot.nodes[node_id]["group_id"] == snapshot.jobs[key[0]]["group_id"]
 
 
-def check_job(world: World, look: Look, job: Row, attempts: list[Row]) -> None:
+def check_job(world: World, snapshot: Snapshot, job: Row, attempts: list[Row]) -> None:
     state = JobState(job["state"])
     assert [one["number"] for one in attempts] == list(range(1, job["attempt"] + 1))
     assert (job["ended_at"] is not None) == (state in FINAL)
@@ -115,7 +115,7 @@ def is_closed(attempt: Row) -> bool:
 
 
 def check_end(world: World, job: Row, last: Row) -> None:
-    """A result is that of the last attempt's receipt, and it was sent."""
+    """The result is that of the last attempt's receipt, and that receipt was sent."""
     key = (last["job_id"], last["number"])
     if job["state"] == JobState.COMPLETED:
         assert (last["outcome"], last["exit_code"], job["exit_code"]) == ("ended", 0, 0)
@@ -126,8 +126,8 @@ def check_end(world: World, job: Row, last: Row) -> None:
         assert job["lost_attempts"] >= world.settings.max_attempts
 
 
-def check_others(before: Look, after: Look, group_id: int) -> None:
-    """A call of one group leaves the rows of another as they are."""
+def check_others(before: Snapshot, after: Snapshot, group_id: int) -> None:
+    """A call of one group does not change the rows of another."""
     assert before.of_group(group_id) == after.of_group(group_id), "another group's rows changed"
 
 
@@ -138,7 +138,7 @@ def machine(
         @initialize()
         def begin(self) -> None:
             self.world = runner.run(World.make(*made))
-            self.before = runner.run(self.world.look())
+            self.before = runner.run(self.world.snapshot())
 
         @rule(step=steps())
         def one(self, step: Step) -> None:
@@ -161,9 +161,9 @@ def machine(
             self.compare(calls, other)
 
         def compare(self, calls: list[Step], other: int | None) -> None:
-            after = runner.run(self.world.look())
-            # Giving up is the platform's: it goes by the job, whosever it is.
-            is_platform = any(call.kind in ("give_up", "running") for call in calls)
+            after = runner.run(self.world.snapshot())
+            # The platform abandons attempts of any group, by the job.
+            is_platform = any(call.kind in ("abandon", "running") for call in calls)
             if other is not None and not is_platform:
                 check_others(self.before, after, other)
             check_change(self.before, after, len(calls))
@@ -178,7 +178,7 @@ def machine(
 
 
 @searching
-def test_no_order_of_calls_leaves_a_job_in_no_state(settings: Settings) -> None:
+def test_any_order_of_calls_keeps_jobs_in_valid_states(settings: Settings) -> None:
     wanted = settings.model_copy(update={"max_attempts": 3, "refusal_delay_s": 0.0})
 
     seen: Counter[str] = Counter()
@@ -194,5 +194,5 @@ def test_no_order_of_calls_leaves_a_job_in_no_state(settings: Settings) -> None:
             runner.run(serving.__aexit__(None, None, None))
             runner.run(pool_opened.__aexit__(None, None, None))
     print(dict(seen))
-    # Or it would show nothing.
+    # Otherwise the test would show nothing.
     assert all(seen[state] for state in JobState)

@@ -31,7 +31,7 @@ async def claim(pool: Pool, group: GroupOfTest) -> None:
 
 
 @pytest.mark.parametrize("call", ["task-status", "task-cancel"])
-async def test_unknown_and_foreign_jobs_are_not_told_apart(
+async def test_unknown_and_foreign_jobs_get_the_same_answer(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, call: str
 ) -> None:
     other = await make_group(pool, "physicists")
@@ -45,7 +45,7 @@ async def test_unknown_and_foreign_jobs_are_not_told_apart(
     assert await state_of(pool, foreign) == ("received", None)
 
 
-async def test_another_users_job_is_the_admins_to_see_and_cancel(
+async def test_an_admin_may_see_and_cancel_another_users_job(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -60,7 +60,7 @@ async def test_another_users_job_is_the_admins_to_see_and_cancel(
 
 
 @pytest.mark.parametrize("claimed", [False, True])
-async def test_what_has_no_leave_to_start_is_cancelled_at_once(
+async def test_a_job_without_a_start_grant_is_cancelled_at_once(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, claimed: bool
 ) -> None:
     node = await make_node(pool, group)
@@ -87,10 +87,10 @@ async def test_what_has_no_leave_to_start_is_cancelled_at_once(
         ("bulk/task-cancel", lambda _: {"filter": {"states": ["received", "submitted"]}}),
     ],
 )
-async def test_what_is_just_being_claimed_is_cancelled_with_its_attempt(
+async def test_a_job_that_is_being_claimed_is_cancelled_with_its_attempt(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, call: str, asks: Any
 ) -> None:
-    """The attempt is not there yet when the cancellation begins to wait for the claim."""
+    """The cancellation begins to wait for the claim before the attempt exists."""
     await make_node(pool, group)
     [job_id] = await make_jobs(pool, group, 1)
     body = {"secret": group.user_secret} | asks(job_id)
@@ -104,7 +104,7 @@ async def test_what_is_just_being_claimed_is_cancelled_with_its_attempt(
     assert await pool.fetchval("SELECT stop_requested_at IS NOT NULL FROM attempts")
 
 
-async def test_what_may_be_running_is_marked_and_stays_until_its_receipt(
+async def test_a_job_that_may_run_keeps_its_state_until_its_receipt(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     node = await make_node(pool, group)
@@ -122,7 +122,7 @@ async def test_what_may_be_running_is_marked_and_stays_until_its_receipt(
 
 
 @pytest.mark.parametrize("state", ["completed", "failed"])
-async def test_what_has_ended_stays_what_it_is(
+async def test_a_final_job_keeps_its_state(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, state: str
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -140,7 +140,9 @@ async def test_every_answer_of_cancel_has_status_and_reason(
         assert answer.json().keys() == {"detail", "status", "reason"}
 
 
-async def test_why_a_job_waits(service: httpx.AsyncClient, group: GroupOfTest, pool: Pool) -> None:
+async def test_why_a_job_is_queued(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
     [job_id] = await make_jobs(pool, group, 1, cores=64)
 
     async def reason() -> str | None:
@@ -155,7 +157,7 @@ async def test_why_a_job_waits(service: httpx.AsyncClient, group: GroupOfTest, p
     assert (await reason() or "").startswith("waiting for its turn")
 
 
-async def test_a_waiting_job_says_how_many_of_its_user_go_first(
+async def test_a_queued_job_says_how_many_of_its_user_go_first(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     await make_node(pool, group)
@@ -174,7 +176,7 @@ async def test_a_waiting_job_says_how_many_of_its_user_go_first(
     assert await reason(jobs[1]) == "waiting for its turn: 1 job of the same user goes first"
     assert await reason(jobs[2]) == "waiting for its turn: 2 jobs of the same user go first"
     assert await reason(urgent) == "waiting for its turn: it is the next of its user"
-    # Whatever they ask for.
+    # Jobs with other resources count too.
     [wide] = await make_jobs(pool, group, 1, cores=2)
     assert await reason(wide) == "waiting for its turn: 4 jobs of the same user go first"
     [second] = await make_jobs(pool, group, 1, priority=1)
@@ -190,7 +192,7 @@ async def test_a_waiting_job_says_how_many_of_its_user_go_first(
 async def test_why_no_machine_takes_a_job(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
-    """D15: it was "no machine of the group is connected", whatever kept machines from jobs."""
+    """D15: the reason was "no machine of the group is connected" for every cause."""
     [job_id] = await make_jobs(pool, group, 1)
 
     async def reason() -> str:
@@ -204,7 +206,7 @@ async def test_why_no_machine_takes_a_job(
     node = await make_node(pool, group)
     body = {"adminsecret": group.admin_secret, "node": str(node.id)}
     drained = await service.post("/v22_1/group-node-drain", json=body)
-    assert drained.status_code in (200, 503), drained.text  # Nomad is not there
+    assert drained.status_code in (200, 503), drained.text  # no Nomad in this test
     assert await reason() == (
         "waiting for a node: the only machine of the group was taken out of service by an admin"
     )
@@ -244,10 +246,10 @@ async def test_why_no_machine_takes_a_job(
     assert await reason() == "waiting for a node: no machine of the group is connected"
 
 
-async def test_why_no_machine_that_is_large_enough_takes_a_job(
+async def test_why_no_large_enough_machine_takes_a_job(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
-    """D15: "the largest has 4 cores", while a larger one was drained."""
+    """D15: the reason was "the largest has 4 cores" while a larger node was drained."""
     await make_node(pool, group)
     large = await make_node(pool, group, cores=64, memory_mb=64000)
     [job_id] = await make_jobs(pool, group, 1, cores=32)
@@ -260,10 +262,10 @@ async def test_why_no_machine_that_is_large_enough_takes_a_job(
 
 
 @pytest.mark.parametrize("claimed", [False, True])
-async def test_a_job_that_nobody_dispatches_says_so(
+async def test_a_job_says_that_no_dispatcher_runs(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, claimed: bool
 ) -> None:
-    """D3: with no dispatcher, or none that can use Nomad, it said to wait for its turn."""
+    """D3: without a working dispatcher the reason was still to wait for its turn."""
     await make_node(pool, group)
     [job_id] = await make_jobs(pool, group, 1)
     if claimed:
@@ -275,11 +277,11 @@ async def test_a_job_that_nobody_dispatches_says_so(
 
     working = await reason()
     await pool.execute("UPDATE dispatchers SET seen_at = '2026-11-30T08:15Z'")
-    gone = "not dispatched: the service's dispatcher has not been there"
+    gone = "not dispatched: the service's dispatcher has not run"
     assert (await reason()).startswith(f"{gone} since 2026-11-30 08:15 UTC; ")
     await pool.execute("DELETE FROM dispatchers")
     assert (await reason()).startswith(f"{gone}; ")
-    # Of an earlier release, which holds the one lock and notes nothing.
+    # A dispatcher of an earlier release holds the single lock and writes no heartbeat.
     earlier = await pool.acquire()
     await earlier.execute("SELECT pg_advisory_lock($1)", DISPATCHER_LOCK)
     assert await reason() == working
@@ -287,7 +289,7 @@ async def test_a_job_that_nobody_dispatches_says_so(
     await pool.release(earlier)
     await pool.execute("INSERT INTO dispatchers VALUES ('default', now(), '2026-11-30T08:15Z')")
     assert (await reason()).startswith(
-        "not dispatched: the service cannot use its cluster manager (Nomad) since "
+        "not dispatched: the service has not been able to use its cluster manager (Nomad) since "
         "2026-11-30 08:15 UTC; "
     )
     await pool.execute("UPDATE dispatchers SET nomad_away_since = NULL")

@@ -12,7 +12,7 @@ from leruli_queue.access.authenticate import authenticate_user
 from leruli_queue.access.roles import RULES
 from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.api.schemas.agents import AttemptEnd
-from leruli_queue.jobs.intake import BucketInUseError, NewJob, take_in
+from leruli_queue.jobs.intake import BucketInUseError, NewJob, submit_jobs
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
@@ -70,12 +70,12 @@ async def test_the_same_bucket_in_another_group_is_another_job(
     assert mine.json() != theirs.json()
 
 
-async def test_anothers_bucket_is_refused_and_nothing_is_told_of_their_job(
+async def test_another_users_bucket_is_refused_without_a_word_about_the_job(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     taken, free = job(group), job(group)
     job_id = (await service.post("/v22_1/task-submit", json=taken)).json()
-    # An admin may see the job, but submitting is about one's own.
+    # An admin may see the job, but a submission finds only the user's own jobs.
     theirs = {"secret": group.admin_secret}
     single = await service.post("/v22_1/task-submit", json=taken | theirs)
     assert single.status_code == 409
@@ -90,7 +90,7 @@ async def test_anothers_bucket_is_refused_and_nothing_is_told_of_their_job(
     assert new["status"] == 200
     assert others == [refusal, {"status": 200, "data": job_id}, refusal]
     assert job_id not in single.text
-    # The same, whichever of two users has it.
+    # The sentence is the same for either of the two users.
     answer = await service.post("/v22_1/task-submit", json=free)
     assert answer.status_code == 409
     assert new["data"] not in answer.text
@@ -108,10 +108,10 @@ async def test_anothers_bucket_is_refused_and_nothing_is_told_of_their_job(
         {"timelimit": 60},
     ],
 )
-async def test_another_job_in_a_bucket_of_ones_own_is_refused(
+async def test_another_job_in_ones_own_bucket_is_refused(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, change: dict[str, Any]
 ) -> None:
-    """M6: two submits in one folder were both told the id of the first one's job."""
+    """M6: two different submissions in one folder both got the id of the first job."""
     body = job(group)
     job_id = (await service.post("/v22_1/task-submit", json=body)).json()
     answer = await service.post("/v22_1/task-submit", json=body | change)
@@ -124,7 +124,7 @@ async def test_another_job_in_a_bucket_of_ones_own_is_refused(
     assert await pool.fetchval("SELECT count(*) FROM jobs") == 2
 
 
-async def test_of_two_users_with_one_bucket_at_the_same_time_one_has_the_job(
+async def test_one_of_two_concurrent_users_of_a_bucket_has_the_job(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     for _ in range(10):
@@ -137,13 +137,13 @@ async def test_of_two_users_with_one_bucket_at_the_same_time_one_has_the_job(
             {(answer.status_code, answer.json() if answer.is_success else None) for answer in some}
             for some in (answers[::2], answers[1::2])
         ]
-        # All that one of them sent got the one id, all of the other's the refusal.
+        # All requests of one user got the same id, all requests of the other were refused.
         assert all(len(outcomes) == 1 for outcomes in by_user), by_user
         assert {status for [(status, _)] in by_user} == {200, 409}
     assert await pool.fetchval("SELECT count(*) FROM jobs") == 10
 
 
-async def test_of_two_users_with_one_bucket_in_a_post_the_first_has_it(
+async def test_the_first_of_two_users_of_a_bucket_in_one_request_has_it(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
     bodies = [job(group) for _ in range(50)]
@@ -152,20 +152,20 @@ async def test_of_two_users_with_one_bucket_in_a_post_the_first_has_it(
     assert [entry["status"] for entry in answer.json()] == [200] * 50 + [409] * 50
 
 
-async def test_who_was_revoked_meanwhile_is_not_told_of_anothers_bucket(
+async def test_a_user_revoked_meanwhile_does_not_learn_of_another_users_bucket(
     group: GroupOfTest, pool: Pool
 ) -> None:
     user, admin = [
         await authenticate_user(pool, secret) for secret in (group.user_secret, group.admin_secret)
     ]
     wanted = NewJob("a-bucket", "default", "psi4", "1.5", 1, 4000, 60)
-    assert isinstance((await take_in(pool, [(admin, wanted)]))[0], UUID)
-    assert isinstance((await take_in(pool, [(user, wanted)]))[0], BucketInUseError)
+    assert isinstance((await submit_jobs(pool, [(admin, wanted)]))[0], UUID)
+    assert isinstance((await submit_jobs(pool, [(user, wanted)]))[0], BucketInUseError)
     await pool.execute("UPDATE users SET revoked_at = now() WHERE name = 'ada'")
-    assert await take_in(pool, [(user, wanted)]) == [None]
+    assert await submit_jobs(pool, [(user, wanted)]) == [None]
 
 
-async def test_bulk_answers_in_order_and_lets_no_job_stop_another(
+async def test_bulk_answers_in_order_and_a_refused_job_does_not_stop_others(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     new_group = await make_group(pool, "newcomers")
@@ -189,7 +189,7 @@ async def test_bulk_answers_in_order_and_lets_no_job_stop_another(
     assert entries[0]["data"] != entries[5]["data"]
 
 
-async def test_a_thousand_jobs_in_one_post_and_not_more(
+async def test_one_request_may_hold_a_thousand_jobs_and_no_more(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     bodies = [job(group) for _ in range(1000)]
@@ -197,7 +197,7 @@ async def test_a_thousand_jobs_in_one_post_and_not_more(
     assert len({entry["data"] for entry in answer.json()}) == 1000
     refused = await service.post("/v22_1/bulk/task-submit", json=[*bodies, job(group)])
     assert refused.status_code == 422
-    assert refused.json()["detail"] == "One post may hold 1000 jobs; this one has 1001."
+    assert refused.json()["detail"] == "One request may hold 1000 jobs; this one has 1001."
     assert await pool.fetchval("SELECT count(*) FROM jobs") == 1000
 
 
@@ -219,7 +219,7 @@ CALLS = [call for call, rule in RULES.items() if rule.fields]
 NONSENSE = [b"", b"{", b"7", b'"CANARY"', b'[{"secret": "CANARY"}, 7]', b'{"secret": ["CANARY"]}']
 
 
-async def test_nonsense_is_refused_without_an_echo(service: httpx.AsyncClient) -> None:
+async def test_a_refusal_of_nonsense_does_not_repeat_it(service: httpx.AsyncClient) -> None:
     for call in CALLS:
         for body in NONSENSE:
             answer = await service.post(f"/v22_1/{call}", content=body)
@@ -228,7 +228,7 @@ async def test_nonsense_is_refused_without_an_echo(service: httpx.AsyncClient) -
             assert "CANARY" not in answer.text
 
 
-async def test_what_is_wrong_with_a_body_is_said_in_words(service: httpx.AsyncClient) -> None:
+async def test_faults_of_a_body_are_named_in_a_sentence(service: httpx.AsyncClient) -> None:
     async def detail(content: bytes, kind: str = "application/json") -> str:
         headers = {"Content-Type": kind}
         answer = await service.post("/v22_1/group-token", content=content, headers=headers)
@@ -241,7 +241,7 @@ async def test_what_is_wrong_with_a_body_is_said_in_words(service: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("secret", ["CANARY", "lqa-canary", None, 7, ["CANARY"], "x" * 300])
-async def test_no_refusal_echoes_the_secret(
+async def test_no_refusal_repeats_the_secret(
     service: httpx.AsyncClient, group: GroupOfTest, secret: object
 ) -> None:
     for path, field in (("task-submit", "secret"), ("group-rotate-compute-secret", "adminsecret")):
@@ -273,9 +273,7 @@ async def test_a_revoked_user_is_unknown_at_once(
     assert answer.status_code == 403
 
 
-async def test_a_body_that_is_too_large_is_refused_unread(
-    settings: Settings, group: GroupOfTest
-) -> None:
+async def test_a_too_large_body_is_refused_unread(settings: Settings, group: GroupOfTest) -> None:
     small = settings.model_copy(update={"max_body_bytes": 10_000})
     async with running_service(small) as service:
         answer = await service.post("/v22_1/task-submit", json=job(group, name="n" * 20_000))
@@ -290,7 +288,7 @@ async def test_a_body_that_is_too_large_is_refused_unread(
         assert answer.status_code == 413
 
 
-async def test_a_request_id_stands_in_the_answer(service: httpx.AsyncClient) -> None:
+async def test_the_answer_has_the_request_id(service: httpx.AsyncClient) -> None:
     assert (await service.get("/livez")).headers["X-Request-ID"]
     given = await service.get("/livez", headers={"X-Request-ID": "abc-1"})
     assert given.headers["X-Request-ID"] == "abc-1"
@@ -306,7 +304,7 @@ async def test_unknown_paths_and_methods_are_answered_in_the_same_style(
 
 
 @pytest.mark.parametrize("name", ["bucketid", "name", "codeversion"])
-async def test_a_secret_where_it_would_be_kept_is_refused(
+async def test_a_secret_in_a_stored_field_is_refused(
     service: httpx.AsyncClient, group: GroupOfTest, name: str
 ) -> None:
     wrong = job(group, **{name: group.user_secret + (":1" if name == "codeversion" else "")})
@@ -327,7 +325,7 @@ async def test_a_secret_where_it_would_be_kept_is_refused(
         ("group-create-user", {"name": "{}"}),
     ],
 )
-async def test_no_other_call_keeps_a_secret_either(
+async def test_no_other_call_stores_a_secret(
     service: httpx.AsyncClient, group: GroupOfTest, call: str, body: dict[str, Any]
 ) -> None:
     secrets = {
@@ -342,7 +340,7 @@ async def test_no_other_call_keeps_a_secret_either(
     assert "holds an API secret; take it out" in answer.json()["detail"]
 
 
-def test_a_receipt_loses_the_secret_and_not_its_message() -> None:
+def test_a_secret_in_a_receipts_message_is_redacted() -> None:
     secret = make(SecretType.NODE)
     receipt = AttemptEnd(
         nodetoken="", jobid=uuid4(), attempt=1, outcome="ended", message=f"said {secret.text}"
@@ -350,7 +348,7 @@ def test_a_receipt_loses_the_secret_and_not_its_message() -> None:
     assert receipt.message == f"said lqn-{secret.key_id}-[redacted]"
 
 
-async def test_a_secret_is_no_request_id_and_is_not_sent_back(
+async def test_a_secret_as_a_request_id_is_not_sent_back(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
     for given in (group.user_secret, f"x_{group.user_secret}"):
@@ -361,7 +359,7 @@ async def test_a_secret_is_no_request_id_and_is_not_sent_back(
     assert "location" not in moved.headers
 
 
-async def test_the_path_of_no_call_is_not_logged(
+async def test_an_unknown_path_is_not_logged(
     service: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     await service.get("/a-bucket/run.tgz")

@@ -1,4 +1,4 @@
-"""task-check: what a submission would be refused for, and what no machine can hold now."""
+"""task-check: jobs that a submission would refuse, and jobs that no machine can hold now."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def check(
     return answers
 
 
-async def test_it_refuses_what_a_submission_would_refuse_in_the_same_words(
+async def test_it_refuses_the_same_jobs_as_a_submission_with_the_same_sentences(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     await make_node(pool, group)
@@ -59,14 +59,14 @@ async def test_it_refuses_what_a_submission_would_refuse_in_the_same_words(
             assert (entry["status"], entry["data"]) == (422, answer["data"])
 
 
-async def test_nothing_is_kept_of_it(
+async def test_a_check_stores_nothing(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     await check(service, group, JOB, JOB)
     assert await pool.fetchval("SELECT count(*) FROM jobs") == 0
 
 
-async def test_it_warns_of_what_no_machine_can_hold(
+async def test_it_warns_of_jobs_that_no_machine_can_hold(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     large = JOB | {"cores": 8, "memorymb": 4000}
@@ -88,7 +88,7 @@ async def test_it_warns_of_what_no_machine_can_hold(
         await make_node(pool, group, cores=cores, memory_mb=memory_mb)
 
 
-async def test_a_machine_that_is_taken_out_of_service_is_told(
+async def test_it_names_a_machine_that_is_out_of_service(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     await make_node(pool, group)
@@ -99,7 +99,7 @@ async def test_a_machine_that_is_taken_out_of_service_is_told(
     assert warning.endswith("the only machine that large was taken out of service by an admin")
 
 
-async def test_a_machine_that_is_kept_for_another_job_can_hold_it(
+async def test_a_machine_reserved_for_another_job_can_hold_it(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     node = await make_node(pool, group)
@@ -116,7 +116,7 @@ async def test_a_thousand_jobs_at_once(service: httpx.AsyncClient, group: GroupO
         assert status != 200 or len(answer.json()) == count
 
 
-async def test_a_group_without_a_compute_secret_is_told_so(
+async def test_a_group_without_a_compute_secret_gets_412(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     await pool.execute(

@@ -1,4 +1,4 @@
-"""task-detail: all that is known of a job, attempt by attempt."""
+"""task-detail: all details of a job and its attempts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def detail(service: httpx.AsyncClient, secret: str, job_id: UUID) -> dict[
 async def run_attempt(
     service: httpx.AsyncClient, pool: Pool, group: GroupOfTest, token: str, **receipt: Any
 ) -> None:
-    """One attempt of the oldest job that waits, as a node has it; without a receipt it runs on."""
+    """Run an attempt of the oldest queued job as a node does. Without a receipt it runs on."""
     await pool.execute("UPDATE jobs SET not_before = NULL")
     [claim] = await claim_jobs(pool, group, 1)
     attempt = {"nodetoken": token, "jobid": str(claim["job_id"]), "attempt": claim["number"]}
@@ -38,7 +38,7 @@ async def run_attempt(
         await call(service, "attempt-end", **attempt, **receipt)
 
 
-async def test_a_job_that_waits(service: httpx.AsyncClient, group: GroupOfTest, pool: Pool) -> None:
+async def test_a_queued_job(service: httpx.AsyncClient, group: GroupOfTest, pool: Pool) -> None:
     _, second = await make_jobs(pool, group, 2, name="water", disk_mb=500, priority=3)
     node, _ = await make_node_with_token(pool, group)
     await hear(pool, node)
@@ -91,7 +91,7 @@ async def test_every_attempt_says_where_it_ran_and_how_it_ended(
     assert second == of_second | {"message": None} | used
 
 
-async def test_an_attempt_that_was_given_up_is_stopped(
+async def test_an_abandoned_attempt_is_stopped(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -108,7 +108,7 @@ async def test_an_attempt_that_was_given_up_is_stopped(
     assert found["node"] == "machine"
 
 
-async def test_of_very_many_attempts_the_last_hundred_are_told(
+async def test_the_last_hundred_of_very_many_attempts_are_answered(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -123,7 +123,7 @@ async def test_of_very_many_attempts_the_last_hundred_are_told(
     assert {key: found[key] for key in NOT_RUN} == NOT_RUN
 
 
-async def test_an_admin_sees_the_jobs_of_the_group_and_no_bucket_is_told(
+async def test_an_admin_sees_the_jobs_of_the_group_without_buckets(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -137,7 +137,7 @@ async def test_an_admin_sees_the_jobs_of_the_group_and_no_bucket_is_told(
         assert (await service.post("/v22_1/task-detail", json=body)).status_code == 404
 
 
-async def test_what_no_command_can_have_used_is_refused(
+async def test_impossible_usage_in_a_receipt_is_refused(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)

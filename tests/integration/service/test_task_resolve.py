@@ -1,4 +1,4 @@
-"""task-resolve: one's own jobs by the digits that people see of an id, or by the name."""
+"""task-resolve: find one's own jobs by the first or last digits of an id, or by the name."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ REFERENCES: list[tuple[str, list[UUID]]] = [
     ("abcd5678", [MIDDLE]),
     ("1234-abcd-5678", [MIDDLE]),
     ("019a", [MIDDLE, OLD]),
-    ("019a0000", [NEW, OLD]),  # as an end, and as a beginning
+    ("019a0000", [NEW, OLD]),  # the end of one id, the beginning of another
     (str(MIDDLE), [MIDDLE]),
     (MIDDLE.hex, [MIDDLE]),
     (MIDDLE.hex[3:], [MIDDLE]),
     (MIDDLE.hex[:29], [MIDDLE]),
     (str(NEW)[9:], [NEW]),
     ("water", [NEW, OLD]),
-    ("5678", [MIDDLE]),  # its name and its end
+    ("5678", [MIDDLE]),  # both its name and the end of its id
     ("bcd", []),
     ("1234abcd", []),
     ("wat", []),
@@ -79,12 +79,12 @@ async def test_a_reference_is_a_part_of_an_id_or_a_name(
         assert await found(service, group.user_secret, reference) == (expected, False), reference
 
 
-async def test_the_newest_come_first_and_more_is_told(
+async def test_the_newest_come_first_and_the_answer_says_if_there_are_more(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolve, "_LOOK", 7)
+    monkeypatch.setattr(resolve, "_SCAN_AT_ONCE", 7)
     made = await make_jobs(pool, group, 50, name="water")
-    # All of a millisecond begin alike; and they are in several states.
+    # Ids of one millisecond begin with the same digits. The jobs are in several states.
     for state, rest in ((JobState.COMPLETED, 0), (JobState.FAILED, 1)):
         await pool.execute("UPDATE jobs SET state = $1 WHERE id = ANY($2)", state, made[rest::3])
     newest = made[::-1]
@@ -97,7 +97,7 @@ async def test_the_newest_come_first_and_more_is_told(
         assert (await service.post("/v22_1/task-resolve", json=body)).status_code == 422
 
 
-async def test_jobs_of_others_are_not_found_by_an_admin_either(
+async def test_an_admin_does_not_find_jobs_of_others(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1, name="water")
@@ -108,7 +108,9 @@ async def test_jobs_of_others_are_not_found_by_an_admin_either(
     assert await found(service, group.user_secret, "water") == ([job_id], False)
 
 
-async def test_a_secret_is_no_reference(service: httpx.AsyncClient, group: GroupOfTest) -> None:
+async def test_a_secret_as_a_reference_is_refused(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
     secret = make(SecretType.API).text
     answer = await service.post(
         "/v22_1/task-resolve", json={"secret": group.user_secret, "reference": secret}
@@ -117,12 +119,12 @@ async def test_a_secret_is_no_reference(service: httpx.AsyncClient, group: Group
     assert secret not in answer.text
 
 
-async def test_who_has_too_many_jobs_is_told_what_to_do(
+async def test_a_user_with_too_many_jobs_learns_what_to_do(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FAKE: the time that it may take is over at once, as with some millions of jobs."""
+    """FAKE: the timeout is over at once, as with millions of jobs."""
     [job_id] = await make_jobs(pool, group, 1, name="water")
-    monkeypatch.setattr(resolve, "_PATIENCE_S", -1.0)
+    monkeypatch.setattr(resolve, "_SEARCH_TIMEOUT_S", -1.0)
     answer = await service.post(
         "/v22_1/task-resolve", json={"secret": group.user_secret, "reference": "water"}
     )

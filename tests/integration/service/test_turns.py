@@ -1,4 +1,4 @@
-"""In which order jobs are claimed: users take turns, and a user's own go by priority and age."""
+"""The order of claims: users take turns; a user's own jobs go by priority and age."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ async def a_node(pool: Pool, group: GroupOfTest) -> Node:
     return await make_node(pool, group)
 
 
-async def test_what_is_free_is_filled_in_turn_but_not_over_what_comes_first(
+async def test_free_slots_are_filled_in_turn_without_overtaking(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
     [small] = await make_jobs(pool, group, 1, memory_mb=1000)
     [wide] = await make_jobs(pool, group, 1, memory_mb=1000, cores=4)
     await make_jobs(pool, group, 5, memory_mb=1000)
-    # The wide one is the second and does not fit; nothing that comes later takes its room.
+    # The second job is wide and does not fit. No later job takes its room.
     assert await claimed(pool, group, 0, at_most=10, free=(4, 8000)) == {small}
     assert await claimed(pool, group, 0, at_most=10, free=(4, 8000)) == {wide}
 
 
-async def test_what_has_enough_waiting_still_gets_what_is_free(
+async def test_resources_with_a_full_window_still_get_free_slots(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
     jobs = await make_jobs(pool, group, 5, memory_mb=1000)
     full = {"full_cores": [1], "full_memories": [1000]}
     assert await claimed(pool, group, 4, **full) == set()
     assert await claimed(pool, group, 4, at_most=4, free=(2, 8000), **full) == {*jobs[:2]}
-    # Memory bounds it as cores do.
+    # Memory is a bound as cores are.
     assert await claimed(pool, group, 4, at_most=4, free=(4, 1000), **full) == {jobs[2]}
 
 
@@ -57,11 +57,11 @@ async def test_users_take_turns(pool: Pool, group: GroupOfTest, a_node: Node) ->
     many = await make_jobs(pool, group, 50, secret=await new_user(pool, group, "many"))
     few = await make_jobs(pool, group, 5, secret=await new_user(pool, group, "few"))
     assert await claimed(pool, group, 4) == {*many[:2], *few[:2]}
-    # Who has fewest in flight is next, so that one who comes later catches up.
+    # The user with the fewest jobs in flight is next, so a later user catches up.
     late = await make_jobs(pool, group, 5, secret=await new_user(pool, group, "late"))
     assert await claimed(pool, group, 2) == set(late[:2])
     assert await claimed(pool, group, 9) == {*many[2:5], *few[2:5], *late[2:5]}
-    # Nobody's turn is lost when the others have nothing more.
+    # No turn is lost when the other users have no more jobs.
     assert await claimed(pool, group, 20) == set(many[5:25])
 
 
@@ -76,7 +76,7 @@ async def test_a_users_own_jobs_go_by_priority_and_then_by_age(
     assert order == [*urgent, *wide, *usual, *later]
 
 
-async def test_a_priority_is_nothing_to_other_users(
+async def test_a_priority_does_not_affect_other_users(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
     pushy = await make_jobs(pool, group, 10, priority=1000)
@@ -84,10 +84,10 @@ async def test_a_priority_is_nothing_to_other_users(
     assert await claimed(pool, group, 6) == {*pushy[:3], *modest[:3]}
 
 
-async def test_what_fits_no_node_does_not_stand_in_the_way(
+async def test_jobs_that_fit_no_node_do_not_block_others(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
-    """However many there are: they are passed over by what they ask for, not one by one."""
+    """However many there are: they are skipped by their resources, not one by one."""
     await pool.execute(
         """
         INSERT INTO jobs (id, group_id, user_id, bucket, name, code, version, cores, memory_mb,
@@ -104,10 +104,10 @@ async def test_what_fits_no_node_does_not_stand_in_the_way(
     assert await claimed(pool, group, 10) == set(fitting)
 
 
-async def test_the_order_is_kept_among_more_sizes_than_a_look_goes_through(
+async def test_the_order_holds_with_more_combinations_than_a_poll_examines(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
-    """By the first jobs of all: the sizes that were looked at are in no order of age."""
+    """The first jobs are claimed too: the examined combinations are not in the order of age."""
     jobs = [
         (await make_jobs(pool, group, 1, memory_mb=1000 + number * 7919 % 4000, priority=priority))[
             0
@@ -116,56 +116,56 @@ async def test_the_order_is_kept_among_more_sizes_than_a_look_goes_through(
         for number in range(20)
     ]
     order = [*jobs[40:], *jobs[20:40], *jobs[:20]]
-    for look in range(20):
-        found = await claimed(pool, group, 3, most_sizes=5)
-        assert found == set(order[3 * look : 3 * look + 3])
+    for poll in range(20):
+        found = await claimed(pool, group, 3, most_combinations=5)
+        assert found == set(order[3 * poll : 3 * poll + 3])
 
 
-async def test_every_size_has_its_look_whatever_is_in_the_way(
+async def test_every_combination_is_examined_at_some_time(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
-    # So many of the first jobs that fit no node that nothing else is among them.
+    # So many of the first jobs fit no node that no other job is among them.
     await make_jobs(pool, group, 50, cores=64, priority=1)
     old = [(await make_jobs(pool, group, 1, memory_mb=3000 + number))[0] for number in range(20)]
     left = set(old)
-    looks = 0
+    polls = 0
     while left:
-        # Smaller ones come in without a pause, more than are claimed.
+        # More smaller jobs arrive all the time than are claimed.
         for number in range(3):
-            await make_jobs(pool, group, 1, memory_mb=1000 + 3 * looks + number)
-        left -= await claimed(pool, group, 2, most_sizes=5)
-        looks += 1
-        assert looks < 200, left
+            await make_jobs(pool, group, 1, memory_mb=1000 + 3 * polls + number)
+        left -= await claimed(pool, group, 2, most_combinations=5)
+        polls += 1
+        assert polls < 200, left
     assert await pool.fetchval("SELECT count(*) FROM jobs WHERE state = 'received'") > 50
 
 
-async def test_users_take_turns_whatever_sizes_they_ask_for(
+async def test_users_take_turns_whatever_resources_they_ask_for(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
     plain = await make_jobs(pool, group, 20, secret=await new_user(pool, group, "plain"))
     varied = [(await make_jobs(pool, group, 1, memory_mb=1000 + number))[0] for number in range(20)]
-    for look in range(5):
-        found = await claimed(pool, group, 4, most_sizes=5)
-        assert found == {*plain[2 * look : 2 * look + 2], *varied[2 * look : 2 * look + 2]}
+    for poll in range(5):
+        found = await claimed(pool, group, 4, most_combinations=5)
+        assert found == {*plain[2 * poll : 2 * poll + 2], *varied[2 * poll : 2 * poll + 2]}
 
 
-async def test_what_has_enough_waiting_is_passed_over_among_many_sizes_too(
+async def test_a_full_window_is_respected_among_many_combinations_too(
     pool: Pool, group: GroupOfTest, a_node: Node
 ) -> None:
     full = await make_jobs(pool, group, 5, memory_mb=2000)
     varied = [(await make_jobs(pool, group, 1, memory_mb=1000 + number))[0] for number in range(20)]
-    asked = {"full_cores": [1], "full_memories": [2000], "most_sizes": 5}
+    asked = {"full_cores": [1], "full_memories": [2000], "most_combinations": 5}
     assert await claimed(pool, group, 3, **asked) == set(varied[:3])
-    # What is free is for the first, though it has enough waiting.
+    # Free slots go to the first job, although its window is full.
     assert await claimed(pool, group, 0, at_most=2, free=(2, 8000), **asked) == set(full[:2])
 
 
 async def jobs_read(pool: Pool, group: GroupOfTest) -> int:
-    """How many rows of jobs a claim reads; it is run and taken back."""
+    """How many rows of jobs a claim reads; the claim is rolled back."""
     arguments = {
         "group_id": group.id, "cluster": DEFAULT, "node_set": "set", "full_cores": [],
         "full_memories": [], "limit": 10, "at_most": 10, "free_cores": 0, "free_memory_mb": 0,
-        "most_sizes": 100, "memory_steps": [],
+        "most_combinations": 100, "memory_steps": [],
     }  # fmt: skip
     sql, values = prepared("claim_jobs", arguments)
     async with pool.acquire() as connection:

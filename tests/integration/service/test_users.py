@@ -46,7 +46,7 @@ async def test_a_created_user_can_work_and_read_the_group_token(
     assert (await post(service, "group-token", secret=secret)).json() == group.token
     job = {"secret": secret, "bucketid": str(uuid4()), "codeversion": "psi4:1.5"}
     assert (await post(service, "task-submit", **job)).status_code == 200
-    # A new user is a regular one unless it is said otherwise.
+    # A new user is not an admin by default.
     assert (await post(service, "group-list-users", adminsecret=secret)).status_code == 403
     admin = await create(service, group, "joan", admin=True)
     assert (await post(service, "group-list-users", adminsecret=admin)).status_code == 200
@@ -72,7 +72,7 @@ async def test_the_list_shows_everything_but_secrets(
     assert {user["name"]: user for user in answer.json()["users"]}["grace"]["lastusedat"]
 
 
-async def test_a_revoked_user_is_out_and_the_jobs_stay(
+async def test_a_revoked_user_is_refused_and_the_jobs_stay(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -81,7 +81,7 @@ async def test_a_revoked_user_is_out_and_the_jobs_stay(
     refused = await post(service, "task-status", secret=group.user_secret, **asked)
     assert refused.status_code == 403
     assert "revoked" in refused.json()["detail"]
-    # The job goes on, and is the admins'.
+    # The job continues, and admins see it.
     status = await post(service, "task-status", secret=group.admin_secret, **asked)
     assert status.json()["status"] == "received"
     bucket = await post(service, "task-bucket", secret=group.admin_secret, **asked)
@@ -90,7 +90,7 @@ async def test_a_revoked_user_is_out_and_the_jobs_stay(
     assert await names(service, group, revoked=True) == ["admin", "ada"]
 
 
-async def test_the_name_of_a_revoked_user_is_given_to_a_new_one(
+async def test_a_new_user_may_have_the_name_of_a_revoked_one(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     [job_id] = await make_jobs(pool, group, 1)
@@ -105,7 +105,9 @@ async def test_the_name_of_a_revoked_user_is_given_to_a_new_one(
     assert [job["jobid"] for job in activity.json()["jobs"]] == [str(job_id)]
 
 
-async def test_revoking_says_why_not(service: httpx.AsyncClient, group: GroupOfTest) -> None:
+async def test_a_refused_revocation_says_why(
+    service: httpx.AsyncClient, group: GroupOfTest
+) -> None:
     nobody = await revoke(service, group.admin_secret, "nobody")
     assert nobody.status_code == 404
     assert "group-list-users" in nobody.json()["detail"]
@@ -119,7 +121,7 @@ async def test_revoking_says_why_not(service: httpx.AsyncClient, group: GroupOfT
     assert await names(service, group) == ["admin"]
 
 
-async def test_an_admin_may_leave_when_there_is_another(
+async def test_an_admin_may_be_revoked_while_another_remains(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
     second = await create(service, group, "joan", admin=True)
@@ -128,13 +130,13 @@ async def test_an_admin_may_leave_when_there_is_another(
     assert (await revoke(service, second, "joan")).status_code == 409
 
 
-async def test_of_two_admins_that_revoke_each_other_one_stays(
+async def test_one_of_two_admins_that_revoke_each_other_stays(
     settings: Settings, service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
     second = await create(service, group, "joan", admin=True)
     async with running_service(settings) as copy, pool.acquire() as connection:
         async with connection.transaction():
-            # Both have authenticated when the first of them is let in.
+            # Both have authenticated before the first of them gets the lock.
             await queries.hold_administration(
                 connection, lock=ADMINISTRATION_LOCKS, group_id=group.id
             )
@@ -155,7 +157,7 @@ async def test_of_two_admins_that_revoke_each_other_one_stays(
     "name",
     ["", " ada", "ada ", "a  b", "-ada", "ada;", "ada\n", "a" * 64, "Ädä", "=cmd", "a\u202eb"],
 )
-async def test_a_name_that_is_not_allowed_is_refused_with_what_is(
+async def test_a_forbidden_name_is_refused_with_the_rule(
     service: httpx.AsyncClient, group: GroupOfTest, name: str
 ) -> None:
     answer = await post(
@@ -166,7 +168,7 @@ async def test_a_name_that_is_not_allowed_is_refused_with_what_is(
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 63, "Ada Lovelace", "ada@example.org", "laptop-2_x"])
-async def test_a_name_that_is_allowed_is_taken_once(
+async def test_an_allowed_name_can_be_used_once(
     service: httpx.AsyncClient, group: GroupOfTest, name: str
 ) -> None:
     await create(service, group, name)
@@ -175,7 +177,7 @@ async def test_a_name_that_is_allowed_is_taken_once(
     assert name in answer.json()["detail"]
 
 
-async def test_nobody_is_called_like_the_operator(
+async def test_no_user_has_the_operators_name(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
     answer = await post(
@@ -195,10 +197,10 @@ async def test_the_same_name_in_two_groups_is_two_users(
     assert (await post(service, "group-token", secret=group.user_secret)).status_code == 200
 
 
-async def test_a_leaked_secret_leads_to_its_user(
+async def test_the_key_id_of_a_leaked_secret_finds_its_user(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
-    """D8: secret-find told a key id by which nobody could find or revoke the user."""
+    """D8: secret-find printed a key id, but nobody could find or revoke its user by it."""
     secret = await create(service, group, "grace")
     key_id = secret.split("-")[1]
     for wrong in ({"name": "grace", "keyid": key_id}, {}, {"keyid": "AAAAAAAAAA"}):

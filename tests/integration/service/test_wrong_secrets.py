@@ -32,13 +32,13 @@ async def token_of(service: httpx.AsyncClient, secret: str) -> httpx.Response:
 
 
 def wrong_with_the_key_of(secret: str) -> str:
-    """What somebody makes who has seen the key id, and knows the checksum's rule."""
+    """A wrong secret by somebody who has seen the key id and can compute checksums."""
     kind, key_id, *_ = secret.split("-")
     body = f"{kind}-{key_id}-{'a' * 26}"
     return f"{body}-{_checksum(body)}"
 
 
-async def test_wrong_secrets_are_slowed_and_the_right_one_is_not(
+async def test_answers_to_wrong_secrets_are_delayed_and_to_the_right_one_not(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
     wrong = wrong_with_the_key_of(group.user_secret)
@@ -47,11 +47,11 @@ async def test_wrong_secrets_are_slowed_and_the_right_one_is_not(
     began = time.monotonic()
     assert (await token_of(service, wrong)).status_code == 403
     assert time.monotonic() - began >= 0.5
-    # The same address, the same key id: nobody can lock another out.
+    # Same address, same key id, right secret: nobody can lock out somebody else.
     assert (await token_of(service, group.user_secret)).status_code == 200
 
 
-async def test_while_many_wait_more_are_refused_at_once_and_the_right_one_is_answered(
+async def test_beyond_the_most_delayed_answers_wrong_secrets_get_429_at_once(
     settings: Settings, group: GroupOfTest
 ) -> None:
     patient = settings.model_copy(update={"refusal_delay_s": 4.0, "max_delayed_refusals": 3})
@@ -64,7 +64,7 @@ async def test_while_many_wait_more_are_refused_at_once_and_the_right_one_is_ans
         for answered in itertools.islice(asyncio.as_completed(flood), 17):
             assert (await answered).status_code == 429
         assert (await token_of(service, group.user_secret)).status_code == 200
-        # Those that wait do so still.
+        # The delayed answers are still delayed.
         assert sum(task.done() for task in flood) == 17
         statuses = [answer.status_code for answer in await asyncio.gather(*flood)]
         assert statuses.count(403) == 3
@@ -99,10 +99,10 @@ async def test_secrets_in_a_bulk_post_are_counted_and_limited(
     assert [entry["status"] for entry in mixed.json()] == [403, 200]
 
 
-async def test_a_post_without_a_wrong_secret_is_not_held_back(
+async def test_a_request_without_a_wrong_secret_is_not_delayed(
     service: httpx.AsyncClient, group: GroupOfTest
 ) -> None:
-    """Also where none of its jobs got as far as the secret."""
+    """Also if no job of the request got as far as a check of its secret."""
     for _ in range(10):
         await token_of(service, make(SecretType.API).text)
     faulty = {"secret": group.user_secret, "bucketid": str(uuid4()), "codeversion": "psi4"}
@@ -113,9 +113,7 @@ async def test_a_post_without_a_wrong_secret_is_not_held_back(
         assert time.monotonic() - began < 0.3
 
 
-async def test_a_typing_error_is_told_before_anything_is_looked_up(
-    pool: Pool, group: GroupOfTest
-) -> None:
+async def test_a_typing_error_is_found_without_a_query(pool: Pool, group: GroupOfTest) -> None:
     mistyped = group.user_secret[:-1] + ("a" if group.user_secret[-1] != "a" else "b")
     looked_up: list[str] = []
     async with pool.acquire() as connection:
@@ -128,8 +126,8 @@ async def test_a_typing_error_is_told_before_anything_is_looked_up(
         connection.remove_query_logger(log)
 
 
-async def test_the_address_behind_a_trusted_proxy_is_what_counts(settings: Settings) -> None:
-    # uvicorn puts the proxy's word into the scope; here it is shown that we read it from there.
+async def test_the_address_behind_a_trusted_proxy_counts(settings: Settings) -> None:
+    # uvicorn puts the proxy's address into the scope. The service must read it from there.
     strict = settings.model_copy(update={"max_delayed_refusals": 0})
     async with running_service(strict) as service:
         app: Any = service._transport.app  # type: ignore[attr-defined]

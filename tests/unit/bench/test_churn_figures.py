@@ -1,4 +1,4 @@
-"""What stands in a database after many changes, as figures."""
+"""Figures of a database after many changes of state."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from bench.measurements.churn import Remains, figures_of
 
 
 def remains(*, used: int, last: float) -> Remains:
-    # 20 rounds, the last two of which are the last tenth.
+    # 20 rounds; the last two are the last tenth.
     seconds = [0.5] * 18 + [last] * 2
     return Remains(seconds, 9000, "5s", dead_share=0.125, bytes_used=used, bytes_packed=6_000_000)
 
 
-def test_size_is_in_mb_and_at_most_twice_what_it_could_be() -> None:
+def test_size_is_in_mb_and_at_most_twice_the_packed_size() -> None:
     size, dead, pace = figures_of(remains(used=9_000_000, last=0.5))
     assert size.what == "jobs and attempts with indexes after 16,000 changes of state"
     assert (size.unit, size.ours.median, size.target, size.is_met) == ("MB", 9, 12, True)
@@ -21,7 +21,7 @@ def test_size_is_in_mb_and_at_most_twice_what_it_could_be() -> None:
     assert (pace.ours.median, pace.is_met) == (1, True)
 
 
-def test_what_grows_or_slows_is_missed() -> None:
+def test_a_larger_size_or_a_slower_pace_misses_the_target() -> None:
     size, _, pace = figures_of(remains(used=12_000_001, last=0.8))
     assert size.is_met is False
     assert (pace.ours.median, pace.is_met) == (0.625, False)

@@ -1,4 +1,4 @@
-"""Whose CPU time a slice is, in the output of `perf script`."""
+"""The part to which each time slice in the output of `perf script` counts."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def slice_of(process: int, thread: int, name: str, ran: int | None = None) -> st
         (slice_of(40, 40, "containerd-shim"), "Docker: containerd-shim"),
         (slice_of(41, 41, "bash"), "in the container"),
         (slice_of(99, 99, "compile"), "other"),
-        # Noted by one that is not of the stack, about the agent's thread.
+        # A process outside of the stack recorded this slice of the agent's thread.
         (slice_of(99, 99, "compile", ran=11), "node agent"),
     ],
 )
-def test_a_slice_is_put_to_its_part(line: str, part: str) -> None:
+def test_a_slice_counts_for_its_part(line: str, part: str) -> None:
     assert account([*TREE, line], PARTS) == {part: pytest.approx(0.002)}
 
 
-def test_the_table_leaves_out_what_was_not_of_the_jobs() -> None:
+def test_the_table_leaves_out_other_processes() -> None:
     ours = {"Docker: runc": 1.0, "node agent": 0.5, "other": 3.0}
     bare = {"Docker: runc": 0.8, "node agent": 0.1, "other": 0.2}
     assert table(ours, bare, jobs=10).splitlines()[2:] == [
         "| Docker: runc | 100 | 80 |",
         "| node agent | 50 | 0 |",
         "| all | 150 | 80 |",
-        "What else the machine did meanwhile: 300 and 20 ms.",
+        "Other processes meanwhile: 300 and 20 ms.",
     ]

@@ -1,4 +1,4 @@
-"""How samples become a figure, and figures a table."""
+"""Figures made from samples, and the table made from figures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_median_counts() -> None:
     assert not _TIME.is_met
 
 
-def test_a_ratio_above_one_is_better_whichever_way() -> None:
+def test_a_ratio_above_one_is_better_in_both_directions() -> None:
     assert _RATE.ratio(_RATE.peers[0]) == 20
     assert _RATE.ratio(_RATE.peers[1]) == 0.5
     assert _TIME.ratio(_TIME.peers[0]) == 8
@@ -61,22 +61,22 @@ def test_a_ratio_above_one_is_better_whichever_way() -> None:
     [
         (Better.HIGHER, 310, 300, 100, True),
         (Better.HIGHER, 310, 300, 104, False),  # below three times
-        (Better.HIGHER, 290, 300, 10, False),  # the target hides behind no ratio
+        (Better.HIGHER, 290, 300, 10, False),  # a good ratio does not hide a missed target
         (Better.HIGHER, 300, None, 100, True),
         (Better.HIGHER, 299, None, 100, False),
         (Better.LOWER, 2, 3, 6, True),
         (Better.LOWER, 2, 3, 5, False),
     ],
 )
-def test_a_least_ratio_counts_as_the_target_does(
+def test_a_least_ratio_counts_like_the_target(
     better: Better, ours: float, target: float | None, theirs: float, is_met: bool
 ) -> None:
-    peers = [Samples([theirs], "peer"), Samples([ours], "of whom nothing is asked")]
+    peers = [Samples([theirs], "peer"), Samples([ours], "without a least ratio")]
     figure = Figure("it", "", better, Samples([ours]), target, peers, least={"peer": 3})
     assert figure.is_met is is_met
 
 
-def test_a_least_ratio_to_what_was_not_measured_is_neither_met_nor_missed() -> None:
+def test_a_least_ratio_to_a_peer_that_was_not_measured_is_neither_met_nor_missed() -> None:
     def figure(ours: float) -> Figure:
         return Figure("it", "", Better.HIGHER, Samples([ours]), 300, least={"peer": 3})
 
@@ -103,7 +103,7 @@ def test_percentile_of_few() -> None:
     assert percentile([1.0, 2.0, 3.0], 0.5) == 2.0
 
 
-def test_the_table_has_a_line_a_peer() -> None:
+def test_the_table_has_a_line_per_peer() -> None:
     table = Report(datetime.now(UTC), _MACHINE, 3, [Result(_RATE, 0.5), Result(_TIME, 0.7)]).table()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert cells[2] == [

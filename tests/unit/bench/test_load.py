@@ -1,4 +1,4 @@
-"""The load generator, against a small server of real sockets."""
+"""The load generator, against a small server with real sockets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_answers_come_in_the_order_of_the_requests() -> None:
         bodies = [str(number).encode() for number in range(50)]
         load = send(port, [request("/x", b) for b in bodies], connections=4, limit_s=20)
     assert [one.body for one in load.answers] == [b"<" + body + b">" for body in bodies]
-    # A thread a connection.
+    # One thread per connection.
     assert len(at_once) == 4
     assert 0 < max(one.seconds for one in load.answers) <= load.seconds
 
@@ -62,13 +62,13 @@ def test_a_refusal_is_no_figure() -> None:
         send(port, [request("/x", b"{}")], connections=8, limit_s=20)
 
 
-def test_a_closed_connection_ends_it() -> None:
+def test_a_closed_connection_ends_the_measurement() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
         with pytest.raises(UnexpectedAnswerError, match="closed a connection"):
             send(server.getsockname()[1], [request("/x", b"{}")], connections=1, limit_s=20)
 
 
-def test_no_answer_ends_it_too() -> None:
+def test_a_missing_answer_ends_the_measurement() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(TimeoutError):
         send(server.getsockname()[1], [request("/x", b"{}")], connections=1, limit_s=0.3)

@@ -35,7 +35,7 @@ def test_one_slot_runs_jobs_one_after_the_other() -> None:
 def test_a_turnaround_comes_between_two_jobs_of_a_slot() -> None:
     slow = replace(FREE, turnaround_s=2.0, start_s=1.0)
     found = predict(slow, Size(nodes=1, slots_a_node=1), [10.0] * 5)
-    # Before the first command as well: half of what is not the start, and the start.
+    # The first command also waits: half of the pause, then the start.
     assert found.seconds == pytest.approx(5 * 10 + 4 * 2.0 + 1.5, rel=1e-3)
     assert found.lag_median == pytest.approx(2.0, rel=1e-3)
 
@@ -71,7 +71,7 @@ def test_more_cores_move_the_bound(part: str, costs: Costs) -> None:
 
 
 def test_plans_bound_nomad_however_many_cores_it_has() -> None:
-    # 10 ms of the 50 are its plan's, and those come one after the other.
+    # 10 ms of the 50 ms are for the plan, and plans come one after the other.
     costs = costing(nomad=50.0)
     size = Size(nodes=1000, slots_a_node=10, cores={NOMAD: 64})
     found = predict(costs, size, [1.0] * 2000)
@@ -79,8 +79,8 @@ def test_plans_bound_nomad_however_many_cores_it_has() -> None:
     assert min(limits(costs, size).values()) == pytest.approx(100.0)
 
 
-def test_what_nodes_take_is_not_there_for_jobs() -> None:
-    # Half of the dispatcher's core.
+def test_the_cost_of_nodes_reduces_the_rate_of_jobs() -> None:
+    # The nodes take half of the dispatcher's core.
     busy = replace(
         costing(dispatcher=50.0),
         idle_cores={**FREE.idle_cores, DISPATCHER: Line(0.0, 0.005)},
@@ -100,7 +100,7 @@ def test_a_station_serves_as_many_at_once_as_it_has_servers() -> None:
     assert station.busy_s == 5.0
 
 
-def test_a_line_goes_through_what_was_measured_and_never_falls() -> None:
+def test_a_line_goes_through_the_measured_points_and_never_falls() -> None:
     assert Line.through([(0, 1.0), (10, 2.0)]).at(20) == pytest.approx(3.0)
     assert Line.through([(5, 2.0)]).at(500) == 2.0
     assert Line.through([(0, 3.0), (10, 1.0)]) == Line(2.0, 0.0)
@@ -130,5 +130,5 @@ def test_costs_are_read_from_runs_of_the_simulation(tmp_path: Path) -> None:
     # Heartbeats are bounded from 500 nodes on.
     assert costs.background(NOMAD, 5000) == pytest.approx(0.5)
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"other\.json is not of bench\.simulate"):
+    with pytest.raises(ValueError, match=r"other\.json is not from bench\.simulate"):
         read_costs([tmp_path / "other.json"])

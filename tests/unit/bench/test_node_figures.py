@@ -1,4 +1,4 @@
-"""What Docker tells of containers, and what a node's figures are made of."""
+"""Times of containers from Docker's events, and the figures of a node made from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_start_and_end_of_a_jobs_container() -> None:
     assert lives.ended == {JOBS[0]: 7.25}
 
 
-def test_an_end_makes_room_for_the_start_after_those_that_fill_the_slots() -> None:
+def test_the_first_end_frees_the_slot_of_the_first_start_after_all_slots_are_full() -> None:
     started = dict(zip(JOBS, (1.0, 1.5, 4.0, 4.5), strict=True))
     ended = dict(zip(JOBS, (3.0, 2.5, 6.0, 6.0), strict=True))
     lives = Lives(started, ended)

@@ -9,21 +9,37 @@ import pytest
 
 from bench.simulation.cpu import cpu_seconds
 from bench.simulation.nodes import Record
-from bench.simulation.outcome import Lag, rate, share_of, slot_lags, summarise
+from bench.simulation.outcome import (
+    Lag,
+    fairness,
+    lags_in_slots,
+    rate,
+    share_of,
+    slot_lags,
+    summarise,
+    whole_slots,
+)
 from bench.simulation.watch import Seen
 from bench.simulation.workload import MIXED, Workload, draw_jobs
 
 
 def record(
-    job: str, arrived: float, running: float, receipted: float, *, node: str = "n", cores: int = 1
+    job: str,
+    arrived: float,
+    running: float,
+    receipted: float,
+    *,
+    node: str = "n",
+    cores: int = 1,
+    slot: str = "",
 ) -> Record:
-    return Record(job, 1, node, cores, arrived, arrived, running, receipted, receipted)
+    return Record(job, 1, node, cores, arrived, arrived, running, receipted, receipted, slot=slot)
 
 
 def test_a_slot_waits_from_the_receipt_to_the_next_command() -> None:
     records = [record("a", 0, 1, 10), record("b", 11, 12, 20), record("c", 21, 23, 30)]
     assert slot_lags(records, {"n": 1}, until=100) == [2, 3]
-    # After the backlog had ended a slot waits for nothing of ours.
+    # After the end of the backlog a free slot is not our delay.
     assert slot_lags(records, {"n": 1}, until=15) == [2]
 
 
@@ -32,17 +48,35 @@ def test_cores_that_were_never_used_do_not_count() -> None:
     assert slot_lags(records, {"n": 2}, until=100) == []
 
 
-def test_a_wide_job_waited_for_the_last_of_its_cores() -> None:
+def test_a_job_of_several_cores_counts_from_the_last_of_them() -> None:
     records = [record("a", 0, 1, 10), record("b", 0, 1, 15), record("c", 16, 18, 30, cores=2)]
     assert slot_lags(records, {"n": 2}, until=100) == [3]
 
 
-def test_nodes_are_looked_at_one_by_one() -> None:
+def test_each_node_counts_by_itself() -> None:
     records = [record("a", 0, 1, 10), record("b", 11, 12, 20, node="m")]
     assert slot_lags(records, {"n": 1, "m": 1}, until=100) == []
 
 
-def test_a_share_counts_what_is_between_two_times() -> None:
+def test_a_slot_is_free_after_its_last_receipt() -> None:
+    records = [
+        record("a", 0, 1, 10),
+        record("b", 9, 11, 20, slot="ax1"),
+        # The upload of the one before takes longer than this whole job.
+        record("c", 19, 20, 21, slot="ax1"),
+        record("d", 22, 24, 30),
+    ]
+    slots = whole_slots(records)
+    assert [(slot.job, slot.arrived, slot.receipted) for slot in slots] == [
+        ("a", 0, 21),
+        ("d", 22, 30),
+    ]
+    assert slot_lags(slots, {"n": 1}, until=100) == [3]
+    assert lags_in_slots(records, until=100) == [1, 0]
+    assert lags_in_slots(records, until=15) == [1]
+
+
+def test_a_share_counts_the_time_from_begin_to_end() -> None:
     assert share_of([(0, 10, 1), (5, 25, 2)], cores=4, begin=5, end=15) == pytest.approx(25 / 40)
     assert share_of([], cores=4, begin=5, end=5) == 0
 
@@ -52,23 +86,35 @@ def test_a_rate_is_from_the_first_to_the_last() -> None:
     assert rate([1.0]) == 0.0
 
 
-def test_a_run_is_summed_up() -> None:
+def test_summarise_combines_nodes_database_and_kernel() -> None:
     records = [
         record(f"{turn}{slot}", 10 * turn + 0.5, 10 * turn + 1, 10 * turn + 10)
         for turn in range(4)
         for slot in range(2)
     ]
     at = {(r.job, 1): r.arrived - 0.5 for r in records}
-    seen = Seen(claimed=at, dispatched=at, placed=at, running={k: v + 2 for k, v in at.items()})
+    users = {r.job: int(r.job[1]) for r in records}
+    seen = Seen(at, at, at, {k: v + 2 for k, v in at.items()}, users)
     outcome = summarise(records, seen, {"n": 2}, {"service": 5.0}, {"service": 0.025}, wall_s=40.0)
     assert (outcome.jobs, outcome.cores, outcome.seconds) == (8, 2, 40)
     # From the first command on both cores (at 1) to the last claim (at 30).
     assert outcome.occupied == pytest.approx((9 + 2 * 9.5) / 29)
     assert outcome.computing == pytest.approx(27 / 29)
-    # The last two were claimed last, and came after it.
+    # The last two jobs were claimed last and arrived after the end of the backlog.
     assert outcome.lags["slot free to the next command"] == Lag(1, 1, 1, 4)
     assert outcome.lags["running to running in the database"].median == 1
+    # Each of the two users always had one of both cores.
+    assert outcome.fairness == 1
+    assert outcome.ends_s == {1: 25}
     assert outcome.cpu_ms == {"service": pytest.approx(500)}
+
+
+def test_fairness_is_one_over_the_users_if_one_has_all() -> None:
+    records = [record("a", 0, 1, 10), record("b", 10, 11, 20)]
+    assert fairness(records, {"a": 1, "b": 2}, 0, 20) == 1
+    # The second job arrives only after the end.
+    assert fairness(records, {"a": 1, "b": 2}, 0, 5) == 0.5
+    assert fairness([], {"a": 1}, 0, 5) == 1
 
 
 def test_the_same_seed_draws_the_same_jobs() -> None:

@@ -1,3 +1,4 @@
+import importlib
 import re
 import subprocess
 import sys
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import leruli
+from leruli import cli
 from leruli.cli import run
+from leruli.commands import group
 from leruli.commands._image_argument import whole_request
 
 CLI = Path(__file__).parents[3] / "cli"
@@ -30,7 +33,7 @@ def test_every_verb_and_its_second_name_has_help(capsys):
         assert "--json" in capsys.readouterr().out
 
 
-def test_without_settings_it_says_what_to_set(capsys):
+def test_missing_settings_are_named(capsys):
     assert run([]) == 3
     shown = capsys.readouterr()
     assert "task-submit" in shown.out
@@ -62,9 +65,7 @@ def test_options_of_the_command_need_two_dashes(capsys):
     assert "put -- before it" in capsys.readouterr().err
 
 
-def test_a_defect_is_told_in_a_sentence_and_with_a_traceback_on_demand(
-    capsys, monkeypatch, tmp_path
-):
+def test_a_defect_is_a_sentence_and_a_traceback_on_demand(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("LERULI_BASEURL", "http://127.0.0.1:9")
     monkeypatch.setenv("LERULI_API_SECRET", "a-secret-of-ours")
     monkeypatch.chdir(tmp_path)
@@ -72,7 +73,7 @@ def test_a_defect_is_told_in_a_sentence_and_with_a_traceback_on_demand(
     def broken(self, jobid):
         raise RuntimeError("defect about a-secret-of-ours")
 
-    monkeypatch.setattr("leruli.api.Service.status", broken)
+    monkeypatch.setattr("leruli.service.queue_client.QueueClient.status", broken)
     assert run(["task-status", JOB]) == 1
     shown = capsys.readouterr()
     assert "LERULI_DEBUG=1" in shown.err
@@ -93,13 +94,13 @@ def test_ctrl_c(capsys, monkeypatch, tmp_path):
     def interrupted(self, jobid):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("leruli.api.Service.status", interrupted)
+    monkeypatch.setattr("leruli.service.queue_client.QueueClient.status", interrupted)
     assert run(["task-status", JOB]) == 130
     assert capsys.readouterr().err == "Error: Interrupted. Nothing was changed.\n"
 
 
 def in_a_new_process(code):
-    """What it prints last."""
+    """Run code in a new process; return the last line that it prints."""
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; {code}"],
         env={"PYTHONPATH": str(CLI)},
@@ -129,19 +130,39 @@ def test_a_verb_is_imported_when_it_is_run():
     assert imported == "['leruli.commands.task_status'] set()"
 
 
-def test_what_minio_encrypts_with_is_imported_when_it_is_called():
+def test_help_imports_no_command():
+    imported = in_a_new_process(
+        "from leruli.cli import run; run(['--help']); run(['group', '--help']);"
+        "print(sorted(name for name in sys.modules if name.startswith('leruli.commands.')))"
+    )
+    assert imported == "['leruli.commands._lazy', 'leruli.commands.group']"
+
+
+@pytest.mark.parametrize(
+    ("package", "lines"),
+    [("leruli.commands", cli._HELP_LINES), ("leruli.commands.group", group._HELP_LINES)],
+)
+def test_the_help_line_of_a_command_begins_its_own_help(package, lines):
+    for name, line in lines.items():
+        module = importlib.import_module(f"{package}.{name.replace('-', '_')}")
+        own = " ".join((module.command.help or "").split())
+        # A line may be shorter than the sentence: it has to fit beside the name.
+        assert own.split()[:4] == line.split()[:4], name
+
+
+def test_libraries_for_encryption_are_imported_at_the_first_call():
     heavy = "len({'argon2', 'cffi', 'Crypto'} & set(sys.modules))"
     imported = in_a_new_process(
-        f"import leruli.storage; before = {heavy};"
+        f"import leruli.storage.store; before = {heavy};"
         "from minio.minioadmin import encrypt; sealed = encrypt(b'text', 'password');"
-        # Whoever imports it afterwards gets the module itself.
+        # A later import gets the module itself.
         "import minio.crypto as real;"
         f"print(before, len(sealed) > 4, {heavy}, real.encrypt.__module__, real.encrypt is encrypt)"
     )
     assert imported == "0 True 3 minio.crypto False"
 
 
-def test_the_module_offers_what_the_published_one_did():
+def test_the_module_has_the_names_of_the_published_client():
     for name in ("submit", "submit_many", "status", "get", "cancel", "publish_code", "list_codes"):
         assert callable(getattr(leruli, f"task_{name}"))
     assert callable(leruli.task_prune)
@@ -150,7 +171,7 @@ def test_the_module_offers_what_the_published_one_did():
         _ = leruli.task_nonsense
 
 
-def test_a_pattern_that_the_shell_replaced_is_recognised(tmp_path, monkeypatch, capsys):
+def test_a_pattern_that_the_shell_expanded_is_recognised(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("u-1", "u-2", "u-3"):
         (tmp_path / name).mkdir()
@@ -170,12 +191,12 @@ def test_a_pattern_that_the_shell_replaced_is_recognised(tmp_path, monkeypatch, 
         (["task-list", "--state", "pending"], "received"),
     ],
 )
-def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(capsys, typed, meant):
+def test_a_mistyped_word_gets_a_suggestion(capsys, typed, meant):
     assert run(typed) == 2
     assert f"Did you mean {meant}?" in capsys.readouterr().err
 
 
-def test_a_word_that_resembles_nothing_is_only_refused(capsys):
+def test_a_word_like_no_command_is_refused_without_a_suggestion(capsys):
     assert run(["qqqq"]) == 2
     shown = capsys.readouterr().err
     assert "There is no command 'qqqq'. `leruli --help` lists all." in shown
@@ -190,7 +211,7 @@ def test_a_word_that_resembles_nothing_is_only_refused(capsys):
         (["psi4:"], "VERSION"),
     ],
 )
-def test_what_a_submission_cannot_do_without(capsys, typed, absent):
+def test_a_submission_needs_a_version_and_a_command(capsys, typed, absent):
     assert run(["task-submit", *typed]) == 2
     assert f"Missing argument '{absent}'" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""How the queue is reached: through which proxy, and over which connections."""
+"""Connections to the queue: proxies, reuse, and certificates."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from leruli.connection import Connection
 from leruli.errors import ServiceError
+from leruli.service.connection import Connection
 from leruli.settings import ServiceSettings
 from leruli_queue.nodes.tls_folder import TlsFolder
 
 
 class Listener(http.server.ThreadingHTTPServer):
-    """A FAKE of the queue, or of a proxy before it: answers every POST, and notes what it was."""
+    """A FAKE of the queue or of a proxy: it answers every POST and records it."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.asked: list[tuple[str, str | None]] = []  #: where to, and who asked the proxy
+        self.asked: list[tuple[str, str | None]] = []  #: path, Proxy-Authorization
         self.connections = 0
-        self.closes = False  #: each connection after one answer, without saying so
+        self.closes = False  #: close each connection after one answer, unannounced
         self.closed = threading.Semaphore(0)
 
     @property
@@ -89,7 +89,7 @@ def test_the_proxy_of_the_environment_is_used_with_its_password(
     assert listener.asked[1] == ("http://queue.test/v22_1/path", None)
 
 
-def test_what_the_environment_excepts_from_its_proxy_is_reached_without(
+def test_the_variable_no_proxy_is_respected(
     listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
@@ -101,7 +101,7 @@ def test_what_the_environment_excepts_from_its_proxy_is_reached_without(
 
 
 @pytest.mark.parametrize("proxy", ["socks5://a:p-word@127.0.0.1:1080", "http://a:p-word@[::1"])
-def test_a_proxy_that_cannot_be_used_is_told(
+def test_a_proxy_that_cannot_be_used_is_an_error(
     listener: Listener, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("http_proxy", proxy)
@@ -110,7 +110,7 @@ def test_a_proxy_that_cannot_be_used_is_told(
     assert "p-word" not in str(raised.value)
 
 
-def test_a_connection_is_kept_for_the_next_call(listener: Listener) -> None:
+def test_a_connection_is_reused_for_the_next_call(listener: Listener) -> None:
     connection = connect(listener.url)
     for _ in range(3):
         connection.call("path", "x")
@@ -119,8 +119,8 @@ def test_a_connection_is_kept_for_the_next_call(listener: Listener) -> None:
     assert listener.closed.acquire(timeout=10)
 
 
-def test_one_that_the_service_closed_meanwhile_is_not_used_again(listener: Listener) -> None:
-    # To a call that is not repeated it would look as if the service had ended in the middle of it.
+def test_a_connection_that_the_service_closed_is_not_reused(listener: Listener) -> None:
+    # Otherwise a call without retries would fail, as if the service had died during the call.
     listener.closes = True
     connection = connect(listener.url)
     for _ in range(3):
@@ -129,7 +129,7 @@ def test_one_that_the_service_closed_meanwhile_is_not_used_again(listener: Liste
     assert listener.connections == 3
 
 
-def test_only_a_certificate_of_a_known_authority_is_believed(
+def test_only_a_certificate_of_a_known_authority_is_trusted(
     listener: Listener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tls = TlsFolder(tmp_path / "tls")

@@ -1,8 +1,8 @@
-"""What is said of the exit code of a failed job."""
+"""The sentence about the exit code of a failed job."""
 
 import pytest
 
-from leruli.exit_codes import explain
+from leruli.jobs.exit_codes import explain
 
 
 def reason(code):
@@ -22,7 +22,7 @@ def reason(code):
         (152, "the signal SIGXCPU"),
     ],
 )
-def test_what_a_code_mostly_means_and_where_to_look(code, said):
+def test_a_common_code_is_explained_with_the_file_to_read(code, said):
     sentence = explain("failed", reason(code))
     assert sentence.startswith(f"Exit code {code} means ")
     assert said in sentence
@@ -45,5 +45,5 @@ def test_a_code_of_the_program_is_not_interpreted(code):
         ("failed", "time limit of 60 s reached; output up to then was uploaded"),
     ],
 )
-def test_other_ends_say_it_all_in_their_reason(state, why):
+def test_other_reasons_need_no_explanation(state, why):
     assert explain(state, why, 137) is None

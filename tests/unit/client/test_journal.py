@@ -1,4 +1,4 @@
-"""The journal of a batch, the folders that it is about, and work in many threads."""
+"""The journal of a batch, its folders, and work in many threads."""
 
 import fcntl
 import json
@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from leruli import progress
 from leruli.errors import LeruliError, NotFoundError, RefusedError
-from leruli.folders import find_folders
-from leruli.jobfolder import JobFolder
-from leruli.journal import Journal, JournalView, journal_path
-from leruli.packing import take_inventory
-from leruli.recovery import recover as recover_folders
-from leruli.workers import work_through
+from leruli.folder.job_folder import JobFolder
+from leruli.folder.journal import Journal, JournalView, journal_path
+from leruli.folder.packing import take_inventory
+from leruli.folder.patterns import find_folders
+from leruli.jobs.recover import recover as recover_folders
+from leruli.jobs.workers import work_through
+from leruli.terminal import progress
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_it_stands_beside_the_batch(here):
+def test_the_journal_lies_beside_the_batch(here):
     assert journal_path("case-*/") == journal_path("case-*/")
     assert journal_path("case-*/") != journal_path("case-1*/")
     assert journal_path("case-*").parent == journal_path("./case-*").parent
@@ -41,41 +41,41 @@ def test_it_stands_beside_the_batch(here):
     assert str(journal_path("-")) == "leruli.batch-stdin"
 
 
-def test_what_was_noted_is_known_again_also_after_the_tree_was_moved(here, monkeypatch):
+def test_the_journal_survives_a_move_of_the_tree(here, monkeypatch):
     with Journal.opened("case-*") as journal:
         journal.claim([("case-1", "bucket-1"), ("case-2/", "bucket-2")])
         journal.accept([("./case-2", "bucket-2", "job-2")])
         journal.note_fetched("case-2", "job-2")
-        assert journal.record("case-2").job == "job-2"
+        assert journal.entry("case-2").job == "job-2"
     here.rename(here.with_name("moved"))
     monkeypatch.chdir(here.with_name("moved"))
     with Journal.opened("case-*") as journal:
-        assert (journal.record("case-1").bucket, journal.record("case-1").job) == ("bucket-1", None)
-        second = journal.record("case-2")
+        assert (journal.entry("case-1").bucket, journal.entry("case-1").job) == ("bucket-1", None)
+        second = journal.entry("case-2")
         assert (second.bucket, second.job, second.fetched_job) == ("bucket-2", "job-2", "job-2")
-        assert journal.record("case-3").bucket is None
+        assert journal.entry("case-3").bucket is None
         journal.claim([("case-2", "bucket-new")])
-        assert journal.record("case-2").job is None
+        assert journal.entry("case-2").job is None
 
 
-def test_a_line_that_was_cut_short_says_nothing_and_does_no_harm(here):
+def test_a_truncated_line_is_ignored_and_does_no_harm(here):
     with Journal.opened("case-*") as journal:
         journal.claim([("case-1", "bucket-1")])
     with journal.path.open("a") as file:
         file.write('{"folder": "case-2", "buck')
     with Journal.opened("case-*") as journal:
-        assert journal.record("case-2").bucket is None
+        assert journal.entry("case-2").bucket is None
         journal.claim([("case-2", "bucket-2")])
     with Journal.opened("case-*") as journal:
-        assert journal.record("case-1").bucket == "bucket-1"
-        assert journal.record("case-2").bucket == "bucket-2"
+        assert journal.entry("case-1").bucket == "bucket-1"
+        assert journal.entry("case-2").bucket == "bucket-2"
 
 
 @pytest.mark.parametrize("line", ["[]", "7", '{"folder": 7}', "\x00\x00", '{"bucket": "b"}'])
-def test_lines_of_another_kind_are_passed_over(here, line):
+def test_invalid_lines_are_ignored(here, line):
     journal_path("case-*").write_text(f"{line}\n")
     with Journal.opened("case-*") as journal:
-        assert journal.record("case-1").bucket is None
+        assert journal.entry("case-1").bucket is None
 
 
 def test_claims_are_on_the_disk_before_anything_else_happens(here, monkeypatch):
@@ -86,7 +86,7 @@ def test_claims_are_on_the_disk_before_anything_else_happens(here, monkeypatch):
         assert "bucket-1" in synced[-1]
 
 
-def test_one_process_has_it(here):
+def test_one_process_holds_the_journal(here):
     with Journal.opened("case-*") as journal:
         with pytest.raises(RefusedError, match="Another leruli"), Journal.opened("case-*"):
             pass
@@ -96,7 +96,7 @@ def test_one_process_has_it(here):
         pass
 
 
-def test_a_journal_that_cannot_be_written_is_told(here):
+def test_a_journal_that_cannot_be_written_is_an_error(here):
     with pytest.raises(RefusedError, match="journal of the batch"), Journal.opened("absent/case-*"):
         pass
 
@@ -107,19 +107,19 @@ def test_names_that_are_not_utf8(here):
     with Journal.opened("case-*") as journal:
         journal.claim([(name, "bucket")])
     with Journal.opened("case-*") as journal:
-        assert journal.record(name).bucket == "bucket"
+        assert journal.entry(name).bucket == "bucket"
     for line in journal.path.read_text().splitlines():
         json.loads(line)
 
 
-def test_a_look_changes_nothing_and_minds_nobody(here):
-    assert JournalView.of("case-*").record("case-1").bucket is None
+def test_a_view_changes_nothing_and_needs_no_lock(here):
+    assert JournalView.of("case-*").entry("case-1").bucket is None
     assert not journal_path("case-*").exists()
     with Journal.opened("case-*") as journal:
         journal.claim([("case-1", "bucket-1")])
         view = JournalView.of("case-*")
         assert view.is_held
-        assert view.record("case-1").bucket == "bucket-1"
+        assert view.entry("case-1").bucket == "bucket-1"
     assert not JournalView.of("case-*").is_held
     journal_path("case-*").unlink()
     journal_path("case-*").mkdir()
@@ -127,7 +127,7 @@ def test_a_look_changes_nothing_and_minds_nobody(here):
         JournalView.of("case-*")
 
 
-def test_whoever_only_looks_keeps_nobody_out(here):
+def test_a_reader_locks_nobody_out(here):
     with Journal.opened("case-*") as journal:
         path = journal.path
     with path.open() as looking:
@@ -140,7 +140,7 @@ def test_whoever_only_looks_keeps_nobody_out(here):
 
 
 def recover(*names, known=()):
-    """With a service that knows the jobs of some buckets."""
+    """Recover folders with a service that knows the jobs of some buckets."""
     with Journal.opened("case-*") as journal:
         return recover_folders(
             journal, names, lambda buckets: [dict(known).get(bucket) for bucket in buckets]
@@ -166,13 +166,13 @@ def test_files_that_a_crash_left_empty_are_written_again(accepted):
     assert (accepted / "leruli.bucket").read_text() == f"{BUCKET}\n"
 
 
-def test_a_job_that_was_accepted_and_not_written_down_is(accepted):
+def test_an_accepted_job_without_its_file_gets_the_file(accepted):
     (accepted / "leruli.bucket").write_text(f"{BUCKET}\n")
     recover("case-1")
     assert (accepted / "leruli.job").read_text() == f"{JOB}\n"
 
 
-def test_a_job_of_which_the_service_alone_knows_is_written_down(here):
+def test_a_job_that_only_the_service_knows_is_written_down(here):
     with Journal.opened("case-*") as journal:
         journal.claim([("case-1", BUCKET), ("case-2", "bucket-2")])
     for name, bucket in (("case-1", BUCKET), ("case-2", "bucket-2")):
@@ -182,7 +182,7 @@ def test_a_job_of_which_the_service_alone_knows_is_written_down(here):
     assert recover("case-1", "case-2", "absent", known={BUCKET: JOB}) == {"case-1": JOB}
     assert (here / "case-1" / "leruli.job").read_text() == f"{JOB}\n"
     assert not (here / "case-2" / "leruli.job").exists()
-    assert JournalView.of("case-*").record("case-1").job == JOB
+    assert JournalView.of("case-*").entry("case-1").job == JOB
 
 
 def test_a_folder_without_a_trace_is_new(accepted):
@@ -198,7 +198,7 @@ def test_a_folder_with_another_bucket_is_left_alone(accepted):
     assert not (accepted / "leruli.job").exists()
 
 
-def test_the_last_job_makes_room_wherever_that_broke_off(here):
+def test_archiving_the_last_job_continues_after_an_interruption(here):
     folder = JobFolder("case-1")
     path = here / "case-1"
     for name in ("input.dat", "joblog.txt", "result.out"):
@@ -221,7 +221,7 @@ def test_the_last_job_makes_room_wherever_that_broke_off(here):
     assert packed == {"input.dat", "result.out"}
 
 
-def test_room_that_could_not_be_made_leaves_the_job_where_it_is(here):
+def test_archiving_that_fails_leaves_the_job_in_place(here):
     path = here / "case-1"
     (path / "joblog.txt").touch()
     (path / "leruli.job").write_text("job-1\n")
@@ -231,7 +231,7 @@ def test_room_that_could_not_be_made_leaves_the_job_where_it_is(here):
     assert JobFolder("case-1").job() == "job-1"
 
 
-def test_remarks_in_a_list_of_folders(here, monkeypatch):
+def test_comments_in_a_list_of_folders(here, monkeypatch):
     lines = "# all of them\ncase-1\n\n  # not case-3\n./case-1\n case-2\n"
     (here / "list").write_text(lines)
     assert find_folders("list") == ["./case-1", "case-2"]
@@ -245,9 +245,9 @@ def test_remarks_in_a_list_of_folders(here, monkeypatch):
 def test_work_is_done_ahead_but_not_far(here):
     begun = []
 
-    def work(item, advance):
+    def work(item, check_cancelled):
         begun.append(item)
-        advance(1)
+        check_cancelled()
         if item == 5:
             raise RefusedError("No.")
         if item == 6:
@@ -265,15 +265,15 @@ def test_work_is_done_ahead_but_not_far(here):
     assert "RuntimeError: defect" in str(found[6])
 
 
-def test_closing_calls_the_work_off(here):
+def test_closing_cancels_the_work(here):
     stopped = threading.Event()
 
-    def work(item, advance):
+    def work(item, check_cancelled):
         if item == 0:
             return item
         try:
             while True:
-                advance(1)
+                check_cancelled()
                 time.sleep(0.01)
         finally:
             stopped.set()
@@ -284,7 +284,7 @@ def test_closing_calls_the_work_off(here):
     assert stopped.is_set()
 
 
-def test_away_from_a_terminal_the_progress_is_told_now_and_then(monkeypatch):
+def test_without_a_terminal_progress_is_printed_at_intervals(monkeypatch):
     told = []
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])

@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from leruli.errors import RefusedError
-from leruli.packing import run_script, take_inventory, write_archive
+from leruli.folder.packing import run_script, take_inventory, write_archive
 
 
 def pack(folder, command="true"):
@@ -49,7 +49,7 @@ def test_modes_and_owner(tmp_path):
     assert (member.mode, member.uid, member.uname) == (0o755, 0, "")
 
 
-def test_links_inside_are_stored_as_what_they_point_at(tmp_path):
+def test_links_inside_are_stored_as_their_targets(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "file").write_text("content")
     (tmp_path / "link").symlink_to("real/file")

@@ -1,4 +1,4 @@
-"""`import leruli`: its signatures, and docs/users/python.md, which lists all of it."""
+"""The signatures of `import leruli`, and their list in docs/users/python.md."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ import leruli
 
 DOCS = Path(__file__).parents[3] / "docs" / "users" / "python.md"
 
-FUNCTIONS = [name for name in leruli.__all__ if name.startswith(("task_", "group_"))]
+FUNCTIONS = [
+    name
+    for name in leruli.__all__
+    if name.startswith(("task_", "group_")) or name in ("wait", "as_completed", "events")
+]
 CLASSES = [
     name
     for name in leruli.__all__
     if name[0].isupper() and dataclasses.is_dataclass(getattr(leruli, name))
 ]
 
-#: Names and defaults of the client published as 22.1.6, which programs are written for.
+#: Parameters and defaults of the published client 22.1.6. Programs depend on them.
 PUBLISHED = {
     "task_submit": "directory, code, version, command, cores=1, memorymb=4000, timeseconds=86400",
     "task_submit_many": "directories, codes, versions, commands, cores, memorymb, timeseconds",
@@ -33,7 +37,7 @@ PUBLISHED = {
     "task_prune": "bucket",
 }
 
-#: What this client had added before, as its users may give it by position.
+#: Parameters that this client added early. Its users may pass them by position.
 ADDED = {"task_submit": "diskmb=None", "task_get": "everything=False"}
 
 
@@ -50,7 +54,7 @@ def signature(name: str, *, positional: bool = False) -> str:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_signatures_stay(name):
     wanted = ", ".join(part for part in (PUBLISHED[name], ADDED.get(name)) if part)
-    # A bucket may be left out by now.
+    # The bucket is optional now.
     assert signature(name, positional=True).replace("bucket=None", "bucket") == f"({wanted})"
 
 
@@ -91,5 +95,7 @@ def test_each_class_is_documented_with_its_fields(name):
 
 
 def test_no_other_function_is_documented():
-    documented = set(re.findall(r"\b(?:task|group)_\w+(?=\()", DOCS.read_text()))
+    documented = set(
+        re.findall(r"\b(?:(?:task|group)_\w+|wait|as_completed|events)(?=\()", DOCS.read_text())
+    )
     assert documented == set(FUNCTIONS)

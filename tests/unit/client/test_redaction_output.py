@@ -1,8 +1,8 @@
 import json
 
 from leruli.errors import LeruliError
-from leruli.output import Output, printable
 from leruli.redaction import redact
+from leruli.terminal.output import Output, printable
 
 
 def test_typed_secrets_are_recognised_by_their_form():
@@ -19,11 +19,11 @@ def test_secrets_of_the_environment_are_known_by_value(monkeypatch):
     assert redact("a banana") == "a banana"
 
 
-def test_a_secret_is_recognised_whatever_it_is_stuck_to():
+def test_a_secret_is_recognised_within_other_text():
     secret = "lqa-abcdefghij-abcdefghijklmnopqrstuvwxyz-2345672"
     assert redact(f"x_{secret}") == "x_[hidden]"
     assert redact(secret.upper()) == "[hidden]"
-    # As another name for an image would be suggested.
+    # As in the suggestion of another image name.
     assert redact(f"psi4:{secret.replace('-', '_')}") == "psi4:[hidden]"
 
 
@@ -32,7 +32,7 @@ def test_the_access_key_is_hidden_as_the_secret_key_is(monkeypatch):
     assert redact("no such bucket AKIAEXAMPLE") == "no such bucket [hidden]"
 
 
-def test_printable_disarms_a_terminal():
+def test_printable_escapes_control_characters():
     assert printable("a\x1b[2Jb\n\tü") == "a\\x1b[2Jb\n\tü"
     assert printable("caf\udce9") == "caf\\udce9"
 

@@ -33,7 +33,7 @@ def test_defaults(full):
         lambda: settings.reader_settings("lqg-x"),
     ],
 )
-def test_no_secret_goes_to_an_address_that_nobody_named(full, read):
+def test_no_secret_goes_to_a_default_address(full, read):
     """D2: without LERULI_BASEURL the secret of a group's own service went to api.leruli.com."""
     full.delenv("LERULI_BASEURL")
     with pytest.raises(SettingsError) as caught:
@@ -44,7 +44,7 @@ def test_no_secret_goes_to_an_address_that_nobody_named(full, read):
 
 @pytest.mark.parametrize("name", ["LERULI_BASEURL", "LERULI_S3_SERVER"])
 def test_plain_http_to_another_machine_needs_a_setting(full, name):
-    """D18: secrets were sent by plain http without a word."""
+    """D18: secrets were sent by plain http without a warning."""
     for url in ("http://10.0.0.1:9000", "http://queue.example.org", "http://localhost.example.org"):
         full.setenv(name, url)
         with pytest.raises(SettingsError, match="LERULI_ALLOW_PLAIN_HTTP=1") as caught:
@@ -58,7 +58,7 @@ def test_plain_http_to_another_machine_needs_a_setting(full, name):
         settings.service_settings(), settings.storage_settings()
 
 
-def test_missing_ones_are_named_among_the_five(full):
+def test_a_missing_setting_is_marked_among_the_five(full):
     full.delenv("LERULI_S3_ACCESS")
     with pytest.raises(SettingsError) as caught:
         settings.require(settings.ALL)
@@ -99,7 +99,7 @@ def test_bad_server(full, url):
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf"])
-def test_bad_patience(full, value):
+def test_an_invalid_retry_time_is_refused(full, value):
     full.setenv("LERULI_RETRY_SECONDS", value)
     with pytest.raises(SettingsError, match="LERULI_RETRY_SECONDS"):
         settings.service_settings()

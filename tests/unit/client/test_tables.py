@@ -1,4 +1,4 @@
-"""Tables, listings page by page, and the one place where a secret is let through."""
+"""Tables, listings by page, and the one output that prints a secret."""
 
 import io
 import json
@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from leruli.group import Page
-from leruli.moments import moment_utc, parse_moment
-from leruli.output import Output
-from leruli.tables import Column
+from leruli.service.group import Page
+from leruli.terminal.output import Output
+from leruli.terminal.tables import Column
+from leruli.times import moment_utc, parse_moment
 
 SECRET = "lqa-abcdefghij-abcdefghijklmnopqrstuvwxyz-2345672"
 COLUMNS = (Column("job", "jobid"), Column("cores", "cores", is_number=True), Column("why", "why"))
@@ -33,7 +33,7 @@ def shown_on_terminal(monkeypatch, columns, entries):
         return sys.stdout.getvalue()
 
 
-def test_away_from_a_terminal_a_table_is_lines_of_whole_cells(capsys):
+def test_without_a_terminal_a_table_is_lines_of_whole_cells(capsys):
     Output().table("jobs", COLUMNS, [entry(1, "a\tb\nc" + "x" * 300)])
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["job\tcores\twhy", f"{1:036}\t1\ta b c{'x' * 300}"]
@@ -66,7 +66,7 @@ def test_times_are_shown_in_the_zone_of_the_reader(monkeypatch):
     assert "no time" in shown
 
 
-def test_a_listing_is_one_document_however_many_pages(capsys):
+def test_a_listing_of_many_pages_is_one_document(capsys):
     pages = [Page([entry(1), entry(2)], "x"), Page([entry(3)], "y")]
     assert Output(as_json=True).listing("jobs", COLUMNS, pages) == "y"
     document = json.loads(capsys.readouterr().out)
@@ -103,7 +103,7 @@ def test_a_listing_that_breaks_off_is_still_a_document(capsys):
     assert "next" not in document
 
 
-def test_a_secret_passes_where_it_is_the_result_and_only_there(capsys):
+def test_a_secret_is_printed_only_as_a_result(capsys):
     advice = f"Keep {SECRET} well."
     Output().secret("secret", SECRET, {"name": "ada"}, advice)
     assert capsys.readouterr() == (f"{SECRET}\n", "Keep [hidden] well.\n")
@@ -136,6 +136,6 @@ def test_moments_without_a_zone_are_of_this_machine_and_ages_count_from_now():
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "7y", "2026-13-01", "999999w", "-1d"])
-def test_what_is_no_moment(text):
+def test_invalid_moments(text):
     with pytest.raises(ValueError):  # noqa: PT011  # the caller has the sentence
         moment_utc(text)

@@ -1,4 +1,4 @@
-"""What service, client, node agent and simulated nodes say to each other is the same in each."""
+"""Shared words are equal in service, client, node agent and simulated nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from leruli import brief, images, jobfolder, redaction, states, submitting, targets
+from leruli import redaction
+from leruli.folder import job_folder as jobfolder
+from leruli.images import published as images
+from leruli.jobs import submit as submitting
+from leruli.jobs import targets
+from leruli.service import states
+from leruli.terminal import brief
+from leruli_node import outcomes as agents_outcomes
 from leruli_node import reporter
 from leruli_node.images import names as agents_images
 from leruli_node.images import store as agents_store
@@ -25,11 +32,11 @@ from leruli_queue.nodes.standing import Standing
 ROOT = Path(__file__).resolve().parents[3]
 NODESIM = "".join(path.read_text() for path in sorted((ROOT / "bench/nodesim").glob("*.go")))
 
-_CALL = re.compile(r"(bulk/)?(task|group|node|attempt)-[a-z-]+")
+_CALL = re.compile(r"(bulk/)?(task|group|node|attempt|slot)-[a-z-]+")
 
 
 def calls_in(folder: str) -> set[str]:
-    """What is given to functions and has the form of a call's name, but for names of commands."""
+    """Arguments in the form of a call's name, without the names of commands."""
     return {
         argument.value
         for path in (ROOT / folder).rglob("*.py")
@@ -44,30 +51,6 @@ def _called(tree: ast.Module) -> Iterator[ast.Call]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) != "click.command":
             yield node
-
-
-def outcomes_in(folder: str) -> set[str]:
-    """The outcomes that the agent gives to an error or a decision, or returns with a sentence."""
-    return {
-        value.value
-        for path in (ROOT / folder).rglob("*.py")
-        for value in _outcomes(ast.parse(path.read_text()), path.name)
-        if isinstance(value, ast.Constant) and isinstance(value.value, str)
-    }
-
-
-def _outcomes(tree: ast.Module, file: str) -> Iterator[ast.expr]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            if ast.unparse(node.func) in ("AttemptError", "Decision"):
-                yield from node.args[:1]
-            yield from (keyword.value for keyword in node.keywords if keyword.arg == "outcome")
-        elif (
-            file == "outcome.py"
-            and isinstance(node, ast.Return | ast.Assign)
-            and isinstance(node.value, ast.Tuple)
-        ):
-            yield node.value.elts[0]
 
 
 def open_to(*roles: Role) -> set[str]:
@@ -89,7 +72,7 @@ def test_simulated_nodes_make_calls_that_nodes_may_make() -> None:
 
 
 def test_the_agent_reports_every_outcome_that_the_service_knows_and_no_other() -> None:
-    assert outcomes_in("node_setup/leruli_node") == set(Outcome)
+    assert {one.value for one in agents_outcomes.Outcome} == {one.value for one in Outcome}
 
 
 def test_simulated_nodes_report_outcomes_that_the_service_knows() -> None:
@@ -105,7 +88,7 @@ def test_the_client_knows_the_states_of_a_job() -> None:
 
 def test_client_and_agent_know_the_standings_of_a_node() -> None:
     standings = {standing.value for standing in Standing}
-    # "unknown" is the client's own word for a job that the service does not know.
+    # "unknown" is the client's own state for a job that the service does not know.
     assert brief._COLOURS.keys() <= standings | set(JobState) | {"unknown"}
     assert set(reporter._ENDED) <= standings
 
@@ -124,14 +107,14 @@ def test_the_agent_knows_a_group_token_and_its_key_id() -> None:
     assert match[1] == token.key_id
 
 
-def test_a_bucket_is_called_the_same() -> None:
+def test_client_and_service_allow_the_same_bucket_names() -> None:
     buckets = TaskSubmit.model_json_schema()["properties"]["bucketid"]
     assert buckets["pattern"] == f"^{jobfolder._BUCKET_NAME.pattern}$"
     assert buckets["pattern"] == f"^{targets._BUCKET.pattern}$"
 
 
 def test_the_client_takes_out_of_a_name_what_the_service_refuses() -> None:
-    """Halves of a character (surrogates) are no text, so the service never sees one."""
+    """Lone surrogates are not text, so the service never gets one."""
     for number in range(0x10000):
         if not 0xD800 <= number <= 0xDFFF:
             is_refused = not re.fullmatch(PRINTABLE, chr(number))
@@ -146,12 +129,12 @@ def test_the_client_takes_out_of_a_name_what_the_service_refuses() -> None:
         ("a", "_", True, True),
         ("g-xtb_2.0", "V1_rc.2", True, True),
         ("a" * 63, "1" * 63, True, True),
-        # The object's name parts code and version at the last dash.
+        # The last dash of the object's name separates code and version.
         ("psi4", "1.5-rc1", True, False),
-        # Docker's part of an image's name; it has none of the first.
-        ("a..b", "1", False, True),
-        ("a" * 64, "1", False, True),
-        ("psi4", "1" * 64, False, True),
+        # Docker would take the first and the third.
+        ("a..b", "1", False, False),
+        ("a" * 64, "1", False, False),
+        ("psi4", "1" * 64, False, False),
         ("Psi4", "1.5", False, False),
         ("psi4", ".5", False, False),
         ("psi4", "1.5 ", False, False),
@@ -160,7 +143,7 @@ def test_the_client_takes_out_of_a_name_what_the_service_refuses() -> None:
         ("psi4", "", False, False),
     ],
 )
-def test_an_image_that_can_be_submitted_is_one_that_the_agent_takes(
+def test_the_agent_accepts_every_image_that_can_be_submitted(
     code: str, version: str, submitted: bool, published: bool
 ) -> None:
     try:

@@ -1,4 +1,4 @@
-"""A signal that meets the agent at a bad moment."""
+"""A signal that interrupts the agent at a bad moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# In a process of its own: whoever is caught here hangs for ever.
+# The test runs this in a separate process, because a deadlock never ends.
 SCRIPT = """
 import signal, sys
 from leruli_node.settings import read_settings
@@ -20,14 +20,14 @@ lifetime = build(read_settings({
 })).base.lifetime
 signal.signal(signal.SIGTERM, lifetime.on_signal)
 for event in (lifetime.draining, lifetime.hurry):
-    # Where wait() and set() hold it for a moment.
+    # The places where wait() and set() hold the lock for a moment.
     with event._cond:
         signal.raise_signal(signal.SIGTERM)
     assert event.wait(5)
 """
 
 
-def test_a_signal_does_not_wait_for_what_its_own_thread_holds(tmp_path: Path) -> None:
+def test_a_signal_does_not_wait_for_a_lock_of_its_own_thread(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "node")],
         capture_output=True,

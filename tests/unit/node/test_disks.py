@@ -1,4 +1,4 @@
-"""When a node says that its disk is low: a FAKE of the file system's answer."""
+"""When a node reports that its disk is low. The file system's answer is a FAKE."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leruli_node.container.disk_use import Disks
 def test_a_node_whose_disk_was_low_takes_jobs_again_when_a_quarter_more_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """M1: one that goes to and fro would have all that waits for its group taken back each time."""
+    """M1: each change requeues the unplaced jobs of the group, so a node must not alternate."""
     disks = Disks(tmp_path, lambda: tmp_path, 1000)
 
     def is_low(free_mb: int) -> bool:
@@ -22,5 +22,5 @@ def test_a_node_whose_disk_was_low_takes_jobs_again_when_a_quarter_more_is_free(
         monkeypatch.setattr(os, "statvfs", lambda _: answer)
         return disks.trouble() is not None
 
-    looks = [is_low(free_mb) for free_mb in (1100, 990, 1100, 1240, 1260, 1100, 990)]
-    assert looks == [False, True, True, True, False, False, True]
+    answers = [is_low(free_mb) for free_mb in (1100, 990, 1100, 1240, 1260, 1100, 990)]
+    assert answers == [False, True, True, True, False, False, True]

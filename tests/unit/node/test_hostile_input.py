@@ -1,4 +1,7 @@
-"""H1: the agent's memory is bounded, whatever run.tgz holds: the real unpacker in a process."""
+"""H1: the agent's memory is bounded, whatever run.tgz contains.
+
+The real unpacker runs in a process.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "hostile_input.py"
-# Of memory above rest, in MB; the amounts below cost the unpacker before H1 a multiple of it, or
-# (a bomb by size) show that it goes through.
+SCRIPT = Path(__file__).parents[2] / "support" / "hostile_input.py"
+# MB of memory above rest. Before H1 the amounts below needed a multiple of it, or (a bomb by size)
+# show that they pass.
 MOST_MB = 16
 
 
@@ -30,7 +33,7 @@ MOST_MB = 16
     ],
 )
 def test_memory_of_unpacking(kind: str, amount: int, said: str) -> None:
-    """H1: pax comments, many entries, bombs by size, maps of sparse files, folders in folders."""
+    """H1: pax comments, many entries, bombs by size, maps of sparse files, nested folders."""
     command = [sys.executable, str(SCRIPT), kind, str(amount), "20000"]
     done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr.decode()

@@ -1,4 +1,4 @@
-"""The list of an input's files: what it tells, and what it costs."""
+"""The list of an input's files: its answers and its memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from leruli_node.files.unpack import BrokenInputError, InputLimits, unpack
 from leruli_node.files.walk import OPEN_FOLDER, Skipped, walk
 
 STOP = threading.Event()
-# Of memory above rest, in MB: 200,000 files in dictionaries of Python would take 40 MB and more.
+# MB of memory above rest. 200,000 files in Python dictionaries would need 40 MB and more.
 MOST_MB = 20
 
 
@@ -61,7 +61,7 @@ def test_the_last_of_one_name_counts(tmp_path: Path) -> None:
 
 
 def test_thousands_of_names(tmp_path: Path) -> None:
-    """So many that places in the table are taken; every second file is changed."""
+    """So many that table slots collide. Every second file is changed."""
     names = [f"{n % 7}/{n}" for n in range(3000)]
     inputs = unpacked(tmp_path, [(name, name.encode()) for name in names])
     changed = set(names[::2])
@@ -92,7 +92,7 @@ def test_memory_of_200_000_files(tmp_path: Path) -> None:
     tests = Path(__file__).parents[2]
     script = f"""
 import json, os, pathlib, sys
-sys.path[:0] = [{str(tests)!r}, {str(tests.parent / "node_setup")!r}]
+sys.path[:0] = [{str(tests / "support")!r}, {str(tests.parent / "node_setup")!r}]
 from hostile_input import measure
 from leruli_node.files.input_list import InputList, writing
 

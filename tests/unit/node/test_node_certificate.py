@@ -1,4 +1,4 @@
-"""When the certificate of Nomad's client is renewed; the clocks are FAKES."""
+"""When the certificate of Nomad's client is renewed. The clocks are FAKES."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DAY = 86400.0
 def test_a_certificate_is_renewed_by_both_clocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """M7: after a day of suspend, or with a wall clock that was set, Nomad's has lapsed."""
+    """M7: after a day of suspend, or after the wall clock was set, the certificate had expired."""
     now = {"boot": 1000.0, "wall": time.time()}
     monkeypatch.setattr(certificate_module, "boottime", lambda: now["boot"])
     monkeypatch.setattr(time, "time", lambda: now["wall"])
@@ -34,12 +34,12 @@ def test_a_certificate_is_renewed_by_both_clocks(
     keep()
     now.update(boot=now["boot"] + _DAY / 4, wall=now["wall"] + _DAY / 4)
     assert not tls.is_due()
-    now["boot"] += _DAY / 4  # suspended, and the clock of the machine stopped with it
+    now["boot"] += _DAY / 4  # suspended: the monotonic clock stopped too
     assert tls.is_due()
     now["wall"] = time.time() - _DAY / 4
     keep()
     now.update(boot=now["boot"] + 400.0, wall=now["wall"] + _DAY)
     assert tls.is_due()
-    # The same certificate, signed anew by a service whose clock is right: not with every report.
+    # The service, whose clock is right, signs the same certificate again: not with every report.
     keep()
     assert not tls.is_due()

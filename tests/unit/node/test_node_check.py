@@ -1,4 +1,7 @@
-"""leruli-node check: clocks and odd tokens. tests/nodes/test_run.py has the rest, for real."""
+"""leruli-node check: clocks and invalid tokens.
+
+tests/nodes/test_run.py tests the rest with real parts.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _EMPTY = (
 
 @pytest.fixture
 def settings() -> Iterator[Callable[[float], Settings]]:
-    """Settings for fakes of service and store, whose clock is so many seconds ahead: no real is."""
+    """Return settings for FAKES of service and store with a clock so many seconds ahead."""
     servers = []
 
     def make(ahead: float) -> Settings:
@@ -68,7 +71,7 @@ def settings() -> Iterator[Callable[[float], Settings]]:
 
 
 @pytest.mark.parametrize(("ahead", "said"), [(0, ""), (-120, "; this machine's clock is +1")])
-def test_a_clock_that_is_odd_is_only_told(
+def test_a_small_clock_error_is_only_reported(
     settings: Callable[[float], Settings], ahead: float, said: str
 ) -> None:
     made = settings(ahead)
@@ -82,10 +85,10 @@ def test_a_clock_that_is_odd_is_only_told(
 def test_a_clock_that_the_store_would_refuse(
     settings: Callable[[float], Settings], ahead: float, said: str
 ) -> None:
-    """M2: after a power cut a clock is wrong for a while; the node is not off for good."""
+    """M2: after a power cut the clock is wrong for a while; the node must try again."""
     with pytest.raises(AgentError) as caught:
         check(settings(ahead))
-    assert caught.value.exit_code == EXIT_UNREACHABLE  # NTP may set it, and run.sh tries again
+    assert caught.value.exit_code == EXIT_UNREACHABLE  # NTP may set it; run.sh retries
     # The Date has whole seconds.
     assert said.split(" s ")[1] in str(caught.value)
     assert str(caught.value).startswith("this machine's clock is 3")
@@ -94,7 +97,7 @@ def test_a_clock_that_the_store_would_refuse(
 def test_a_certificate_that_is_not_trusted(
     settings: Callable[[float], Settings], tmp_path: Path
 ) -> None:
-    """D15: of an authority of the organisation's own, which nobody told this machine."""
+    """D15: an organisation's own authority, which this machine does not know."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(_self_signed(tmp_path))
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
@@ -134,8 +137,8 @@ def _self_signed(folder: Path) -> Path:
     return path
 
 
-def test_what_is_no_group_token(settings: Callable[[float], Settings]) -> None:
-    """No store would have a bucket of that name."""
+def test_an_invalid_group_token(settings: Callable[[float], Settings]) -> None:
+    """No store can have a bucket of that name."""
     with pytest.raises(AgentError, match="LERULI_GROUP_TOKEN is not a group token") as caught:
         check(replace(settings(0), group_token="GROUP TOKEN"))
     assert caught.value.exit_code == EXIT_SETTINGS

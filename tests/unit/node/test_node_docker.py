@@ -1,4 +1,4 @@
-"""Docker's odd answers: a FAKE Docker, as a real one cannot be made to give them at will."""
+"""Unusual answers of Docker, by a FAKE: a real Docker cannot be made to give them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leruli_node.container.docker_engine import DockerEngine
 
 
 class EmptyAnswers(BaseHTTPRequestHandler):
-    """Tells its version, and answers everything else with nothing."""
+    """Answers its version, and nothing to all other calls."""
 
     def do_GET(self) -> None:
         body = b'{"ApiVersion": "1.43"}' if self.path.endswith("/version") else b""
@@ -37,7 +37,7 @@ def engine(tmp_path: Path) -> Iterator[DockerEngine]:
         server.shutdown()
 
 
-def test_a_container_that_ends_while_it_is_measured_is_not_docker_being_away(
+def test_a_container_that_ends_during_a_sample_does_not_mean_that_docker_is_away(
     engine: DockerEngine,
 ) -> None:
     assert engine.usage("0123456789ab") is None

@@ -1,4 +1,4 @@
-"""What else of the agent meets a fault: the disk, Docker, the service, its own handler."""
+"""Faults of the disk, Docker, the service and the stage handlers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from leruli_node.attempts.receipts import Receipts
 from leruli_node.attempts.stage_socket import Answer, StageServer
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.attempts.sweep import sweep
-from leruli_node.container.docker_engine import missing_limits
+from leruli_node.container.docker_answers import missing_limits
 from leruli_node.container.rundir_access import RundirAccess
 from leruli_node.folders import BALLAST, make_ballast, write_file
 from leruli_node.model import AttemptId
@@ -31,7 +31,9 @@ ATTEMPT = attempt_state().id
 # The disk
 
 
-def test_ballast_is_given_up_for_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ballast_is_freed_for_a_state_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(folders_module, "_BALLAST_BYTES", 2**20)
     (tmp_path / "attempts").mkdir()
     assert make_ballast(tmp_path)
@@ -85,7 +87,7 @@ def test_limits_that_docker_does_not_enforce() -> None:
     assert missing_limits({"CpuCfsQuota": True, "PidsLimit": False}) == ["memory", "processes"]
 
 
-def test_taking_files_tells_whether_it_worked(
+def test_taking_files_returns_whether_it_worked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 1000)
@@ -103,7 +105,7 @@ def test_taking_files_tells_whether_it_worked(
 # The service and the task driver
 
 
-def test_404_is_no_word_about_an_attempt() -> None:
+def test_404_says_nothing_about_an_attempt() -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             data = b'{"detail": "Not Found"}'
@@ -131,7 +133,7 @@ def test_404_is_no_word_about_an_attempt() -> None:
         server.server_close()
 
 
-def test_delivering_goes_on_after_a_surprise(tmp_path: Path) -> None:
+def test_delivering_goes_on_after_an_unexpected_error(tmp_path: Path) -> None:
     class Api(FakeApi):
         def end(self, body: dict[str, Any]) -> None:
             self.asked += 1
@@ -157,7 +159,7 @@ def test_an_error_of_the_handler_is_logged(
     def failing(attempt: AttemptId, alloc: str) -> Answer:
         raise OSError(errno.ENOSPC, "the disk is full")
 
-    server = StageServer(tmp_path / "s", failing, failing)
+    server = StageServer(tmp_path / "s", failing, failing, failing)
     server.start()
     with socket.socket(socket.AF_UNIX) as task:
         task.connect(str(tmp_path / "s"))
@@ -167,13 +169,13 @@ def test_an_error_of_the_handler_is_logged(
     assert "the disk is full" in caplog.text
 
 
-def test_requests_are_taken_after_a_time_without_room(
+def test_requests_are_accepted_after_a_lack_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """H6: too many open files, or no room for a thread, ended the socket of the driver for good."""
+    """H6: too many open files, or a lack of threads, ended the driver's socket for good."""
     import socket
 
-    server = StageServer(tmp_path / "s", lambda *_: Answer(0), lambda *_: Answer(0))
+    server = StageServer(tmp_path / "s", *[lambda *_: Answer(0)] * 3)
     listener, faults = server._listener, [OSError(errno.EMFILE, "too many open files")]
 
     class Full:

@@ -1,4 +1,4 @@
-"""What the agent starts by die_with_parent.py ends with the agent, also when that is killed."""
+"""A program started by die_with_parent.py ends with the agent, also when the agent is killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_a_program_that_puts_its_end_off_does_not_outlive_its_parent(tmp_path: Path) -> None:
+def test_a_program_that_ignores_term_does_not_outlive_its_parent(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     # As Nomad does while it waits for a task to end.
     stubborn = ["/bin/sh", "-c", f'trap "" TERM; : > {ready}; while :; do sleep 0.1; done']

@@ -1,4 +1,4 @@
-"""The agent's line to the object store, where a real one cannot show the case."""
+"""The agent's calls to the object store, in cases that a real store cannot show."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import threading
 import pytest
 import urllib3
 
-from leruli_node.objects.object_store import ObjectStore, StoreUnavailableError, UnstorableError
+from leruli_node.objects.object_store import ObjectStore
+from leruli_node.objects.store_errors import StoreUnavailableError, UnstorableError
 from leruli_node.objects.store_watch import StoreWatch
 
 
-def test_a_buckets_name_is_not_part_of_a_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """M17: minio addresses AWS by host, so DNS and TLS would tell the group token.
+def test_a_bucket_name_is_not_part_of_a_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """M17: minio addresses AWS by host name, so DNS and TLS would reveal the group token.
 
-    What would be sent is caught: a FAKE of the network.
+    The request is intercepted: a FAKE of the network.
     """
     asked: list[str] = []
 
@@ -40,12 +41,12 @@ def test_a_buckets_name_is_not_part_of_a_hosts(monkeypatch: pytest.MonkeyPatch) 
         b"<a><Contents><Key>k</Key><LastModified>now</LastModified></Contents></a>",
     ],
 )
-def test_a_page_in_place_of_an_answer_is_a_store_that_is_away(
+def test_a_proxy_page_means_that_the_store_is_away(
     monkeypatch: pytest.MonkeyPatch, page: bytes
 ) -> None:
     """M2: a proxy's page with status 200 ended the agent's start, or the job as input_broken.
 
-    The answer is made here: a FAKE of the network.
+    The answer is a FAKE of the network.
     """
 
     def urlopen(pool: object, *_: object, **more: object) -> urllib3.HTTPResponse:
@@ -62,24 +63,24 @@ def test_a_page_in_place_of_an_answer_is_a_store_that_is_away(
     assert watch.trouble is None
 
 
-def test_the_watch_of_the_store_outlives_a_surprise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """D1: a node that once had trouble would never have taken jobs again."""
-    stop, looks = threading.Event(), []
+def test_the_store_watch_survives_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D1: otherwise a node that once had trouble would never take jobs again."""
+    stop, checks = threading.Event(), []
 
     class Odd:
         def names(self, *_: object, **more: object) -> list[str]:
-            looks.append(1)
-            if len(looks) == 2:
+            checks.append(1)
+            if len(checks) == 2:
                 stop.set()
             raise KeyError("odd")
 
     monkeypatch.setattr("leruli_node.objects.store_watch._PERIOD", 0.0)
     StoreWatch(Odd(), lambda: "bucket", lambda: None).run(stop)  # type: ignore[arg-type]
-    assert len(looks) == 2
+    assert len(checks) == 2
 
 
-def test_a_store_that_hangs_does_not_hold_up_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """D1: the agent started Nomad only when the first look at the store had timed out.
+def test_a_store_that_hangs_does_not_delay_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D1: the agent started Nomad only after the first check of the store had timed out.
 
     The store is a FAKE; tests/e2e/test_canaries.py stops a real one.
     """

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from leruli_node.attempts.outcome import decide
+from leruli_node.attempts.decide import decide
 from leruli_node.attempts.store import AttemptStore
-from leruli_node.container.docker_engine import parse_time, parse_usage
+from leruli_node.container.docker_answers import parse_time, parse_usage
 from leruli_node.container.script_notes import ScriptNotes, parse_times, read_notes
-from leruli_node.model import STAGED, AttemptId, AttemptState, ContainerFacts, Decision, StartGrant
+from leruli_node.model import (
+    STAGED,
+    AttemptId,
+    AttemptState,
+    ContainerFacts,
+    Decision,
+    StartGrant,
+)
 from leruli_node.node_facts import read_node
+from leruli_node.outcomes import Outcome
 
 GRANT = StartGrant("bucket", "psi4", "1.5", 1, 4000, 100.0)
 STATE = AttemptState(
@@ -25,7 +33,7 @@ STATE = AttemptState(
 )
 LIMIT = dataclasses.replace(STATE, time_limit_at=101.0)
 STOPPED = dataclasses.replace(STATE, stopped_at=5.0)
-PROBLEM = dataclasses.replace(STATE, problem_outcome="image_broken", problem_message="why")
+PROBLEM = dataclasses.replace(STATE, problem_outcome=Outcome.IMAGE_BROKEN, problem_message="why")
 STARTED = dataclasses.replace(STATE, started_at=0.0)
 LIMITED = dataclasses.replace(GRANT, diskmb=500)
 OVER = dataclasses.replace(STATE, grant=LIMITED, disk_over_at=5.0)
@@ -49,7 +57,7 @@ def ran(code: int, seconds: float = 10.0, **more: object) -> ContainerFacts:
         (PROBLEM, None, ScriptNotes(), False, "image_broken"),
         (PROBLEM, ran(0), ScriptNotes(exit_code=0), False, "image_broken"),
         (STATE, None, ScriptNotes(), False, "node_trouble"),
-        # Somebody removed its container (docker system prune), and it had ended by itself before.
+        # Somebody removed the container (docker system prune); it had ended by itself before.
         (STARTED, None, ScriptNotes(started=True, exit_code=0), False, "ended"),
         (STATE, None, ScriptNotes(started=True, exit_code=3), False, "ended"),
         (STATE, None, TERMED, False, "stopped"),
@@ -63,14 +71,14 @@ def ran(code: int, seconds: float = 10.0, **more: object) -> ContainerFacts:
         (FULL_UNLIMITED, ran(1), ScriptNotes(exit_code=1), False, "ended"),
         (dataclasses.replace(STATE, grant=None), ran(0), ScriptNotes(), False, "node_trouble"),
         (STATE, ran(122), ScriptNotes(refused=True), False, "node_trouble"),
-        # A job that writes the note itself but ends otherwise.
+        # The job writes the note itself but ends otherwise.
         (STATE, ran(0), ScriptNotes(refused=True, exit_code=0), False, "ended"),
         (STATE, ContainerFacts(127, error="no such file"), ScriptNotes(), False, "node_trouble"),
         (OTHER_BOOT, ran(255), ScriptNotes(), False, "node_trouble"),
         (OTHER_BOOT, ran(0), ScriptNotes(exit_code=0), False, "ended"),
         (LIMIT, ran(143, 101.0), ScriptNotes(terminated=True, exit_code=143), True, "time_limit"),
         (LIMIT, ran(137, 131.0), ScriptNotes(terminated=True), True, "time_limit"),
-        # It ended between the note and the signal.
+        # The job ended between the note and the signal.
         (LIMIT, ran(0, 99.9), ScriptNotes(exit_code=0), False, "ended"),
         (LIMIT, ran(137, 131.0, oom_killed=True), ScriptNotes(), False, "time_limit"),
         (STATE, ran(137, oom_killed=True), ScriptNotes(), False, "out_of_memory"),
@@ -103,7 +111,7 @@ def test_outcome(
 
 
 @pytest.mark.parametrize("docker_says", [137, 255])
-def test_dockerd_was_away_at_a_good_end(docker_says: int) -> None:
+def test_dockerd_was_away_when_the_job_ended_well(docker_says: int) -> None:
     decision = decide(STATE, ran(docker_says), ScriptNotes(exit_code=0), "boot")
     assert (decision.outcome, decision.exitcode) == ("ended", 0)
     oom = decide(STATE, ran(137, oom_killed=True), ScriptNotes(exit_code=0), "boot")
@@ -113,7 +121,7 @@ def test_dockerd_was_away_at_a_good_end(docker_says: int) -> None:
 def test_a_second_start_after_the_end_does_not_spoil_the_result() -> None:
     decision = decide(STARTED, ran(122, 0.1), ScriptNotes(refused=True, exit_code=3), "boot")
     assert (decision.outcome, decision.exitcode, decision.wallseconds) == ("ended", 3, None)
-    # So short that nobody saw it running: that it noted its end is enough.
+    # So short that the watcher did not see it run. Its note of the end is enough.
     decision = decide(STATE, ran(122, 0.1), ScriptNotes(refused=True, exit_code=0), "boot")
     assert (decision.outcome, decision.exitcode, decision.wallseconds) == ("ended", 0, None)
     limit = dataclasses.replace(STARTED, time_limit_at=100.0)
@@ -130,10 +138,11 @@ def test_messages() -> None:
 
 
 def test_a_clock_that_was_set_is_not_the_jobs_time() -> None:
-    """M7: Docker's times say an hour, of which the job ran ten seconds."""
+    """M7: Docker's times say an hour; the job ran for ten seconds."""
     started = dataclasses.replace(STARTED, started_boottime=1000.0)
     noted = dataclasses.replace(started, time_limit_at=5.0)
-    # It began at 0 by the wall clock, 1000 by the other, and the wall clock was then set ahead.
+    # It began at 0 by the wall clock and at 1000 by CLOCK_BOOTTIME. Then the wall clock was set
+    # ahead.
     ahead = 3600.0 - 1000.0
     decision = decide(noted, ran(0, 3610.0), ScriptNotes(exit_code=0), "boot", wall_offset=ahead)
     assert (decision.outcome, decision.wallseconds) == ("ended", 10.0)
@@ -143,7 +152,7 @@ def test_a_clock_that_was_set_is_not_the_jobs_time() -> None:
 
 
 def test_memory_of_the_machine_is_not_the_jobs() -> None:
-    """M8: Docker's word and the samples are FAKES: cgroup v1 does not mix the two up."""
+    """M8: Docker's answer and the samples are FAKES: cgroup v1 tells the two cases apart."""
     small = dataclasses.replace(STATE, machine_full=True, peak_memory_mb=900)
     decision = decide(small, ran(137, oom_killed=True), ScriptNotes(), "boot")
     assert decision.outcome == "node_trouble"
@@ -156,7 +165,7 @@ def test_memory_of_the_machine_is_not_the_jobs() -> None:
     assert decide(roomy, killed, ScriptNotes(), "boot").outcome == "out_of_memory"
 
 
-def test_a_peak_of_memory_that_cannot_be_is_not_believed() -> None:
+def test_an_impossible_peak_of_memory_is_ignored() -> None:
     sampled = dataclasses.replace(STATE, peak_memory_mb=100)
     assert STATE.grant is not None
     most = STATE.grant.memorymb
@@ -167,7 +176,7 @@ def test_a_peak_of_memory_that_cannot_be_is_not_believed() -> None:
     assert decide(STATE, ran(0), ScriptNotes(), "boot").peakmemorymb is None
 
 
-def test_cpu_seconds_that_cannot_be_are_not_believed() -> None:
+def test_impossible_cpu_seconds_are_ignored() -> None:
     sampled = dataclasses.replace(STATE, cpu_seconds=4.0)
     assert decide(sampled, ran(0), ScriptNotes(cpu_seconds=9.0), "boot").cpuseconds == 9.0
     assert decide(sampled, ran(0), ScriptNotes(cpu_seconds=1.0), "boot").cpuseconds == 4.0
@@ -175,7 +184,7 @@ def test_cpu_seconds_that_cannot_be_are_not_believed() -> None:
     assert decide(STATE, ran(0), ScriptNotes(), "boot").cpuseconds is None
 
 
-def test_hints_follow_nothing_and_read_little(tmp_path: Path) -> None:
+def test_notes_are_read_without_links_and_in_bounded_size(tmp_path: Path) -> None:
     import os
 
     secret = tmp_path / "secret"
@@ -254,15 +263,32 @@ def test_the_state_file_keeps_its_format() -> None:
 
 
 def test_a_state_of_a_newer_agent_is_read(tmp_path: Path) -> None:
-    values = json.loads(dataclasses.replace(STATE, decision=Decision("ended")).to_bytes())
+    values = json.loads(dataclasses.replace(STATE, decision=Decision(Outcome.ENDED)).to_bytes())
     values["newer"] = values["lease"]["newer"] = values["decision"]["newer"] = 1
     (tmp_path / "x.json").write_text(json.dumps(values))
-    assert AttemptStore(tmp_path).all() == [dataclasses.replace(STATE, decision=Decision("ended"))]
+    assert AttemptStore(tmp_path).all() == [
+        dataclasses.replace(STATE, decision=Decision(Outcome.ENDED))
+    ]
     (tmp_path / "node.json").write_text('{"nodeid": "n", "newer": 1}')
     assert read_node(tmp_path / "node.json").nodeid == "n"
 
 
-def test_what_a_broken_state_is_about_stays(tmp_path: Path) -> None:
+def test_outcomes_are_written_and_shown_as_their_words() -> None:
+    values = json.loads(dataclasses.replace(PROBLEM, decision=Decision(Outcome.ENDED)).to_bytes())
+    assert values["problem_outcome"] == "image_broken"
+    assert values["decision"]["outcome"] == "ended"
+    assert f"{Outcome.ENDED} {Outcome.ENDED!s} %s" % Outcome.ENDED == "ended ended ended"
+
+
+def test_an_outcome_of_another_version_is_kept_as_it_is() -> None:
+    state = dataclasses.replace(PROBLEM, decision=Decision(Outcome.ENDED))
+    text = state.to_bytes().replace(b"ended", b"bored").replace(b"image_broken", b"image_odd")
+    read = AttemptState.from_bytes(text)
+    assert read.to_bytes() == text
+    assert decide(read, None, ScriptNotes(), "boot").outcome == "image_odd"
+
+
+def test_an_attempt_with_a_broken_state_stays(tmp_path: Path) -> None:
     (tmp_path / f"{STATE.id.id}.json").write_text("{")
     store = AttemptStore(tmp_path)
     assert store.all() == []

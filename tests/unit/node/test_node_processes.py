@@ -1,4 +1,4 @@
-"""Children that nobody waits for."""
+"""Child processes for which no thread waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from leruli_node.nomad import orphans
 
-# In a process of its own: pytest has children whose ends it wants to hear of.
+# In a process of its own: pytest has children whose exit codes it needs.
 SCRIPT = """
 import subprocess, sys, time
 from leruli_node.nomad import orphans
@@ -27,7 +27,7 @@ print(orphans.end_children(set(), 5.0), orphans.children())
 """
 
 
-def test_what_ended_is_reaped_and_what_runs_is_left_alone() -> None:
+def test_ended_children_are_reaped_and_running_ones_are_not() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(orphans.__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True

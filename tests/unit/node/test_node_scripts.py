@@ -1,4 +1,4 @@
-"""main.sh in real shells, and leruli-driver, run by hand, against a socket."""
+"""main.sh in real shells, and leruli-driver started by hand with a socket."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from leruli_node.model import AttemptId, StartGrant
 
 ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000001", 1)
 GRANT = StartGrant("bucket", "psi4", "1.5", 3, 4000, 100.0)
+NODE_NAME = "o'node 1"
 DRIVER = Path(sys.executable).with_name("leruli-driver")
 SHELLS = [s for s in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(s[0])]
 TOOLS = ("sh", "mkdir", "rm", "sleep", "setsid", "cat")
@@ -36,9 +37,9 @@ def prepare(tmp_path: Path, script: str) -> list[Path]:
     rundir, control = tmp_path / "rundir", tmp_path / "control"
     rundir.mkdir()
     (rundir / "run.sh").write_text(script)
-    write_control(control, ATTEMPT, GRANT)
+    write_control(control, ATTEMPT, GRANT, NODE_NAME)
     main = control / "main.sh"
-    # Outside of a container its paths are others, and a signal to all processes is not meant.
+    # Outside of a container the paths differ, and a signal to all processes must not be sent.
     text = main.read_text().replace("/leruli", str(control)).replace("/rundir", str(rundir))
     main.write_text(text.replace("kill -s TERM -- -1", 'kill -s TERM "$job"'))
     return [rundir, control, main]
@@ -58,11 +59,36 @@ def test_runs_once(tmp_path: Path, shell: list[str]) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])
-def test_tells_the_job_who_it_is(tmp_path: Path, shell: list[str]) -> None:
-    told = 'echo "$LERULI_JOBID $LERULI_CORES $LERULI_MEMORYMB"'
-    rundir, _, main = prepare(tmp_path, told)
+def test_the_job_gets_its_id_and_resources(tmp_path: Path, shell: list[str]) -> None:
+    rundir, _, main = prepare(tmp_path, "env | grep ^LERULI_")
     assert subprocess.run([*shell, str(main)], check=False).returncode == 0
-    assert (rundir / "joblog.txt").read_text() == f"{ATTEMPT.job} 3 4000\n"
+    told = dict(line.split("=", 1) for line in (rundir / "joblog.txt").read_text().splitlines())
+    assert told == {
+        "LERULI_JOB_ID": ATTEMPT.job,
+        "LERULI_JOBID": ATTEMPT.job,
+        "LERULI_CORES": "3",
+        "LERULI_MEMORY_MB": "4000",
+        "LERULI_MEMORYMB": "4000",
+        "LERULI_TIME_LIMIT": f"{GRANT.timelimit:.0f}",
+        "LERULI_ATTEMPT": str(ATTEMPT.attempt),
+        "LERULI_NODE": NODE_NAME,
+    }
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])
+def test_a_second_term_is_not_passed_on(tmp_path: Path, shell: list[str]) -> None:
+    """The agent and Nomad both send it to a cancelled job."""
+    counts = "trap 'echo term' TERM\necho ready; for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; done"
+    rundir, _, main = prepare(tmp_path, counts)
+    process = subprocess.Popen([*shell, str(main)])
+    log = rundir / "joblog.txt"
+    while not log.exists() or "ready" not in log.read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.4)
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+    assert log.read_text().split() == ["ready", "term"]
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])
@@ -150,13 +176,13 @@ def test_stage_asks_again_after_a_dropped_connection(tmp_path: Path) -> None:
     assert lines == [b"out 00000000-0000-4000-8000-000000000001 2 alloc\n"] * 3
 
 
-def test_stage_gives_up_after_its_time(tmp_path: Path) -> None:
+def test_stage_ends_after_its_retry_time(tmp_path: Path) -> None:
     started = time.monotonic()
     assert stage("in", tmp_path / "none", "0.3").wait(20) == 75
     assert 0.3 <= time.monotonic() - started < 3
 
 
-def test_stage_goes_on_asking_when_no_time_is_named(tmp_path: Path) -> None:
+def test_stage_goes_on_asking_without_a_given_time(tmp_path: Path) -> None:
     asked = [stage(direction, tmp_path / "none") for direction in ("in", "out")]
     with pytest.raises(subprocess.TimeoutExpired):
         asked[0].wait(2)
@@ -166,8 +192,8 @@ def test_stage_goes_on_asking_when_no_time_is_named(tmp_path: Path) -> None:
         process.wait()
 
 
-def test_stage_refuses_what_is_no_stage(tmp_path: Path) -> None:
+def test_stage_refuses_an_unknown_stage(tmp_path: Path) -> None:
     assert stage("up", tmp_path / "x").wait(20) == 64
     done = subprocess.run([str(DRIVER), "in", "x"], env={}, capture_output=True, text=True)
     assert done.returncode == 64
-    assert done.stderr.startswith("usage: leruli-driver in|out SOCKET")
+    assert done.stderr.startswith("usage: leruli-driver in|out|end SOCKET")

@@ -43,7 +43,7 @@ def test_defaults() -> None:
     assert settings.memory_mb >= 64
 
 
-def test_all_that_is_missing_is_named_at_once() -> None:
+def test_all_missing_settings_are_named_at_once() -> None:
     with pytest.raises(AgentError) as caught:
         read_settings({"LERULI_S3_ACCESS": "x", "LERULI_NODE_CORES": "two"})
     assert caught.value.exit_code == 78
@@ -175,7 +175,7 @@ def test_write_file_replaces_in_one_step(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_agent_had_begun_to_write_is_removed_and_nothing_else(
+def test_unfinished_files_of_a_killed_agent_are_removed_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = make_folders(tmp_path / "node")
@@ -186,7 +186,7 @@ def test_what_a_killed_agent_had_begun_to_write_is_removed_and_nothing_else(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    # FAKE: killed for real it would take the test along.
+    # A FAKE: a real kill would end the test too.
     monkeypatch.setattr(os, "replace", killed)
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     for path in kept:
@@ -201,7 +201,7 @@ def test_what_a_killed_agent_had_begun_to_write_is_removed_and_nothing_else(
 
 @pytest.mark.parametrize("name", ["LERULI_BASEURL", "LERULI_S3_SERVER"])
 def test_plain_http_to_another_machine_needs_a_setting(name: str) -> None:
-    """D18: a node sent the group's secrets by plain http without a word."""
+    """D18: a node sent the group's secrets over plain http without a warning."""
     plain = {**COMPLETE, name: "http://10.0.0.1:8022"}
     with pytest.raises(AgentError, match="set LERULI_ALLOW_PLAIN_HTTP=1") as caught:
         read_settings(plain)

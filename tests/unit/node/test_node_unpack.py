@@ -12,7 +12,7 @@ import pytest
 
 from leruli_node.errors import StoppedError
 from leruli_node.files.unpack import BrokenInputError, InputLimits, InputTooLargeError, unpack
-from leruli_node.objects.object_store import StoreUnavailableError
+from leruli_node.objects.store_errors import StoreUnavailableError
 
 STOP = threading.Event()
 
@@ -185,7 +185,7 @@ def test_stop(tmp_path: Path) -> None:
 
 
 def test_a_stream_of_nothing_ends(tmp_path: Path) -> None:
-    """H1: empty members of gzip give no byte to count, and held a place to unpack in for hours."""
+    """H1: empty gzip members give no byte to count, and occupied an unpacking slot for hours."""
     given = 0
 
     def chunks() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""H2: folder trees are removed whatever their depth, names and modes."""
+"""H2: folder trees of any depth, names and modes are removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from leruli_node.files.remove_tree import remove_tree
 
-# As another user than root, for whom modes count.
+# As a user other than root, to whom modes apply.
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
@@ -31,7 +31,7 @@ print(error, top.exists())
 
 
 def chain(top: Path, depth: int, name: str = "d") -> None:
-    """Folders in folders, with a file in each, made as a job makes them: by `cd` into each."""
+    """Make nested folders with a file in each, as a job does: by `cd` into each."""
     top.mkdir(exist_ok=True)
     folder = os.open(top, os.O_RDONLY)
     for _ in range(depth):
@@ -48,7 +48,7 @@ def highest_descriptor() -> int:
 
 
 @pytest.mark.parametrize(("depth", "name"), [(3_000, "d"), (200, "n" * 255)])
-def test_folders_in_folders(tmp_path: Path, depth: int, name: str) -> None:
+def test_nested_folders(tmp_path: Path, depth: int, name: str) -> None:
     """H2: 3,000 folders deep, and a path of 51,000 bytes; few files are open at a time."""
     chain(tmp_path / "t", depth, name)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -92,7 +92,7 @@ def test_modes_of_ones_own_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounts")
-def test_what_is_mounted_stays_and_the_rest_goes(tmp_path: Path) -> None:
+def test_a_mount_stays_and_the_rest_is_removed(tmp_path: Path) -> None:
     top = tmp_path / "t"
     for name in ("a/m", "b/c"):
         (top / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What a report does when something that it does or asks hangs: FAKES of the service and Docker."""
+"""Reports while a part that they use hangs: FAKES of the service and Docker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from leruli_node.reporter import Reporter, Subject
 
 
 class HangingDrop:
-    """The rest of an agent around a reporter; to end an attempt takes for ever."""
+    """The parts around a reporter. Ending an attempt takes for ever."""
 
     trouble = None
 
@@ -64,7 +64,7 @@ class HangingDrop:
 
 
 def test_reports_go_on_while_attempts_are_dropped(bench: Bench) -> None:
-    """H7: to end a hundred containers takes longer than a node may be silent for the others."""
+    """H7: ending a hundred containers takes longer than a node may be silent."""
     agent = HangingDrop(bench)
     agent.reporter.start()
     deadline = time.monotonic() + 20

@@ -1,4 +1,4 @@
-"""Functions of run.sh and lib.sh, by themselves: what root reads, and the unit they write."""
+"""Functions of run.sh and lib.sh: which files root reads, and the unit that they write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SETUP = Path(__file__).parents[3] / "node_setup"
-# The functions, without what run.sh does when it is run.
+# The functions only, without the main part of run.sh.
 _LOAD = f"""
 set -eu
 source {SETUP}/lib.sh
@@ -30,7 +30,7 @@ def bash(script: str, *words: object, timeout: float = 60) -> subprocess.Complet
 
 @pytest.mark.parametrize("name", ["plain", "with blanks", "100%d", 'a"b', "a\\b", "$HOME x"])
 def test_systemd_reads_the_paths_of_the_unit(tmp_path: Path, name: str) -> None:
-    """Low, run.sh:204: blanks and % of a path meant something else to systemd."""
+    """Low, run.sh:204: systemd interpreted blanks and % of a path."""
     folder = tmp_path / name
     folder.mkdir()
     wrote = bash("HERE=$1 NODE_ENV=$1/node.env; unit_text", folder)
@@ -50,8 +50,8 @@ def test_systemd_reads_the_paths_of_the_unit(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link to a device", "pipe", "large file", "no number"])
-def test_a_surprise_in_the_place_of_a_pid_file(tmp_path: Path, kind: str) -> None:
-    """Low, run.sh:116 and lib.sh:69: root's shell read what a link of the user's leads to."""
+def test_another_file_in_place_of_a_pid_file(tmp_path: Path, kind: str) -> None:
+    """Low, run.sh:116 and lib.sh:69: root's shell followed a link of the user."""
     path = tmp_path / "docker.pid"
     if kind == "link to a device":
         path.symlink_to("/dev/zero")
@@ -61,7 +61,7 @@ def test_a_surprise_in_the_place_of_a_pid_file(tmp_path: Path, kind: str) -> Non
         path.write_bytes(b"1" * 50_000_000)
     else:
         path.write_text("1; x")
-    # As run.sh bounds it, and in little memory.
+    # Within the timeout of run.sh, and in little memory.
     done = bash(
         'ulimit -v 200000; if lives "$1"; then echo yes; else echo no; fi', path, timeout=20
     )
@@ -72,7 +72,7 @@ def test_a_surprise_in_the_place_of_a_pid_file(tmp_path: Path, kind: str) -> Non
 
 
 def test_root_asks_as_the_user() -> None:
-    """The file is read by a process of the user, which reads nothing that the user could not."""
+    """A process of the user reads the file, so it reads only the user's files."""
     script = 'as_user() { printf "%s\\n" "as $1:" "${@:2}"; }; RUN_AS=daemon; docker_lives'
     said = bash(script).stdout.splitlines()
     assert said[:3] == ["as daemon:", "timeout", "5"]

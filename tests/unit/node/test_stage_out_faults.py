@@ -1,4 +1,4 @@
-"""What stage-out does when something around it fails: FAKES of Docker, the store, the service."""
+"""Stage-out while a part around it fails: FAKES of Docker, the store, the service."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from leruli_node.attempts.store import AttemptStore
 from leruli_node.attempts.sweep import sweep
 from leruli_node.files import trash as trash_module
 from leruli_node.lifetime import Lifetime
-from leruli_node.model import DECIDED, AttemptId
+from leruli_node.model import DECIDED, AttemptId, AttemptState, Decision
+from leruli_node.outcomes import Outcome
 from leruli_node.shutdown import Shutdown
 
 
-def test_output_is_brought_when_docker_is_away_for_long(bench: Bench) -> None:
+def test_output_is_uploaded_when_docker_is_away_for_long(bench: Bench) -> None:
     attempt = bench.add(attempt_state())
     (bench.folders.job(attempt.key) / "control" / "started").mkdir()
     bench.engine.away = True
@@ -30,7 +31,15 @@ def test_output_is_brought_when_docker_is_away_for_long(bench: Bench) -> None:
     assert bench.uploader.calls == [bench.folders.job(attempt.key) / "rundir"]
 
 
-def test_files_of_rootless_docker_are_asked_for_again(bench: Bench) -> None:
+def test_an_outcome_that_this_version_does_not_know_reaches_the_service(bench: Bench) -> None:
+    """An older agent follows a newer one; a newer service may know the word."""
+    decided = attempt_state(decision=Decision(Outcome.ENDED, exitcode=0), phase=DECIDED, ran=True)
+    newer = AttemptState.from_bytes(decided.to_bytes().replace(b'"ended"', b'"checkpointed"'))
+    receipt = bench.finish(bench.add(newer))
+    assert (receipt["outcome"], receipt["exitcode"]) == ("checkpointed", 0)
+
+
+def test_taking_files_of_rootless_docker_is_retried(bench: Bench) -> None:
     attempt = bench.add(attempt_state())
     bench.engine.states = {attempt.key: "exited"}
     bench.access.failures = 1
@@ -39,14 +48,14 @@ def test_files_of_rootless_docker_are_asked_for_again(bench: Bench) -> None:
     assert (receipt["outcome"], receipt["message"]) == ("ended", None)
 
 
-def test_files_that_stay_unreadable_are_told(bench: Bench) -> None:
+def test_files_that_stay_unreadable_are_reported(bench: Bench) -> None:
     attempt = bench.add(attempt_state())
     bench.engine.states = {attempt.key: "exited"}
     bench.access.failures = 10**6
     assert "readable" in bench.finish(attempt)["message"]
 
 
-def test_leave_is_renewed_while_uploading(bench: Bench) -> None:
+def test_the_lease_is_renewed_while_uploading(bench: Bench) -> None:
     attempt = bench.add(attempt_state())
     bench.engine.states = {attempt.key: "exited"}
     bench.uploader.seconds = 0.4
@@ -54,7 +63,7 @@ def test_leave_is_renewed_while_uploading(bench: Bench) -> None:
     assert bench.api.asked > 3
 
 
-def test_an_upload_without_leave_is_stopped(bench: Bench) -> None:
+def test_an_upload_without_a_lease_is_stopped(bench: Bench) -> None:
     attempt = bench.add(attempt_state())
     bench.engine.states = {attempt.key: "exited"}
     bench.uploader.seconds = 20.0
@@ -77,7 +86,7 @@ def test_an_attempt_whose_removal_a_power_cut_undid_uploads_nothing(bench: Bench
     bench.finish(attempt)
     assert len(bench.uploader.calls) == 1
     file.write_bytes(kept)
-    # What the next agent reads from disk.
+    # The next agent reads this from disk.
     AttemptStore.__init__(bench.store, bench.folders.attempts)
     # The service has its receipt.
     bench.api.stale_after = bench.api.asked
@@ -88,7 +97,7 @@ def test_an_attempt_whose_removal_a_power_cut_undid_uploads_nothing(bench: Bench
     assert len(bench.api.received) == 1
 
 
-def test_stage_out_goes_on_after_a_surprise(
+def test_stage_out_goes_on_after_an_unexpected_error(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempt = bench.add(attempt_state())
@@ -96,10 +105,10 @@ def test_stage_out_goes_on_after_a_surprise(
     surprises = [ValueError("odd")]
     real = bench.receipts.spool
 
-    def spool(attempt: AttemptId, body: dict[str, Any]) -> None:
+    def spool(attempt: AttemptId, body: dict[str, Any], is_gathered: bool) -> None:
         if surprises:
             raise surprises.pop()
-        real(attempt, body)
+        real(attempt, body, is_gathered)
 
     monkeypatch.setattr(bench.receipts, "spool", spool)
     assert bench.stage_out(attempt, "a") == Answer(0)
@@ -108,7 +117,7 @@ def test_stage_out_goes_on_after_a_surprise(
 
 
 @pytest.mark.parametrize(
-    ("docker_says", "noted", "given_back"),
+    ("docker_says", "noted", "is_requeued"),
     [
         ("exited", {}, False),
         ("exited", {"started_at": 1.0}, False),
@@ -119,8 +128,8 @@ def test_stage_out_goes_on_after_a_surprise(
         (None, {"started_at": 1.0}, False),
     ],
 )
-def test_what_is_given_back_at_the_end(
-    bench: Bench, docker_says: str | None, noted: dict[str, float], given_back: bool
+def test_attempts_that_are_requeued_at_shutdown(
+    bench: Bench, docker_says: str | None, noted: dict[str, float], is_requeued: bool
 ) -> None:
     attempt = bench.add(attempt_state(**noted))
     (bench.folders.job(attempt.key) / "rundir" / "result").write_text("precious")
@@ -135,19 +144,22 @@ def test_what_is_given_back_at_the_end(
         store=bench.store,
     )
     parts: Any = SimpleNamespace(
-        base=base, stage_out=bench.stage_out, sweeper=SimpleNamespace(sweep=lambda nodeid: None)
+        base=base,
+        stage_out=bench.stage_out,
+        sweeper=SimpleNamespace(sweep=lambda nodeid: None),
+        shared=SimpleNamespace(running=set, end_all=lambda: None),
     )
     Shutdown(parts)._requeue_running()
-    assert (bench.folders.job(attempt.key) / "rundir" / "result").exists() is not given_back
+    assert (bench.folders.job(attempt.key) / "rundir" / "result").exists() is not is_requeued
     state = bench.store.get(attempt)
-    assert (state is None) is given_back
+    assert (state is None) is is_requeued
     if state is not None:
         assert state.phase == DECIDED
     assert attempt.key not in bench.engine.states
 
 
-def test_clean_up_holds_nothing_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """H2: whatever clean-up meets: receipt and answer to the driver go, the agent starts."""
+def test_a_failing_clean_up_delays_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H2: when the clean-up fails, receipt and answer are still sent, and the agent starts."""
     attempt = bench.add(attempt_state())
     bench.engine.states = {attempt.key: "exited"}
 
@@ -167,10 +179,10 @@ def test_clean_up_holds_nothing_back(bench: Bench, monkeypatch: pytest.MonkeyPat
     again.stop()
 
 
-def test_what_cannot_be_removed_is_tried_again_with_each_sweep(
+def test_each_sweep_retries_what_could_not_be_removed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """H2: a left-over that resists is told and stays for the next sweep, and keeps no other."""
+    """H2: a left-over that cannot be removed is logged and retried, and stops no other."""
     real, stuck = trash_module.remove_tree, [OSError(errno.EIO, "Input/output error")] * 2
 
     def failing(top: Path) -> OSError | None:
@@ -182,7 +194,7 @@ def test_what_cannot_be_removed_is_tried_again_with_each_sweep(
     engine: Any = bench.engine
     assert sweep("node", bench.folders, bench.store, engine, bench.trash) == 2
     left = bench.folders.trash.iterdir
-    wait_until(lambda: "Input/output error. It is tried again" in caplog.text)
+    wait_until(lambda: "Input/output error. The agent tries again" in caplog.text)
     wait_until(lambda: [p.name.split(".")[0] for p in left()] == ["stuck"])
     sweep("node", bench.folders, bench.store, engine, bench.trash)
     wait_until(lambda: not list(left()))

@@ -1,4 +1,4 @@
-"""Archives of any shape against the unpacker: H1, H2 and what else a run.tgz may hold."""
+"""Property tests of the unpacker with archives of any shape (H1, H2)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from leruli_node.files.unpack import BrokenInputError, InputLimits, unpack
 
 MOST_FILES = 2_000
 MOST_BYTES = 2**20
-# tarfile holds one header of up to 1 MiB several times over while it reads it.
+# tarfile holds several copies of a header of up to 1 MiB while it reads it.
 MOST_MEMORY = 16 * 2**20
 # Of an archive, before gzip.
 LARGEST = 40 * 2**20
@@ -52,7 +52,7 @@ VALUES = ("", "0", "-1", "1", "99999999999999999999", "nan", "../x", "/x", "1,2"
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of an archive, that many times."""
+    """One entry of an archive, repeated `times` times."""
 
     name: str
     kind: bytes
@@ -107,7 +107,7 @@ def entries() -> st.SearchStrategy[Entry]:
 
 
 def packed(entry: Entry, room: int) -> bytes:
-    """The blocks of an entry, as often as it is there and there is room."""
+    """Return the blocks of an entry and its repetitions, as far as they fit."""
     info = tarfile.TarInfo(entry.name)
     info.type, info.mode, info.linkname = entry.kind, entry.mode, entry.link
     info.mtime = entry.mtime
@@ -152,7 +152,7 @@ def padded(content: bytes) -> bytes:
 
 
 def archive(inside: list[Entry]) -> bytes:
-    """The tar of the entries, its end left out."""
+    """Return the tar of the entries without its end."""
     data = io.BytesIO()
     for entry in inside:
         data.write(packed(entry, (LARGEST - data.tell()) // 2))
@@ -177,8 +177,8 @@ ARCHIVES = st.lists(entries(), max_size=8).map(lambda more: [RUN, *more])
 
 
 @searching
-def test_whatever_an_archive_holds_only_files_and_folders_come_of_it(tmp_path: Path) -> None:
-    """H1, H2: any entries, bombs of headers, names and depth; memory, number and bytes bounded."""
+def test_any_archive_unpacks_to_files_and_folders_only(tmp_path: Path) -> None:
+    """H1, H2: any entries, header bombs, names and depth; memory, number and bytes are bounded."""
 
     def holds(inside: list[Entry], cut: int, spoilt: dict[int, int]) -> None:
         raw = bytearray(archive(inside) + b"\0" * 1024)
@@ -205,7 +205,7 @@ def test_whatever_an_archive_holds_only_files_and_folders_come_of_it(tmp_path: P
 
 @searching
 def test_bytes_that_are_no_archive_are_broken_input(tmp_path: Path) -> None:
-    """No bytes at all end otherwise than by BrokenInputError or by files and folders."""
+    """Any bytes end in BrokenInputError or in files and folders."""
 
     def holds(data: bytes, is_zipped: bool) -> None:
         unpacked(tmp_path, gzip.compress(data) if is_zipped else data)
@@ -215,7 +215,7 @@ def test_bytes_that_are_no_archive_are_broken_input(tmp_path: Path) -> None:
 
 @searching
 def test_an_honest_archive_is_there_as_it_was_sent(tmp_path: Path) -> None:
-    """Of each name the last entry counts, byte by byte."""
+    """The last entry of each name counts, byte for byte."""
     part = st.sampled_from(("a", "b", "ä", "n" * 100, " ", "a\\b", "-rf"))
     named = st.tuples(st.lists(part, min_size=1, max_size=4), st.binary(max_size=2000))
 
@@ -240,12 +240,12 @@ def is_below(name: str, folder: str) -> bool:
 
 
 def unpacked(tmp_path: Path, data: bytes) -> dict[str, bytes] | None:
-    """Unpack, look at what must hold of anything, and return the files; None: it was refused."""
+    """Unpack, check the invariants, and return the files; None if the archive was refused."""
     with outside_of(tmp_path) as outside:
         (outside / "run.sh").write_bytes(b"another job's")
         rundir = outside / "rundir"
         chunks: Iterator[bytes] = (data[i : i + 2**16] for i in range(0, len(data), 2**16))
-        # Hypothesis raises it, and an agent does not.
+        # Hypothesis raises the recursion limit, an agent does not.
         sys.setrecursionlimit(1000)
         tracemalloc.start()
         try:
@@ -270,7 +270,7 @@ def unpacked(tmp_path: Path, data: bytes) -> dict[str, bytes] | None:
 
 @contextmanager
 def outside_of(tmp_path: Path) -> Iterator[Path]:
-    """A folder for one example, which goes whatever is left in it: Python's own way recurses."""
+    """A folder for one example, removed whatever it contains: shutil.rmtree recurses."""
     folder = tempfile.mkdtemp(dir=tmp_path)
     try:
         yield Path(folder)
@@ -279,7 +279,10 @@ def outside_of(tmp_path: Path) -> Iterator[Path]:
 
 
 def looked_at(rundir: Path) -> dict[str, bytes]:
-    """The files of a rundir, which holds regular files and folders of the promised modes only."""
+    """Return the files of a rundir.
+
+    Check that it has only files and folders of the promised modes.
+    """
     files: dict[str, bytes] = {}
     count = 0
     waiting = [(os.open(rundir, os.O_RDONLY), "")]

@@ -1,4 +1,4 @@
-"""A certificate that ends soon is told of in the log."""
+"""The log warns of a certificate that expires soon."""
 
 from __future__ import annotations
 

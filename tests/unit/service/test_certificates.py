@@ -1,4 +1,4 @@
-"""What the authority signs, and what it never does."""
+"""Certificates that the authority signs, and those that it never signs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def authority() -> Authority:
 
 
 def request_with(key: Key, *names: str) -> str:
-    """A request that asks for names; an honest node asks for none."""
+    """A signing request with names. An honest node's request has none."""
     subject = [x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if names else []
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(subject))
     if names:
@@ -48,7 +48,7 @@ def usages_of(certificate: x509.Certificate) -> set[x509.ObjectIdentifier]:
     return set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
 
 
-def test_a_node_gets_the_names_of_a_client_whatever_it_asks_for(authority: Authority) -> None:
+def test_a_node_gets_only_the_names_of_a_client(authority: Authority) -> None:
     key, node_id = ec.generate_private_key(ec.SECP256R1()), uuid4()
     request = request_with(key, "server.global.nomad", "cli.global.nomad")
     signed = x509.load_pem_x509_certificate(
@@ -74,7 +74,7 @@ def test_a_node_gets_the_names_of_a_client_whatever_it_asks_for(authority: Autho
         (request_with(ed25519.Ed25519PrivateKey.generate()), "P-256"),
     ],
 )
-def test_what_is_no_proper_request_is_refused(
+def test_an_invalid_signing_request_is_refused(
     authority: Authority, request_text: str, why: str
 ) -> None:
     with pytest.raises(UserReportableError, match=why) as refusal:
@@ -82,18 +82,18 @@ def test_what_is_no_proper_request_is_refused(
     assert refusal.value.status == 422
 
 
-def test_a_request_for_somebody_elses_key_is_refused(authority: Authority) -> None:
+def test_a_request_for_another_key_is_refused(authority: Authority) -> None:
     other = ec.generate_private_key(ec.SECP256R1())
     der = x509.load_pem_x509_csr(request_with(other).encode()).public_bytes(
         serialization.Encoding.DER
     )
-    forged = der[:-1] + bytes([der[-1] ^ 1])  # the signature stands last
+    forged = der[:-1] + bytes([der[-1] ^ 1])  # the signature is at the end
     pem = x509.load_der_x509_csr(forged).public_bytes(serialization.Encoding.PEM).decode()
     with pytest.raises(UserReportableError, match="not signed by the key"):
         authority.sign_node(pem, uuid4(), "global", DAY)
 
 
-def test_tls_init_makes_the_authority_once_and_the_others_anew(tmp_path: Path) -> None:
+def test_tls_init_makes_the_authority_once_and_renews_the_others(tmp_path: Path) -> None:
     folder = TlsFolder(tmp_path / "tls")
     arguments = [str(folder.folder), "--server", "nomad.example.org", "--server", "10.0.0.7"]
     first = CliRunner().invoke(command, arguments)
@@ -117,7 +117,7 @@ def test_tls_init_makes_the_authority_once_and_the_others_anew(tmp_path: Path) -
         assert key.read_text() not in first.output
 
 
-def test_an_authority_whose_parts_do_not_belong_together_is_refused(tmp_path: Path) -> None:
+def test_an_authority_with_another_authoritys_key_is_refused(tmp_path: Path) -> None:
     one, other = TlsFolder(tmp_path / "one"), TlsFolder(tmp_path / "other")
     for folder in (one, other):
         folder.renew("global", (), days=1)

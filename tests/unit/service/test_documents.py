@@ -1,4 +1,4 @@
-"""Tables in docs/ that say what code says: each is compared with it."""
+"""Tables in docs/ that repeat code are equal to it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_right_is_documented_and_no_other() -> None:
     }
 
 
-def test_the_expression_for_scanners_is_the_one_that_is_used() -> None:
+def test_the_documented_expression_for_scanners_is_the_one_in_use() -> None:
     text = (DOCS / "admins/security.md").read_text(encoding="utf-8")
     assert f"\n    {PATTERN}\n" in text
 
@@ -74,7 +74,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert shown == ("" if default is None else str(default)), name
 
 
-def test_every_enemy_of_the_security_page_is_played_by_a_test() -> None:
+def test_every_attack_of_the_security_page_has_a_test() -> None:
     section = (DOCS / "admins/security.md").read_text(encoding="utf-8").split("\n## ")[1]
     named = set(re.findall(r"`(test_\w+)`", section))
     tests = Path(__file__).parents[2]

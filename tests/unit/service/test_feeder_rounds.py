@@ -1,4 +1,4 @@
-"""How the feeder writes down what Nomad has taken, and when it looks again."""
+"""How the feeder writes Nomad's answers, and when it polls again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from leruli_queue.jobs.attempts import AttemptId
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[list[str]]:
-    """FAKE statement, which remembers; when answers of a real Nomad come cannot be chosen."""
+    """A FAKE statement that records its calls: a test cannot time the answers of a real Nomad."""
     written: asyncio.Queue[list[str]] = asyncio.Queue()
 
     async def note_dispatched(_pool: object, *, nomad_job_ids: list[str], **_: object) -> None:
@@ -38,10 +38,10 @@ def make_feeder() -> Feeder:
 
 
 class Round:
-    """Answers that the feeder writes down as they come; None ends them."""
+    """Answers that the feeder writes as they come; None ends them."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, together_s: float) -> None:
-        monkeypatch.setattr(module, "_TOGETHER_S", together_s)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, gather_s: float) -> None:
+        monkeypatch.setattr(module, "_GATHER_S", gather_s)
         self.answered: asyncio.Queue[_Dispatched | None] = asyncio.Queue()
         self._task = asyncio.create_task(make_feeder()._write_down(self.answered))
 
@@ -50,10 +50,10 @@ class Round:
         await asyncio.wait_for(self._task, 10)
 
 
-async def test_answers_are_written_down_together_and_the_last_waits_for_none(
+async def test_answers_are_written_together_and_the_last_one_at_once(
     written: asyncio.Queue[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of_feeder = Round(monkeypatch, together_s=3600)
+    of_feeder = Round(monkeypatch, gather_s=3600)
     for name in "abc":
         of_feeder.answered.put_nowait(answer(name))
         await asyncio.sleep(0.01)
@@ -66,7 +66,7 @@ async def test_answers_are_written_down_together_and_the_last_waits_for_none(
 async def test_an_answer_does_not_wait_for_the_round(
     written: asyncio.Queue[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of_feeder = Round(monkeypatch, together_s=0.01)
+    of_feeder = Round(monkeypatch, gather_s=0.01)
     of_feeder.answered.put_nowait(answer("a"))
     assert await asyncio.wait_for(written.get(), 10) == ["a"]
     of_feeder.answered.put_nowait(answer("b"))
@@ -75,24 +75,24 @@ async def test_an_answer_does_not_wait_for_the_round(
 
 
 @pytest.mark.parametrize(
-    ("dispatched", "look_s", "since_s", "pause_s"),
+    ("dispatched", "poll_s", "since_s", "pause_s"),
     [
         pytest.param(0, 0.01, 0.0, 0.25, id="nothing to do"),
-        pytest.param(2, 0.01, 0.03, 0.0625, id="a few: Nomad has enough"),
+        pytest.param(2, 0.01, 0.03, 0.0625, id="a few, Nomad has enough"),
         pytest.param(100, 0.01, 2.0, 0.0, id="many, onto free slots"),
-        pytest.param(2, 0.1, 0.28, 0.3, id="a long look takes a quarter of the time"),
-        pytest.param(100, 0.1, 0.31, 0.0, id="which it did"),
+        pytest.param(2, 0.1, 0.28, 0.3, id="a long poll takes a quarter of the time"),
+        pytest.param(100, 0.1, 0.31, 0.0, id="after a long poll, many onto free slots"),
     ],
 )
-def test_when_the_backlog_is_looked_at_again(
+def test_the_pause_until_the_next_poll(
     monkeypatch: pytest.MonkeyPatch,
     dispatched: int,
-    look_s: float,
+    poll_s: float,
     since_s: float,
     pause_s: float,
 ) -> None:
-    """FAKE clock: how long Nomad takes for a round cannot be chosen."""
+    """A FAKE clock: a test cannot choose how long Nomad takes for a round."""
     feeder = make_feeder()
-    feeder._look_s, feeder._looked_at = look_s, 100.0
+    feeder._poll_s, feeder._polled_at = poll_s, 100.0
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 100.0 + since_s))
     assert feeder._pause_s(dispatched) == pytest.approx(pause_s)

@@ -18,13 +18,13 @@ GOOD = {
 }
 
 
-def test_the_published_clients_body_is_taken() -> None:
+def test_the_published_clients_body_is_accepted() -> None:
     job = TaskSubmit.model_validate(GOOD).new_job("bucket")
     assert (job.code, job.version, job.cores) == ("psi4", "1.3.2", 1)
 
 
 @pytest.mark.parametrize("text", ["psi4:1.5", "xtb:6.5.1", "my-code_2.x:v1-beta", "a__b:1"])
-def test_docker_names_are_taken(text: str) -> None:
+def test_docker_names_are_accepted(text: str) -> None:
     assert ":".join(split_code_version(text)) == text
 
 
@@ -36,7 +36,7 @@ def test_docker_names_are_taken(text: str) -> None:
         "psi4:1\n", 'p"s:1',
     ],
 )  # fmt: skip
-def test_what_docker_or_nomad_would_misread_is_refused(text: str) -> None:
+def test_names_that_docker_or_nomad_would_misread_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="codeversion has to"):
         split_code_version(text)
 
@@ -62,7 +62,7 @@ def test_wrong_fields_are_refused_by_name_and_without_their_value(
 
 
 @pytest.mark.parametrize("character", ["\x1b", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066"])
-def test_no_name_can_command_a_terminal_or_turn_a_line_around(character: str) -> None:
+def test_no_name_may_hold_control_or_bidirectional_characters(character: str) -> None:
     TaskSubmit.model_validate(GOOD | {"name": "Müller, C₆H₆ 💧"})
     with pytest.raises(ValidationError):
         TaskSubmit.model_validate(GOOD | {"name": f"a{character}b"})

@@ -51,7 +51,7 @@ def test_no_secret_leaves_through_a_log(
     assert password not in written
 
 
-def test_the_request_id_stands_in_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_line_has_the_request_id(capsys: pytest.CaptureFixture[str]) -> None:
     _log_as("json")
     with structlog.contextvars.bound_contextvars(request_id="r-1"):
         structlog.get_logger("ours").info("a")
@@ -61,7 +61,7 @@ def test_the_request_id_stands_in_every_line(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_a_secret_is_found_in_whatever_was_logged(
+def test_a_secret_is_found_in_every_kind_of_log_value(
     log_format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _log_as(log_format)
@@ -85,7 +85,7 @@ def test_the_services_own_secrets_are_known_by_value(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_rows_of_the_database_do_not_come_along_with_an_error(
+def test_an_error_does_not_log_rows_of_the_database(
     log_format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _log_as(log_format)

@@ -1,4 +1,4 @@
-"""No request waits for a thread: FastAPI puts into one what is not a coroutine."""
+"""No request waits for a thread: FastAPI runs in threads what is not a coroutine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _calls(dependant: Dependant) -> Iterator[object]:
         yield from _calls(further)
 
 
-def test_routes_and_what_they_depend_on_are_coroutines() -> None:
+def test_routes_and_their_dependencies_are_coroutines() -> None:
     routes = [
         route
         for module in (tasks, bulk, groups, nodes, agents, health)

@@ -1,4 +1,4 @@
-"""What is told of an event stream that is of no use."""
+"""The reasons that are reported for an event stream that ends at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_CLUSTER = cast(Any, None)
 
 
 class Http:
-    """A FAKE of Nomad: a real one ends a stream that it refuses at once only now and then."""
+    """A FAKE of Nomad: a real one only sometimes ends a refused stream at once."""
 
     refusal: Exception | None = None
 
@@ -46,13 +46,15 @@ def nomad(monkeypatch: pytest.MonkeyPatch) -> type[Http]:
     return Http
 
 
-async def test_a_stream_that_ends_at_once_is_told_with_the_true_reason(nomad: type[Http]) -> None:
-    """D3: an unknown token was told as a stream that ended."""
+async def test_a_stream_that_ends_at_once_is_reported_with_the_true_reason(
+    nomad: type[Http],
+) -> None:
+    """D3: an unknown token was reported as a stream that ended."""
     nomad.refusal = NomadForbiddenError("Nomad does not know the token")
     with pytest.raises(NomadForbiddenError, match="does not know the token"):
         await anext(stream_events(NO_CLUSTER))
 
 
-async def test_a_stream_that_ends_at_once_without_a_refusal_is_told_as_that() -> None:
+async def test_a_stream_that_ends_at_once_without_a_refusal_is_reported_as_such() -> None:
     with pytest.raises(NomadAwayError, match="ended as it began"):
         await anext(stream_events(NO_CLUSTER))

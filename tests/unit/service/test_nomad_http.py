@@ -1,4 +1,4 @@
-"""The lines of an answer of Nomad's that goes on."""
+"""The lines of a streamed answer of Nomad."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONG = b"x" * 500_000
 
 
 class Content:
-    """A FAKE of what is received: where a real connection cuts lines cannot be chosen."""
+    """A FAKE of the received data: a test cannot choose where a real connection cuts lines."""
 
     def __init__(self, *chunks: bytes) -> None:
         self._chunks = list(chunks)
@@ -25,21 +25,21 @@ class Content:
         return self._chunks.pop(0)
 
 
-async def test_lines_are_whole_however_they_come_and_however_long_they_are() -> None:
+async def test_lines_are_whole_however_they_arrive() -> None:
     content = Content(b"{}\n", b"\n{", b"1}\n{2}\n" + LONG[:-1], b"x", b"\n", b"the rest", b"")
     found = [line async for line in _lines(cast(Any, content), 10)]
     assert found == [b"{}", b"", b"{1}", b"{2}", LONG]
 
 
-async def test_a_line_that_is_too_long_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A low: a node can make a very long event; it must end nothing, and fill no memory."""
+async def test_a_line_that_is_too_long_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node can cause a very long event. It must not end the stream or fill the memory."""
     monkeypatch.setattr(http, "MOST_OF_A_LINE", 5)
     content = Content(b"12345\n123", b"456", b"789\n", b"123456\n{}\n", b"12", b"34", b"\n", b"")
     found = [line async for line in _lines(cast(Any, content), 10)]
     assert found == [b"12345", b"{}", b"1234"]
 
 
-async def test_silence_ends_it() -> None:
+async def test_silence_ends_the_stream() -> None:
     lines = _lines(cast(Any, Content(b"{}\n")), 0.05)
     assert await anext(lines) == b"{}"
     with pytest.raises(TimeoutError):

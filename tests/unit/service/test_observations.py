@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from leruli_queue.dispatch.observations import observe
-from leruli_queue.dispatch.reasons import waiting_reason
+from leruli_queue.dispatch.reasons import unplaced_reason
 from leruli_queue.jobs.attempts import AttemptId
 from leruli_queue.nomad.names import attempt_of_child, attempt_token, node_id_of
 
@@ -28,7 +28,7 @@ STARTED = {"State": "running", "StartedAt": "2026-11-23T19:04:54.694012345Z"}
 DONE = {"State": "dead", "StartedAt": "2026-11-23T19:04:54Z", "FinishedAt": "2026-11-23T19:05:00Z"}
 
 
-def test_the_attempt_is_read_back_from_the_id_of_the_child() -> None:
+def test_the_attempt_is_read_from_the_id_of_the_child_job() -> None:
     assert attempt_of_child(CHILD) == ATTEMPT
 
 
@@ -44,12 +44,12 @@ def test_other_jobs_are_not_ours(job_id: str) -> None:
     "node_id",
     ["", None, "a" * 36, "no-uuid", NODE.upper(), NODE.replace("-", ""), f"{NODE}\n"],
 )
-def test_a_node_id_that_the_service_gives_to_nobody_is_passed_over(node_id: str | None) -> None:
+def test_a_node_id_that_the_service_never_gave_out_is_ignored(node_id: str | None) -> None:
     assert observe(BARE | {"NodeID": node_id}) is None
     assert node_id_of(node_id) is None
 
 
-def test_a_task_of_which_nothing_is_said_is_none() -> None:
+def test_missing_task_states_mean_no_task() -> None:
     seen = observe(BARE | {"ClientStatus": "failed", "TaskStates": {"main": None}})
     assert seen is not None
     assert seen.dead
@@ -69,19 +69,19 @@ def test_a_fresh_allocation_has_no_task_states() -> None:
 
 
 @pytest.mark.parametrize("status", ["complete", "failed", "running", "unknown"])
-def test_over_is_when_the_task_is_dead(status: str) -> None:
+def test_a_dead_task_means_over(status: str) -> None:
     seen = observe(allocation(status, main=DONE))
     assert seen is not None
     assert seen.dead
 
 
-def test_one_that_is_stopped_while_it_is_brought_in_is_not_over() -> None:
+def test_an_allocation_stopped_during_stage_in_is_not_over() -> None:
     seen = observe(allocation("pending", main={"State": "pending"}) | {"DesiredStatus": "stop"})
     assert seen is not None
     assert not seen.dead
 
 
-def test_one_that_was_stopped_before_its_node_took_it_is_over() -> None:
+def test_an_allocation_stopped_before_its_node_took_it_is_over() -> None:
     seen = observe(BARE | {"DesiredStatus": "stop"})
     assert seen is not None
     assert seen.dead
@@ -90,7 +90,7 @@ def test_one_that_was_stopped_before_its_node_took_it_is_over() -> None:
     assert not running.dead
 
 
-def test_a_lost_allocation_and_one_that_was_never_set_up_are_over() -> None:
+def test_lost_allocations_and_those_never_set_up_are_over() -> None:
     lost = observe(allocation("lost", main=STARTED))
     never = observe(allocation("failed", main={"State": "pending"}))
     assert lost is not None
@@ -99,7 +99,7 @@ def test_a_lost_allocation_and_one_that_was_never_set_up_are_over() -> None:
     assert never.dead
 
 
-def test_an_allocation_on_a_node_that_does_not_answer_is_silent_and_not_over() -> None:
+def test_an_allocation_on_a_silent_node_is_silent_and_not_over() -> None:
     seen = observe(allocation("unknown", main=STARTED))
     assert seen is not None
     assert (seen.silent, seen.dead) == (True, False)
@@ -125,20 +125,20 @@ def test_a_main_task_that_never_started_has_go_zero_time() -> None:
         17,
     ],
 )
-def test_a_start_that_is_no_time_is_none(started_at: object) -> None:
+def test_an_invalid_start_time_is_none(started_at: object) -> None:
     for main in ({"State": "running", "StartedAt": started_at}, {"State": "running"}):
         seen = observe(allocation("running", main=main))
         assert seen is not None
         assert seen.running_since is None
 
 
-def test_why_an_attempt_waits() -> None:
+def test_why_an_attempt_is_unplaced() -> None:
     def evaluation(**metric: Any) -> dict[str, Any]:
         return {"FailedTGAllocs": {"calculation": metric}}
 
     full = evaluation(NodesEvaluated=2, DimensionExhausted={"cpu": 1, "memory": 1})
-    assert waiting_reason(full) == "waiting for a node with enough free cores and memory"
-    assert waiting_reason(evaluation(NodesEvaluated=0)) == (
+    assert unplaced_reason(full) == "waiting for a node with enough free cores and memory"
+    assert unplaced_reason(evaluation(NodesEvaluated=0)) == (
         "waiting for a node: Nomad has no machine of the group as ready"
     )
-    assert waiting_reason({"FailedTGAllocs": None}) is None
+    assert unplaced_reason({"FailedTGAllocs": None}) is None

@@ -60,7 +60,7 @@ LIMITS = Limits(memory_mb=4000, time_limit_s=3600, image="psi4:1.6")
         (Receipt(Outcome.UPLOAD_FAILED), "received", "the object storage did not take the output"),
     ],
 )
-def test_what_a_receipt_makes_of_a_job(receipt: Receipt, state: str, reason: str | None) -> None:
+def test_the_verdict_of_each_receipt(receipt: Receipt, state: str, reason: str | None) -> None:
     verdict = judge(receipt, LIMITS, cancel_requested=False, stop_expected=True)
     assert (verdict.state, verdict.reason) == (state, reason)
 
@@ -103,14 +103,12 @@ def test_a_cancelled_job_is_not_said_to_run_again_or_to_wait(
         ),
     ],
 )
-def test_a_cancelled_job_is_not_promised_output_that_there_is_not(
-    receipt: Receipt, reason: str
-) -> None:
+def test_a_cancelled_job_is_not_promised_missing_output(receipt: Receipt, reason: str) -> None:
     verdict = judge(receipt, LIMITS, cancel_requested=True, stop_expected=True)
     assert verdict.reason == reason
 
 
-def test_a_command_that_was_done_before_its_cancellation_is_completed() -> None:
+def test_a_command_that_ended_before_its_cancellation_is_completed() -> None:
     verdict = judge(Receipt(Outcome.ENDED, 0), LIMITS, cancel_requested=True, stop_expected=True)
     assert verdict.state is JobState.COMPLETED
 
@@ -124,6 +122,6 @@ def test_only_failures_of_the_platform_count_as_lost_attempts() -> None:
     assert counting == {Outcome.NODE_TROUBLE, Outcome.UPLOAD_FAILED}
 
 
-def test_a_stop_that_nobody_asked_for_counts() -> None:
+def test_an_unexpected_stop_counts() -> None:
     verdict = judge(Receipt(Outcome.STOPPED), LIMITS, cancel_requested=False, stop_expected=False)
     assert (verdict.state, verdict.counts_as_lost) == (JobState.RECEIVED, True)

@@ -1,4 +1,4 @@
-"""Which ports a stack gives to its parts."""
+"""The ports that a stack gives to its parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from leruli_queue.embedded.ports import free_ports
 
 @pytest.fixture(autouse=True)
 def claims(monkeypatch: pytest.MonkeyPatch) -> Iterator[deque[socket.socket]]:
-    """This test's claims; those of others before it stay theirs."""
+    """The claims of this test, apart from those of earlier tests."""
     own: deque[socket.socket] = deque(maxlen=64)
     monkeypatch.setattr(ports, "_claims", own)
     yield own
@@ -31,7 +31,7 @@ def give_up(claims: deque[socket.socket]) -> None:
 
 @pytest.fixture
 def ephemeral(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What stands for the kernel's file; no test changes the kernel's own."""
+    """A file in place of the kernel's, so that no test changes the kernel's own."""
     file = tmp_path / "ip_local_port_range"
     monkeypatch.setattr(ports, "_EPHEMERAL", file)
     return file
@@ -45,13 +45,13 @@ def test_no_outgoing_connection_can_get_a_port_before_its_program() -> None:
     assert not [port for port in found if lowest <= port <= highest]
 
 
-def test_where_the_kernel_has_some_of_ours_the_rest_is_used(ephemeral: Path) -> None:
+def test_ports_that_the_kernel_uses_are_avoided(ephemeral: Path) -> None:
     ephemeral.write_text("1024\t29899\n")
     assert set(free_ports(50)) <= set(range(29_900, 30_000))
 
 
 @pytest.mark.parametrize("said", ["1024\t65535\n", "nonsense", None])
-def test_where_the_kernel_has_all_or_says_nothing_there_are_ports(
+def test_there_are_ports_if_the_kernel_uses_all_or_is_unreadable(
     ephemeral: Path, said: str | None
 ) -> None:
     if said is not None:
@@ -61,7 +61,7 @@ def test_where_the_kernel_has_all_or_says_nothing_there_are_ports(
 
 @pytest.fixture
 def three(ephemeral: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Three ports that are all there are, and are not claimed."""
+    """The only three ports that exist, all unclaimed."""
     found = free_ports(3)
     give_up(ports._claims)
     monkeypatch.setattr(ports, "_OURS", found)
@@ -69,7 +69,7 @@ def three(ephemeral: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_a_port_in_use_and_those_excepted_are_left_out(
+def test_used_and_excluded_ports_are_left_out(
     three: list[int], claims: deque[socket.socket]
 ) -> None:
     first, second, third = three
@@ -84,7 +84,7 @@ def test_a_port_in_use_and_those_excepted_are_left_out(
             free_ports(3)
 
 
-def test_a_port_is_given_once_until_its_process_ends_or_its_claim_is_given_up(
+def test_a_port_is_given_once_until_its_claim_ends(
     three: list[int], claims: deque[socket.socket]
 ) -> None:
     choose = f"from leruli_queue.embedded import ports; ports._OURS = {three}; ports._ANY = []\n"

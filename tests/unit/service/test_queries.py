@@ -35,7 +35,7 @@ def test_arguments_are_in_the_order_of_the_statement() -> None:
         ({"id": "run-1", "clusters": "default"}, r"unknown .*'clusters'.*missing .*'cluster'"),
     ],
 )
-async def test_a_wrong_argument_is_refused_before_the_database_is_asked(
+async def test_a_wrong_argument_is_refused_before_the_statement_runs(
     arguments: dict[str, object], sentence: str
 ) -> None:
     nobody = None  # no connection: nothing is asked

@@ -82,7 +82,7 @@ def test_a_text_with_a_secret_is_refused_without_being_repeated(around: str) -> 
     assert refuse_secrets("lqa, a name") == "lqa, a name"
 
 
-def test_what_is_left_of_a_secret_is_redacted_but_for_its_key_id() -> None:
+def test_a_cut_off_secret_is_redacted_except_for_its_key_id() -> None:
     secret = make(SecretType.NODE)
     known = f"lqn-{secret.key_id}-[redacted]"
     for text in (secret.text, secret.text[:20], f"{secret.text}{secret.text[:30]}"):
@@ -92,7 +92,7 @@ def test_what_is_left_of_a_secret_is_redacted_but_for_its_key_id() -> None:
 
 
 @pytest.mark.parametrize("glued", [r"\n{}\n", "%22{}%22", "SECRET_{}_", "x{}x"])
-def test_a_secret_is_found_whatever_it_is_glued_to(glued: str) -> None:
+def test_a_secret_is_found_between_other_letters(glued: str) -> None:
     secret = make(SecretType.API)
     assert list(find_secrets(glued.format(secret.text))) == [secret]
 

@@ -17,7 +17,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     load_settings.cache_clear()
 
 
-def test_a_secret_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "leruli_queue_database_url").write_text("postgresql://from-file\n")
     (tmp_path / "leruli_queue_nomad_token").write_text("token-from-file")
     monkeypatch.setenv("LERULI_QUEUE_SECRETS_DIR", str(tmp_path))
@@ -37,7 +37,9 @@ def test_the_environment_wins_over_a_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert load_settings().database_url.get_secret_value() == "postgresql://from-environment"
 
 
-def test_all_that_is_wrong_is_said_at_once_and_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_wrong_settings_are_named_at_once_without_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("LERULI_QUEUE_LISTEN_PORT", "CANARY")
     monkeypatch.setenv("LERULI_QUEUE_WINDOW_MIN", "0")
     with pytest.raises(SetupError) as refusal:
@@ -48,7 +50,7 @@ def test_all_that_is_wrong_is_said_at_once_and_no_value(monkeypatch: pytest.Monk
     assert "CANARY" not in sentence
 
 
-def test_a_secrets_folder_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_secrets_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LERULI_QUEUE_SECRETS_DIR", "/nowhere")
     with pytest.raises(SetupError, match="/nowhere, which is not a folder"):
         load_settings()

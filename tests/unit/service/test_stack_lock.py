@@ -1,4 +1,4 @@
-"""The lock of a data folder: who holds it while it is taken and while it is given back."""
+"""The lock of a data folder: its holder while it is taken and while it is released."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def test_the_holder_is_known_while_it_holds_the_lock(tmp_path: Path) -> None:
     assert lock.holder(path) is None
 
 
-def test_a_lock_that_is_being_given_back_is_waited_for(tmp_path: Path) -> None:
-    """The holder removes its process id before it releases the lock: `down` looked for ever."""
+def test_a_lock_that_is_being_released_is_waited_for(tmp_path: Path) -> None:
+    """The holder removes its process id before it releases the lock: `down` waited for ever."""
     path = tmp_path / "lock"
     path.touch()
     found: list[int | None] = []

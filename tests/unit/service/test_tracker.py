@@ -14,10 +14,10 @@ class StreamEndsError(Exception):
     pass
 
 
-async def test_what_comes_while_events_are_noted_is_noted_in_one_go(
+async def test_events_that_come_during_a_write_are_written_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """FAKE stream and reconciler: real ones do not send while a write is held up on purpose."""
+    """A FAKE stream and reconciler: a test cannot make real ones send during a slow write."""
     done: list[Any] = []
     all_read = asyncio.Event()
 

@@ -7,7 +7,7 @@ def test_an_idle_window_has_the_smallest_size() -> None:
     assert Window(4, 200).size(0, now=0.0) == 4
 
 
-def test_the_window_grows_to_twice_the_starts_a_second_and_shrinks_again() -> None:
+def test_the_window_grows_to_twice_the_placements_a_second_and_shrinks_again() -> None:
     window = Window(4, 200)
     now = 0.0
     for _ in range(20):  # ten start each second

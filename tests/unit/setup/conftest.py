@@ -1,4 +1,4 @@
-"""Running the set-up scripts in a copy of the tree, so that its own .venv is left alone."""
+"""Run the set-up scripts in a copy of the tree, so that its own .venv stays unchanged."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A tree with the set-up scripts and what they read, and nothing made yet."""
+    """Return a tree with the set-up scripts and the files that they read."""
     copy = tmp_path / "tree"
-    for folder in ("setup", "images", "node_setup/nomad"):
+    for folder in (
+        "setup",
+        "images",
+        "node_setup/nomad",
+        "node_setup/runner",
+        "objectstore",
+        "requirements",
+    ):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A folder for made-up programs, first on the PATH of `script`."""
+    """Return a folder for fake programs, first on the PATH of `script`."""
     folder = tmp_path / "programs"
     folder.mkdir()
     return folder
@@ -32,7 +39,7 @@ def programs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def program(programs: Path) -> Callable[[str, str], Path]:
-    """Makes a bash program of that name."""
+    """Return a function that makes a bash program of a name."""
 
     def make(name: str, body: str) -> Path:
         path = programs / name
@@ -47,7 +54,7 @@ def program(programs: Path) -> Callable[[str, str], Path]:
 def script(
     tree: Path, programs: Path, tmp_path: Path
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a command in the tree, with a cache of its own and no settings of the caller's."""
+    """Return a function that runs a command in the tree, with its own cache and settings."""
 
     def run(*command: str, path: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         clean = {

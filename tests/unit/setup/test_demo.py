@@ -1,4 +1,4 @@
-"""setup/demo.py: what it reads out of the programs' answers."""
+"""setup/demo.py: how it reads the output of programs."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def test_steps_of_the_installation_come_first(demo: ModuleType, tmp_path: Path) 
     assert steps.taken[0][1] == 41.0
 
 
-def test_a_failing_command_is_an_error_with_what_it_said(demo: ModuleType, tmp_path: Path) -> None:
+def test_a_failing_command_is_an_error_with_its_output(demo: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(demo.DemoError, match=r"exited with code 3:\nbad luck"):
         demo.ask(["bash", "-c", "echo bad luck >&2; exit 3"], {"PATH": "/usr/bin:/bin"}, tmp_path)
 
 
-def test_what_a_command_leaves_running_does_not_hold_the_demo_up(
+def test_background_processes_of_a_command_do_not_delay_the_demo(
     demo: ModuleType, tmp_path: Path
 ) -> None:
     began = time.monotonic()

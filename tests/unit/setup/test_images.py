@@ -1,4 +1,4 @@
-"""images/build.sh: what is made again and what is not, with a stand-in for Docker's command."""
+"""images/build.sh: which images are made again, with a fake of Docker's command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 Script = Callable[..., subprocess.CompletedProcess[str]]
 Program = Callable[[str, str], Path]
 
-# Keeps the label of each image in a file of that name.
+# The fake stores the label of each image in a file of that name.
 DOCKER = """
 cd "$DOCKER_STATE"
 case "$1 $2" in
@@ -26,7 +26,7 @@ esac
 
 @pytest.fixture
 def state(tmp_path: Path, program: Program) -> Path:
-    """The stand-in's memory."""
+    """Return the folder in which the fake stores its labels."""
     folder = tmp_path / "docker"
     folder.mkdir()
     program("docker", DOCKER)
@@ -54,7 +54,7 @@ def test_made_once_and_again_when_the_recipe_changed(
     assert build() == ["import", "commit", "commit", "import", "commit"]
 
 
-def test_a_root_that_could_not_be_made_gives_no_image(
+def test_a_failed_root_file_system_gives_no_image(
     script: Script, state: Path, program: Program
 ) -> None:
     program("mmdebstrap", "echo E: no such package >&2; exit 1")
@@ -64,7 +64,7 @@ def test_a_root_that_could_not_be_made_gives_no_image(
     assert not (state / "calls").exists()
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(script: Script, state: Path) -> None:
+def test_an_unknown_name_is_refused_with_a_list_of_the_names(script: Script, state: Path) -> None:
     done = script("images/build.sh", "orca", DOCKER_STATE=str(state))
     assert done.returncode == 1
     assert "no recipe for an image 'orca'" in done.stderr

@@ -33,7 +33,7 @@ def test_elapsed(script: Script) -> None:
     assert script("bash", "-c", HEAD + "elapsed 59; echo; elapsed 130").stdout == "59 s\n2 min 10 s"
 
 
-def test_a_step_is_told_and_noted(script: Script, tmp_path: Path) -> None:
+def test_a_step_is_printed_and_recorded(script: Script, tmp_path: Path) -> None:
     steps = tmp_path / "steps"
     done = script("bash", "-c", HEAD + "step 'doing it' echo quiet", LERULI_QUEUE_STEPS=str(steps))
     assert done.returncode == 0

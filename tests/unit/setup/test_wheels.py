@@ -1,4 +1,4 @@
-"""setup/wheels.py: which pins hold for which Python."""
+"""setup/wheels.py: which pins apply to which Python."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def wheels() -> ModuleType:
         ("3.11.99", ["anyio==4.16.0", "certifi==2026.1"]),
     ],
 )
-def test_markers_are_judged_for_the_python_asked_for(
+def test_markers_are_evaluated_for_the_wanted_python(
     wheels: ModuleType, version: str, names: list[str]
 ) -> None:
     lines = wheels.pins_for(PINS, version, "x86_64").splitlines()
@@ -55,13 +55,13 @@ def test_markers_are_judged_for_the_python_asked_for(
     assert ";" not in "".join(lines)
 
 
-def test_every_hash_goes_along(wheels: ModuleType) -> None:
+def test_every_hash_stays_with_its_pin(wheels: ModuleType) -> None:
     said = wheels.pins_for(PINS, "3.9.2", "x86_64")
     assert "anyio==4.12.1 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n" in said
 
 
 def test_the_pins_of_a_node_have_a_file_for_every_python(wheels: ModuleType) -> None:
-    """Each package once and only once, for each Python that the package is for."""
+    """Each package has exactly one pin for each Python of a node."""
     text = (Path(__file__).resolve().parents[3] / "requirements/node.txt").read_text()
     for version in ("3.9.2", "3.10.99", "3.11.2", "3.12.3", "3.13.5"):
         lines = wheels.pins_for(text, version, "x86_64").splitlines()

@@ -1,4 +1,4 @@
-"""Each check for enemies finds what it is for, and what they submit is what it is said to be."""
+"""Each check for enemies finds its fault, and their archives and commands are as named."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def _fail_on_and_on(evidence: HostileEvidence) -> None:
 @pytest.mark.parametrize(
     ("plant", "sentence"),
     [
-        (_write_over, "the foreign object archive-1/thesis.pdf was written over"),
-        (_write_the_same, "the foreign object archive-1/thesis.pdf was written over"),
+        (_write_over, "the foreign object archive-1/thesis.pdf was overwritten"),
+        (_write_the_same, "the foreign object archive-1/thesis.pdf was overwritten"),
         (_delete, "the foreign object archive-1/raw/2019.h5 is gone"),
-        (_write_beside, "archive-1/joberr.txt was written into somebody else's bucket"),
+        (_write_beside, "archive-1/joberr.txt was written into another user's bucket"),
         (_agent_grows, "node used 261 MB, more than 260 MB"),
         (_service_grows, "service used 513 MB, more than 512 MB"),
         (_dispatcher_grows, "dispatcher used 600 MB, more than 512 MB"),
-        (_hold_turns, "the enemies had 50% of what was in flight, and their share is 33%"),
+        (_hold_turns, "the enemies had 50% of all jobs in flight; their share is 33%"),
         (_keep_a_job, "the hostile job 1 (a deep tree (H2)) is running: None"),
         (_fail_on_and_on, "the node that fails everything had 59 attempts"),
     ],
@@ -104,7 +104,7 @@ def _entries(archive: bytes) -> list[tarfile.TarInfo]:
         return tar.getmembers()
 
 
-def test_the_archives_are_what_they_are_said_to_be() -> None:
+def test_the_archives_are_as_their_recipes_say() -> None:
     bomb = header_bomb()
     assert len(bomb) < 2 * 2**20
     assert len(gzip.decompress(bomb)) > 215 * 2**20
@@ -113,8 +113,8 @@ def test_the_archives_are_what_they_are_said_to_be() -> None:
     assert len({folder.name for folder in folders}) == len(folders) == 2000
 
 
-def test_a_record_of_the_bomb_is_one_that_tar_reads() -> None:
-    # Of the whole, tarfile would hold what the unpacker must not.
+def test_tar_reads_a_record_of_the_header_bomb() -> None:
+    # Reading all of it, tarfile would hold as much memory as the unpacker must not.
     raw = gzip.decompress(header_bomb())[: 3 * 2**20]
     with tarfile.open(fileobj=io.BytesIO(raw), mode="r|") as tar:
         tar.next()

@@ -1,4 +1,4 @@
-"""Where the secrets of `leruli group` come from."""
+"""The secrets of `leruli group`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import click
 from leruli import settings
 from leruli.commands._common import is_answered
 from leruli.errors import SettingsError
-from leruli.output import Output
 from leruli.redaction import remember
 from leruli.settings import ServiceSettings
+from leruli.terminal.output import Output
 
 if TYPE_CHECKING:
-    from leruli.group import GroupReader
+    from leruli.service.group import GroupReader
 
 
 def admin_settings() -> ServiceSettings:
-    """Return how to talk to the service as an admin; asks for the secret if it is not set.
+    """Return the settings of an admin; ask for the secret if it is not set.
 
-    It is never an argument: arguments are in the shell's history and in everybody's `ps`.
+    The secret is never an argument: the shell's history and `ps` show arguments.
     """
     secret = settings.admin_secret()
     if secret is None:
@@ -35,7 +35,7 @@ def admin_settings() -> ServiceSettings:
 
 
 def reader(out: Output) -> GroupReader:
-    """Return the group as its token shows it; the token is fetched if it is not set."""
-    from leruli.group import open_reader
+    """Return a reader of the group. Its token is fetched from the service unless it is set."""
+    from leruli.service.group import open_reader
 
     return open_reader(out.note)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from leruli.brief import BriefColumn, Cut, id_column
-from leruli.commands._common import verb
+from leruli.commands._common import client_command
 from leruli.commands._listing import (
     JOB_BRIEF,
     JOB_COLUMNS,
@@ -16,8 +15,9 @@ from leruli.commands._listing import (
     wide_option,
 )
 from leruli.commands.group._secrets import reader
-from leruli.output import Output
-from leruli.tables import Column
+from leruli.terminal.brief import BriefColumn, Cut, id_column
+from leruli.terminal.output import Output
+from leruli.terminal.tables import Column
 
 _BRIEF = (
     id_column(),
@@ -31,7 +31,7 @@ _COLUMNS = (Column("job", "jobid"), Column("user", "user"), *JOB_COLUMNS)
 @in_states
 @click.option("--user", help="Only jobs of this user.")
 @wide_option
-@verb(interrupted="Nothing was changed.")
+@client_command(interrupted="Nothing was changed.")
 @selecting("was received", after=str)
 def command(
     out: Output, selection: Selection, states: tuple[str, ...], user: str | None, wide: bool

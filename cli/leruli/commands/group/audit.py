@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from leruli.commands._common import verb
+from leruli.commands._common import client_command
 from leruli.commands._listing import Selection, print_pages, selecting
 from leruli.commands.group._secrets import admin_settings
-from leruli.output import Output
-from leruli.tables import Column
+from leruli.terminal.output import Output
+from leruli.terminal.tables import Column
 
 _COLUMNS = (
     Column("id", "id", is_number=True),
@@ -22,7 +22,7 @@ _COLUMNS = (
 
 @click.command("audit")
 @click.option("--action", help="Only this action, such as user-created or job-purged.")
-@verb(interrupted="Nothing was changed.")
+@client_command(interrupted="Nothing was changed.")
 @selecting("happened", after=int)
 def command(out: Output, selection: Selection, action: str | None) -> None:
     """List what was done to users, secrets and others' jobs, newest first. Needs an admin's secret.
@@ -31,7 +31,7 @@ def command(out: Output, selection: Selection, action: str | None) -> None:
     """
     settings = admin_settings()
 
-    from leruli.group import GroupAdmin
+    from leruli.service.group import GroupAdmin
 
     with GroupAdmin(settings, out.note) as group:
         pages = group.audit(selection.limit, selection.after, action=action, **selection.period)

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from leruli.brief import BriefColumn, Cut, state_column
-from leruli.commands._common import verb
+from leruli.commands._common import client_command
 from leruli.commands._listing import wide_option
 from leruli.commands.group._secrets import reader
-from leruli.moments import age
-from leruli.output import Output
-from leruli.tables import Column
+from leruli.terminal.brief import BriefColumn, Cut, state_column
+from leruli.terminal.output import Output
+from leruli.terminal.tables import Column
+from leruli.times import age
 
 _COLUMNS = (
     Column("name", "name"),
@@ -45,24 +45,24 @@ _BRIEF = (
 
 
 def _share(node: Mapping[str, Any], free: str, whole: str, unit: int) -> str:
-    """Return what is free of what there is, such as 3/16."""
+    """Return the free amount and the total, such as 3/16."""
     figures = [node.get(free), node.get(whole)]
     return "/".join("?" if one is None else f"{one // unit}" for one in figures)
 
 
 @click.command("nodes")
 @wide_option
-@verb(interrupted="Nothing was changed.")
+@client_command(interrupted="Nothing was changed.")
 def command(out: Output, wide: bool) -> None:
     """List the machines of your group: how large, how busy, and why one gets no jobs.
 
     A machine that failed several jobs in a row gets one job at a time until one succeeds there, or
-    until `leruli group resume-node`. Of limits that a machine does not enforce (memory, CPU,
-    processes) a job can take more than it asked for.
+    until `leruli group resume-node`. If a machine does not enforce a limit (memory, CPU,
+    processes), a job can exceed that limit there.
 
-    Of cores and memory a terminal shows how much is free, of how much there is.
+    For cores and memory a terminal shows the free amount and the total, such as 3/16.
 
-    With --json also the images on each and whether it needs the new compute secret.
+    --json also has the images on each machine, and whether it needs the new compute secret.
     """
     with reader(out) as group:
         nodes = group.nodes()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from leruli.commands._common import verb
+from leruli.commands._common import client_command
 from leruli.commands.group._secrets import admin_settings
-from leruli.output import Output
+from leruli.terminal.output import Output
 
 
 @click.command("resume-node")
 @click.argument("node")
-@verb(interrupted="Look with `leruli group nodes` whether the node is in service again.")
+@client_command(interrupted="`leruli group nodes` shows whether the node gets jobs again.")
 def command(out: Output, node: str) -> None:
     """Give NODE (a name or an id) jobs again: it was drained, or it failed several in a row.
 
@@ -19,7 +19,7 @@ def command(out: Output, node: str) -> None:
     """
     settings = admin_settings()
 
-    from leruli.group import GroupAdmin
+    from leruli.service.group import GroupAdmin
 
     with GroupAdmin(settings, out.note) as group:
         answer = group.resume_node(node)

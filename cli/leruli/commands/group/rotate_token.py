@@ -5,45 +5,50 @@ from __future__ import annotations
 import click
 
 from leruli import settings
-from leruli.commands._common import confirm, verb
+from leruli.commands._common import client_command, confirm
 from leruli.commands.group._secrets import admin_settings
-from leruli.output import Output
+from leruli.terminal.output import Output
 
 
 @click.command("rotate-token")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--finish", is_flag=True, help="Delete old images though machines still use them.")
-@click.option("--again", is_flag=True, help="Make a new token though the last one's images stay.")
-@click.option("--no-images", is_flag=True, help="Without the storage: the images stay for now.")
-@verb(interrupted="Run the same command again: it goes on from there.")
+@click.option(
+    "--finish", is_flag=True, help="Delete the old images even if machines still use them."
+)
+@click.option(
+    "--again", is_flag=True, help="Make a new token even if the images were not moved yet."
+)
+@click.option("--no-images", is_flag=True, help="Do not use the storage. The images stay for now.")
+@client_command(interrupted="Run the same command again: it continues from there.")
 def command(out: Output, yes: bool, finish: bool, again: bool, no_images: bool) -> None:
     """Make a new token of your group, move its images, and print it. Needs an admin's secret.
 
-    The old token ends at once: it reads nothing, and no machine joins with it. Needs the storage's
-    settings too, as the token names the bucket of the images. Interrupted, or when machines still
-    use the old bucket, the same command goes on with the same token.
+    The old token is invalid at once: it reads nothing, and no machine joins with it. The settings
+    of the storage are needed too, because the token names the bucket of the images. After an
+    interruption, or while machines still use the old bucket, the same command continues with the
+    same token.
     """
     confirm(
-        "The token of your group ends: whoever reads activity with it, and each machine that is "
-        "started again, needs the new one. The images are copied to a new bucket and deleted in "
-        "the old one. Go on?",
+        "The token of your group becomes invalid: everybody who reads activity with it, and each "
+        "machine that is started again, needs the new one. The images are copied to a new bucket "
+        "and deleted in the old one. Continue?",
         yes=yes,
     )
     admin = admin_settings()
     storage = None if no_images else settings.storage_settings()
 
-    from leruli.group import GroupAdmin
-    from leruli.rotation import rotate
-    from leruli.storage import Store
+    from leruli.images.rotate import rotate
+    from leruli.service.group import GroupAdmin
+    from leruli.storage.store import Store
 
     store = None if storage is None else Store(storage, notice=out.note)
     with GroupAdmin(admin, out.note) as group:
         done = rotate(group, store, again=again, finish=finish, notice=out.note)
     if done.lagging:
         out.note(
-            f"The old images stay, as these machines use them: {', '.join(done.lagging)}. Update "
-            "their agents, or start them again with the new token; then run this again. With "
-            "--finish it deletes the old images all the same."
+            f"The old images stay, because these machines use them: {', '.join(done.lagging)}. "
+            "Update their agents, or start them again with the new token; then run this again. "
+            "With --finish it deletes the old images all the same."
         )
     elif not done.is_finished:
         out.note("The images stay in the bucket of the old token. Run this again to move them.")
@@ -53,5 +58,5 @@ def command(out: Output, yes: bool, finish: bool, again: bool, no_images: bool) 
         done.token,
         {"new": done.is_new, "finished": done.is_finished, "waitingfor": done.lagging},
         f"This is {what}. Users get it by `leruli group token`. On each node put it into node.env "
-        "before its next start; nodes that run go on:\n    LERULI_GROUP_TOKEN=<the token>",
+        "before its next start; running nodes continue:\n    LERULI_GROUP_TOKEN=<the token>",
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from leruli.commands._common import verb
+from leruli.commands._common import client_command
 from leruli.commands._listing import period
 from leruli.commands.group._secrets import reader
-from leruli.output import Output
-from leruli.tables import Column
+from leruli.terminal.output import Output
+from leruli.terminal.tables import Column
 
 _KEYS = ("user", "code", "month")
 
@@ -25,7 +25,7 @@ def _keys(value: str) -> tuple[str, ...]:
     keys = [word.strip() for word in value.split(",")]
     for key in keys:
         if key not in _KEYS:
-            raise click.BadParameter(f"{key!r} is none of {', '.join(_KEYS)}.")
+            raise click.BadParameter(f"{key!r} is not one of {', '.join(_KEYS)}.")
     return tuple(dict.fromkeys(keys))
 
 
@@ -35,11 +35,11 @@ def _keys(value: str) -> tuple[str, ...]:
     type=_keys,
     default=",".join(_KEYS),
     metavar="KEY,...",
-    help="What to add up by: any of user, code, month (default: all three).",
+    help="Group the sums by any of user, code, month (default: all three).",
 )
 @period("ended")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a CSV table.")
-@verb(interrupted="Nothing was changed.")
+@client_command(interrupted="Nothing was changed.")
 def command(
     out: Output, by: tuple[str, ...], since: str | None, until: str | None, as_csv: bool
 ) -> None:

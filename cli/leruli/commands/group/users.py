@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from leruli.commands._common import verb
+from leruli.commands._common import client_command
 from leruli.commands.group._secrets import admin_settings
-from leruli.output import Output
-from leruli.tables import Column
+from leruli.terminal.output import Output
+from leruli.terminal.tables import Column
 
 _COLUMNS = (
     Column("name", "name"),
@@ -20,17 +20,17 @@ _REVOKED = Column("revoked", "revokedat", is_time=True)
 
 
 @click.command("users")
-@click.option("--revoked", is_flag=True, help="List those too whose secret was revoked.")
-@verb(interrupted="Nothing was changed.")
+@click.option("--revoked", is_flag=True, help="List revoked users too.")
+@client_command(interrupted="Nothing was changed.")
 def command(out: Output, revoked: bool) -> None:
     """List the users of your group. Needs the secret of an admin.
 
-    The key id is the second part of a user's secret, and no secret itself: by it a secret that was
-    found somewhere leads to its user.
+    The key id is the second part of a user's secret. It is not secret itself. It shows whose secret
+    leaked.
     """
     settings = admin_settings()
 
-    from leruli.group import GroupAdmin
+    from leruli.service.group import GroupAdmin
 
     with GroupAdmin(settings, out.note) as admin:
         users = admin.users(revoked=revoked)

@@ -1,0 +1,1 @@
+"""A job folder on this machine: its files, its record, its archive, the journal of a batch."""

@@ -1,0 +1,1 @@
+"""Images of the group: published, listed, deleted, moved when the group token is rotated."""

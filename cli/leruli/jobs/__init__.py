@@ -1,0 +1,1 @@
+"""What is done with jobs: check, submit, fetch, purge, resubmit; one folder or many."""

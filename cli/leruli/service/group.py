@@ -1,0 +1,209 @@
+"""The calls of a group's admins and readers: users, secrets, activity, usage, audit.
+
+An admin calls with an API secret. A reader calls with the group token, which can change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from leruli import settings
+from leruli.redaction import remember
+from leruli.service.connection import Connection, Notice
+from leruli.service.paging import Page, entries_of, pages
+from leruli.service.queue_client import EventPage, QueueClient, tokens_of
+from leruli.settings import ServiceSettings
+
+
+class _Caller:
+    """Base of admin and reader. As a context manager it closes its connection."""
+
+    _secret_field: str
+
+    def __init__(self, settings: ServiceSettings, notice: Notice = lambda _: None) -> None:
+        """`notice` gets a sentence each time a call has to wait."""
+        self._connection = Connection(settings, notice)
+        self._secret = settings.secret
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def _body(self, **fields: Any) -> dict[str, Any]:
+        return {self._secret_field: self._secret, **fields}
+
+    def _text(self, answer: Any) -> str:
+        if not isinstance(answer, str):
+            raise self._connection.nonsense()
+        return answer
+
+
+class GroupAdmin(_Caller):
+    """Calls with the API secret of an admin."""
+
+    _secret_field = "adminsecret"  # noqa: S105
+
+    def users(self, *, revoked: bool) -> list[dict[str, Any]]:
+        """Return the users; with `revoked` also the revoked ones.
+
+        Each has name, role, keyid, createdat, lastusedat and revokedat.
+        """
+        answer = self._connection.call("group-list-users", self._body(revoked=revoked))
+        return entries_of(self._connection, answer, "users")
+
+    def create_user(self, name: str, *, admin: bool) -> str:
+        """Make a user; returns the new API secret. Raises RefusedError."""
+        return self._text(
+            self._connection.call(
+                "group-create-user",
+                self._body(name=name, admin=admin),
+                unclear=f"It is unknown whether {name} was made. The answer with the secret is "
+                f"lost. If `leruli group users` shows {name}, revoke it with `leruli group "
+                "revoke-user` and make it again.",
+            )
+        )
+
+    def revoke_user(self, name: str | None, *, keyid: str | None = None) -> tuple[str, str]:
+        """Revoke a user, named by name or by the key id of the secret.
+
+        Returns the name and the time (ISO 8601). Raises NotFoundError and RefusedError.
+        """
+        answer = self._connection.call(
+            "group-revoke-user",
+            self._body(**({"name": name} if keyid is None else {"keyid": keyid})),
+            unclear=f"It is unknown whether {name or keyid} was revoked: `leruli group users "
+            "--revoked` shows it.",
+        )
+        fields = answer if isinstance(answer, dict) else {}
+        return self._text(fields.get("name")), self._text(fields.get("revokedat"))
+
+    def rotate_compute_secret(self) -> str:
+        """Make and return a compute secret. The earlier one is invalid at once."""
+        return self._text(
+            self._connection.call(
+                "group-rotate-compute-secret",
+                self._body(),
+                unclear="It is unknown whether there is a new compute secret. The answer with it "
+                "is lost. Run the command again: the secret that it prints is valid.",
+            )
+        )
+
+    def prepare_token(self) -> str:
+        """Return the next group token, which is not valid yet. May be repeated."""
+        return self._new_token(prepare=True)
+
+    def begin_token(self, prepared: str) -> None:
+        """Make the prepared token valid and the earlier one invalid. May be repeated."""
+        self._new_token(newtoken=prepared)
+
+    def _new_token(self, **fields: Any) -> str:
+        token = self._text(self._connection.call("group-rotate-token", self._body(**fields)))
+        remember(token)
+        return token
+
+    def image_tokens(self) -> list[str]:
+        """Return the tokens whose buckets may hold images: the group token, then earlier ones."""
+        body = {"secret": self._secret}
+        return tokens_of(self._connection, self._connection.call("group-image-tokens", body))
+
+    def images_moved(self, token: str) -> None:
+        """Report that all images are in the bucket of the group token. May be repeated."""
+        self._connection.call("group-images-moved", self._body(grouptoken=token))
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the machines of the group, by name."""
+        answer = self._connection.call("group-nodes", self._body())
+        return entries_of(self._connection, answer, "nodes")
+
+    def drain_node(self, node: str, deadline: float | None) -> dict[str, Any]:
+        """Drain a node; its jobs are requeued after `deadline` seconds (None: never)."""
+        return self._about_node("group-node-drain", node, deadline=deadline)
+
+    def resume_node(self, node: str) -> dict[str, Any]:
+        """Give a drained node jobs again. Raises NotFoundError."""
+        return self._about_node("group-node-resume", node)
+
+    def remove_node(self, node: str) -> dict[str, Any]:
+        """Remove a node for good. Raises NotFoundError.
+
+        `requeued` in the answer is the number of its jobs that were requeued.
+        """
+        return self._about_node("group-node-remove", node)
+
+    def _about_node(self, call: str, node: str, **fields: Any) -> dict[str, Any]:
+        answer = self._connection.call(call, self._body(node=node, **fields))
+        if not isinstance(answer, dict) or "name" not in answer:
+            raise self._connection.nonsense()
+        return answer
+
+    def audit(self, limit: int | None, after: int | None, **filters: Any) -> Iterator[Page]:
+        """Yield the audit entries about users, secrets and others' jobs, newest first.
+
+        `filters` are action, since and until (ISO 8601).
+        """
+        return pages(
+            self._connection, "group-audit", self._body(**filters), "entries", limit, after
+        )
+
+
+class GroupReader(_Caller):
+    """Calls with the group token."""
+
+    _secret_field = "grouptoken"  # noqa: S105
+
+    def activity(self, limit: int | None, after: str | None, **filters: Any) -> Iterator[Page]:
+        """Yield the jobs of the group, newest first.
+
+        `filters` are states, user, since and until (ISO 8601, when a job was received).
+        """
+        return pages(
+            self._connection, "group-activity", self._body(**filters), "jobs", limit, after
+        )
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the machines of the group, by name."""
+        nodes: list[dict[str, Any]] = []
+        after: Any = None
+        while True:
+            page = {} if after is None else {"after": after}
+            answer = self._connection.call("group-nodes", self._body(**page))
+            nodes += entries_of(self._connection, answer, "nodes")
+            # An older service answers with all nodes at once.
+            following = answer.get("next")
+            if following is None or following == after:
+                return nodes
+            after = following
+
+    def events(self, cursor: str | None, wait_s: float = 0.0, **filters: Any) -> EventPage:
+        """Return what changed among the group's jobs; `filters` are states and limit.
+
+        As `QueueClient.events`, without buckets.
+        """
+        body = self._body(cursor=cursor, wait=wait_s, **filters)
+        return EventPage.of(self._connection, self._connection.call("group-events", body))
+
+    def usage(
+        self, by: Sequence[str], since: str | None, until: str | None
+    ) -> list[dict[str, Any]]:
+        """Return the number and core-hours of ended jobs, by any of user, code and month."""
+        body = self._body(by=list(by), since=since, until=until, format="json")
+        return entries_of(self._connection, self._connection.call("group-usage", body), "rows")
+
+    def usage_csv(self, by: Sequence[str], since: str | None, until: str | None) -> str:
+        """Return the answer of `usage` as a CSV table."""
+        body = self._body(by=list(by), since=since, until=until, format="csv")
+        return self._connection.call_for_text("group-usage", body)
+
+
+def open_reader(notice: Notice = lambda _: None) -> GroupReader:
+    """Return a reader of the group. Its token is fetched from the service unless it is set."""
+    found = settings.group_settings()
+    if found is None:
+        with QueueClient(settings.service_settings(), notice) as service:
+            token = service.group_token()
+        remember(token)
+        found = settings.reader_settings(token)
+    return GroupReader(found, notice)

@@ -1,0 +1,1 @@
+"""The group's object storage (S3): buckets, objects, retries."""

@@ -1,0 +1,1 @@
+"""What commands print at a terminal: output, tables, progress, reports."""

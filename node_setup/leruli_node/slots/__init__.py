@@ -1,0 +1,1 @@
+"""Slots: an allocation of Nomad that runs one attempt after the other."""

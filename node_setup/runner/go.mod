@@ -1,0 +1,3 @@
+module leruli-queue.invalid/runner
+
+go 1.21
