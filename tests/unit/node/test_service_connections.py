@@ -27,6 +27,8 @@ class Listener(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.connections = 0
         self.closes = False
+        # Released for each connection that was closed after its answer.
+        self.closed = threading.Semaphore(0)
         self.status = 200
         self.asked: list[tuple[str, str | None]] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -56,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.closes:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
+            self.server.closed.release()
 
     def do_CONNECT(self) -> None:
         self.server.asked.append((self.path, self.headers["Proxy-Authorization"]))
@@ -104,7 +107,12 @@ def test_a_connection_is_kept_while_the_service_keeps_it(listener: Listener) -> 
     assert ask(f"http://{listener.address}", times=3) == 3
     assert listener.connections == 1
     listener.closes = True
-    assert ask(f"http://{listener.address}", times=3) == 3
+    with contextlib.closing(ServiceApi(f"http://{listener.address}", 10.0)) as api:
+        api.set_token("t")
+        for _ in range(3):
+            assert api.leave() == 3
+            # A request that meets the end of its connection fails, and its caller repeats it.
+            assert listener.closed.acquire(timeout=10)
     assert listener.connections == 4
 
 
