@@ -58,6 +58,8 @@ class Base:
     store_watch: StoreWatch
     # Set it to have the next report sent at once.
     report_soon: threading.Event
+    # Set when a container was not removed.
+    sweep_soon: threading.Event
 
 
 def build_base(settings: Settings) -> Base:
@@ -113,6 +115,7 @@ def build_base(settings: Settings) -> Base:
             report_soon.set,
         ),
         report_soon=report_soon,
+        sweep_soon=threading.Event(),
     )
 
 

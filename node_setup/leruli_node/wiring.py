@@ -79,7 +79,7 @@ def build(settings: Settings) -> Parts:
     base = build_base(settings)
     leases = HeldLeases()
     stage_in = _stage_in(base, leases)
-    cleanup = Cleanup(base.folders, base.store, base.containers, base.trash)
+    cleanup = Cleanup(base.folders, base.store, base.containers, base.trash, base.sweep_soon)
     receipts = Receipts(base.folders.receipts, base.api, cleanup.clean_up_again)
     shared = _shared(base, runner)
     stage_out = _stage_out(base, receipts, cleanup, stage_in, shared, leases)
@@ -137,6 +137,7 @@ def build(settings: Settings) -> Parts:
             base.trash,
             base.image_cache,
             sweep_slots,
+            base.sweep_soon,
         ),
         stage_in,
         receipts,

@@ -182,13 +182,17 @@ def test_a_node_is_lost_with_a_further_attempt(
     quick: StackOfTest, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     """It runs again on another node. The lost one uploads nothing when it is back."""
-    command = f"[ $(cat number) -lt 2 ] && sleep 5 && exit; hostname >host; {GATED}; cat host"
-    folders = submit(quick, tmp_path, 12, command, *options)
+    first = submit(quick, tmp_path / "first", 2, GATED, *options)
+    for folder in first:
+        quick.wait_for_state(folder, "running", seconds=120)
+    waiting = submit(quick, tmp_path, 10, f"hostname >host; {GATED}; cat host", *options)
+    for folder in first:
+        assert quick.end_gated(folder) == ("completed", None)
     running = (
         "SELECT j.id FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.number = j.attempt "
         "WHERE j.state = 'running' AND a.slot_job IS NOT NULL AND j.id = ANY($1::uuid[])"
     )
-    gated = {job_of(folder): folder for folder in folders[2:]}
+    gated = {job_of(folder): folder for folder in waiting}
     wait_for(
         lambda: quick.fetch(running, list(gated)) != [], seconds=120, what="a further attempt runs"
     )

@@ -215,6 +215,15 @@ class Batch:
 
     # --- afterwards
 
+    def starts(self) -> list[int]:
+        """Return how many attempts of each job were started."""
+        rows = self.stack.fetch(
+            "SELECT count(started_at) AS starts FROM attempts WHERE job_id = ANY($1::uuid[]) "
+            "GROUP BY job_id",
+            self.jobs,
+        )
+        return [row["starts"] for row in rows]
+
     def fetch(self) -> list[dict[str, str]]:
         """Fetch the results of each job as a user does. Return them by file name."""
         done = self.stack.leruli(self.folder, "task-get", "--batch", "case-*", "--again")

@@ -34,7 +34,8 @@ def test_sixty_jobs_are_spread_over_both(pair: Pair, stack: StackOfTest, folder:
     batch = Batch.submit(stack, folder, 60, "echo $(($(cat input.dat) * 2)) >doubled", "--cores=4")
     batch.wait_for("completed", seconds=150)
     batch.check_each_completed_once()
-    assert [row["attempt"] for row in batch.rows()] == [1] * 60
+    # A slot may take over a job that waits in Nomad. The attempt there never starts.
+    assert batch.starts() == [1] * 60
     ran_on = Counter(row["node"] for row in batch.rows())
     assert set(ran_on) == {"north", "south"}
     assert min(ran_on.values()) >= 10

@@ -159,7 +159,7 @@ class Bench:
         self.trash = Trash(self.folders.trash, self.access.take)
         self.trash.start()
         self.uploader = FakeUploader()
-        self.stop = threading.Event()
+        self.stop, self.sweep_soon = threading.Event(), threading.Event()
         api: Any = self.api
         self.receipts = Receipts(self.folders.receipts, api, lambda _: None)
         self.identity = NodeIdentity("node", "p")
@@ -183,7 +183,7 @@ class Bench:
             self.settlement,
             LeasedUpload(self.folders, api, store, uploader, self.stop, renewal=0.05),
             self.receipts,
-            Cleanup(self.folders, self.store, containers, self.trash),
+            Cleanup(self.folders, self.store, containers, self.trash, self.sweep_soon),
             self.stop,
             lambda _: None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.container.docker_engine import DockerRefusedError, DockerUnavailableError
@@ -18,12 +19,19 @@ class Cleanup:
     """Removes containers, folder and state of attempts."""
 
     def __init__(
-        self, folders: Folders, store: AttemptStore, containers: OwnContainers, trash: Trash
+        self,
+        folders: Folders,
+        store: AttemptStore,
+        containers: OwnContainers,
+        trash: Trash,
+        sweep_soon: threading.Event,
     ) -> None:
+        """Build it. It sets `sweep_soon` when a container is left over."""
         self._folders = folders
         self._store = store
         self._containers = containers
         self._trash = trash
+        self._sweep_soon = sweep_soon
 
     def clean_up(self, attempt: AttemptId) -> None:
         """Remove containers, folder and, last, the state. The sweep removes later what fails now.
@@ -36,8 +44,10 @@ class Cleanup:
                 self._containers.remove(attempt, state is not None and state.slot is not None)
         except (DockerUnavailableError, DockerRefusedError) as error:
             log.warning("a container is not removed yet: %s", error, extra=attempt.log_fields)
+            self._sweep_soon.set()
         except Exception:
             log.exception("a container is not removed yet", extra=attempt.log_fields)
+            self._sweep_soon.set()
         self._trash.put(self._folders.job(attempt.key))
         try:
             if state is not None:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # Seconds between two sweeps.
 _PERIOD = 300.0
+# Seconds until the sweep after a container that was not removed. Docker may have been restarting.
+_SOON = 10.0
 
 
 def sweep(
@@ -79,21 +81,31 @@ class Sweeper:
         trash: Trash,
         image_cache: ImageCache,
         sweep_shared: Callable[[str], None],
+        sweep_soon: threading.Event,
     ) -> None:
-        """Build the sweeper. `sweep_shared` removes left-over shared containers of a node id."""
+        """Build the sweeper.
+
+        `sweep_shared` removes left-over shared containers of a node id. `sweep_soon` is set when a
+        container was not removed.
+        """
         self._folders = folders
         self._store = store
         self._engine = engine
         self._trash = trash
         self._image_cache = image_cache
         self._sweep_shared = sweep_shared
+        self._sweep_soon = sweep_soon
 
     def run(self, nodeid: str, stop: threading.Event) -> None:
-        """Sweep every few minutes until `stop` is set."""
-        while True:
+        """Sweep every few minutes until `stop` is set, and soon after a failed removal."""
+        while not stop.is_set():
+            self._sweep_soon.clear()
             self.sweep(nodeid)
-            if stop.wait(_PERIOD):
-                return
+            waited = 0.0
+            while waited < _PERIOD and not stop.wait(_SOON):
+                waited += _SOON
+                if self._sweep_soon.is_set():
+                    break
 
     def sweep(self, nodeid: str) -> None:
         """Sweep once. Raises nothing: a later sweep removes what fails now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 from node_faults import Bench, attempt_state
 
+from leruli_node.attempts import sweep as sweep_module
 from leruli_node.attempts.receipts import Receipts
 from leruli_node.attempts.stage_socket import Answer
 from leruli_node.attempts.store import AttemptStore
-from leruli_node.attempts.sweep import sweep
+from leruli_node.attempts.sweep import Sweeper, sweep
+from leruli_node.container.docker_engine import DockerRefusedError
 from leruli_node.files import trash as trash_module
 from leruli_node.lifetime import Lifetime
 from leruli_node.model import DECIDED, AttemptId, AttemptState, Decision
@@ -198,6 +201,38 @@ def test_each_sweep_retries_what_could_not_be_removed(
     wait_until(lambda: [p.name.split(".")[0] for p in left()] == ["stuck"])
     sweep("node", bench.folders, bench.store, engine, bench.trash)
     wait_until(lambda: not list(left()))
+
+
+def test_a_container_that_docker_did_not_remove_is_swept_soon(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_module, "_SOON", 0.05)
+    engine: Any = bench.engine
+    cache: Any = SimpleNamespace(sweep=lambda: None)
+    sweeper = Sweeper(
+        bench.folders,
+        bench.store,
+        engine,
+        bench.trash,
+        cache,
+        lambda _: None,
+        bench.sweep_soon,
+    )
+    thread = threading.Thread(target=sweeper.run, args=("node", bench.stop), daemon=True)
+    thread.start()
+    attempt = bench.add(attempt_state())
+    bench.engine.states = {attempt.key: "exited"}
+    with monkeypatch.context() as restarting:
+        restarting.setattr(bench.engine, "remove", refuse)
+        assert bench.stage_out(attempt, "a") == Answer(0)
+    wait_until(lambda: bench.engine.removed == [attempt.key])
+    bench.stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def refuse(container: str) -> None:
+    raise DockerRefusedError(f"{container} is busy")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
