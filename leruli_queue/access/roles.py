@@ -35,6 +35,10 @@ class Call(StrEnum):
     BULK_TASK_CANCEL = "bulk/task-cancel"
     BULK_TASK_FIND = "bulk/task-find"
 
+    BATCH_LIST = "batch-list"
+    BATCH_STATUS = "batch-status"
+    BATCH_CANCEL = "batch-cancel"
+
     GROUP_TOKEN = "group-token"  # noqa: S105
     GROUP_ACTIVITY = "group-activity"
     GROUP_EVENTS = "group-events"
@@ -135,6 +139,9 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.BULK_TASK_STATUS: Rule(("secret",), _USERS),
         Call.BULK_TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
         Call.BULK_TASK_FIND: Rule(("secret",), _USERS_OWN),
+        Call.BATCH_LIST: Rule(("secret",), _USERS_OWN),
+        Call.BATCH_STATUS: Rule(("secret",), _USERS_OWN),
+        Call.BATCH_CANCEL: Rule(("secret",), _USERS_OWN, Effect.WRITES),
         Call.GROUP_TOKEN: Rule(("secret",), dict.fromkeys(_USERS, Whose.NOBODYS)),
         Call.GROUP_ACTIVITY: _READERS,
         Call.GROUP_EVENTS: _READERS,

@@ -42,7 +42,7 @@ class LongCall(Enum):
 
     USAGE = "group-usage"
     ACTIVITY = "group-activity, task-resolve"
-    CANCEL = "bulk/task-cancel"
+    CANCEL = "bulk/task-cancel, batch-cancel"
 
 
 @dataclass(frozen=True)

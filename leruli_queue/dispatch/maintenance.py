@@ -9,6 +9,7 @@ quarantine          every 2 seconds                     nodes that fail many job
 reservations        every 2 seconds                     a node is reserved for a large job
 misplaced           every 2 seconds                     attempts that no node will take are requeued
 events              every 2 seconds                     old events are deleted, in portions
+batches             every 2 seconds                     changes are added to the counts of batches
 comparing           LERULI_QUEUE_RECONCILE_INTERVAL_S,  the reconciler compares all that is in
                     and each time that the tracker      flight with Nomad's lists
                     connects
@@ -29,6 +30,7 @@ from leruli_queue.dispatch.overdue import Overdue
 from leruli_queue.dispatch.reconciler import Reconciler
 from leruli_queue.dispatch.reservations import Reservations
 from leruli_queue.dispatch.setbacks import Setbacks
+from leruli_queue.jobs.batches import fold_batch_changes
 from leruli_queue.jobs.events import delete_old_events
 from leruli_queue.jobs.quarantine import Quarantine, review
 from leruli_queue.jobs.retries import Retries
@@ -77,6 +79,7 @@ class Maintenance:
         await self._isolated("reservations", self.reservations.renew)
         await self._isolated("misplaced", self.misplaced.requeue)
         await self._isolated("events", self.delete_old_events)
+        await self._isolated("batches", self.fold_batch_changes)
 
     async def review_nodes(self) -> None:
         """Quarantine and release nodes that fail jobs; can be repeated."""
@@ -85,6 +88,10 @@ class Maintenance:
     async def delete_old_events(self) -> None:
         """Delete events that are kept no longer; can be repeated."""
         await delete_old_events(self._pool, self._keep_events_s)
+
+    async def fold_batch_changes(self) -> None:
+        """Add changes of batches to their counts; can be repeated."""
+        await fold_batch_changes(self._pool)
 
     async def _abandon_overdue(self) -> None:
         await self.overdue.note_unheard()

@@ -25,7 +25,8 @@ from leruli_queue.store.queries import queries, rows
 CANCELLED_AT_ONCE = 20_000
 """Most jobs that one call of :func:`cancel_own` cancels: about 1 s of the database's time."""
 
-_BEFORE_IT_RAN = "cancelled before it ran"
+BEFORE_IT_RAN = "cancelled before it ran"
+"""The reason of a job that was cancelled without a start grant."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ async def cancel_jobs(
             job_ids=[each["id"] for each in locked],
             group_id=user.group_id,
             user_id=user.id,
-            reason=_BEFORE_IT_RAN,
+            reason=BEFORE_IT_RAN,
             action=Action.JOB_CANCELLED,
         )
     )
@@ -134,7 +135,7 @@ async def _cancel_of(
         group_id=user.group_id,
         user_id=user.id,
         job_ids=[each["id"] for each in locked],
-        reason=_BEFORE_IT_RAN,
+        reason=BEFORE_IT_RAN,
         action=Action.JOB_CANCELLED,
     )
     return Cancelled(row["cancelled"], row["stopping"])
@@ -143,7 +144,7 @@ async def _cancel_of(
 def _after(state: JobState) -> Status:
     """Return the status of a job that had not ended when it was cancelled."""
     if state is JobState.CANCELLED:
-        return Status(state, _BEFORE_IT_RAN)
+        return Status(state, BEFORE_IT_RAN)
     return Status(state, "cancellation was requested; it is being stopped")
 
 

@@ -32,6 +32,15 @@ _CODE_VERSION = re.compile(rf"(?P<code>{CODE_PATTERN}):(?P<version>{VERSION_PATT
 
 
 @dataclass(frozen=True)
+class NewBatch:
+    """The batch that a job joins. The first job of a batch makes it."""
+
+    id: UUID
+    # For people. A batch that is there keeps its name.
+    name: str
+
+
+@dataclass(frozen=True)
 class NewJob:
     """A job as its user submits it, already checked."""
 
@@ -50,6 +59,7 @@ class NewJob:
     shm_mb: int | None = None
     # Whether it may run in the container of the user's job before it.
     share_container: bool = False
+    batch: NewBatch | None = None
 
 
 class BucketInUseError(UserReportableError):
@@ -113,14 +123,21 @@ async def submit_jobs(
     """
     arguments = _arguments(jobs)
     ids: list[UUID | None]
-    if any(job.disk_mb or job.shm_mb or job.share_container for _, job in jobs):
-        ids = await queries.insert_jobs_with_options(
+    options = {
+        "disk_mbs": [job.disk_mb for _, job in jobs],
+        "shm_mbs": [job.shm_mb for _, job in jobs],
+        "shares": [job.share_container for _, job in jobs],
+    }
+    if any(job.batch for _, job in jobs):
+        ids = await queries.insert_jobs_in_batches(
             connection,
             **arguments,
-            disk_mbs=[job.disk_mb for _, job in jobs],
-            shm_mbs=[job.shm_mb for _, job in jobs],
-            shares=[job.share_container for _, job in jobs],
+            **options,
+            batch_ids=[job.batch and job.batch.id for _, job in jobs],
+            batch_names=[job.batch and job.batch.name for _, job in jobs],
         )
+    elif any(job.disk_mb or job.shm_mb or job.share_container for _, job in jobs):
+        ids = await queries.insert_jobs_with_options(connection, **arguments, **options)
     else:
         ids = await queries.insert_jobs(connection, **arguments)
     refused = [of for of, job_id in zip(jobs, ids, strict=True) if job_id is None]

@@ -12,6 +12,9 @@ DISPATCHER_LOCK = 0x4C51_0002
 Dispatchers of earlier releases hold it exclusively: such a dispatcher is active alone.
 """
 
+BATCH_LOCK = 0x4C51_0006
+"""Held for the statement that adds changes of batches to their counts."""
+
 # The following are families of locks: each lock has a second number.
 SECRET_LOCKS = 0x4C51_0003
 """One per secret: held shared to write under it, exclusively to revoke it."""

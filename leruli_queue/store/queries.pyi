@@ -109,6 +109,13 @@ class Queries:
         job_ids: object,
         numbers: object,
     ) -> AsyncIterator[Any]: ...
+    async def batch_now(
+        self,
+        connection: Connection | Pool,
+        *,
+        user_id: object,
+        id: object,
+    ) -> Any: ...
     async def begin_token(self, connection: Connection | Pool, *, key_id: object) -> str: ...
     def between_attempts(
         self,
@@ -307,6 +314,13 @@ class Queries:
         key_id: object,
     ) -> str: ...
     async def end_when_idle(self, connection: Connection | Pool, *, seconds: object) -> Any: ...
+    async def ends_of_batch(
+        self,
+        connection: Connection | Pool,
+        *,
+        batch: object,
+        most: object,
+    ) -> Any: ...
     def events_after(
         self,
         connection: Connection | Pool,
@@ -326,6 +340,20 @@ class Queries:
         job_id: object,
         number: object,
         node_id: object,
+    ) -> Any: ...
+    def failures_of_batch(
+        self,
+        connection: Connection | Pool,
+        *,
+        batch: object,
+        limit: object,
+    ) -> AsyncIterator[Any]: ...
+    async def fold_batch_changes(
+        self,
+        connection: Connection | Pool,
+        *,
+        lock: object,
+        most: object,
     ) -> Any: ...
     def forget_ended_tokens(
         self,
@@ -453,6 +481,29 @@ class Queries:
         time_limits: object,
         priorities: object,
     ) -> Any: ...
+    async def insert_jobs_in_batches(
+        self,
+        connection: Connection | Pool,
+        *,
+        lock: object,
+        key_ids: object,
+        ids: object,
+        group_ids: object,
+        user_ids: object,
+        buckets: object,
+        names: object,
+        codes: object,
+        versions: object,
+        cores: object,
+        memory_mbs: object,
+        time_limits: object,
+        priorities: object,
+        disk_mbs: object,
+        shm_mbs: object,
+        shares: object,
+        batch_ids: object,
+        batch_names: object,
+    ) -> Any: ...
     async def insert_jobs_with_options(
         self,
         connection: Connection | Pool,
@@ -547,6 +598,14 @@ class Queries:
         *,
         group_id: object,
         node_id: object,
+    ) -> AsyncIterator[Any]: ...
+    def lock_batch_to_cancel(
+        self,
+        connection: Connection | Pool,
+        *,
+        states: object,
+        batch: object,
+        limit: object,
     ) -> AsyncIterator[Any]: ...
     def lock_holders(
         self,
@@ -828,6 +887,16 @@ class Queries:
         reports_come_since: object,
         receipt_grace_s: object,
         start_grace_s: object,
+        limit: object,
+    ) -> AsyncIterator[Any]: ...
+    def page_of_batches(
+        self,
+        connection: Connection | Pool,
+        *,
+        user_id: object,
+        after: object,
+        reference: object,
+        digits: object,
         limit: object,
     ) -> AsyncIterator[Any]: ...
     def page_of_group(

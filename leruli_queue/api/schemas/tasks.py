@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -28,7 +29,7 @@ from leruli_queue.api.schemas.common import (
 )
 from leruli_queue.jobs.bucket import Purpose
 from leruli_queue.jobs.detail import Attempt, AttemptState, JobDetail
-from leruli_queue.jobs.intake import CODE_VERSION_SCHEMA, NewJob, split_code_version
+from leruli_queue.jobs.intake import CODE_VERSION_SCHEMA, NewBatch, NewJob, split_code_version
 from leruli_queue.jobs.listing import ListedJob
 from leruli_queue.jobs.resolve import FoundJob
 from leruli_queue.jobs.states import JobState
@@ -98,6 +99,16 @@ class TaskSubmit(WantedJob, WithSecret):
     """A job that is submitted."""
 
     bucketid: Bucket = Field(description="Bucket with run.tgz, made before this call.")
+    batchid: UUID | None = Field(
+        None,
+        description="Batch of the job, with an id that the client made. The first job makes it.",
+    )
+    batchname: Label = Field("", description="Name of the batch, if the job makes it.")
+
+    def new_job(self, bucket: str) -> NewJob:
+        """Return the job for intake, with its batch."""
+        batch = None if self.batchid is None else NewBatch(self.batchid, self.batchname)
+        return replace(super().new_job(bucket), batch=batch)
 
 
 class _DescribedAs:

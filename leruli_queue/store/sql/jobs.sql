@@ -14,6 +14,13 @@ SELECT take_in_with_options(
     :memory_mbs, :time_limits, :priorities, :disk_mbs, :shm_mbs, :shares
 );
 
+-- name: insert_jobs_in_batches$
+-- The same, for jobs of which some have a batch (migrations/0024_batches.sql).
+SELECT take_in_batches(
+    :lock, :key_ids, :ids, :group_ids, :user_ids, :buckets, :names, :codes, :versions, :cores,
+    :memory_mbs, :time_limits, :priorities, :disk_mbs, :shm_mbs, :shares, :batch_ids, :batch_names
+);
+
 -- name: why_not_submitted
 -- For jobs that got no id from insert_jobs, in their order: whether another job has their bucket, and the id
 -- of that job if it is the same user's. Revoked users and disabled groups get neither.

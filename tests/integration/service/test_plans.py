@@ -23,7 +23,7 @@ from leruli_queue.store.queries import prepared, queries
 # 1,000,000 are in docs/developers/scheduling.md.
 JOBS = 60_000
 
-LARGE = {"jobs", "attempts", "audit", "events"}
+LARGE = {"jobs", "attempts", "audit", "events", "batches", "batches_now", "batch_changes"}
 # Indexes of what is in flight: even a scan of them reads little.
 OF_FEW = {
     "jobs_in_flight",
@@ -47,6 +47,8 @@ def job_id(number: int) -> UUID:
 IDS = [job_id(number) for number in range(1, JOBS, JOBS // 1000)]
 LAST_WAITING = job_id(JOBS - 2)
 NODE = uuid4()
+# Most jobs have a batch, and most of them the first one. The other batches have few changes each.
+BATCHES = [uuid4() for _ in range(JOBS // 10)]
 NOW = datetime.now(UTC)
 
 PAGE: dict[str, Any] = {"states": STATES, "from_id": FIRST, "before_id": LAST, "limit": 100}
@@ -125,6 +127,14 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "users_with_new_events": {"xid": "999999999999"},
     "delete_events": {"keep_s": 3600.0, "most": 1000},
     "delete_foreign_events": {},
+    # Batches.
+    "batch_now": {"user_id": 1, "id": BATCHES[0]},
+    "page_of_batches": {"user_id": 1, "reference": None, "digits": None}
+    | {"after": BATCHES[200], "limit": 100},
+    "ends_of_batch": {"batch": 1, "most": 200},
+    "failures_of_batch": {"batch": 1, "limit": 5},
+    "lock_batch_to_cancel": {"batch": 1, "states": ["received", "running"], "limit": 500},
+    "fold_batch_changes": {"lock": 1, "most": 1000},
     "nodes_of_group": {"group_id": 1, "limit": 500, "after": None},
     "nodes_of_cluster": CLUSTER | {"unseen_s": 86400.0},
     "group_overview": {},
@@ -279,7 +289,7 @@ async def filled(pool: Pool, group: GroupOfTest, user: User) -> AsyncIterator[Co
         await connection.execute(
             """
             INSERT INTO jobs (id, group_id, user_id, bucket, name, code, version, cores, memory_mb,
-                              time_limit_s, state, attempt, node_id, started_at, ended_at)
+                              time_limit_s, state, attempt, node_id, started_at, ended_at, batch)
             SELECT (lpad(to_hex(n), 12, '0') || '70008000000000000000')::uuid, $1,
                    (ARRAY[$2, (SELECT min(id) FROM users)])[1 + n % 2], 'bucket-' || n, 'default',
                    'psi4', '1.5', CASE WHEN n % 3 = 0 THEN 64 ELSE 1 END, 4000, 60, state,
@@ -287,7 +297,8 @@ async def filled(pool: Pool, group: GroupOfTest, user: User) -> AsyncIterator[Co
                    CASE WHEN state = 'running' THEN $4::uuid END,
                    CASE WHEN state = 'running' THEN now() END,
                    CASE WHEN state IN ('completed', 'failed', 'cancelled')
-                        THEN now() - ($3::int / 2 - n) * interval '1 minute' END
+                        THEN now() - ($3::int / 2 - n) * interval '1 minute' END,
+                   CASE WHEN n % 4 > 0 THEN 1 END
             FROM generate_series(1, $3) AS n
             CROSS JOIN LATERAL (SELECT (CASE
                 WHEN n % 200 = 0 THEN 'submitted' WHEN n % 200 = 1 THEN 'running'
@@ -324,6 +335,18 @@ async def filled(pool: Pool, group: GroupOfTest, user: User) -> AsyncIterator[Co
             " SELECT (n / 200 + 1)::text::xid8, user_id, id, state, attempt,"
             "        now() - interval '1 day'"
             " FROM (SELECT *, row_number() OVER (ORDER BY id) AS n FROM jobs) AS jobs"
+        )
+        await connection.execute(
+            "INSERT INTO batches (user_id, id, name)"
+            " SELECT $1 + n % 2, id, 'scan' FROM unnest($2::uuid[]) WITH ORDINALITY AS t (id, n)",
+            user.id - 1,
+            BATCHES,
+        )
+        await connection.execute(
+            "INSERT INTO batch_changes (batch, received)"
+            " SELECT 1 + n % $2, 1 FROM generate_series(1, $1::int) AS n",
+            JOBS,
+            len(BATCHES),
         )
         await connection.execute("VACUUM ANALYZE")
         yield connection

@@ -27,6 +27,7 @@ from leruli_queue.access.secrets import SecretType, make
 from leruli_queue.api.app import create_app
 from leruli_queue.groups.users import create_user, revoke_user
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
+from leruli_queue.jobs.intake import NewBatch
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
@@ -48,13 +49,14 @@ class Person:
 
 @dataclass
 class World:
-    """A group with a job of its user, and all kinds of callers."""
+    """A group with a job of its user, in a batch, and all kinds of callers."""
 
     group: GroupOfTest
     people: dict[str, Person]
     job_id: UUID
     bucket: str
     attempt: AttemptId
+    batch_id: UUID
 
 
 async def make_world(pool: Pool) -> World:
@@ -71,7 +73,8 @@ async def make_world(pool: Pool) -> World:
         await create_user(connection, foreign.id, foreign.token, name="victim", is_admin=False)
     node, node_token = await make_node_with_token(pool, group)
     _, foreign_node_token = await make_node_with_token(pool, foreign)
-    [job_id] = await make_jobs(pool, group, 1)
+    batch_id = uuid4()
+    [job_id] = await make_jobs(pool, group, 1, batch=NewBatch(batch_id, "scan"))
     [claim] = await claim_jobs(pool, group, 1)
     attempt = AttemptId(job_id, claim["number"])
     people = {
@@ -95,12 +98,13 @@ async def make_world(pool: Pool) -> World:
     }
     await start_attempt(pool, node, attempt, "startkey")
     bucket = await pool.fetchval("SELECT bucket FROM jobs WHERE id = $1", job_id)
-    return World(group, people, job_id, bucket, attempt)
+    return World(group, people, job_id, bucket, attempt, batch_id)
 
 
 def fields_beside_the_secret(call: Call, world: World) -> dict[str, Any]:
     job = {"jobid": str(world.job_id)}
     attempt = job | {"attempt": world.attempt.number}
+    batch = {"batchid": str(world.batch_id)}
     submit = {"bucketid": str(uuid4()), "codeversion": "psi4:1.5"}
     return {
         Call.TASK_CHECK: {"jobs": [submit]},
@@ -114,6 +118,8 @@ def fields_beside_the_secret(call: Call, world: World) -> dict[str, Any]:
         Call.BULK_TASK_STATUS: {"jobids": [job["jobid"]]},
         Call.BULK_TASK_CANCEL: {"jobids": [job["jobid"]]},
         Call.BULK_TASK_FIND: {"bucketids": [world.bucket]},
+        Call.BATCH_STATUS: batch,
+        Call.BATCH_CANCEL: batch,
         Call.GROUP_CREATE_USER: {"name": f"new {uuid4().hex}"},
         Call.GROUP_REVOKE_USER: {"name": "victim"},
         Call.GROUP_NODE_DRAIN: {"node": "machine"},
@@ -150,6 +156,8 @@ def expected_status(call: Call, person: Person) -> int:
         Call.BULK_TASK_STATUS,
         Call.BULK_TASK_CANCEL,
         Call.BULK_TASK_FIND,
+        Call.BATCH_STATUS,
+        Call.BATCH_CANCEL,
     }
     if is_about_a_job:
         sees_it = person.owns_the_job if whose is Whose.OWN else person.of_the_group

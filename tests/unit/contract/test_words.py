@@ -32,7 +32,7 @@ from leruli_queue.nodes.standing import Standing
 ROOT = Path(__file__).resolve().parents[3]
 NODESIM = "".join(path.read_text() for path in sorted((ROOT / "bench/nodesim").glob("*.go")))
 
-_CALL = re.compile(r"(bulk/)?(task|group|node|attempt|slot)-[a-z-]+")
+_CALL = re.compile(r"(bulk/)?(task|batch|group|node|attempt|slot)-[a-z-]+")
 
 
 def calls_in(folder: str) -> set[str]:
