@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs missing system packages: setup/packages.sh NEED…, with NEED one of python, docker, images,
-# nodes, bench, lint, cc. On Debian and Ubuntu it uses apt, as root or with sudo. On other systems it
+# nodes, bench, tests, lint, cc. On Debian and Ubuntu it uses apt, as root or with sudo. On other systems it
 # prints the missing packages and stops.
 #
 # Reads from the environment: the variables of setup/lib.sh, LERULI_QUEUE_PYTHON (see setup/python.sh).
@@ -63,6 +63,10 @@ for need in "$@"; do
         [[ -e /usr/include/slurm/slurm.h ]] || want libslurm-dev
         have gcc || want gcc libc6-dev
         have findmnt || want util-linux
+        ;;
+    tests)
+        # An image of the tests has nothing but it.
+        [[ -e /bin/busybox ]] || want busybox-static
         ;;
     lint)
         have shellcheck || want shellcheck

@@ -9,7 +9,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/docker.sh"
 cd "$ROOT"
 
-setup/packages.sh docker images
+setup/packages.sh docker images tests
 setup/venv.sh
 setup/tools.sh
 ensure_docker

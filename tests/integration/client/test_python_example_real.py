@@ -24,12 +24,11 @@ def test_twenty_calculations_and_a_table(real, queue, group, store, tmp_path, mo
         for job in queue.sql("SELECT name, bucket FROM jobs WHERE group_id = $1", group.id):
             energy = f"Total Energy = 1.0\nTotal Energy =    -98.{job['name'][-2:]}\n"
             store.put(job["bucket"], "output.dat", energy.encode())
+        # In one statement: the example looks at a job as soon as it has ended.
         queue.sql(
-            "UPDATE jobs SET state = 'completed', ended_at = now() WHERE group_id = $1", group.id
-        )
-        queue.sql(
-            "UPDATE jobs SET state = 'failed', reason = 'exit code 1' "
-            "WHERE group_id = $1 AND name = 'hf-0.82'",
+            "UPDATE jobs SET ended_at = now(), "
+            "state = CASE name WHEN 'hf-0.82' THEN 'failed' ELSE 'completed' END::job_state, "
+            "reason = CASE name WHEN 'hf-0.82' THEN 'exit code 1' END WHERE group_id = $1",
             group.id,
         )
 

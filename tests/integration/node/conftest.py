@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import urllib.error
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,18 @@ from node_fake_service import FakeService
 from node_store import Store, running_store
 
 from leruli_queue.nodes.certificates import load_authority
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of the agent's log with a failure."""
+    report = yield
+    for rig in item.funcargs.values():
+        if call.when == "call" and report.failed and isinstance(rig, node_rig.Rig):
+            report.sections.append(("agent.log", rig.log[-6000:]))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,11 @@ async def submit(service: httpx.AsyncClient, secret: str, *, in_bulk: bool) -> t
 
 
 async def submit_until_refused(
-    service: httpx.AsyncClient, secret: str, *, in_bulk: bool
+    service: httpx.AsyncClient,
+    secret: str,
+    *,
+    in_bulk: bool,
+    first_accepted: asyncio.Event | None = None,
 ) -> list[tuple[float, str]]:
     """The time at which each accepted submission was sent, and its bucket."""
     accepted = []
@@ -66,6 +70,8 @@ async def submit_until_refused(
             return accepted
         assert status == 200, answer.text
         accepted.append((sent, str(body["bucketid"])))
+        if first_accepted is not None:
+            first_accepted.set()
 
 
 async def test_no_submit_is_accepted_after_the_answer_to_the_revocation(
@@ -228,13 +234,16 @@ async def test_a_flood_of_submissions_does_not_delay_a_revocation(
     copies: list[httpx.AsyncClient], group: GroupOfTest
 ) -> None:
     """With a row lock, overlapping shared locks would go first for ever."""
+    begun = [asyncio.Event() for _ in range(16)]
     flood = [
         asyncio.create_task(
-            submit_until_refused(copies[number % 2], group.user_secret, in_bulk=False)
+            submit_until_refused(
+                copies[number % 2], group.user_secret, in_bulk=False, first_accepted=accepted
+            )
         )
-        for number in range(16)
+        for number, accepted in enumerate(begun)
     ]
-    await asyncio.sleep(0.3)
+    await asyncio.wait_for(asyncio.gather(*(accepted.wait() for accepted in begun)), 30)
     body = {"adminsecret": group.admin_secret, "name": "ada"}
     answer = await asyncio.wait_for(copies[0].post("/v22_1/group-revoke-user", json=body), 30)
     assert answer.status_code == 200
