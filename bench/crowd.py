@@ -17,13 +17,13 @@ _COLUMNS = (
     *("id", "group_id", "user_id", "bucket", "name", "code", "version", "cores", "memory_mb"),
     *("time_limit_s", "state", "received_at", "ended_at"),
 )
-# About how many ids `add_crowd` returns.
-_IDS = 5000
 
 
-def add_crowd(stack: Stack, count: int, states: tuple[JobState, ...]) -> list[UUID]:
-    """Insert jobs of the user, with the states in turn; return some of their ids, oldest first."""
-    every = max(1, count // _IDS)
+def add_crowd(
+    stack: Stack, count: int, states: tuple[JobState, ...], *, ids: int = 5000
+) -> list[UUID]:
+    """Insert jobs of the user, with the states in turn; return about `ids` ids, oldest first."""
+    every = max(1, count // ids)
     some: list[UUID] = []
     now = datetime.now(UTC)
 

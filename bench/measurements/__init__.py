@@ -5,6 +5,7 @@ from bench.measurements import lists  # isort: skip
 from bench.measurements import cancel  # isort: skip
 from bench.measurements import memory  # isort: skip
 from bench.measurements import waiting  # isort: skip
+from bench.measurements import follow  # isort: skip
 from bench.measurements import batch  # isort: skip
 from bench.measurements import feeding  # isort: skip
 from bench.measurements import slots  # isort: skip
@@ -18,6 +19,7 @@ __all__ = [
     "cancel",
     "churn",
     "feeding",
+    "follow",
     "intake",
     "lists",
     "memory",
