@@ -22,6 +22,7 @@ from leruli.jobs.submit import (
     DEFAULT_TIME_S,
     Prepared,
     join_command,
+    taken_name,
 )
 from leruli.terminal.output import Output
 from leruli.terminal.progress import progress
@@ -209,10 +210,11 @@ def submit_folders(
     cases: Sequence[Case],
     journal: Journal,
     refused: Mapping[str, str],
+    name: str | None = None,
 ) -> int:
     """Submit many folders, print the outcome and return the exit code.
 
-    `refused` has further folders, and why they are not submitted.
+    `refused` has further folders, and why they are not submitted. `name` is that of the batch.
     """
     from leruli.folder.provenance import Provenance, provenances_of
     from leruli.jobs.submit_many import BatchReport, submit_batch
@@ -233,7 +235,7 @@ def submit_folders(
             visible=out.shows_progress,
             notice=out.remarks,
         ) as advance:
-            submit_batch(store, service, cases, advance, journal, report, provenances)
+            submit_batch(store, service, cases, advance, journal, report, name, provenances)
     except KeyboardInterrupt:
         out.complaint(
             f"Submitted {len(report.submitted)} now, {len(report.skipped)} before; "
@@ -242,6 +244,16 @@ def submit_folders(
         raise
     _tell(out, report)
     return 1 if report.failed else 0
+
+
+def check_batch_name(name: str, batch: str | None) -> None:
+    """Raise click.UsageError for a name that no batch can have, or without --batch."""
+    if batch is None:
+        raise click.UsageError("--name goes with --batch.")
+    if not name or taken_name(name) != name:
+        raise click.UsageError(
+            "The name of a batch may have 200 characters, no control characters and no secret."
+        )
 
 
 def _check_quotes(*image: str | None) -> None:
@@ -286,5 +298,6 @@ def _tell(out: Output, report: BatchReport) -> None:
             "seconds": round(report.seconds, 3),
             "copies": report.copies,
             "edited": report.edited,
+            "batch": report.batch and {"batchid": report.batch[0], "name": report.batch[1]},
         },
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from leruli import settings
-from leruli.commands._batches import batch_option, refuse_with_batch, tell, tell_failures
+from leruli.commands._batches import batch_option, refuse_with_batch
 from leruli.commands._common import HERE, client_command, job_here
+from leruli.commands._fetching import get_folders
 from leruli.commands._waiting import TIME_OVER, jobs_of_batch, timeout_option, wait_for
 from leruli.errors import LeruliError, NotFoundError
 from leruli.jobs.targets import Target, target_here, target_named, target_of_job
@@ -209,43 +210,13 @@ def _tell_result(
 
 def _many(out: Output, batch: str, wanted: Wanted) -> int:
     settings.require(settings.ALL)
-    service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
+    settings.service_settings(), settings.storage_settings()
 
     from leruli.folder.journal import Journal
     from leruli.folder.patterns import find_folders
-    from leruli.jobs.fetch_many import fetch_folders
-    from leruli.jobs.many import WORKERS, ask_for_folders
-    from leruli.jobs.recover import recover
-    from leruli.service.queue_client import QueueClient
-    from leruli.storage.store import Store
 
     names = find_folders(batch)
-    with Journal.opened(batch) as journal, QueueClient(service_settings, out.note) as service:
-        recover(journal, names, service.find_jobs)
-        folders = list(ask_for_folders(names, journal, service.find_jobs, service.statuses))
-        with progress(
-            "Fetching", len(names), unit="folder", visible=out.shows_progress, notice=out.remarks
-        ) as advance:
-            tally = fetch_folders(
-                Store(storage_settings, connections=WORKERS, notice=out.note),
-                folders,
-                journal,
-                service.bucket,
-                wanted,
-                advance,
-            )
-    detail = f" ({counted(tally.files, 'file')}, {counted(tally.total_bytes, 'byte')})"
-    if tally.differing:
-        tell_failures(out, "To be looked at", tally.differing)
-        detail += f"; {len(tally.differing)} to be looked at"
-    more = {
-        "files": tally.files,
-        "bytes": tally.total_bytes,
-        "states": tally.states,
-        "differing": tally.differing,
-    }
-    code = tell(out, "Fetched", tally, more, detail, tally.states)
-    return 1 if tally.differing else code
+    return get_folders(out, Journal.opened(batch), names, wanted)
 
 
 def _state(jobid: str | None) -> JobState | None:

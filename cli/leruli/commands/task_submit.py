@@ -13,6 +13,7 @@ from leruli.commands._submission import (
     NOTHING_IS_LOST,
     RunCommand,
     Wanted,
+    check_batch_name,
     submit_folders,
     submit_prepared,
     what_to_run,
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 @click.command("task-submit", cls=RunCommand)
 @click.option("--strict", is_flag=True, help="Refuse a job that no machine can hold now.")
 @click.option("--wait", is_flag=True, help="Wait until the job is over, as task-wait does.")
+@click.option("--name", help="With --batch: name of the batch.  [default: the folder's]")
 @client_command(interrupted=NOTHING_IS_LOST)
 @what_to_run(again=False)
-def command(out: Output, wanted: Wanted, strict: bool, wait: bool) -> int:
+def command(out: Output, wanted: Wanted, strict: bool, wait: bool, name: str | None) -> int:
     """Submit the current folder to run COMMAND with the image CODE:VERSION.
 
     Prints the job id and writes it to leruli.job. The words of COMMAND are joined with spaces and
@@ -41,15 +43,17 @@ def command(out: Output, wanted: Wanted, strict: bool, wait: bool) -> int:
 
     A copied folder, and one edited after its job was submitted, is refused without --new.
     """
+    if name is not None:
+        check_batch_name(name, wanted.batch)
     if not wait:
-        return _submit(out, wanted, strict=strict)
+        return _submit(out, wanted, name, strict=strict)
     with out.merged():
-        code = _submit(out, wanted, strict=strict)
+        code = _submit(out, wanted, name, strict=strict)
         waited = wait_after_submission(out, wanted.batch)
     return code or waited
 
 
-def _submit(out: Output, wanted: Wanted, *, strict: bool) -> int:
+def _submit(out: Output, wanted: Wanted, name: str | None, *, strict: bool) -> int:
     from leruli.folder.journal import Journal
     from leruli.folder.patterns import find_folders
     from leruli.jobs.check import check_requests
@@ -78,8 +82,8 @@ def _submit(out: Output, wanted: Wanted, *, strict: bool) -> int:
             return submit_prepared(out, store, service, prepared)
         with Journal.opened(batch) as journal:
             refused = _make_new(out, service, folders, keep) if wanted.new else {}
-            cases = [Case(name, spec, keep) for name in folders if name not in refused]
-            return submit_folders(out, store, service, cases, journal, refused)
+            cases = [Case(folder, spec, keep) for folder in folders if folder not in refused]
+            return submit_folders(out, store, service, cases, journal, refused, name)
 
 
 def _make_new(

@@ -3,6 +3,7 @@
 It is a file beside the batch with one JSON document per line. Lines are only appended:
 
     {"leruli": "journal of a batch", "batch": "case-*/"}
+    {"batchid": "...", "name": "scan"}                    the service's batch of the lines below
     {"folder": "case-1", "bucket": "..."}                 before the submission
     {"folder": "case-1", "bucket": "...", "job": "..."}   the job was accepted
     {"folder": "case-1", "job": "...", "fetched": true}   all its results are in the folder
@@ -20,6 +21,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +43,7 @@ class JournalEntry:
     bucket: str | None = None
     job: str | None = None
     fetched_job: str | None = None
+    batch: str | None = None  #: id of the batch that the job joined
 
 
 def journal_path(batch: str) -> Path:
@@ -65,6 +68,8 @@ class JournalView:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: Batches of the service, by id their names. The last one is the current one.
+        self.batches: dict[str, str] = {}
         #: Whether another process holds the journal. Then it may change after this read.
         self.is_held = False
         self._base = os.path.realpath(path.parent)
@@ -81,6 +86,27 @@ class JournalView:
         view = cls(journal_path(batch))
         view._load()
         return view
+
+    @classmethod
+    def at(cls, path: Path) -> JournalView:
+        """Read the journal in a file. Raises RefusedError."""
+        view = cls(path)
+        view._load()
+        return view
+
+    @property
+    def batch(self) -> str | None:
+        """The id of the current batch of the service, None before the first one."""
+        return next(reversed(self.batches), None)
+
+    def folders_of(self, batchid: str) -> list[str]:
+        """Return the folders whose last job joined a batch, as paths from the current folder."""
+        here = os.path.realpath(os.curdir)
+        return [
+            os.path.relpath(os.path.join(self._base, key), here)  # noqa: PTH118
+            for key, entry in self._entries.items()
+            if entry.batch == batchid
+        ]
 
     def _load(self) -> None:
         try:
@@ -145,13 +171,20 @@ class JournalView:
         return line
 
     def _add(self, document: Any) -> None:
-        if not isinstance(document, dict) or not isinstance(document.get("folder"), str):
+        if not isinstance(document, dict):
+            return
+        if isinstance(document.get("batchid"), str):
+            self.batches.pop(document["batchid"], None)
+            self.batches[document["batchid"]] = str(document.get("name", ""))
+        if not isinstance(document.get("folder"), str):
             return
         known = self._entries.get(document["folder"], JournalEntry())
         if document.get("fetched"):
             known = replace(known, fetched_job=document.get("job"))
         else:
-            known = replace(known, bucket=document.get("bucket"), job=document.get("job"))
+            known = replace(
+                known, bucket=document.get("bucket"), job=document.get("job"), batch=self.batch
+            )
         self._entries[document["folder"]] = known
 
 
@@ -169,7 +202,13 @@ class Journal(JournalView):
 
         It is refused while another process holds it, because both would do the same work.
         """
-        path = journal_path(batch)
+        with cls.opened_at(journal_path(batch), batch) as journal:
+            yield journal
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened_at(cls, path: Path, batch: str = "") -> Iterator[Journal]:
+        """As `opened`, the journal in a file."""
         with _map_write_errors(path):
             file = path.open("a+", encoding="utf-8", errors="surrogateescape")
         with file:
@@ -181,6 +220,19 @@ class Journal(JournalView):
                 yield journal
             finally:
                 journal._sync()
+
+    def join(self, name: str | None, default: str) -> tuple[str, str]:
+        """Return id and name of the service's batch; make one if there is none of this name.
+
+        Without a name the current batch goes on; the first one is then called `default`. A new id
+        is on the disk before it is used.
+        """
+        batchid = self.batch
+        if batchid is None or name not in (None, self.batches[batchid]):
+            batchid = str(uuid.uuid4())
+            self._append([{"batchid": batchid, "name": default if name is None else name}])
+            self._sync()
+        return batchid, self.batches[batchid]
 
     def claim(self, buckets: Iterable[tuple[str, str]]) -> None:
         """Write folders and their buckets to the disk (fsync), before they are submitted."""

@@ -97,7 +97,7 @@ class JobSpec:
                 f"({self.memorymb} MB). Files in /dev/shm count as memory of the job: ask "
                 "for a smaller /dev/shm or for more memory."
             )
-        if self.name is not None and _taken_name(self.name) != self.name:
+        if self.name is not None and taken_name(self.name) != self.name:
             raise RefusedError(
                 f"{self.name[:_NAME_LENGTH]!r} cannot be the name of a job. It may have "
                 f"{_NAME_LENGTH} characters, no control characters and no secret."
@@ -134,10 +134,11 @@ def join_command(command: Command) -> str:
 def job_name(directory: str) -> str:
     """Return the name of a folder's job: that of the folder, as far as the service accepts it."""
     name = os.path.basename(os.path.abspath(directory))  # noqa: PTH100, PTH119
-    return _taken_name(name) or "default"
+    return taken_name(name) or "default"
 
 
-def _taken_name(name: str) -> str:
+def taken_name(name: str) -> str:
+    """Return a name as the service accepts it."""
     return redact(_NOT_IN_NAMES.sub("_", name))[:_NAME_LENGTH]
 
 

@@ -12,7 +12,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
 from leruli.errors import (
@@ -76,6 +76,7 @@ class BatchReport:
     leftovers: dict[str, Leftovers] = field(default_factory=dict)
     #: Of the failed: those that may succeed next time without a change in the folder.
     passing: list[str] = field(default_factory=list)
+    batch: tuple[str, str] | None = None  #: id and name of the service's batch
     total: int = 0
     seconds: float = 0.0
 
@@ -98,13 +99,15 @@ def submit_batch(
     advance: Callable[[int], None] = lambda _: None,
     journal: Journal | None = None,
     report: BatchReport | None = None,
+    name: str | None = None,
     provenances: Mapping[str, Provenance | RefusedError] | None = None,
 ) -> BatchReport:
     """Submit all cases; `advance` gets the number of folders finished since the last call.
 
     `report` is filled step by step, so it shows the progress after Ctrl-C. Copied folders, and
     folders that were edited after their submission, count as failed. `provenances` are read
-    from the folders unless the caller has them.
+    from the folders unless the caller has them. `name` is that of the batch, which the journal
+    remembers. Without a journal the jobs have no batch.
     """
     started = time.monotonic()
     report = BatchReport() if report is None else report
@@ -116,6 +119,7 @@ def submit_batch(
         advance(len(unsound))
         left = [case for case in cases if case.directory not in unsound]
         if journal is not None:
+            report.batch = journal.join(name, job_name(str(journal.path.parent)))
             found = recover(journal, [case.directory for case in left], service.find_jobs)
             # If the folder was edited before its job id arrived, the job has the older input.
             unsound = _note_unsound({name: provenances[name] for name in found}, report)
@@ -249,7 +253,10 @@ def _post(
         done = len(report.submitted) + len(report.skipped)
         return f"Submitted so far: {done} of {counted(report.total, 'folder')}."
 
-    requests = [one.case.spec.request(one.bucket, job_name(one.case.directory)) for one in group]
+    requests = [
+        replace(one.case.spec.request(one.bucket, job_name(one.case.directory)), batch=report.batch)
+        for one in group
+    ]
     try:
         answers = service.submit_bulk(requests, progress)
     except LeruliError as error:

@@ -42,6 +42,7 @@ class JobRequest:
     shmmb: int | None = None  #: size of /dev/shm; None: Docker's default, 64 MB
     #: Whether the job may run in the container of the user's job before it.
     share_container: bool = False
+    batch: tuple[str, str] | None = None  #: id and name of the batch that the job joins
 
     def payload(self, secret: str) -> dict[str, Any]:
         """Return the body of a task-submit call."""
@@ -60,6 +61,9 @@ class JobRequest:
             "shmmb": self.shmmb,
             # An older service ignores it. Its jobs have containers of their own, and end alike.
             "sharecontainer": self.share_container or None,
+            # An older service ignores both.
+            "batchid": self.batch and self.batch[0],
+            "batchname": self.batch and self.batch[1],
         }
         return payload | {name: value for name, value in optional.items() if value is not None}
 

@@ -1,0 +1,59 @@
+"""Shared by task-get --batch and batch-get: fetching the results of many folders."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from leruli import settings
+from leruli.commands._batches import tell, tell_failures
+from leruli.terminal.output import Output
+from leruli.terminal.progress import progress
+from leruli.wording import counted
+
+if TYPE_CHECKING:
+    from leruli.folder.journal import Journal
+    from leruli.jobs.fetch import Wanted
+
+
+def get_folders(
+    out: Output, opened: AbstractContextManager[Journal], names: list[str], wanted: Wanted
+) -> int:
+    """Fetch the results of folders, print the outcome and return the exit code.
+
+    `opened` opens the journal of their batch.
+    """
+    service_settings, storage_settings = settings.service_settings(), settings.storage_settings()
+
+    from leruli.jobs.fetch_many import fetch_folders
+    from leruli.jobs.many import WORKERS, ask_for_folders
+    from leruli.jobs.recover import recover
+    from leruli.service.queue_client import QueueClient
+    from leruli.storage.store import Store
+
+    with opened as journal, QueueClient(service_settings, out.note) as service:
+        recover(journal, names, service.find_jobs)
+        folders = list(ask_for_folders(names, journal, service.find_jobs, service.statuses))
+        with progress(
+            "Fetching", len(names), unit="folder", visible=out.shows_progress, notice=out.remarks
+        ) as advance:
+            tally = fetch_folders(
+                Store(storage_settings, connections=WORKERS, notice=out.note),
+                folders,
+                journal,
+                service.bucket,
+                wanted,
+                advance,
+            )
+    detail = f" ({counted(tally.files, 'file')}, {counted(tally.total_bytes, 'byte')})"
+    if tally.differing:
+        tell_failures(out, "To be looked at", tally.differing)
+        detail += f"; {len(tally.differing)} to be looked at"
+    more = {
+        "files": tally.files,
+        "bytes": tally.total_bytes,
+        "states": tally.states,
+        "differing": tally.differing,
+    }
+    code = tell(out, "Fetched", tally, more, detail, tally.states)
+    return 1 if tally.differing else code
