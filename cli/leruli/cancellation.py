@@ -16,6 +16,10 @@ CheckCancelled = Callable[[], None]
 Advance = Callable[[int], None]
 
 
+def never_cancelled() -> None:
+    """Check work that nobody cancels."""
+
+
 class StoppedError(Exception):
     """Ends a working thread after the work was cancelled. Never reaches a user."""
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar, Union
 
+from leruli.cancellation import CheckCancelled, never_cancelled
 from leruli.errors import LeruliError, OldCursorError, ServiceError, UnknownCallError
 from leruli.service.queue_client import BULK_LIMIT, JobState, QueueClient
 from leruli.service.states import FINAL
@@ -47,6 +48,8 @@ class Wait:
         How long to wait; None: as long as it takes.
     is_eager
         Whether each end is wanted at once, also of many jobs.
+    check_cancelled
+        Raises StoppedError once nobody waits any more. It is called before each call of the queue.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class Wait:
         *,
         timeout_s: float | None = None,
         is_eager: bool = False,
+        check_cancelled: CheckCancelled = never_cancelled,
     ) -> None:
         self._service = service
+        self._check_cancelled = check_cancelled
         #: Jobs that are not over.
         self.pending = dict.fromkeys(jobids)
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
@@ -166,6 +171,7 @@ class Wait:
     def _persist(self, call: Callable[[], _Answer]) -> _Answer | None:
         """Make a call; again while the queue is away. None when the time is over."""
         while True:
+            self._check_cancelled()
             try:
                 answer = call()
             except UnknownCallError:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from leruli import settings
+from leruli.cancellation import CheckCancelled, never_cancelled
 from leruli.errors import LeruliError, RefusedError
 from leruli.jobs.wait import Wait
 from leruli.python_api.arguments import Folder, as_states, as_text
@@ -76,10 +77,19 @@ def wait(jobs: Iterable[Folder], timeout: float | None = None) -> list[JobStatus
     SettingsError, ServiceError
         A setting is missing or wrong, or the queue failed at the first call.
     """
+    return waited(jobs, timeout)
+
+
+def waited(
+    jobs: Iterable[Folder],
+    timeout: float | None,
+    check_cancelled: CheckCancelled = never_cancelled,
+) -> list[JobStatus]:
+    """Wait as `wait` does, until `check_cancelled` raises StoppedError."""
     until = _until(timeout)
     statuses = task_status_many(jobs)
     ended: dict[str, JobState | LeruliError] = {}
-    for some in _ends(statuses, until, is_eager=False):
+    for some in _ends(statuses, until, check_cancelled, is_eager=False):
         ended.update(some)
     return [_updated(one, ended) for one in statuses]
 
@@ -104,13 +114,22 @@ def as_completed(jobs: Iterable[Folder], timeout: float | None = None) -> Iterat
     TypeError, SettingsError, ServiceError
         As `wait`.
     """
+    return completed(jobs, timeout)
+
+
+def completed(
+    jobs: Iterable[Folder],
+    timeout: float | None,
+    check_cancelled: CheckCancelled = never_cancelled,
+) -> Iterator[JobStatus]:
+    """Yield as `as_completed` does, until `check_cancelled` raises StoppedError."""
     until = _until(timeout)
     statuses = task_status_many(jobs)
 
-    def completed() -> Iterator[JobStatus]:
+    def over_one_by_one() -> Iterator[JobStatus]:
         left = [one for one in statuses if one.is_active]
         yield from (one for one in statuses if not one.is_active)
-        for some in _ends(left, until, is_eager=True):
+        for some in _ends(left, until, check_cancelled, is_eager=True):
             over = [one for one in left if one.jobid in some]
             left = [one for one in left if one.jobid not in some]
             for one in over:
@@ -118,7 +137,7 @@ def as_completed(jobs: Iterable[Folder], timeout: float | None = None) -> Iterat
         if left:
             raise TimeoutError(f"Not over yet: {len(left)} of {counted(len(statuses), 'job')}.")
 
-    return completed()
+    return over_one_by_one()
 
 
 def events(
@@ -154,31 +173,49 @@ def events(
     TypeError, RefusedError, SettingsError, ServiceError
         An argument or a setting is wrong, or the queue failed.
     """
+    return followed(cursor, states, timeout)
+
+
+def followed(
+    cursor: str | None,
+    states: str | Iterable[str] | None,
+    timeout: float | None,
+    check_cancelled: CheckCancelled = never_cancelled,
+) -> Iterator[JobEvent]:
+    """Yield as `events` does, until `check_cancelled` raises StoppedError."""
     until = _until(timeout)
     chosen = {} if states is None else {"states": as_states(states)}
     start = None if cursor is None else as_text("cursor", cursor)
     connection = settings.service_settings()
 
-    def followed() -> Iterator[JobEvent]:
+    def one_by_one() -> Iterator[JobEvent]:
         with QueueClient(connection) as service:
             place = service.events(None).cursor if start is None else start
             while until is None or time.monotonic() < until:
+                check_cancelled()
                 left = _WAIT_S if until is None else min(_WAIT_S, until - time.monotonic())
                 page: EventPage = service.events(place, max(0.0, left), **chosen)
                 for event in page.events:
                     yield JobEvent.of(event, place)
                 place = page.cursor
 
-    return followed()
+    return one_by_one()
 
 
 def _ends(
-    statuses: list[JobStatus], until: float | None, *, is_eager: bool
+    statuses: list[JobStatus],
+    until: float | None,
+    check_cancelled: CheckCancelled,
+    *,
+    is_eager: bool,
 ) -> Iterator[dict[str, JobState | LeruliError]]:
     jobids = [one.jobid for one in statuses if one.is_active and one.jobid is not None]
     left = None if until is None else max(0.0, until - time.monotonic())
     with QueueClient(settings.service_settings()) as service:
-        for some in Wait(service, jobids, timeout_s=left, is_eager=is_eager).ends():
+        waiting = Wait(
+            service, jobids, timeout_s=left, is_eager=is_eager, check_cancelled=check_cancelled
+        )
+        for some in waiting.ends():
             yield dict(some)
 
 

@@ -1,0 +1,122 @@
+"""`wait`, `as_completed` and `events` for asyncio: ``from leruli import aio``.
+
+They take the same arguments and raise the same errors as those of `leruli`. A task that is
+cancelled goes on at once. Its call of the queue ends by itself, at the latest after a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Optional, TypeVar
+
+from leruli.cancellation import StoppedError, StopSwitch
+from leruli.python_api.arguments import Folder
+from leruli.python_api.job import JobStatus
+from leruli.python_api.waiting import JobEvent, completed, followed, waited
+
+__all__ = ["as_completed", "events", "wait"]
+
+_Result = TypeVar("_Result")
+_Asked = Optional["tuple[Callable[[], Any], asyncio.Future[Any]]"]
+
+
+async def wait(jobs: Iterable[Folder], timeout: float | None = None) -> list[JobStatus]:
+    """Wait until all jobs are over, and return their states: `leruli.wait`."""
+    async with _Thread() as thread:
+        return await thread.call(lambda: waited(jobs, timeout, thread.check_cancelled))
+
+
+async def as_completed(
+    jobs: Iterable[Folder], timeout: float | None = None
+) -> AsyncIterator[JobStatus]:
+    """Yield the state of each job as soon as it is over: `leruli.as_completed`."""
+    async with _Thread() as thread:
+        async for one in thread.each(lambda: completed(jobs, timeout, thread.check_cancelled)):
+            yield one
+
+
+async def events(
+    cursor: str | None = None,
+    *,
+    states: str | Iterable[str] | None = None,
+    timeout: float | None = None,
+) -> AsyncIterator[JobEvent]:
+    """Yield changes of the states of the caller's own jobs as they happen: `leruli.events`."""
+    async with _Thread() as thread:
+        found = thread.each(lambda: followed(cursor, states, timeout, thread.check_cancelled))
+        async for one in found:
+            yield one
+
+
+class _Thread:
+    """Makes blocking calls, one after the other. Nobody waits for its end, the program neither."""
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[_Asked] = SimpleQueue()
+        self._switch = StopSwitch(lambda _: None)
+        self.check_cancelled = self._switch.check_cancelled
+
+    async def __aenter__(self) -> _Thread:
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._run, name="leruli-aio", daemon=True).start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._switch.switch_off()
+        self._asked.put(None)
+
+    async def call(self, call: Callable[[], _Result]) -> _Result:
+        """Make a call in the thread."""
+        future: asyncio.Future[_Result] = self._loop.create_future()
+        self._asked.put((call, future))
+        return await future
+
+    async def each(self, make: Callable[[], Iterator[_Result]]) -> AsyncIterator[_Result]:
+        """Yield the items of an iterator that is made and used in the thread."""
+        items = await self.call(make)
+        while True:
+            found = await self.call(lambda: list(_first(items)))
+            if not found:
+                return
+            yield found[0]
+
+    def _run(self) -> None:
+        while True:
+            asked = self._asked.get()
+            if asked is None:
+                return
+            call, future = asked
+            try:
+                result, error = call(), None
+            except StoppedError:
+                return
+            except BaseException as raised:  # it belongs to the task that asked
+                result, error = None, raised
+            # The loop may have been closed meanwhile.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_settle, future, result, error)
+
+
+def _first(items: Iterator[_Result]) -> Iterator[_Result]:
+    for item in items:
+        yield item
+        return
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():  # cancelled
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
