@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,10 @@ SHARED = ".shared"
 
 # Reserved space, freed when the disk is full. Then state files can still be written.
 BALLAST = "ballast"
+# In the folder of an agent, beside the ballast.
+_LOCK = "agent.lock"
+# Folders from a file of the agent up to its own folder, at most.
+_DEEPEST = 4
 _BALLAST_BYTES = 64 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -136,7 +141,7 @@ def lock_root(root: Path) -> int:
     AgentError
         Another agent holds it.
     """
-    descriptor = os.open(root / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -185,17 +190,24 @@ def write_file(path: Path, data: bytes, mode: int = 0o600, sync: bool = True) ->
     """Replace a file in one step, durably: after a crash it is the old or the new one.
 
     With `sync` false this holds for a crash of the agent, but not of the machine. On a full disk
-    the ballast is removed; it is in the same folder or in its parent.
+    the ballast is removed.
     """
+    with_ballast(path, lambda: _write_file(path, data, mode, sync))
+
+
+def with_ballast(path: Path, write: Callable[[], None]) -> None:
+    """Write a file below the agent's folder. On a full disk remove the ballast and write again."""
     try:
-        _write_file(path, data, mode, sync)
+        write()
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        for folder in (path.parent, path.parent.parent):
+        for folder in list(path.parents)[:_DEEPEST]:
             with contextlib.suppress(OSError):
                 (folder / BALLAST).unlink()
-        _write_file(path, data, mode, sync)
+            if (folder / _LOCK).exists():
+                break
+        write()
 
 
 def _write_file(path: Path, data: bytes, mode: int, sync: bool) -> None:

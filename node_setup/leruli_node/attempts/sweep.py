@@ -30,12 +30,13 @@ def sweep(
     store: AttemptStore,
     engine: DockerEngine,
     trash: Trash,
+    tell_left: Callable[[], None] = lambda: None,
 ) -> int:
     """Remove left-overs of this node.
 
     Safe at any time: a state file is written before folder and container are made, and removed
     after they are removed. A left-over that cannot be removed does not stop the sweep; the next
-    sweep tries again.
+    sweep tries again. `tell_left` is called when a container could not be removed.
 
     Returns
     -------
@@ -50,10 +51,12 @@ def sweep(
             log.warning("removing a left-over job folder", extra={"attempt": folder.name})
             trash.put(folder)
             count += 1
-    return count + _sweep_containers(nodeid, store, engine)
+    return count + _sweep_containers(nodeid, store, engine, tell_left)
 
 
-def _sweep_containers(nodeid: str, store: AttemptStore, engine: DockerEngine) -> int:
+def _sweep_containers(
+    nodeid: str, store: AttemptStore, engine: DockerEngine, tell_left: Callable[[], None]
+) -> int:
     count = 0
     try:
         for container in engine.list_own(nodeid):
@@ -65,8 +68,10 @@ def _sweep_containers(nodeid: str, store: AttemptStore, engine: DockerEngine) ->
                 engine.remove(container.id)
             except DockerRefusedError as error:
                 log.warning("a left-over container is not removed yet: %s", error)
+                tell_left()
     except (DockerUnavailableError, DockerRefusedError) as error:
         log.warning("left-over containers are not removed yet: %s", error)
+        tell_left()
     return count
 
 
@@ -97,13 +102,18 @@ class Sweeper:
         self._sweep_soon = sweep_soon
 
     def run(self, nodeid: str, stop: threading.Event) -> None:
-        """Sweep every few minutes until `stop` is set, and soon after a failed removal."""
+        """Sweep every few minutes until `stop` is set, and soon after a failed removal.
+
+        After sweeps in a row that failed the time to the next one doubles.
+        """
+        pause = _SOON
         while not stop.is_set():
             self._sweep_soon.clear()
             self.sweep(nodeid)
+            pause = min(2 * pause, _PERIOD) if self._sweep_soon.is_set() else _SOON
             waited = 0.0
-            while waited < _PERIOD and not stop.wait(_SOON):
-                waited += _SOON
+            while waited < _PERIOD and not stop.wait(pause):
+                waited += pause
                 if self._sweep_soon.is_set():
                     break
 
@@ -111,7 +121,8 @@ class Sweeper:
         """Sweep once. Raises nothing: a later sweep removes what fails now."""
         try:
             make_ballast(self._folders.root)
-            sweep(nodeid, self._folders, self._store, self._engine, self._trash)
+            left = self._sweep_soon.set
+            sweep(nodeid, self._folders, self._store, self._engine, self._trash, left)
             self._sweep_shared(nodeid)
             self._image_cache.sweep()
         except (DockerUnavailableError, DockerRefusedError) as error:

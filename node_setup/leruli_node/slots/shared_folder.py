@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from leruli_node.files.trash import Trash
-from leruli_node.folders import write_file
+from leruli_node.folders import with_ballast, write_file
 from leruli_node.model import AttemptId, known_fields
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -107,11 +107,13 @@ class JobEnd:
 
         A file that is cut by the end of the agent counts as none. The runner then tells it again.
         """
+        path = job / END_FILE
+        with contextlib.suppress(FileNotFoundError):
+            with_ballast(path, lambda: self._write(path))
+
+    def _write(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        try:
-            descriptor = os.open(job / END_FILE, flags, 0o600)
-        except FileNotFoundError:
-            return
+        descriptor = os.open(path, flags, 0o600)
         try:
             os.write(descriptor, json.dumps(vars(self)).encode())
         finally:

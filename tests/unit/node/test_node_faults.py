@@ -20,10 +20,11 @@ from leruli_node.attempts.store import AttemptStore
 from leruli_node.attempts.sweep import sweep
 from leruli_node.container.docker_answers import missing_limits
 from leruli_node.container.rundir_access import RundirAccess
-from leruli_node.folders import BALLAST, make_ballast, write_file
+from leruli_node.folders import BALLAST, lock_root, make_ballast, write_file
 from leruli_node.model import AttemptId
 from leruli_node.nomad.orphans import raise_file_limit
 from leruli_node.service.service_api import ServiceApi, StaleError, UnreachableError
+from leruli_node.slots.shared_folder import JobEnd
 
 ATTEMPT = attempt_state().id
 
@@ -51,6 +52,33 @@ def test_the_ballast_is_freed_for_a_state_file(
     assert note.read_bytes() == b"kept"
     assert [path.name for path in note.parent.iterdir()] == ["x.json"]
     assert not (tmp_path / BALLAST).exists()
+
+
+def test_the_ballast_is_freed_for_the_end_of_a_job_in_a_shared_container(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise its slot would try again until somebody else freed space."""
+    monkeypatch.setattr(folders_module, "_BALLAST_BYTES", 2**20)
+    root = bench.folders.root
+    os.close(lock_root(root))
+    job = bench.folders.job("a-key")
+    job.mkdir()
+    outside = root.parent / BALLAST
+    outside.touch()
+    assert make_ballast(root)
+    real = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        if (root / BALLAST).exists():
+            raise OSError(errno.ENOSPC, "full")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    end = JobEnd(exit_code=3, started_at=1.0, started_boottime=1.0)
+    end.save(job)
+    assert JobEnd.read(job) == end
+    assert not (root / BALLAST).exists()
+    assert outside.exists()
 
 
 def test_left_overs_of_a_broken_state_stay(bench: Bench) -> None:
