@@ -7,11 +7,13 @@ from collections import Counter
 import click
 
 from leruli import settings
-from leruli.commands._batches import batch_option, refuse_with_batch
+from leruli.commands._batches import batch_option, refuse_with_batch, tell_failures
 from leruli.commands._common import HERE, client_command, job_here
 from leruli.commands._job_detail import show_job
 from leruli.commands._listing import in_states, wide_option
 from leruli.commands._provenance import tell_provenance
+from leruli.commands._waiting import jobs_of_batch
+from leruli.commands._watching import tell_watched, watch_batch, watch_job, watch_option
 from leruli.errors import RefusedError
 from leruli.jobs.references import is_folder
 from leruli.service.states import STATES
@@ -39,10 +41,16 @@ _BRIEF = (
 @batch_option
 @in_states
 @wide_option
+@watch_option
 @click.argument("jobid", required=False)
 @client_command(interrupted="Nothing was changed.")
 def command(
-    out: Output, batch: str | None, states: tuple[str, ...], wide: bool, jobid: str | None
+    out: Output,
+    batch: str | None,
+    states: tuple[str, ...],
+    wide: bool,
+    watch: bool,
+    jobid: str | None,
 ) -> int:
     """Print the state of a job: of JOBID, or of the current folder's.
 
@@ -52,13 +60,20 @@ def command(
 
     --batch prints the states of the jobs of many folders, and the number of jobs in each state.
 
+    --watch shows each change until the job is over, of --batch a live table with the counts. The
+    exit code is then that of task-wait.
+
     For a copied folder, and for one edited after its job was submitted, an error is printed and the
     exit code is 1.
     """
     refuse_with_batch(batch, jobid=jobid)
     if states and batch is None:
         raise click.UsageError("--state chooses among the folders of --batch.")
+    if watch and (states or wide):
+        raise click.UsageError("--watch goes with neither --state nor --wide.")
     service_settings = settings.service_settings()
+    if watch:
+        return _watch(out, service_settings, batch, jobid)
     if batch is not None:
         return _many(out, service_settings, batch, states, wide=wide)
 
@@ -70,6 +85,24 @@ def command(
     with QueueClient(service_settings, out.note) as service:
         show_job(out, service, job_here(jobid, service), directory)
     return 0 if names_job else tell_provenance(out, directory)
+
+
+def _watch(
+    out: Output, service_settings: settings.ServiceSettings, batch: str | None, jobid: str | None
+) -> int:
+    from leruli.jobs.watch import WatchedJobs
+    from leruli.service.queue_client import QueueClient
+
+    with QueueClient(service_settings, out.note) as service:
+        if batch is None:
+            return watch_job(out, service, job_here(jobid, service))
+        jobs, problems = jobs_of_batch(service, batch)
+        watched = WatchedJobs(service, jobs)
+        found, code = watch_batch(out, lambda: {"name": batch, **watched.ask()})
+    problems = {**problems, **watched.problems}
+    tell_watched(out, {**found, "problems": problems})
+    tell_failures(out, "Not watched", problems)
+    return 1 if problems else code
 
 
 def _many(

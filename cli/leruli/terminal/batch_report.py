@@ -46,11 +46,18 @@ def states_text(counts: Mapping[str, int]) -> str:
 
 def headline(batch: Mapping[str, Any]) -> str:
     """Return the line with the name, the short id and the counts."""
-    name = f"{batch['name']} " if batch.get("name") else ""
     return (
-        f"{name}({short_batch_id(batch['batchid'])}): {counted(batch['jobs'], 'job')}: "
+        f"{title(batch)}: {counted(batch['jobs'], 'job')}: "
         f"{states_text(batch['counts']) or 'none'}."
     )
+
+
+def title(batch: Mapping[str, Any]) -> str:
+    """Return name and short id; the pattern of folders that are no batch of the service."""
+    if "batchid" not in batch:
+        return str(batch["name"])
+    name = f"{batch['name']} " if batch.get("name") else ""
+    return f"{name}({short_batch_id(batch['batchid'])})"
 
 
 def pace(batch: Mapping[str, Any]) -> str | None:
@@ -68,7 +75,9 @@ def failure_lines(batch: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for each of the last failures."""
     for job in batch.get("failures", ()):
         reason = job.get("reason") or f"exit code {job.get('exitcode')}"
-        yield f"{job.get('name')} ({job.get('jobid')}), {age(job.get('endedat'))} ago: {reason}"
+        ended = age(job.get("endedat"))
+        ago = f", {ended} ago" if ended else ""
+        yield f"{job.get('name')} ({job.get('jobid')}){ago}: {reason}"
 
 
 def _seconds_until(moment: Any) -> float | None:
