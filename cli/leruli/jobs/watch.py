@@ -35,8 +35,7 @@ class WatchedJobs:
         The rate is that since the first call. Raises ServiceError.
         """
         is_first = self._began is None
-        over = [jobid for jobid in self._names if self._is_over(jobid)]
-        pending = [jobid for jobid in self._names if jobid not in set(over)]
+        pending = [jobid for jobid in self._names if not self._is_over(jobid)]
         for start in range(0, len(pending), BULK_LIMIT):
             some = pending[start : start + BULK_LIMIT]
             for jobid, state in zip(some, self._service.statuses(some)):
