@@ -34,8 +34,8 @@ class Canaries:
         self._traces: dict[str, list[str]] = {}
 
     def add(self, name: str, value: str) -> None:
-        # The first parts of a typed secret and of a signed token are not secret.
-        parts = re.split(r"[-.]", value)
+        # The first parts of a signed token and of a typed secret are not secret.
+        parts = value.split("." if value.count(".") == 2 else "-")
         private = parts[2] if len(parts) in (3, 4) else value
         assert len(private) >= 16, f"{name} is so short that it could occur by chance"
         middle = len(private) // 2

@@ -37,7 +37,7 @@ RESULTS = "echo out; echo err >&2; echo x > made; ln -s made link; mkfifo pipe"
 STUBBORN = r"""
 (trap 'date +%s > child' TERM; while :; do sleep 0.2; done) &
 trap 'date +%s > checkpoint' TERM
-while :; do date +%s > last; sleep 0.2; done
+while :; do date +%s > next; mv next last; sleep 0.2; done
 """
 SUBMIT_FOR_3_S = (
     "import leruli, sys; "
