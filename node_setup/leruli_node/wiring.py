@@ -167,7 +167,7 @@ def _slot_parts(
         stage_in,
         stage_out,
         receipts,
-        Granting(records, base.store, receipts.has, asking, lifetime.stop, leases),
+        Granting(records, base.store, receipts.undelivered, asking, lifetime.stop, leases),
         [fresh, shared],
         lambda state: shared if shared.serves(state) else fresh,
         asking.tell_running,

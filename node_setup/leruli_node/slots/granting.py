@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.model import GRANTED, AttemptId, AttemptState, boot_id
@@ -28,14 +28,15 @@ class Granting:
         self,
         records: SlotRecords,
         store: AttemptStore,
-        has_receipt: Callable[[AttemptId], bool],
+        receipts: Callable[[], Iterable[AttemptId]],
         asking: NextAttempts,
         stop: Stop,
         leases: HeldLeases,
     ) -> None:
         self._records = records
         self._store = store
-        self._has_receipt = has_receipt
+        # The attempts whose receipts the service has not taken.
+        self._receipts = receipts
         self._asking = asking
         self._stop = stop
         # Slots whose latest question was answered. The record is not written again for that: an
@@ -63,11 +64,15 @@ class Granting:
                 record = self._records.update(record, key=secrets.token_urlsafe(24))
                 self._answered.discard(first.key)
                 asked_at = boot_time()
+            # Noted before it is sent: an attempt of the answer may end here meanwhile.
+            known = self._known() if asked_at is None else frozenset()
             granted = self._ask(record)
-            created = [one.attempt for one in granted if self._create(record, one, asked_at)]
+            new = [one for one in granted if one.attempt not in known]
+            for one in new:
+                self._create(record, one, asked_at)
             self._answered.add(first.key)
-            if created or not granted:
-                return created
+            if new or not granted:
+                return [one.attempt for one in new]
             # An agent before this one had the answer already.
         return []
 
@@ -107,10 +112,12 @@ class Granting:
         except UnreachableError:
             return []
 
-    def _create(self, record: SlotRecord, one: Granted, asked_at: float | None) -> bool:
-        """Store a granted attempt. Return False if an agent before this one knew of it."""
-        if self._store.get(one.attempt) is not None or self._has_receipt(one.attempt):
-            return False
+    def _known(self) -> frozenset[AttemptId]:
+        """Return the attempts that this node has, or whose receipts it has."""
+        return frozenset([*(state.id for state in self._store.all()), *self._receipts()])
+
+    def _create(self, record: SlotRecord, one: Granted, asked_at: float | None) -> None:
+        """Store a granted attempt."""
         if asked_at is not None:
             self._leases.put(one.attempt.key, Held(asked_at, one.silence_s))
         self._store.create(
@@ -130,4 +137,3 @@ class Granting:
             # After a power cut the service hears nothing of the attempt and abandons it.
             sync=False,
         )
-        return True
