@@ -86,7 +86,10 @@ async def test_no_submit_is_accepted_after_the_answer_to_the_revocation(
             for number in range(8)
         }
 
+    begun = {name: asyncio.Event() for name in secrets}
+
     async def revoke(number: int, name: str) -> tuple[float, int]:
+        await asyncio.wait_for(begun[name].wait(), 30)
         await asyncio.sleep(0.1 + 0.05 * number)
         answer = await copies[number % 2].post(
             "/v22_1/group-revoke-user", json={"adminsecret": group.admin_secret, "name": name}
@@ -99,8 +102,10 @@ async def test_no_submit_is_accepted_after_the_answer_to_the_revocation(
         return answered, jobs
 
     submissions = [
-        submit_until_refused(copies[number % 2], secret, in_bulk=number % 4 < 2)
-        for secret in secrets.values()
+        submit_until_refused(
+            copies[number % 2], secret, in_bulk=number % 4 < 2, first_accepted=begun[name]
+        )
+        for name, secret in secrets.items()
         for number in range(2)
     ]
     results = await asyncio.gather(
