@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import asyncpg
 
 from bench.figures import Better, Figure, Samples, percentile
 from bench.measurements.memory import resident_mb
 from bench.registry import Options, measurement
+from bench.simulation.cpu import cpu_seconds
 from bench.stack import Stack, running_stack
 from bench.waiting_nodes import REPORT_S, Nodes, add_nodes
 
@@ -80,6 +79,4 @@ def _cpu_seconds(stack: Stack) -> float:
     """Return the CPU time that `serve` has used."""
     if stack.serve.process is None:
         raise RuntimeError("serve does not run")
-    text = Path(f"/proc/{stack.serve.process.pid}/stat").read_text(encoding="ascii")
-    user, system = text.rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return cpu_seconds(stack.serve.process.pid)

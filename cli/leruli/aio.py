@@ -22,6 +22,8 @@ from leruli.python_api.waiting import JobEvent, completed, followed, waited
 __all__ = ["as_completed", "events", "wait"]
 
 _Result = TypeVar("_Result")
+# After the last item of an iterator.
+_END = object()
 _Asked = Optional["tuple[Callable[[], Any], asyncio.Future[Any]]"]
 
 
@@ -85,10 +87,10 @@ class _Thread:
         """Yield the items of an iterator that is made and used in the thread."""
         items = await self.call(make)
         while True:
-            found = await self.call(lambda: list(_first(items)))
-            if not found:
+            found: Any = await self.call(lambda: next(items, _END))
+            if found is _END:
                 return
-            yield found[0]
+            yield found
 
     def _run(self) -> None:
         while True:
@@ -105,12 +107,6 @@ class _Thread:
             # The loop may have been closed meanwhile.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_settle, future, result, error)
-
-
-def _first(items: Iterator[_Result]) -> Iterator[_Result]:
-    for item in items:
-        yield item
-        return
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

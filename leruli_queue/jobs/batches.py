@@ -12,10 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from leruli_queue.access.audit import Action
 from leruli_queue.access.authenticate import User
 from leruli_queue.errors import UserReportableError
-from leruli_queue.jobs.cancel import BEFORE_IT_RAN, CANCELLED_AT_ONCE, Cancelled
+from leruli_queue.jobs.cancel import CANCELLED_AT_ONCE, Cancelled, cancel_locked
 from leruli_queue.jobs.states import FINAL, JobState
 from leruli_queue.store.locks import BATCH_LOCK
 from leruli_queue.store.pool import Connection, Pool
@@ -153,15 +152,7 @@ async def cancel_batch(connection: Connection, user: User, batch_id: UUID) -> Ca
             limit=CANCELLED_AT_ONCE,
         )
     )
-    row = await queries.cancel_own_jobs(
-        connection,
-        group_id=user.group_id,
-        user_id=user.id,
-        job_ids=[each["id"] for each in locked],
-        reason=BEFORE_IT_RAN,
-        action=Action.JOB_CANCELLED,
-    )
-    return Cancelled(row["cancelled"], row["stopping"])
+    return await cancel_locked(connection, user, [each["id"] for each in locked])
 
 
 async def fold_batch_changes(pool: Pool) -> None:

@@ -25,8 +25,7 @@ from leruli_queue.store.queries import queries, rows
 CANCELLED_AT_ONCE = 20_000
 """Most jobs that one call of :func:`cancel_own` cancels: about 1 s of the database's time."""
 
-BEFORE_IT_RAN = "cancelled before it ran"
-"""The reason of a job that was cancelled without a start grant."""
+_BEFORE_IT_RAN = "cancelled before it ran"
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ async def cancel_jobs(
             job_ids=[each["id"] for each in locked],
             group_id=user.group_id,
             user_id=user.id,
-            reason=BEFORE_IT_RAN,
+            reason=_BEFORE_IT_RAN,
             action=Action.JOB_CANCELLED,
         )
     )
@@ -130,12 +129,17 @@ async def _cancel_of(
             limit=CANCELLED_AT_ONCE,
         )
     )
+    return await cancel_locked(connection, user, [each["id"] for each in locked])
+
+
+async def cancel_locked(connection: Connection, user: User, job_ids: Sequence[UUID]) -> Cancelled:
+    """Cancel jobs that this transaction has locked; those of another user go into the audit."""
     row = await queries.cancel_own_jobs(
         connection,
         group_id=user.group_id,
         user_id=user.id,
-        job_ids=[each["id"] for each in locked],
-        reason=BEFORE_IT_RAN,
+        job_ids=list(job_ids),
+        reason=_BEFORE_IT_RAN,
         action=Action.JOB_CANCELLED,
     )
     return Cancelled(row["cancelled"], row["stopping"])
@@ -144,7 +148,7 @@ async def _cancel_of(
 def _after(state: JobState) -> Status:
     """Return the status of a job that had not ended when it was cancelled."""
     if state is JobState.CANCELLED:
-        return Status(state, BEFORE_IT_RAN)
+        return Status(state, _BEFORE_IT_RAN)
     return Status(state, "cancellation was requested; it is being stopped")
 
 

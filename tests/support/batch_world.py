@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -54,3 +55,10 @@ def set_states(queue, group, state, folders):
         "WHERE group_id = $2 AND id = ANY($3::uuid[])",
         *(state, group.id, jobs),
     )
+
+
+def later(seconds, *arguments):
+    """Call `set_states` after so many seconds."""
+    timer = threading.Timer(seconds, set_states, arguments)
+    timer.start()
+    return timer

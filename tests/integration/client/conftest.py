@@ -167,3 +167,15 @@ def water(tmp_path: Path) -> Path:
     (folder / "input.dat").write_text("molecule { h2o }\n")
     (folder / "basis sets" / "größe.gbs").write_text("cc-pVDZ\n")
     return folder
+
+
+@pytest.fixture
+def few(real: Run, tmp_path: Path) -> list[Path]:
+    """A batch of three folders with jobs."""
+    folders = [tmp_path / f"case-{number}" for number in range(3)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "input.dat").write_text(folder.name)
+    done = real("task-submit", "--batch", "case-*", "psi4", "1.5", "psi4", "input.dat")
+    assert done.returncode == 0
+    return folders

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from batch_world import set_states
+from batch_world import later, set_states
 
 import leruli
 from leruli import aio
@@ -26,22 +26,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def few(real, tmp_path):
-    """Three folders with jobs."""
-    folders = [tmp_path / f"case-{number}" for number in range(3)]
-    for folder in folders:
-        folder.mkdir()
-        (folder / "input.dat").write_text(folder.name)
-    done = real("task-submit", "--batch", "case-*", "psi4", "1.5", "psi4", "input.dat")
-    assert done.returncode == 0
-    return folders
-
-
-def later(seconds, *arguments):
-    threading.Timer(seconds, set_states, arguments).start()
 
 
 async def test_wait_beside_other_tasks(queue, group, few):

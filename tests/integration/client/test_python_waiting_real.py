@@ -2,28 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
-from batch_world import set_states
-
-
-@pytest.fixture
-def few(real, tmp_path):
-    """Three folders with jobs."""
-    folders = [tmp_path / f"case-{number}" for number in range(3)]
-    for folder in folders:
-        folder.mkdir()
-        (folder / "input.dat").write_text(folder.name)
-    done = real("task-submit", "--batch", "case-*", "psi4", "1.5", "psi4", "input.dat")
-    assert done.returncode == 0
-    return folders
-
-
-def later(seconds, *arguments):
-    timer = threading.Timer(seconds, set_states, arguments)
-    timer.start()
-    return timer
+from batch_world import later
 
 
 def test_wait(queue, group, few):

@@ -29,18 +29,6 @@ def job(real, water):
     return water
 
 
-@pytest.fixture
-def few(real, tmp_path):
-    """A batch of three folders with jobs."""
-    folders = [tmp_path / f"case-{number}" for number in range(3)]
-    for folder in folders:
-        folder.mkdir()
-        (folder / "input.dat").write_text(folder.name)
-    done = real("task-submit", "--batch", "case-*", "psi4", "1.5", "psi4", "input.dat")
-    assert done.returncode == 0
-    return folders
-
-
 @pytest.mark.parametrize(("state", "code"), [("completed", 0), ("failed", 10), ("cancelled", 11)])
 def test_the_exit_code_says_how_the_job_ended(real, queue, group, job, state, code):
     waiting = begin(job, "task-wait", "--quiet")
