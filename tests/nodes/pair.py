@@ -65,6 +65,14 @@ class Pair:
         [node] = [n for n in answer.json()["nodes"] if n["name"] == machine.host.name]
         return dict(node)
 
+    def wait_for_standing(self, machine: Machine, standing: str) -> None:
+        """Wait until group-nodes shows the node with this standing."""
+        wait_for(
+            lambda: self.shown(machine)["standing"] == standing,
+            seconds=60,
+            what=f"{machine.host.name} is {standing}:\n{machine.said()}",
+        )
+
     def drain(self, machine: Machine) -> None:
         """No new jobs for it."""
         self._administer("group-node-drain", machine)

@@ -140,8 +140,8 @@ def test_a_rotation_with_jobs_running_and_waiting(
     pair.south.write_settings(LERULI_COMPUTE_SECRET=secret)
     pair.south.start()
     for machine in pair.both:
-        machine.wait_until_ready()
-        assert pair.shown(machine)["standing"] == "usable"
+        # Not wait_until_ready: Nomad can still show a restarted machine as it was before.
+        pair.wait_for_standing(machine, "usable")
     for batch in (running, waiting):
         batch.check_each_completed_once()
     assert [row["attempt"] for row in running.rows()] == [1] * 4
@@ -195,20 +195,14 @@ def test_an_agent_that_hangs_gets_no_new_jobs(pair: Pair, stack: StackOfTest, fo
     agent = "$(cat /data/leruli/nomad/agent.lock)"
     pair.north.host.shell(f"kill -STOP {agent}")
     try:
-        wait_for(
-            lambda: pair.shown(pair.north)["standing"] == "troubled",
-            seconds=60,
-            what="north is not trusted",
-        )
+        pair.wait_for_standing(pair.north, "troubled")
         assert "its node agent hangs" in pair.shown(pair.north)["reason"]
         meanwhile = Batch.submit(stack, folder / "meanwhile", 4, "true")
         meanwhile.wait_for("completed")
     finally:
         pair.north.host.shell(f"kill -CONT {agent}")
     assert {(row["attempt"], row["node"]) for row in meanwhile.rows()} == {(1, "south")}
-    wait_for(
-        lambda: pair.shown(pair.north)["standing"] == "usable", seconds=40, what="north is back"
-    )
+    pair.wait_for_standing(pair.north, "usable")
     batch.end(pair.north)
     check_ran_on_north_alone(batch)
 
