@@ -9,6 +9,7 @@ from uuid import UUID
 
 from leruli_queue.access.authenticate import User
 from leruli_queue.jobs.listing import ListedJob, listed
+from leruli_queue.jobs.retry_rules import RetryProgress, progress_of
 from leruli_queue.jobs.states import JobState
 from leruli_queue.jobs.status import UnknownJobError, why_its_turn
 from leruli_queue.store.pool import Connection
@@ -45,6 +46,9 @@ class Attempt:
     exit_code: int | None
     peak_memory_mb: int | None
     cpu_s: float | None
+    # What it had. The job's own limits are those of its last attempt, or of the next one.
+    memory_mb: int
+    time_limit_s: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class JobDetail:
     priority: int
     cancel_requested_at: datetime | None
     attempts: list[Attempt]
+    # None: it has no retry rule.
+    retry: RetryProgress | None
 
     @property
     def last_run(self) -> Attempt | None:
@@ -81,4 +87,11 @@ async def job_detail(connection: Connection, user: User, job_id: UUID) -> JobDet
         job = replace(job, reason=await why_its_turn(connection, job_id))
     found = await rows(queries.attempts_of_job(connection, job_id=job_id, limit=_MOST_ATTEMPTS))
     attempts = [Attempt(**{**row, "state": AttemptState(row["state"])}) for row in reversed(found)]
-    return JobDetail(job, **limits, attempts=attempts)
+    return JobDetail(
+        job,
+        limits["time_limit_s"],
+        limits["priority"],
+        limits["cancel_requested_at"],
+        attempts,
+        progress_of(limits),
+    )

@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 from leruli_queue.access.authenticate import User
 from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.retry_rules import RetryRule
 from leruli_queue.store.locks import SECRET_LOCKS
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
@@ -60,6 +61,8 @@ class NewJob:
     # Whether it may run in the container of the user's job before it.
     share_container: bool = False
     batch: NewBatch | None = None
+    # When its user wants it tried again. None: never.
+    retry: RetryRule | None = None
 
 
 class BucketInUseError(UserReportableError):
@@ -128,13 +131,20 @@ async def submit_jobs(
         "shm_mbs": [job.shm_mb for _, job in jobs],
         "shares": [job.share_container for _, job in jobs],
     }
-    if any(job.batch for _, job in jobs):
-        ids = await queries.insert_jobs_in_batches(
+    if any(job.retry for _, job in jobs):
+        ids = await queries.insert_jobs_with_rules(
             connection,
             **arguments,
             **options,
-            batch_ids=[job.batch and job.batch.id for _, job in jobs],
-            batch_names=[job.batch and job.batch.name for _, job in jobs],
+            **_batches(jobs),
+            most_retries=[job.retry and job.retry.most_retries for _, job in jobs],
+            retry_ons=[job.retry and job.retry.text for _, job in jobs],
+            most_memory_mbs=[job.retry and job.retry.most_memory_mb for _, job in jobs],
+            most_time_limits=[job.retry and job.retry.most_time_limit_s for _, job in jobs],
+        )
+    elif any(job.batch for _, job in jobs):
+        ids = await queries.insert_jobs_in_batches(
+            connection, **arguments, **options, **_batches(jobs)
         )
     elif any(job.disk_mb or job.shm_mb or job.share_container for _, job in jobs):
         ids = await queries.insert_jobs_with_options(connection, **arguments, **options)
@@ -165,6 +175,13 @@ def _arguments(jobs: Sequence[tuple[User, NewJob]]) -> dict[str, Any]:
         "memory_mbs": [job.memory_mb for _, job in jobs],
         "time_limits": [job.time_limit_s for _, job in jobs],
         "priorities": [job.priority for _, job in jobs],
+    }
+
+
+def _batches(jobs: Sequence[tuple[User, NewJob]]) -> dict[str, Any]:
+    return {
+        "batch_ids": [job.batch and job.batch.id for _, job in jobs],
+        "batch_names": [job.batch and job.batch.name for _, job in jobs],
     }
 
 

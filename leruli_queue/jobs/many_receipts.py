@@ -1,7 +1,8 @@
 """The receipts that a node sends together.
 
 Most receipts are of commands that ran to their end, and have no other consequence than their job's
-final state. One statement takes all of these. Each of the others goes through `end_attempt`.
+final state. One statement takes all of these. Each of the others goes through `end_attempt`. So
+does a command that failed, if its job has a retry rule.
 """
 
 from __future__ import annotations

@@ -90,6 +90,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class NextLimits:
+    """What the next attempt of a job gets."""
+
+    memory_mb: int
+    time_limit_s: int
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The state that follows from a receipt. ``state`` RECEIVED means: try again."""
 
@@ -98,6 +106,8 @@ class Verdict:
     counts_as_lost: bool = False
     # Wait for the retry delay although the attempt does not count as lost.
     delayed: bool = False
+    # Set if the job's retry rule puts it back (leruli_queue.jobs.retry_rules).
+    next_limits: NextLimits | None = None
 
 
 def judge(

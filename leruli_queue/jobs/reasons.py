@@ -147,14 +147,24 @@ def asks_for_capacity(jobs: Iterable[Mapping[str, Any]]) -> bool:
 def reason_of(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
     """Return the reason of a job's state, or None if the state needs none.
 
+    A job that its retry rule put back has the reason of the retry first, until it is over.
+
     Parameters
     ----------
     job
-        A row with state, reason, cancel_requested_at, cores, memory_mb, waiting_reason, started
-        and silent.
+        A row with state, reason, retry_reason, cancel_requested_at, cores, memory_mb,
+        waiting_reason, started and silent.
     capacity
         None if :func:`asks_for_capacity` answered False for the job.
     """
+    reason, retry = _reason_now(job, capacity), job["retry_reason"]
+    is_ending = job["state"] in FINAL or job["cancel_requested_at"] is not None
+    if retry is None or reason == retry or is_ending:
+        return reason
+    return str(retry) if reason is None else f"{retry}; {reason}"
+
+
+def _reason_now(job: Mapping[str, Any], capacity: Capacity | None) -> str | None:
     state = JobState(job["state"])
     if job["cancel_requested_at"] is not None and state not in FINAL:
         return "cancellation was requested; it is being stopped"

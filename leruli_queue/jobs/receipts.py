@@ -1,7 +1,8 @@
 """Take the receipt of an attempt: it makes the job final, or requeues it.
 
 :mod:`leruli_queue.jobs.outcomes` says what an outcome means. This module adds what other nodes said
-of the same job, and counts failures against the job or the node.
+of the same job, and counts failures against the job or the node. Of a job that failed
+:mod:`leruli_queue.jobs.retry_rules` says whether its user wants it tried again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from leruli_queue.jobs.quarantine import (
     note_success,
 )
 from leruli_queue.jobs.retries import Retries
+from leruli_queue.jobs.retry_rules import revise
 from leruli_queue.jobs.states import FINAL, JobState
 from leruli_queue.store.pool import Connection
 from leruli_queue.store.queries import queries
@@ -74,6 +76,8 @@ async def end_attempt(
         ):
             return None
         verdict = await _revise(connection, node, attempt, receipt, verdict, row, retries)
+        if verdict.state is JobState.FAILED:
+            verdict = revise(verdict, receipt, row)
         await _apply(connection, attempt, verdict, receipt.exit_code, retries)
     log_end(attempt, receipt, verdict)
     return verdict
@@ -250,6 +254,15 @@ async def _apply(
             state=verdict.state,
             reason=verdict.reason,
             exit_code=exit_code,
+        )
+    elif verdict.next_limits is not None:
+        await queries.retry_job(
+            connection,
+            job_id=attempt.job_id,
+            number=attempt.number,
+            reason=verdict.reason,
+            memory_mb=verdict.next_limits.memory_mb,
+            time_limit_s=verdict.next_limits.time_limit_s,
         )
     else:
         await queries.requeue_job(

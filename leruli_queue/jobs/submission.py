@@ -64,13 +64,16 @@ def within_limits(job: NewJob, settings: Settings) -> NewJob:
     UserReportableError
         422 with the parameter that is too large.
     """
+    rule = job.retry
     for name, asked, most in (
         ("cores", job.cores, settings.max_cores),
         ("memorymb", job.memory_mb, settings.max_memory_mb),
         ("timelimit", job.time_limit_s, settings.max_time_limit_s),
-        ("diskmb", job.disk_mb or 0, settings.max_disk_mb),
+        ("diskmb", job.disk_mb, settings.max_disk_mb),
+        ("retrymemorymb", rule.most_memory_mb if rule else None, settings.max_memory_mb),
+        ("retrytimelimit", rule.most_time_limit_s if rule else None, settings.max_time_limit_s),
     ):
-        if asked > most:
+        if asked is not None and asked > most:
             raise UserReportableError(
                 f"Parameter {name}: {asked} is more than this service takes ({most}).", status=422
             )

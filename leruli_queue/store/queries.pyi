@@ -525,6 +525,33 @@ class Queries:
         shm_mbs: object,
         shares: object,
     ) -> Any: ...
+    async def insert_jobs_with_rules(
+        self,
+        connection: Connection | Pool,
+        *,
+        lock: object,
+        key_ids: object,
+        ids: object,
+        group_ids: object,
+        user_ids: object,
+        buckets: object,
+        names: object,
+        codes: object,
+        versions: object,
+        cores: object,
+        memory_mbs: object,
+        time_limits: object,
+        priorities: object,
+        disk_mbs: object,
+        shm_mbs: object,
+        shares: object,
+        batch_ids: object,
+        batch_names: object,
+        most_retries: object,
+        retry_ons: object,
+        most_memory_mbs: object,
+        most_time_limits: object,
+    ) -> Any: ...
     async def insert_prepared_token(
         self,
         connection: Connection | Pool,
@@ -968,6 +995,16 @@ class Queries:
         cluster: object,
     ) -> AsyncIterator[Any]: ...
     async def resume_node(self, connection: Connection | Pool, *, node_id: object) -> str: ...
+    async def retry_job(
+        self,
+        connection: Connection | Pool,
+        *,
+        job_id: object,
+        reason: object,
+        memory_mb: object,
+        time_limit_s: object,
+        number: object,
+    ) -> str: ...
     async def return_attempts(
         self,
         connection: Connection | Pool,

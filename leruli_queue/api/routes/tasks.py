@@ -71,7 +71,11 @@ async def task_check(body: TaskCheck, context: ContextDep) -> list[CheckEntry]:
         if isinstance(job, str)
         else CheckEntry(
             status=200,
-            data=CheckedJob(warnings=capacity.warnings(job.cores, job.memory_mb), shmmb=job.shm_mb),
+            data=CheckedJob(
+                warnings=capacity.warnings(job.cores, job.memory_mb),
+                shmmb=job.shm_mb,
+                retry=job.retry and job.retry.most_retries,
+            ),
         )
         for job in checked
     ]

@@ -21,12 +21,12 @@ from pydantic_core import CoreSchema
 from leruli_queue.api.schemas.common import (
     A_NUMBER,
     INT32,
-    Body,
     Count,
     Label,
     NoSecret,
     WithSecret,
 )
+from leruli_queue.api.schemas.retry import ShownRetry, WithRetryRule
 from leruli_queue.jobs.bucket import Purpose
 from leruli_queue.jobs.detail import Attempt, AttemptState, JobDetail
 from leruli_queue.jobs.intake import CODE_VERSION_SCHEMA, NewBatch, NewJob, split_code_version
@@ -40,7 +40,7 @@ Bucket = Annotated[
 ]
 
 
-class WantedJob(Body):
+class WantedJob(WithRetryRule):
     """A job as the client describes it before its bucket exists."""
 
     name: Label = Field("default", description="Free text for people.")
@@ -92,6 +92,7 @@ class WantedJob(Body):
             self.diskmb,
             self.shmmb,
             self.sharecontainer,
+            retry=self.rule(self.memorymb, self.timelimit),
         )
 
 
@@ -184,6 +185,7 @@ class CheckedJob(BaseModel):
     shmmb: int | None = Field(
         description="As asked. An older service ignores the field and does not answer it."
     )
+    retry: int | None = Field(description="As for `shmmb`.")
 
 
 class CheckEntry(BaseModel):
@@ -286,6 +288,8 @@ class ShownAttempt(BaseModel):
     exitcode: int | None
     peakmemorymb: int | None
     cpuseconds: float | None
+    memorymb: int = Field(description="Its memory limit.")
+    timelimit: int = Field(description="Its time limit in seconds.")
 
     @classmethod
     def of(cls, attempt: Attempt) -> ShownAttempt:
@@ -301,6 +305,8 @@ class ShownAttempt(BaseModel):
             exitcode=attempt.exit_code,
             peakmemorymb=attempt.peak_memory_mb,
             cpuseconds=attempt.cpu_s,
+            memorymb=attempt.memory_mb,
+            timelimit=attempt.time_limit_s,
         )
 
 
@@ -316,6 +322,7 @@ class DetailAnswer(ActivityJob):
     node: str | None = Field(description="Name of the node of the last attempt that started.")
     peakmemorymb: int | None = Field(description="Of the same attempt.")
     cpuseconds: float | None = Field(description="Of the same attempt.")
+    retry: ShownRetry | None = Field(description="Its retry rule; null without one.")
 
     @classmethod
     def of_detail(cls, detail: JobDetail) -> DetailAnswer:
@@ -330,4 +337,5 @@ class DetailAnswer(ActivityJob):
             node=ran.node if ran else None,
             peakmemorymb=ran.peak_memory_mb if ran else None,
             cpuseconds=ran.cpu_s if ran else None,
+            retry=ShownRetry.of(detail.retry) if detail.retry else None,
         )

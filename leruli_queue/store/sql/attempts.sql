@@ -68,7 +68,8 @@ RETURNING a.number;
 -- Locks the job until its end is written. A requeued job still takes the receipt of its last attempt if
 -- that attempt had the upload lease.
 SELECT j.state, j.attempt, j.code, j.version, j.memory_mb, j.time_limit_s, j.lost_attempts,
-       j.cancel_requested_at, j.doubted_node, a.node_id, a.upload_at, a.started_at,
+       j.cancel_requested_at, j.doubted_node, j.retries, j.most_retries, j.retry_on, j.most_memory_mb,
+       j.most_time_limit_s, a.node_id, a.upload_at, a.started_at,
        EXISTS (SELECT 1 FROM node_failures f WHERE f.node_id = a.node_id) AS node_failed_before,
        -- Nomad may have been told to stop another attempt of the slot, by the same child job.
        a.stop_requested_at IS NOT NULL OR a.stopped_at IS NOT NULL
@@ -105,6 +106,26 @@ SET state = 'received', reason = :reason, lost_attempts = lost_attempts + :lost:
                       THEN now() + retry_delay(lost_attempts, :retry_delay_s) END,
     started_at = NULL, start_key = NULL, submitted_at = NULL, running_at = NULL
 WHERE id = :job_id AND attempt = :number AND state IN ('submitted', 'running');
+
+-- name: retry_job!
+-- Puts a job back into the backlog because its user's rule says so, with what its next attempt gets. The attempts
+-- since the last retry keep what they had. The job's row is locked (attempt_for_receipt), so "had" is its newest
+-- version. A job that is in the backlog already (a delayed receipt) stays there.
+WITH had AS (
+    SELECT memory_mb, nomad_memory_mb, time_limit_s FROM jobs WHERE id = :job_id
+), again AS (
+    UPDATE jobs
+    SET state = 'received', reason = :reason, retry_reason = :reason, retries = retries + 1,
+        memory_mb = :memory_mb, time_limit_s = :time_limit_s, doubted_node = NULL, not_before = NULL,
+        started_at = NULL, start_key = NULL, submitted_at = NULL, running_at = NULL
+    WHERE id = :job_id AND attempt = :number AND state IN ('received', 'submitted', 'running')
+      AND cancel_requested_at IS NULL AND retries < most_retries
+    RETURNING id, attempt
+)
+UPDATE attempts a
+SET memory_mb = h.memory_mb, nomad_memory_mb = h.nomad_memory_mb, time_limit_s = h.time_limit_s
+FROM again r, had h
+WHERE a.job_id = r.id AND a.number <= r.attempt AND a.memory_mb IS NULL;
 
 -- name: abandon_attempts
 -- Abandons attempts, any number at once. A job whose cancellation waits for the receipt becomes cancelled.

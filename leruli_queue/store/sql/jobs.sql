@@ -21,6 +21,14 @@ SELECT take_in_batches(
     :memory_mbs, :time_limits, :priorities, :disk_mbs, :shm_mbs, :shares, :batch_ids, :batch_names
 );
 
+-- name: insert_jobs_with_rules$
+-- The same, for jobs of which some have a retry rule (migrations/0026_retry_rules.sql).
+SELECT take_in_with_rules(
+    :lock, :key_ids, :ids, :group_ids, :user_ids, :buckets, :names, :codes, :versions, :cores,
+    :memory_mbs, :time_limits, :priorities, :disk_mbs, :shm_mbs, :shares, :batch_ids, :batch_names,
+    :most_retries, :retry_ons, :most_memory_mbs, :most_time_limits
+);
+
 -- name: why_not_submitted
 -- For jobs that got no id from insert_jobs, in their order: whether another job has their bucket, and the id
 -- of that job if it is the same user's. Revoked users and disabled groups get neither.
@@ -58,7 +66,9 @@ WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_
 
 -- name: limits_of_job^
 -- Columns of one job that lists do not show. owner_id null: any job of the group.
-SELECT time_limit_s, priority, cancel_requested_at FROM jobs
+SELECT time_limit_s, priority, cancel_requested_at, retries, most_retries, retry_on, first_memory_mb,
+       first_time_limit_s, most_memory_mb, most_time_limit_s
+FROM jobs
 WHERE id = :job_id AND group_id = :group_id AND (:owner_id::int IS NULL OR user_id = :owner_id);
 
 -- name: attempts_of_job
@@ -74,7 +84,8 @@ SELECT a.number, n.name AS node,
        a.outcome, a.message, a.started_at,
        coalesce(a.ended_at, CASE WHEN a.number <> j.attempt OR j.state NOT IN ('submitted', 'running')
                                  THEN a.stop_requested_at END) AS ended_at,
-       a.exit_code, a.peak_memory_mb, a.cpu_s
+       a.exit_code, a.peak_memory_mb, a.cpu_s, coalesce(a.memory_mb, j.memory_mb) AS memory_mb,
+       coalesce(a.time_limit_s, j.time_limit_s) AS time_limit_s
 FROM jobs j
 JOIN attempts a ON a.job_id = j.id
 LEFT JOIN nodes n ON n.id = a.node_id
@@ -92,7 +103,7 @@ WHERE group_id = :group_id AND bucket = ANY(:buckets::text[])
 -- owner_id null: any job of the group. LIMIT 1 makes PostgreSQL look up the attempts one by one: for a plain
 -- join it would read all of them. "silent": the attempt was started, and neither Nomad nor the service hears
 -- its node.
-SELECT j.id, j.state, j.reason, j.cancel_requested_at, j.cores, j.memory_mb, a.waiting_reason,
+SELECT j.id, j.state, j.reason, j.retry_reason, j.cancel_requested_at, j.cores, j.memory_mb, a.waiting_reason,
        j.started_at IS NOT NULL AS started,
        coalesce(j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL
                 AND a.silent_since > coalesce(n.reported_at, '-infinity'), false) AS silent

@@ -52,7 +52,7 @@ SELECT id, name, state, received_at FROM jobs WHERE id = ANY(:ids::uuid[]) ORDER
 -- name: listed_jobs
 SELECT j.id, u.name AS user_name, j.name, j.code, j.version, j.cores, j.memory_mb, j.disk_mb, j.shm_mb,
        j.share_container,
-       j.state, j.reason, j.cancel_requested_at, a.waiting_reason, j.started_at IS NOT NULL AS started,
+       j.state, j.reason, j.retry_reason, j.cancel_requested_at, a.waiting_reason, j.started_at IS NOT NULL AS started,
        -- As in job_statuses.
        coalesce(j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL
                 AND a.silent_since > coalesce(n.reported_at, '-infinity'), false) AS silent,

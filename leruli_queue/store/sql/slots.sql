@@ -23,8 +23,10 @@ ORDER BY a.job_id;
 -- 5. It has not ended so that Nomad can place another attempt.
 -- 6. The dispatcher that was heard last knows slots.
 -- "others_wait": waiting_in_nomad may find attempts that matter to the slot.
+-- The memory is that of the slot's first attempt, also where its job gets more in its next attempt.
 -- LIMIT 1 makes PostgreSQL look up each job by its id. For a plain join it reads all jobs of the group.
-SELECT s.job_id, s.number, j.cores, j.memory_mb, coalesce(j.nomad_memory_mb, j.memory_mb) AS nomad_memory_mb,
+SELECT s.job_id, s.number, j.cores, coalesce(a.memory_mb, j.memory_mb) AS memory_mb,
+       coalesce(a.nomad_memory_mb, a.memory_mb, j.nomad_memory_mb, j.memory_mb) AS nomad_memory_mb,
        j.shm_mb, k.user_id, k.code, k.version,
        EXISTS (SELECT 1 FROM attempts b JOIN jobs g ON g.id = b.job_id AND g.attempt = b.number
                WHERE b.slot_job = s.job_id AND b.slot_number = s.number AND b.ended_at IS NULL
@@ -43,7 +45,8 @@ SELECT s.job_id, s.number, j.cores, j.memory_mb, coalesce(j.nomad_memory_mb, j.m
                WHERE o.group_id = j.group_id AND o.state = 'submitted' AND o.started_at IS NULL
                  AND o.submitted_at < now() - make_interval(secs => :wait_s)
                  AND (o.submitted_at < now() - make_interval(secs => :again_s)
-                      OR (o.cores, o.memory_mb, o.shm_mb) IS DISTINCT FROM (j.cores, j.memory_mb, j.shm_mb)
+                      OR (o.cores, o.memory_mb, o.shm_mb)
+                         IS DISTINCT FROM (j.cores, coalesce(a.memory_mb, j.memory_mb), j.shm_mb)
                       OR o.lost_attempts > 0 OR o.doubted_node IS NOT NULL)) AS others_wait
 FROM unnest(:job_ids::uuid[], :numbers::int[], :keys::text[], :containers::uuid[])
     AS s (job_id, number, key, container)
@@ -247,7 +250,8 @@ WHERE a.job_id = d.job_id AND a.number = d.number;
 
 -- name: end_attempts
 -- Receipts of commands that ran to their end, any number at once. Only receipts without any other consequence:
--- the attempt is its job's current one, nobody wants the job cancelled, and neither it nor its node failed before.
+-- the attempt is its job's current one, nobody wants the job cancelled, neither it nor its node failed before, and
+-- no retry rule has to be asked.
 -- The others are left to end_attempt, one by one. Jobs are locked in the order of their ids, as elsewhere.
 WITH given AS (
     SELECT * FROM unnest(:job_ids::uuid[], :numbers::int[], :states::text[], :reasons::text[],
@@ -264,6 +268,7 @@ WITH given AS (
         WHERE j.id = t.job_id AND j.attempt = t.number AND j.node_id = :node_id
           AND j.state IN ('submitted', 'running') AND j.started_at IS NOT NULL
           AND j.cancel_requested_at IS NULL AND j.doubted_node IS NULL
+          AND (j.retries IS NULL OR t.state = 'completed')
         LIMIT 1
         FOR UPDATE
     ) AS j

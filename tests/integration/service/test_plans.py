@@ -211,6 +211,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     },
     "end_job": ATTEMPT | {"state": "completed", "reason": None, "exit_code": 0},
     "requeue_job": ATTEMPT | RETRY | {"reason": "why", "lost": 1, "later": True},
+    "retry_job": ATTEMPT | {"reason": "why", "memory_mb": 4000, "time_limit_s": 60},
     # Slots, which ask together.
     "granted_before": ATTEMPTS | {"node_id": NODE, "keys": each("key")},
     "asking_slots": ATTEMPTS

@@ -60,14 +60,27 @@ def check_change(before: Snapshot, after: Snapshot, calls: int) -> None:
         assert state in reachable(old, calls), f"{old} became {state}"
         assert was["attempt"] <= now["attempt"] <= was["attempt"] + calls
         assert now["lost_attempts"] >= was["lost_attempts"]
-        for name in ("group_id", "user_id", "bucket", "code", "version", "cores", "memory_mb"):
+        for name in ("group_id", "user_id", "bucket", "code", "version", "cores", "most_retries"):
             assert now[name] == was[name], f"{name} was changed"
+        check_retries(was, now, calls)
         if old in FINAL:
             assert now == was, "a job was changed that was over"
     for key, was in before.attempts.items():
         now = after.attempts[key]
         for name in ("ended_at", "outcome", "exit_code", "started_at", "node_id", "claimed_at"):
             assert was[name] is None or now[name] == was[name], f"{name} of {key} was changed"
+
+
+def check_retries(was: Row, now: Row, calls: int) -> None:
+    """Only a retry rule changes the limits of a job, and it is applied within its bounds."""
+    if now["most_retries"] is None:
+        assert now["retries"] is None
+        assert now["memory_mb"] == was["memory_mb"], "memory_mb was changed without a rule"
+        return
+    assert was["retries"] <= now["retries"] <= min(was["retries"] + calls, now["most_retries"])
+    assert now["first_memory_mb"] == was["first_memory_mb"]
+    most = min(now["first_memory_mb"] * 2 ** now["retries"], 7000)
+    assert was["memory_mb"] <= now["memory_mb"] <= most
 
 
 def check_rows(world: World, snapshot: Snapshot) -> None:
@@ -172,6 +185,7 @@ def machine(
 
         def teardown(self) -> None:
             seen.update(row["state"] for row in self.before.jobs.values())
+            seen.update(retries=sum(row["retries"] or 0 for row in self.before.jobs.values()))
             seen.update(row["outcome"] for row in self.before.attempts.values() if row["outcome"])
 
     return Queue
@@ -196,3 +210,4 @@ def test_any_order_of_calls_keeps_jobs_in_valid_states(settings: Settings) -> No
     print(dict(seen))
     # Otherwise the test would show nothing.
     assert all(seen[state] for state in JobState)
+    assert seen["retries"]
