@@ -53,7 +53,7 @@ async def test_it_refuses_the_same_jobs_as_a_submission_with_the_same_sentences(
     )
     answers = await check(service, group, *jobs)
     assert [answer["status"] for answer in answers] == [400] * len(WRONG) + [200, 400]
-    assert answers[len(WRONG)]["data"] == {"warnings": [], "shmmb": None}
+    assert answers[len(WRONG)]["data"] == {"warnings": [], "shmmb": None, "retry": None}
     for answer, entry in zip(answers, submitted.json(), strict=True):
         if answer["status"] == 400:
             assert (entry["status"], entry["data"]) == (422, answer["data"])

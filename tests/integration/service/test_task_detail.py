@@ -45,7 +45,7 @@ async def test_a_queued_job(service: httpx.AsyncClient, group: GroupOfTest, pool
     found = await detail(service, group.user_secret, second)
     listed = await call(service, "task-list", secret=group.user_secret)
     [of_list] = [job for job in listed["jobs"] if job["jobid"] == str(second)]
-    extra = {"timelimit": 3600, "priority": 3, "cancelrequestedat": None}
+    extra = {"timelimit": 3600, "priority": 3, "cancelrequestedat": None, "retry": None}
     reason = "waiting for its turn: 1 job of the same user goes first"
     assert found == of_list | NOT_RUN | extra | {"reason": reason, "attempts": []}
 
@@ -86,9 +86,10 @@ async def test_every_attempt_says_where_it_ran_and_how_it_ended(
     assert first == {
         "number": 1, "node": "node one", "state": "ended", "outcome": "node_trouble",
         "message": "its disk failed", "exitcode": None, "peakmemorymb": None, "cpuseconds": None,
+        "memorymb": 4000, "timelimit": 3600,
     }  # fmt: skip
     of_second = {"number": 2, "node": "node two", "state": "ended", "outcome": "ended"}
-    assert second == of_second | {"message": None} | used
+    assert second == of_second | {"message": None, "memorymb": 4000, "timelimit": 3600} | used
 
 
 async def test_an_abandoned_attempt_is_stopped(
