@@ -206,6 +206,11 @@ async def _end(connection: asyncpg.Connection[Any], job_ids: Sequence[UUID]) -> 
         "peak_memory_mb": 100,
         "uploaded_bytes": 1000,
         "uploaded_files": 3,
+        "peak_no_cache_mb": 50,
+        "disk_mb": 10,
+        "image_s": 0.1,
+        "input_s": 0.1,
+        "output_s": 0.1,
     }
     await _for_each(connection, "end_attempt", job_ids, [receipt] * len(job_ids))
     verdict = {"state": JobState.COMPLETED, "reason": None, "exit_code": 0}

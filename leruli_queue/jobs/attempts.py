@@ -46,6 +46,7 @@ class StartGrant:
     unmarked_output: bool
     # The name under which Nomad runs the image.
     image: str
+    batch: UUID | None = None
 
 
 class StaleAttemptError(UserReportableError):

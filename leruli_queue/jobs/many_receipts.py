@@ -78,6 +78,11 @@ async def _end_plainly(
             memories=[receipt.peak_memory_mb for receipt in ended.values()],
             bytes=[receipt.uploaded_bytes for receipt in ended.values()],
             files=[receipt.uploaded_files for receipt in ended.values()],
+            no_caches=[receipt.peak_no_cache_mb for receipt in ended.values()],
+            disks=[receipt.disk_mb for receipt in ended.values()],
+            images=[receipt.image_s for receipt in ended.values()],
+            inputs=[receipt.input_s for receipt in ended.values()],
+            outputs=[receipt.output_s for receipt in ended.values()],
         )
     )
     taken = {AttemptId(row["job_id"], row["number"]) for row in found}

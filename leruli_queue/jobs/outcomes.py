@@ -64,6 +64,12 @@ class Receipt:
     peak_memory_mb: int | None = None
     uploaded_bytes: int | None = None
     uploaded_files: int | None = None
+    # Without page cache.
+    peak_no_cache_mb: int | None = None
+    disk_mb: int | None = None
+    image_s: float | None = None
+    input_s: float | None = None
+    output_s: float | None = None
 
     @property
     def blames_node(self) -> bool:

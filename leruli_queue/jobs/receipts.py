@@ -108,6 +108,11 @@ async def _store(connection: Connection, attempt: AttemptId, receipt: Receipt) -
         peak_memory_mb=receipt.peak_memory_mb,
         uploaded_bytes=receipt.uploaded_bytes,
         uploaded_files=receipt.uploaded_files,
+        peak_no_cache_mb=receipt.peak_no_cache_mb,
+        disk_mb=receipt.disk_mb,
+        image_s=receipt.image_s,
+        input_s=receipt.input_s,
+        output_s=receipt.output_s,
     )
     return ended is not None
 

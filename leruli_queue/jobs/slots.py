@@ -251,6 +251,7 @@ def _grant_of(row: Any) -> SlotGrant:
             time_limit_s=row["time_limit_s"],
             disk_mb=row["disk_mb"],
             unmarked_output=row["unmarked_output"],
+            batch=row["batch"],
             image=image_in_nomad(
                 row["token_key_id"], row["token_hash"], row["code"], row["version"]
             ),

@@ -276,6 +276,11 @@ class Queries:
         peak_memory_mb: object,
         uploaded_bytes: object,
         uploaded_files: object,
+        peak_no_cache_mb: object,
+        disk_mb: object,
+        image_s: object,
+        input_s: object,
+        output_s: object,
         job_id: object,
         number: object,
     ) -> Any: ...
@@ -294,6 +299,11 @@ class Queries:
         memories: object,
         bytes: object,
         files: object,
+        no_caches: object,
+        disks: object,
+        images: object,
+        inputs: object,
+        outputs: object,
         node_id: object,
     ) -> AsyncIterator[Any]: ...
     async def end_job(

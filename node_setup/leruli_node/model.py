@@ -78,6 +78,8 @@ class StartGrant:
     # Whether an earlier attempt may have uploaded objects without a mark. None from an older
     # service.
     unmarkedoutput: bool | None = None
+    # The id of the job's batch. None: it has none, or the service is older.
+    batch: str | None = None
     # Whether its slot may run further attempts when it has ended. An older service says nothing.
     goes_on: bool = False
 
@@ -100,6 +102,7 @@ class StartGrant:
             image=str(answer["image"]),
             diskmb=int(answer["diskmb"]) if answer.get("diskmb") else None,
             unmarkedoutput=answer.get("unmarkedoutput"),
+            batch=str(answer["batch"]) if answer.get("batch") else None,
             goes_on=bool(answer.get("goeson")),
         )
 
@@ -115,6 +118,7 @@ class Decision:
     cpuseconds: float | None = None
     # Also None in a decision of an older agent; then the state's value counts.
     peakmemorymb: int | None = None
+    peaknocachemb: int | None = None
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Decision:
@@ -149,7 +153,14 @@ class AttemptState:
     time_limit_at: float | None = None
     stopped_at: float | None = None
     peak_memory_mb: int | None = None
+    # Of memory without page cache, among the samples.
+    peak_no_cache_mb: int | None = None
     cpu_seconds: float | None = None
+    # How long stage-in needed for the image and for the input, over all agents that tried it.
+    image_seconds: float | None = None
+    input_seconds: float | None = None
+    # When its end was decided, by clock.py.
+    decided_boottime: float | None = None
     # Whether the machine itself had almost no free memory while the container ran.
     machine_full: bool = False
     # When the job was seen to use more disk than its limit (seconds since 1970).

@@ -171,6 +171,11 @@ def others(jobs: Jobs) -> None:
     assert jobs["usual"]["threads"] == "--threads 2"
 
 
+def batch(jobs: Jobs) -> None:
+    assert jobs["batched"].environment["LERULI_BATCH"] == str(jobs["batched"].row["batch_id"])
+    assert "LERULI_BATCH" not in jobs["usual"].environment
+
+
 CHECKS: dict[str, Callable[[Jobs], None]] = {
     "current folder": current_folder,
     "shell": shell,
@@ -194,6 +199,7 @@ CHECKS: dict[str, Callable[[Jobs], None]] = {
     "LERULI_MEMORY_MB": lambda jobs: check_variable(jobs, "LERULI_MEMORY_MB", "501"),
     "LERULI_TIME_LIMIT": lambda jobs: check_variable(jobs, "LERULI_TIME_LIMIT", "86400"),
     "LERULI_ATTEMPT": lambda jobs: check_variable(jobs, "LERULI_ATTEMPT", "1"),
+    "LERULI_BATCH": batch,
     "LERULI_NODE": lambda jobs: check_variable(jobs, "LERULI_NODE", jobs["usual"].row["node_name"]),
 }
 

@@ -115,6 +115,11 @@ def run_jobs(stack: StackOfTest, root: Path, example: str) -> Jobs:
     done = stack.leruli(folder("words"), *words)
     assert done.returncode == 0, done.stderr
 
+    folder("batched")
+    batch = ("task-submit", "--batch", "batched/", "--memory", "50", "leruli-test", "1")
+    done = stack.leruli(root, *batch, ". ./probe.sh")
+    assert done.returncode == 0, done.stderr
+
     wait_for(
         lambda: (
             (root / "cancelled/leruli.job").exists()
@@ -124,7 +129,8 @@ def run_jobs(stack: StackOfTest, root: Path, example: str) -> Jobs:
         what="the job to cancel runs",
     )
     assert stack.leruli(root / "cancelled", "task-cancel").returncode == 0
-    return {path.name: ended(stack, path) for path in root.iterdir()}
+    # The journal of the batch is there too.
+    return {path.name: ended(stack, path) for path in root.iterdir() if path.is_dir()}
 
 
 def ended(stack: StackOfTest, folder: Path) -> Job:
@@ -136,7 +142,8 @@ def ended(stack: StackOfTest, folder: Path) -> Job:
         (folder / name).unlink()
     stack.get(folder)
     [row] = stack.fetch(
-        "SELECT j.*, n.name AS node_name FROM jobs j JOIN nodes n ON n.id = j.node_id "
+        "SELECT j.*, n.name AS node_name, b.id AS batch_id FROM jobs j "
+        "JOIN nodes n ON n.id = j.node_id LEFT JOIN batches b ON b.number = j.batch "
         "WHERE j.id = $1::uuid",
         job_id,
     )

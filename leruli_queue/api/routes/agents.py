@@ -235,6 +235,7 @@ def _granted(grant: StartGrant, settings: Settings) -> dict[str, Any]:
         "diskmb": grant.disk_mb or settings.default_disk_mb,
         "unmarkedoutput": grant.unmarked_output,
         "image": grant.image,
+        "batch": grant.batch,
     }
 
 
@@ -248,6 +249,11 @@ def _receipt(body: Receipted) -> Receipt:
         peak_memory_mb=body.peakmemorymb,
         uploaded_bytes=body.uploadedbytes,
         uploaded_files=body.uploadedfiles,
+        peak_no_cache_mb=body.peaknocachemb,
+        disk_mb=body.diskmb,
+        image_s=body.imageseconds,
+        input_s=body.inputseconds,
+        output_s=body.outputseconds,
     )
 
 

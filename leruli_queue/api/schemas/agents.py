@@ -193,6 +193,7 @@ class AttemptStartAnswer(BaseModel):
         description="An earlier attempt may have uploaded objects without an attempt's mark."
     )
     image: str = Field(description="Name under which the node's Docker must have the image.")
+    batch: UUID | None = Field(description="The job's batch. Older agents ignore it.")
     goeson: bool = Field(
         description="Whether the slot may run further attempts after this one: ask slot-next."
     )
@@ -229,6 +230,13 @@ class Receipted(BaseModel):
     peakmemorymb: Measured = None
     uploadedbytes: Annotated[int | None, Field(ge=0, le=MAX_WHOLE), A_NUMBER] = None
     uploadedfiles: Measured = None
+    peaknocachemb: Measured = Field(
+        None, description="Peak of memory without page cache. Older agents send none of these five."
+    )
+    diskmb: Measured = Field(None, description="Disk that it used: its files and its container.")
+    imageseconds: Seconds = Field(None, description="Until the image was on the node.")
+    inputseconds: Seconds = Field(None, description="From then until the input was unpacked.")
+    outputseconds: Seconds = Field(None, description="From the command's end to this receipt.")
 
     @field_validator("message")
     @classmethod

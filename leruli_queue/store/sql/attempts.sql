@@ -16,7 +16,7 @@ WITH granted AS (
                       AND j.started_at IS NULL)
       AND (j.started_at IS NULL OR (j.start_key = :start_key AND j.node_id = :node_id))
     RETURNING j.id, j.attempt, j.bucket, j.code, j.version, j.cores, j.memory_mb, j.time_limit_s,
-              j.disk_mb, n.token_key_id, n.token_hash
+              j.disk_mb, j.batch, n.token_key_id, n.token_hash
 ), noted AS (
     UPDATE attempts a
     SET node_id = :node_id, started_at = coalesce(a.started_at, now()),
@@ -27,7 +27,7 @@ WITH granted AS (
     WHERE a.job_id = l.id AND a.number = l.attempt
 )
 SELECT bucket, code, version, cores, memory_mb, time_limit_s, disk_mb, token_key_id,
-       token_hash,
+       token_hash, (SELECT b.id FROM batches b WHERE b.number = l.batch) AS batch,
        -- An earlier attempt uploaded by an agent that did not mark objects yet.
        EXISTS (SELECT 1 FROM attempts e
                WHERE e.job_id = l.id AND e.number < l.attempt
@@ -87,7 +87,9 @@ FOR UPDATE OF j;
 UPDATE attempts
 SET ended_at = now(), outcome = :outcome, exit_code = :exit_code, message = :message,
     wall_s = :wall_s, cpu_s = :cpu_s, peak_memory_mb = :peak_memory_mb,
-    uploaded_bytes = :uploaded_bytes, uploaded_files = :uploaded_files
+    uploaded_bytes = :uploaded_bytes, uploaded_files = :uploaded_files,
+    peak_no_cache_mb = :peak_no_cache_mb, disk_mb = :disk_mb,
+    image_s = :image_s, input_s = :input_s, output_s = :output_s
 WHERE job_id = :job_id AND number = :number AND ended_at IS NULL
 RETURNING number;
 

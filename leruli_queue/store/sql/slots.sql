@@ -2,6 +2,7 @@
 -- What these slots were granted under these keys, and has not ended: the answer that said so was lost.
 SELECT a.slot_job, a.slot_number, j.id AS job_id, j.attempt AS number, j.user_id, j.bucket, j.code, j.version,
        j.cores, j.memory_mb, j.time_limit_s, j.disk_mb, j.share_container, g.token_key_id, g.token_hash,
+       (SELECT b.id FROM batches b WHERE b.number = j.batch) AS batch,
        j.attempt > 1 AND EXISTS (SELECT 1 FROM attempts e
                                  WHERE e.job_id = j.id AND e.number < j.attempt
                                    AND e.upload_at IS NOT NULL AND NOT e.marks_objects) AS unmarked_output
@@ -141,7 +142,7 @@ WITH seat AS (
     FROM numbered p JOIN seat s ON s.place = p.place
     WHERE j.id = p.id AND j.state = 'submitted' AND j.started_at IS NULL
     RETURNING p.place, s.slot_job, s.slot_number, j.id, j.attempt, j.user_id, j.bucket, j.code, j.version,
-              j.cores, j.memory_mb, j.time_limit_s, j.disk_mb, j.share_container
+              j.cores, j.memory_mb, j.time_limit_s, j.disk_mb, j.share_container, j.batch
 ), stopping AS (
     UPDATE attempts a SET stop_requested_at = now(), ended_at = now(), message = 'a slot runs the job instead'
     FROM started s
@@ -155,6 +156,7 @@ WITH seat AS (
 )
 SELECT s.slot_job, s.slot_number, s.id AS job_id, s.attempt AS number, s.user_id, s.bucket, s.code, s.version,
        s.cores, s.memory_mb, s.time_limit_s, s.disk_mb, s.share_container, g.token_key_id, g.token_hash,
+       (SELECT b.id FROM batches b WHERE b.number = s.batch) AS batch,
        s.attempt > 1 AND EXISTS (SELECT 1 FROM attempts e
                                  WHERE e.job_id = s.id AND e.number < s.attempt
                                    AND e.upload_at IS NOT NULL AND NOT e.marks_objects) AS unmarked_output
@@ -215,7 +217,7 @@ WITH seat AS (
     FROM numbered p JOIN seat s ON s.place = p.place
     WHERE j.id = p.id AND j.state = 'received'
     RETURNING p.place, s.slot_job, s.slot_number, j.id, j.attempt, j.user_id, j.bucket, j.code, j.version,
-              j.cores, j.memory_mb, j.time_limit_s, j.disk_mb, j.share_container
+              j.cores, j.memory_mb, j.time_limit_s, j.disk_mb, j.share_container, j.batch
 ), made AS (
     INSERT INTO attempts (job_id, number, node_set, cluster, nomad_job_id, node_id, allocation_id, placed_at,
                           started_at, upload_at, marks_objects, slot_job, slot_number)
@@ -225,6 +227,7 @@ WITH seat AS (
 )
 SELECT s.slot_job, s.slot_number, s.id AS job_id, s.attempt AS number, s.user_id, s.bucket, s.code, s.version,
        s.cores, s.memory_mb, s.time_limit_s, s.disk_mb, s.share_container, g.token_key_id, g.token_hash,
+       (SELECT b.id FROM batches b WHERE b.number = s.batch) AS batch,
        s.attempt > 1 AND EXISTS (SELECT 1 FROM attempts e
                                  WHERE e.job_id = s.id AND e.number < s.attempt
                                    AND e.upload_at IS NOT NULL AND NOT e.marks_objects) AS unmarked_output
@@ -256,9 +259,10 @@ WHERE a.job_id = d.job_id AND a.number = d.number;
 WITH given AS (
     SELECT * FROM unnest(:job_ids::uuid[], :numbers::int[], :states::text[], :reasons::text[],
                          :exit_codes::int[], :messages::text[], :walls::float8[], :cpus::float8[],
-                         :memories::int[], :bytes::bigint[], :files::int[])
+                         :memories::int[], :bytes::bigint[], :files::int[], :no_caches::int[], :disks::int[],
+                         :images::float8[], :inputs::float8[], :outputs::float8[])
         AS t (job_id, number, state, reason, exit_code, message, wall_s, cpu_s, peak_memory_mb,
-              uploaded_bytes, uploaded_files)
+              uploaded_bytes, uploaded_files, peak_no_cache_mb, disk_mb, image_s, input_s, output_s)
     ORDER BY job_id
 ), plain AS MATERIALIZED (
     -- LIMIT 1: PostgreSQL looks up the jobs one by one, in this order. With the receipt: to look it up in "given"
@@ -277,7 +281,8 @@ WITH given AS (
     UPDATE attempts a
     SET ended_at = now(), outcome = 'ended', exit_code = p.exit_code, message = p.message, wall_s = p.wall_s,
         cpu_s = p.cpu_s, peak_memory_mb = p.peak_memory_mb, uploaded_bytes = p.uploaded_bytes,
-        uploaded_files = p.uploaded_files
+        uploaded_files = p.uploaded_files, peak_no_cache_mb = p.peak_no_cache_mb, disk_mb = p.disk_mb,
+        image_s = p.image_s, input_s = p.input_s, output_s = p.output_s
     FROM plain p
     WHERE a.job_id = p.job_id AND a.number = p.number AND a.ended_at IS NULL
     RETURNING a.job_id, p.state, p.reason, p.exit_code, p.wall_s

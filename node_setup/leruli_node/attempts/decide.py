@@ -30,6 +30,8 @@ REFUSED_CODE = 122
 _OUTSIDE_CODES = (137, 255)
 # Below this part of its memory limit, the limit is not the reason for the kill.
 _FAR_BELOW = 0.75
+# A job that ran longer (seconds) was sampled often enough to know its memory without page cache.
+SAMPLED_S = 5.0
 
 
 def decide(
@@ -101,6 +103,7 @@ def decide(
         wallseconds=wall,
         cpuseconds=_cpu_seconds(state, notes, wall),
         peakmemorymb=_peak_memory_mb(state, notes),
+        peaknocachemb=_peak_no_cache_mb(state, notes, wall),
     )
 
 
@@ -178,3 +181,12 @@ def _peak_memory_mb(state: AttemptState, notes: ScriptNotes) -> int | None:
     if state.grant is not None and noted is not None and 0 < noted <= state.grant.memorymb:
         return max(noted, sampled or 0)
     return sampled
+
+
+def _peak_no_cache_mb(state: AttemptState, notes: ScriptNotes, wall: float | None) -> int | None:
+    # A short job was hardly sampled. Mostly its page cache only grew, and is no part of its peak.
+    sampled, peak, cache = state.peak_no_cache_mb, notes.peak_memory_mb, notes.cache_mb
+    if wall is None or wall >= SAMPLED_S or peak is None or cache is None or state.grant is None:
+        return sampled
+    noted = peak - cache
+    return max(noted, sampled or 0) if 0 < noted <= state.grant.memorymb else sampled

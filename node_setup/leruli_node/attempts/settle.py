@@ -12,7 +12,7 @@ from typing import Any
 
 from leruli_node.attempts.decide import decide
 from leruli_node.attempts.store import AttemptStore
-from leruli_node.clock import wall_offset
+from leruli_node.clock import boottime, wall_offset
 from leruli_node.container.docker_answers import container_facts
 from leruli_node.container.docker_engine import (
     DockerEngine,
@@ -145,7 +145,14 @@ class Settlement:
         ran = _has_run(state, container, notes)
         # Of a further attempt all is over within a second. Without this note it is decided again.
         sync = state.slot is None
-        changed = self._store.update(attempt, sync=sync, phase=DECIDED, decision=decision, ran=ran)
+        changed = self._store.update(
+            attempt,
+            sync=sync,
+            phase=DECIDED,
+            decision=decision,
+            ran=ran,
+            decided_boottime=boottime(),
+        )
         return changed or state
 
     def _take(self, job: Path) -> bool:

@@ -6,6 +6,8 @@ import contextlib
 import logging
 import secrets
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 from leruli_node.attempts.input_fetcher import InputFetcher
 from leruli_node.attempts.stage_socket import Answer
@@ -148,8 +150,10 @@ class StageIn:
             if state.slot is None or not self._images.is_known(
                 grant.code, grant.version, grant.image
             ):
-                self._fetch_image(grant, stop)
-            self._inputs.fetch(attempt, grant, stop)
+                with self._timed(attempt, "image_seconds"):
+                    self._fetch_image(grant, stop)
+            with self._timed(attempt, "input_seconds"):
+                self._inputs.fetch(attempt, grant, stop)
         except AttemptError as problem:
             self._note(attempt, problem)
             return Answer(FAILED, problem.message)
@@ -209,6 +213,21 @@ class StageIn:
             self._watch.check()
             sentence = self._watch.trouble or f"the group's images may not be read ({error.code})"
             raise AttemptError(Outcome.NODE_TROUBLE, sentence) from None
+
+    @contextlib.contextmanager
+    def _timed(self, attempt: AttemptId, phase: str) -> Iterator[None]:
+        """Note how long a phase takes, added to what agents before this one needed for it.
+
+        In memory: the next note of stage-in follows at once.
+        """
+        began = boot_time()
+        try:
+            yield
+        finally:
+            state = self._store.get(attempt)
+            before = getattr(state, phase, None) or 0.0
+            took: dict[str, Any] = {phase: before + boot_time() - began}
+            self._store.update(attempt, durable=False, **took)
 
     def _note(self, attempt: AttemptId, problem: AttemptError) -> None:
         log.warning("stage-in failed", extra={**attempt.log_fields, "outcome": problem.outcome})

@@ -14,11 +14,12 @@ from leruli_node.attempts.receipts import Receipts
 from leruli_node.attempts.settle import Ended, Settlement
 from leruli_node.attempts.stage_socket import Answer
 from leruli_node.attempts.store import AttemptStore
+from leruli_node.clock import boottime
 from leruli_node.container.docker_engine import DockerRefusedError, DockerUnavailableError
 from leruli_node.container.own_containers import OwnContainers
 from leruli_node.errors import StoppedError
 from leruli_node.files.upload import Uploaded
-from leruli_node.model import AttemptId, AttemptState, Decision
+from leruli_node.model import AttemptId, AttemptState, Decision, boot_id
 from leruli_node.outcomes import Outcome
 from leruli_node.retry import Backoff, retrying
 
@@ -227,6 +228,28 @@ def _receipt(state: AttemptState, decision: Decision, uploaded: Uploaded | None)
         "wallseconds": decision.wallseconds,
         "cpuseconds": decision.cpuseconds,
         "peakmemorymb": decision.peakmemorymb or state.peak_memory_mb,
+        "peaknocachemb": decision.peaknocachemb or state.peak_no_cache_mb,
+        "diskmb": _disk_mb(state, uploaded),
+        "imageseconds": _seconds(state.image_seconds),
+        "inputseconds": _seconds(state.input_seconds),
+        "outputseconds": _seconds(_since_the_end(state) if uploaded is not None else None),
         "uploadedbytes": uploaded.bytes if uploaded is not None else None,
         "uploadedfiles": uploaded.files if uploaded is not None else None,
     }
+
+
+def _disk_mb(state: AttemptState, uploaded: Uploaded | None) -> int | None:
+    """Return the most that was measured, while it ran and at its end."""
+    at_end = -(-uploaded.disk_bytes // 2**20) if uploaded is not None else 0
+    return max(at_end, state.peak_disk_mb or 0) or None
+
+
+def _since_the_end(state: AttemptState) -> float | None:
+    decided_at = state.decided_boottime
+    if decided_at is None or state.boot_id != boot_id():
+        return None
+    return boottime() - decided_at
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(max(0.0, value), 3)

@@ -235,6 +235,7 @@ class Watcher:
             attempt,
             durable=False,
             peak_memory_mb=max(usage.memory_mb or 0, latest.peak_memory_mb or 0) or None,
+            peak_no_cache_mb=max(usage.no_cache_mb or 0, latest.peak_no_cache_mb or 0) or None,
             cpu_seconds=max(usage.cpu_seconds or 0.0, latest.cpu_seconds or 0.0) or None,
         )
 

@@ -21,10 +21,14 @@ class Listed:
 
 @dataclass(frozen=True)
 class Usage:
-    """A sample of a running container: peak memory in MB, CPU seconds so far."""
+    """A sample of a running container: peak memory in MB, CPU seconds so far.
+
+    `no_cache_mb` is its present memory without page cache.
+    """
 
     memory_mb: int | None
     cpu_seconds: float | None
+    no_cache_mb: int | None = None
 
 
 def container_facts(inspected: dict[str, Any]) -> ContainerFacts:
@@ -69,4 +73,14 @@ def parse_usage(stats: dict[str, Any]) -> Usage | None:
     return Usage(
         memory_mb=None if used is None else -(-int(used) // 2**20),
         cpu_seconds=nanoseconds / 1e9 if nanoseconds else None,
+        no_cache_mb=_without_cache(memory),
     )
+
+
+def _without_cache(memory: dict[str, Any]) -> int | None:
+    """Return the present memory in MB without page cache. /dev/shm and the kernel's own count."""
+    used, parts = memory.get("usage"), memory.get("stats") or {}
+    if used is None or "active_file" not in parts:
+        return None
+    cache = parts["active_file"] + parts.get("inactive_file", 0) + parts.get("slab_reclaimable", 0)
+    return -(-max(0, int(used - cache)) // 2**20)

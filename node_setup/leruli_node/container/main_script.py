@@ -53,7 +53,9 @@ while :; do
     [ "$interrupted" = 1 ] || break
 done
 # The job may have put pipes in their places, which would block.
-rm -rf /leruli/times /leruli/exitcode /leruli/peakbytes 2>/dev/null
+for note in times exitcode peakbytes cachebytes cpumicroseconds; do
+    rm -rf "/leruli/$note" 2>/dev/null
+done
 # The container's own cgroup, of version 2 (Linux 5.19 and later) or 1.
 for peak in /sys/fs/cgroup/memory.peak /sys/fs/cgroup/memory/memory.max_usage_in_bytes; do
     if [ -r "$peak" ] && read -r peak <"$peak"; then
@@ -61,6 +63,24 @@ for peak in /sys/fs/cgroup/memory.peak /sys/fs/cgroup/memory/memory.max_usage_in
         break
     fi
 done
+# Page cache that the kernel counts as the container's, which is part of the peak.
+for stat in /sys/fs/cgroup/memory.stat /sys/fs/cgroup/memory/memory.stat; do
+    if [ -r "$stat" ]; then
+        cache=0
+        while read -r name bytes; do
+            case $name in active_file | inactive_file) cache=$((cache + bytes)) ;; esac
+        done <"$stat"
+        echo "$cache" >/leruli/cachebytes
+        break
+    fi
+done
+# All processes of the container, also those that nobody waited for.
+if [ -r /sys/fs/cgroup/cpu.stat ]; then
+    read -r name used </sys/fs/cgroup/cpu.stat && echo "$used" >/leruli/cpumicroseconds
+elif [ -r /sys/fs/cgroup/cpuacct/cpuacct.usage ]; then
+    read -r used </sys/fs/cgroup/cpuacct/cpuacct.usage
+    echo "$((used / 1000))" >/leruli/cpumicroseconds
+fi
 times >/leruli/times 2>/dev/null
 echo "$code" >/leruli/exitcode
 exit "$code"

@@ -11,15 +11,16 @@ from pathlib import Path
 _LONGEST = 4096
 _MINUTES = re.compile(r"(\d{1,9})m(\d{1,9}(?:\.\d{1,9})?)s")
 
-_BYTES = re.compile(r"\d{1,18}\n?\Z", re.ASCII)
+_NUMBER = re.compile(r"\d{1,18}\n?\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
 class ScriptNotes:
     """The notes of main.sh.
 
-    `cpu_seconds` covers run.sh and all child processes that it waited for. `peak_memory_mb` is the
-    peak of the container's cgroup when run.sh had ended.
+    `cpu_seconds` is of the container's cgroup, or of run.sh and all child processes that it waited
+    for. `peak_memory_mb` is the peak of the cgroup when run.sh had ended, and `cache_mb` the page
+    cache in it then.
     """
 
     started: bool = False
@@ -28,6 +29,7 @@ class ScriptNotes:
     exit_code: int | None = None
     cpu_seconds: float | None = None
     peak_memory_mb: int | None = None
+    cache_mb: int | None = None
 
 
 def read_notes(control: Path) -> ScriptNotes:
@@ -38,14 +40,14 @@ def read_notes(control: Path) -> ScriptNotes:
         return ScriptNotes()
     try:
         code = _read(folder, "exitcode")
-        peak = _read(folder, "peakbytes")
         return ScriptNotes(
             started=_exists(folder, "started"),
             refused=_exists(folder, "refused"),
             terminated=_exists(folder, "terminated"),
             exit_code=int(code) if code is not None and re.match(r"\d{1,3}\n?\Z", code) else None,
-            cpu_seconds=parse_times(_read(folder, "times") or ""),
-            peak_memory_mb=-(-int(peak) // 2**20) if peak and _BYTES.match(peak) else None,
+            cpu_seconds=_cpu_seconds(folder),
+            peak_memory_mb=None if (peak := _number(folder, "peakbytes")) is None else _mb(peak),
+            cache_mb=None if (cache := _number(folder, "cachebytes")) is None else cache // 2**20,
         )
     finally:
         os.close(folder)
@@ -58,6 +60,23 @@ def parse_times(text: str) -> float | None:
     if len(found) != 2:
         return None
     return sum(int(minutes) * 60 + float(seconds) for minutes, seconds in found)
+
+
+def _cpu_seconds(folder: int) -> float | None:
+    waited_for = parse_times(_read(folder, "times") or "")
+    counted = _number(folder, "cpumicroseconds")
+    if counted is None:
+        return waited_for
+    return max(counted / 1e6, waited_for or 0.0)
+
+
+def _mb(size: int) -> int:
+    return -(-size // 2**20)
+
+
+def _number(folder: int, name: str) -> int | None:
+    text = _read(folder, name)
+    return int(text) if text and _NUMBER.match(text) else None
 
 
 def _exists(folder: int, name: str) -> bool:

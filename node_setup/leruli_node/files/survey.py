@@ -17,6 +17,8 @@ LOGS = ("joblog.txt", "joberr.txt")
 _SCRIPT = "run.sh"
 # Mean bytes of the names of all objects of an output, for each file that is allowed.
 _MEAN_KEY = 100
+# Files with several names that are remembered.
+_MOST_LINKED = 100_000
 
 
 class Sorter:
@@ -48,6 +50,23 @@ class Sorter:
         return self._files >= self._most or self._names < 0
 
 
+@dataclass
+class DiskSum:
+    """The bytes on disk of files. Of those with several names the first ones are counted once."""
+
+    bytes: int = 0
+    # Files with several names.
+    _seen: set[tuple[int, int]] = field(default_factory=set)
+
+    def add(self, facts: os.stat_result) -> None:
+        """Count a file, unless another name of it was counted."""
+        if facts.st_nlink > 1 and len(self._seen) < _MOST_LINKED:
+            if (facts.st_dev, facts.st_ino) in self._seen:
+                return
+            self._seen.add((facts.st_dev, facts.st_ino))
+        self.bytes += facts.st_blocks * 512
+
+
 @dataclass(frozen=True)
 class Output:
     """A job's output: `top`, a descriptor of its folder, and the list of its input."""
@@ -56,8 +75,10 @@ class Output:
     inputs: InputList
     stop: Stop
 
-    def entries(self, skipped: Skipped) -> Iterator[Entry]:
+    def entries(self, skipped: Skipped, disk: DiskSum | None = None) -> Iterator[Entry]:
         """Yield entries as `walk` does, without unchanged input files; the same each time.
+
+        `disk` counts all of them.
 
         Raises
         ------
@@ -69,6 +90,8 @@ class Output:
         entries = walk(self.top, skipped)
         try:
             for entry in entries:
+                if disk is not None:
+                    disk.add(entry.facts)
                 # The logs are always uploaded.
                 if entry.key in LOGS or not self.inputs.has_unchanged(entry, self.stop):
                     yield entry
@@ -84,6 +107,8 @@ class Survey:
     has_rest: bool = False
     unreadable: Skipped = field(default_factory=Skipped)
     skipped: Skipped = field(default_factory=Skipped)
+    # Of all that was looked at, input too.
+    disk: DiskSum = field(default_factory=DiskSum)
 
 
 def survey(output: Output, most_files: int) -> Survey:
@@ -94,7 +119,7 @@ def survey(output: Output, most_files: int) -> Survey:
             facts = os.stat(key, dir_fd=output.top, follow_symlinks=False)
             if stat.S_ISREG(facts.st_mode):
                 found.sizes[key] = facts.st_size
-    entries = output.entries(found.skipped)
+    entries = output.entries(found.skipped, found.disk)
     for entry in entries:
         if sorter.reason(entry) is not None:
             found.has_rest = True

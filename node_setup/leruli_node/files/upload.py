@@ -50,6 +50,8 @@ class Uploaded:
     bytes: int
     notes: list[str]
     summary: str = ""
+    # What the job's files took on the disk.
+    disk_bytes: int = 0
 
 
 class Uploader:
@@ -167,7 +169,8 @@ class Uploader:
             lost.add(TAKEN, "joberr.txt")
             notes += lost.sentences()
             summary = "; ".join(notes)
-        return Uploaded(count + (size is not None), total + (size or 0), notes, summary)
+        sent, total = count + (size is not None), total + (size or 0)
+        return Uploaded(sent, total, notes, summary, found.disk.bytes)
 
     def _too_much(self, sizes: dict[str, int]) -> dict[str, str]:
         """Return the files that are too large to be sent, with the reason.

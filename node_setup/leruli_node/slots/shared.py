@@ -231,6 +231,7 @@ class SharedContainers:
             started_boottime=end.started_boottime,
             cpu_seconds=round(end.cpu_s, 2),
             peak_memory_mb=-(-end.peak_bytes // 2**20) or None,
+            peak_no_cache_mb=-(-end.peak_no_cache_bytes // 2**20) or None,
         )
         if end.exit_code is None and not end.is_out_of_memory:
             return None

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from leruli_node.attempts.decide import SAMPLED_S
 from leruli_node.clock import boottime
 from leruli_node.container.docker_engine import (
     DockerEngine,
@@ -51,6 +52,8 @@ class SharedContainer:
         self._memory: MemoryPeak | None = None
         # The highest peak that is not this job's, in bytes.
         self._peak_before = 0
+        # The highest sample of the present job, in bytes.
+        self._peak_no_cache = 0
         self._killed_at: float | None = None
         self._reported: Report | None = None
         self.last_used = time.monotonic()
@@ -115,6 +118,7 @@ class SharedContainer:
             self.record = changed(self.record, attempt, time.time(), boottime())
             self.folder.save(self.record)
         self._killed_at = None
+        self._peak_no_cache = 0
         self.folder.move_in(self._job_folders / attempt.key)
         if self._memory is not None and self._memory.reset():
             self._peak_before = 0
@@ -167,6 +171,8 @@ class SharedContainer:
             return self._is_gone()
         if end is not None:
             self._note_end(attempt, end)
+        elif self._memory is not None:
+            self._peak_no_cache = max(self._peak_no_cache, self._memory.without_cache() or 0)
         return end is not None
 
     def _await_end(self, attempt: AttemptId, seconds: float) -> RunnerEnd | None:
@@ -216,8 +222,18 @@ class SharedContainer:
         # An earlier job used more. The largest process of this one is known all the same.
         return end.largest_process_bytes
 
+    def _own_without_cache(self, end: RunnerEnd, peak: int) -> int:
+        """Return the peak without page cache of the job that ended; 0 if it is not known."""
+        cache = self._memory.cache() if self._memory is not None else None
+        if cache is None or end.wall_s >= SAMPLED_S:
+            return self._peak_no_cache
+        # The peak is the cgroup's, or that of a process, which has hardly any page cache.
+        noted = peak - cache if peak > self._peak_before else peak
+        return max(noted, self._peak_no_cache)
+
     def _note_end(self, attempt: AttemptId, end: RunnerEnd) -> None:
         peak = self.own_peak_bytes(end)
+        no_cache = self._own_without_cache(end, peak)
         self._peak_before = max(self._peak_before, end.peak_bytes)
         record = self.record
         self._save_end(
@@ -229,6 +245,7 @@ class SharedContainer:
                 wall_s=end.wall_s,
                 cpu_s=end.cpu_s,
                 peak_bytes=peak,
+                peak_no_cache_bytes=no_cache,
                 is_out_of_memory=end.oom_kills > 0,
                 is_signalled=record.is_signalled,
             ),

@@ -91,6 +91,8 @@ class JobEnd:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_bytes: int = 0
+    # Without page cache. 0: not known.
+    peak_no_cache_bytes: int = 0
     is_out_of_memory: bool = False
     is_signalled: bool = False
 

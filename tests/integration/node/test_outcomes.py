@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -51,23 +52,99 @@ def test_cpu_time_and_peak_memory(rig: Rig) -> None:
     assert 30 <= receipt["peakmemorymb"] <= 256
 
 
+# Prints what the kernel counted for the container: CPU microseconds, bytes without page cache.
+COUNTERS = r"""
+v2=/sys/fs/cgroup v1=/sys/fs/cgroup/memory
+if [ -e $v2/cpu.stat ]; then
+    cpu=$(sed -n 's/^usage_usec //p' $v2/cpu.stat)
+    used=$(cat $v2/memory.current) parts=$v2/memory.stat
+else
+    cpu=$(($(cat $v2/cpuacct/cpuacct.usage) / 1000))
+    used=$(cat $v1/memory.usage_in_bytes) parts=$v1/memory.stat
+fi
+while read -r name bytes; do
+    case $name in active_file | inactive_file) used=$((used - bytes)) ;; esac
+done <$parts
+echo "$cpu $used"
+"""
+
+
+@pytest.mark.parametrize(
+    "until",
+    [
+        # Hardly sampled. Hundredths of a second of CPU time, however long that takes.
+        "read -ra of </proc/$BASHPID/stat; [ $((of[13] + of[14])) -ge 100 ]",
+        # Sampled. Longer than a short job is.
+        "[ $SECONDS -ge 7 ]",
+    ],
+    ids=["short", "sampled"],
+)
+def test_what_a_job_used_is_what_its_cgroup_counted(rig: Rig, until: str) -> None:
+    """Within 5 %. 200 MB of files that it wrote are page cache, and no memory that it needs."""
+    job = rig.job(
+        "head -c 200000000 /dev/zero >file; cat file >/dev/null\n"
+        # tail holds what it reads in its memory until the end.
+        "{ head -c 150000000 /dev/zero; until " + until + "; do :; done; . ./counters >&2; } |\n"
+        "    tail -c 150000000 >/dev/null",
+        {"counters": COUNTERS.encode()},
+        memorymb=500,
+    )
+    receipt = rig.run(job)
+    assert receipt["outcome"] == "ended", receipt
+    cpu, used = map(int, rig.store.get(job.bucket, "joberr.txt").split())
+    assert receipt["cpuseconds"] == pytest.approx(cpu / 1e6, rel=0.05)
+    assert receipt["peaknocachemb"] == pytest.approx(used / 2**20, rel=0.05)
+    assert receipt["peakmemorymb"] > receipt["peaknocachemb"] + 100
+    assert 190 <= receipt["diskmb"] < 200
+
+
+def test_processes_that_nobody_waits_for_count(rig: Rig) -> None:
+    loop = "until read -ra of </proc/$BASHPID/stat; [ $((of[13] + of[14])) -ge 50 ]; do :; done"
+    job = rig.job(f"( ( {loop}; : >done ) & ); until [ -e done ]; do sleep 0.1; done")
+    receipt = rig.run(job)
+    assert receipt["cpuseconds"] >= 0.5
+
+
+def test_a_receipt_says_how_long_each_phase_took(rig: Rig) -> None:
+    receipt = rig.run(rig.job("true", {"in": os.urandom(5_000_000)}))
+    assert receipt["imageseconds"] >= 0
+    assert 0 < receipt["inputseconds"] < 60
+    assert 0 < receipt["outputseconds"] < 60
+    # Input takes disk too, though it is not uploaded again.
+    assert 5 <= receipt["diskmb"] <= 6
+
+
 def test_resources_of_a_job_that_no_agent_saw_run(rig: Rig) -> None:
     """Like a job of half a second: there is no sample of it."""
     job = rig.job("x=$(head -c 60000000 /dev/zero | tr '\\0' x); echo ${#x}")
     assert rig.stage_in(job) == 0
     rig.kill()
+    state = rig.state(job)
     rig.run_container(job).wait(timeout=60)
     rig.start()
     assert rig.stage_out(job) == 0
     receipt = rig.receipt(job)
     assert 57 <= receipt["peakmemorymb"] <= 256
     assert receipt["cpuseconds"] == round(receipt["cpuseconds"], 2) > 0
+    # From before the restart of the agent.
+    assert state["input_seconds"] > 0
+    assert receipt["inputseconds"] == round(state["input_seconds"], 3)
+    assert receipt["imageseconds"] == round(state["image_seconds"], 3)
 
 
 def test_a_job_knows_its_id_and_resources(rig: Rig) -> None:
     job = rig.job('echo "$LERULI_JOBID $LERULI_CORES $LERULI_MEMORYMB"', memorymb=123)
     assert rig.run(job)["outcome"] == "ended"
     assert rig.store.get(job.bucket, "joblog.txt") == f"{job.job} 1 123\n".encode()
+
+
+def test_a_job_knows_its_batch(rig: Rig) -> None:
+    """An older service does not name it."""
+    of_batch, without = [rig.job("echo ${LERULI_BATCH-none}") for _ in range(2)]
+    of_batch.grant["batch"] = "b1"
+    for job, batch in ((of_batch, b"b1\n"), (without, b"none\n")):
+        assert rig.run(job)["outcome"] == "ended"
+        assert rig.store.get(job.bucket, "joblog.txt") == batch
 
 
 def test_empty_output(rig: Rig) -> None:

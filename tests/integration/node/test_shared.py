@@ -175,6 +175,19 @@ def test_memory_that_runs_out_is_the_jobs_own(world: SharedWorld) -> None:
     assert len(world.containers()) == 1
 
 
+@pytest.mark.parametrize("seconds", [0, 7], ids=["short", "sampled"])
+def test_the_page_cache_is_no_memory_of_the_job(world: SharedWorld, seconds: int) -> None:
+    """Neither what the job before left there, nor its own."""
+    writes = "head -c 10000000 /dev/zero"
+    world.run(world.attempt(f"{writes} >/root/kept"))
+    modest = world.attempt(f"{writes} >/dev/shm/x; {writes} >file; cat file; sleep {seconds}")
+    assert world.run(modest).facts.exit_code == 0
+    state = world.store.get(modest)
+    assert state is not None
+    assert state.peak_no_cache_mb is not None
+    assert 9 <= state.peak_no_cache_mb < 19
+
+
 def test_cpu_and_wall_time_are_the_jobs_own(world: SharedWorld) -> None:
     counting = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 1"
     busy, idle = world.attempt(counting), world.attempt("sleep 1")

@@ -59,6 +59,27 @@ def test_attempts_of_one_user_share_a_container(rig: Rig) -> None:
     assert receipt["peakmemorymb"] >= 1
 
 
+def test_each_attempt_has_its_own_variables(rig: Rig) -> None:
+    jobs = [shared_job(rig, "env | grep ^LERULI_ | sort", timelimit=60 + n) for n in range(3)]
+    for number, job in enumerate(jobs[:2]):
+        job.grant["batch"] = f"batch-{number}"
+    assert rig.stage_out(begin(rig)) == 0, rig.log[-3000:]
+    for number, job in enumerate(jobs):
+        assert ended(rig, job) == ("ended", 0)
+        told = dict(line.split("=", 1) for line in output(rig, job).splitlines())
+        assert told.pop("LERULI_NODE")
+        assert told == {
+            "LERULI_JOB_ID": job.job,
+            "LERULI_JOBID": job.job,
+            "LERULI_CORES": "1",
+            "LERULI_MEMORY_MB": "256",
+            "LERULI_MEMORYMB": "256",
+            "LERULI_TIME_LIMIT": str(60 + number),
+            "LERULI_ATTEMPT": "1",
+            **({"LERULI_BATCH": f"batch-{number}"} if number < 2 else {}),
+        }
+
+
 def test_users_images_and_fresh_ones_take_turns(rig: Rig, user_archive: bytes) -> None:
     rig.publish("withuser", "1", user_archive)
     kinds: list[dict[str, Any]] = [{}, {"user": "2"}, {"code": "withuser"}]

@@ -208,7 +208,8 @@ STATEMENTS: dict[str, dict[str, Any]] = {
         "peak_memory_mb": 1,
         "uploaded_bytes": 1,
         "uploaded_files": 1,
-    },
+    }
+    | {"peak_no_cache_mb": 1, "disk_mb": 1, "image_s": 1.0, "input_s": 1.0, "output_s": 1.0},
     "end_job": ATTEMPT | {"state": "completed", "reason": None, "exit_code": 0},
     "requeue_job": ATTEMPT | RETRY | {"reason": "why", "lost": 1, "later": True},
     "retry_job": ATTEMPT | {"reason": "why", "memory_mb": 4000, "time_limit_s": 60},
@@ -238,7 +239,9 @@ STATEMENTS: dict[str, dict[str, Any]] = {
         "memories": each(1),
         "bytes": each(1),
         "files": each(1),
-    },
+    }
+    | {"no_caches": each(1), "disks": each(1)}
+    | {"images": each(1.0), "inputs": each(1.0), "outputs": each(1.0)},
     "return_attempts": ATTEMPTS | {"node_id": NODE},
     "note_running_in_slots": ATTEMPTS | {"node_id": NODE},
     # Nodes that fail, and jobs that avoid them.

@@ -51,6 +51,11 @@ async def test_only_the_receipt_changes_an_index_of_attempts(
             peak_memory_mb=1,
             uploaded_bytes=1,
             uploaded_files=1,
+            peak_no_cache_mb=1,
+            disk_mb=1,
+            image_s=1.0,
+            input_s=1.0,
+            output_s=1.0,
         )
         after = await changes(connection)
     assert [late - early for late, early in zip(after, before, strict=True)] == [5, 4]

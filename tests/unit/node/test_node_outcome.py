@@ -205,6 +205,12 @@ def test_notes_are_read_without_links_and_in_bounded_size(tmp_path: Path) -> Non
     for text, peak in (("2097153\n", 3), ("-1", None), ("1" * 19, None), ("x", None), ("٣", None)):
         (control / "peakbytes").write_text(text)
         assert read_notes(control).peak_memory_mb == peak
+    (control / "cachebytes").write_text("2097153\n")
+    assert read_notes(control).cache_mb == 2
+    # The cgroup's counter, and the shell's, which misses what nobody waited for.
+    for text, seconds in (("90000000\n", 90.0), ("1000000", 62.75), ("-1", 62.75)):
+        (control / "cpumicroseconds").write_text(text)
+        assert read_notes(control).cpu_seconds == seconds
     (control / "exitcode").write_text("3; rm -rf /")
     assert read_notes(control).exit_code is None
     assert read_notes(tmp_path / "none") == ScriptNotes()
@@ -223,6 +229,29 @@ def test_docker_times() -> None:
     assert parse_time(None) is None
 
 
+def test_memory_without_page_cache_of_a_short_job() -> None:
+    """Its peak less the cache at its end, where that can be; a longer one was sampled."""
+    sampled = dataclasses.replace(STATE, peak_no_cache_mb=100)
+    notes = ScriptNotes(peak_memory_mb=900, cache_mb=600)
+
+    def decided(state: AttemptState, notes: ScriptNotes, seconds: float = 1.0) -> int | None:
+        return decide(state, ran(0, seconds), notes, "boot").peaknocachemb
+
+    assert decided(sampled, notes) == 300
+    assert decided(STATE, notes) == 300
+    assert decided(dataclasses.replace(STATE, peak_no_cache_mb=400), notes) == 400
+    assert decided(sampled, notes, 5.0) == 100
+    assert decided(STATE, notes, 5.0) is None
+    # What a job can forge.
+    for forged in (
+        ScriptNotes(peak_memory_mb=4001, cache_mb=0),
+        ScriptNotes(peak_memory_mb=900, cache_mb=900),
+        ScriptNotes(peak_memory_mb=900),
+        ScriptNotes(cache_mb=3),
+    ):
+        assert decided(sampled, forged) == 100
+
+
 def test_usage_of_both_cgroup_versions() -> None:
     v1 = {
         "memory_stats": {"max_usage": 10 * 2**20, "usage": 1},
@@ -235,6 +264,16 @@ def test_usage_of_both_cgroup_versions() -> None:
     assert two is not None
     assert (two.memory_mb, two.cpu_seconds) == (6, None)
     assert parse_usage({"memory_stats": {}}) is None
+    assert (one.no_cache_mb, two.no_cache_mb) == (None, None)
+
+
+def test_memory_without_page_cache_of_both_cgroup_versions() -> None:
+    cache = {"active_file": 2 * 2**20, "inactive_file": 4 * 2**20}
+    v1 = {"memory_stats": {"max_usage": 90 * 2**20, "usage": 10 * 2**20, "stats": cache}}
+    v2 = {"memory_stats": {"usage": 10 * 2**20, "stats": cache | {"slab_reclaimable": 2**20}}}
+    found = [parse_usage(stats) for stats in (v1, v2)]
+    assert [one and one.no_cache_mb for one in found] == [4, 3]
+    assert [one and one.memory_mb for one in found] == [90, 6]
 
 
 def test_state_survives_the_process(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from leruli_node.container.job_environment import job_environment
 from leruli_node.container.main_script import write_control
 from leruli_node.model import AttemptId, StartGrant
 
@@ -73,6 +75,13 @@ def test_the_job_gets_its_id_and_resources(tmp_path: Path, shell: list[str]) -> 
         "LERULI_ATTEMPT": str(ATTEMPT.attempt),
         "LERULI_NODE": NODE_NAME,
     }
+
+
+def test_a_job_of_a_batch_gets_the_batch() -> None:
+    """Also where a container is shared: the variables come from the same function."""
+    grant = dataclasses.replace(GRANT, batch="b1")
+    assert job_environment(ATTEMPT, grant, "n")["LERULI_BATCH"] == "b1"
+    assert "LERULI_BATCH" not in job_environment(ATTEMPT, GRANT, "n")
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])

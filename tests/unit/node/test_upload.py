@@ -30,6 +30,15 @@ def test_all_files_but_run_sh_are_uploaded(tmp_path: Path) -> None:
     assert (done.files, done.bytes, done.notes) == (3, 5025, [])
 
 
+def test_what_the_files_take_on_the_disk(tmp_path: Path) -> None:
+    """Each file once, whatever its names, by its blocks."""
+    (make_rundir(tmp_path) / "big").write_bytes(b"x" * 102_400)
+    (tmp_path / "d" / "again").hardlink_to(tmp_path / "big")
+    with (tmp_path / "sparse").open("wb") as sparse:
+        sparse.truncate(300_000)
+    assert 102_400 <= upload(MemoryStore(), tmp_path).disk_bytes < 200_000
+
+
 def test_joberr_ends_with_sentence_and_notes(tmp_path: Path) -> None:
     store = MemoryStore()
     (make_rundir(tmp_path) / "l").symlink_to("/etc/passwd")
