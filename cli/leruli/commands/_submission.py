@@ -12,6 +12,7 @@ import click
 
 from leruli import settings
 from leruli.commands._batches import tell_failures
+from leruli.commands._growing import Growing, growing
 from leruli.commands._image_argument import named_image, whole_request
 from leruli.commands._leftovers import tell_leftovers
 from leruli.commands._provenance import tell_provenance
@@ -24,6 +25,7 @@ from leruli.jobs.submit import (
     join_command,
     taken_name,
 )
+from leruli.service.retry_rule import MOST_RETRIES
 from leruli.terminal.output import Output
 from leruli.terminal.progress import progress
 from leruli.wording import counted
@@ -103,8 +105,11 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
             batch: str | None,
             new: bool,
             with_results: bool,
-            minutes: int | None,
+            memory: Growing | None,
+            minutes: Growing | None,
             share_container: bool | None,
+            retry: int | None,
+            retry_on: str | None,
             line: str | None = None,
             **limits: int | None,
         ) -> int:
@@ -122,7 +127,12 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
                 "code": code,
                 "version": version,
                 "command": join_command(words) if words else line,
-                "timelimit": None if minutes is None else minutes * 60,
+                "memorymb": memory and memory.first,
+                "most_memorymb": memory and memory.most,
+                "timelimit": minutes and minutes.first * 60,
+                "most_timelimit": minutes and minutes.most and minutes.most * 60,
+                "retry": retry,
+                "retry_on": retry_on,
                 "share_container": share_container,
                 **{name: limits.pop(name) for name in _LIMITS},
             }
@@ -135,10 +145,12 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
 
 
 # For each limit: its option, its name in the body, the type, the help and the default.
-_LIMIT_OPTIONS: tuple[tuple[str, str, click.IntRange, str, object], ...] = (
+_LIMIT_OPTIONS: tuple[
+    tuple[str, str, click.IntRange | Callable[[str], Growing], str, object], ...
+] = (
     ("--cores", "cores", _AT_LEAST_ONE, "CPU cores.", DEFAULT_CORES),
-    ("--memory", "memorymb", _AT_LEAST_ONE, "Memory limit in MB.", DEFAULT_MEMORY_MB),
-    ("--time", "minutes", _AT_LEAST_ONE, "Time limit in minutes.", DEFAULT_TIME_S // 60),
+    ("--memory", "memory", growing, "Memory limit in MB.", DEFAULT_MEMORY_MB),
+    ("--time", "minutes", growing, "Time limit in minutes.", DEFAULT_TIME_S // 60),
     (
         "--disk",
         "diskmb",
@@ -163,7 +175,7 @@ _LIMIT_OPTIONS: tuple[tuple[str, str, click.IntRange, str, object], ...] = (
 )
 
 # The limits that are fields of JobSpec without conversion.
-_LIMITS = tuple(name for _, name, *_ in _LIMIT_OPTIONS if name != "minutes")
+_LIMITS = tuple(name for _, name, *_ in _LIMIT_OPTIONS if name not in ("memory", "minutes"))
 
 
 def _add_limits(body: Callable[..., int], *, again: bool) -> Callable[..., int]:
@@ -181,10 +193,25 @@ def _add_limits(body: Callable[..., int], *, again: bool) -> Callable[..., int]:
         help="For many short jobs: run in the container of your job before it."
         + ("  [default: as before]" if again else ""),
     )(body)
+    body = click.option(
+        "--retry-on",
+        metavar="END,...",
+        help="Try again after these: out-of-memory, time-limit, exit=CODE, exit=any.  "
+        f"[default: {'as before' if again else 'what MOST can mend'}]",
+    )(body)
+    body = click.option(
+        "--retry",
+        type=click.IntRange(0, MOST_RETRIES),
+        help="Try the job again so often, with memory and time doubled up to MOST.  "
+        f"[default: {'as before' if again else 0}]",
+    )(body)
     # The option that is added last is the first one in --help.
     for option, name, kind, text, default in reversed(_LIMIT_OPTIONS):
         shown = "as before" if again else default
-        body = click.option(option, name, type=kind, help=f"{text}  [default: {shown}]")(body)
+        metavar = "FIRST[:MOST]" if kind is growing else None
+        body = click.option(
+            option, name, type=kind, metavar=metavar, help=f"{text}  [default: {shown}]"
+        )(body)
     return body
 
 

@@ -23,6 +23,10 @@ _OPTIONS = {
     "timelimit": "--time (in seconds)",
     "cores": "--cores",
     "priority": "--priority",
+    "retry": "--retry",
+    "retryon": "--retry-on",
+    "retrymemorymb": "--memory (the most)",
+    "retrytimelimit": "--time (the most, in seconds)",
 }
 _PARAMETER = re.compile(rf"\bParameter ({'|'.join(_OPTIONS)}):")
 
@@ -39,18 +43,16 @@ def find_refusals(
 
     A job that no machine of the group can hold now gets a warning, one for all jobs with the same
     request. With `strict` it is refused. An older service has no such check: then only jobs with a
-    size of /dev/shm are refused, because that service would ignore the size.
+    size of /dev/shm or a retry rule are refused, because that service would ignore these.
 
     `option` is how the user asks for `strict`.
     """
-    from leruli.service.queue_client import NO_SHM_SIZE
-
     alike = [replace(one, bucket="", name="default") for one in requests]
     distinct = list(dict.fromkeys(alike))
     try:
         answers = service.check(distinct)
     except UnknownCallError:
-        return [None if one.shmmb is None else NO_SHM_SIZE for one in alike]
+        return [_refusal_of_older(one) for one in alike]
     refusals: dict[JobRequest, str | None] = {}
     for request, answer in zip(distinct, answers):
         if isinstance(answer, LeruliError):
@@ -78,6 +80,14 @@ def check_requests(
     for why in find_refusals(service, list(requests), warn, strict=strict, option=option):
         if why is not None:
             raise RefusedError(f"{why} Nothing was submitted.")
+
+
+def _refusal_of_older(job: JobRequest) -> str | None:
+    from leruli.service.queue_client import NO_RETRY, NO_SHM_SIZE
+
+    if job.shmmb is not None:
+        return NO_SHM_SIZE
+    return NO_RETRY if job.rule.retry else None
 
 
 def _for_command_line(text: str, option: str) -> str:

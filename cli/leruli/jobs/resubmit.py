@@ -18,6 +18,7 @@ from leruli.jobs.many import NOT_SUBMITTED, FolderJob, ask_for_folders
 from leruli.jobs.recover import recover
 from leruli.jobs.submit import JobSpec, check_image
 from leruli.service.queue_client import BULK_LIMIT
+from leruli.service.retry_rule import FIELDS
 
 if TYPE_CHECKING:
     from leruli.folder.journal import Journal
@@ -240,7 +241,11 @@ def spec_of(directory: str, wanted: Mapping[str, Any]) -> JobSpec:
 
     Raises RefusedError if the image or the command is not known.
     """
-    merged = {**last_spec(directory), **wanted}
+    last = dict(last_spec(directory))
+    if wanted.get("retry") == 0:
+        # The job gets no rule: what else the last rule said goes with it.
+        last = {name: value for name, value in last.items() if name not in FIELDS}
+    merged = {**last, **wanted}
     if not all(merged.get(name) for name in _NEEDED):
         raise RefusedError(
             "This folder has no record of its last job. Older clients write none. Give CODE "

@@ -29,6 +29,7 @@ from leruli.folder.packing import Inventory, run_script, take_inventory, write_a
 from leruli.folder.provenance import provenance_of
 from leruli.folder.record import FileState, Place, Record, read_record, write_record
 from leruli.redaction import redact
+from leruli.service.retry_rule import RetryRule
 
 if TYPE_CHECKING:
     from leruli.service.queue_client import JobRequest, QueueClient
@@ -68,6 +69,16 @@ class JobSpec:
     name: str | None = None  #: shown to people; None: the name of the folder
     #: Whether the job may run in the container of the user's job before it.
     share_container: bool = False
+    #: How often the job is tried again after a failure: leruli.service.retry_rule.
+    retry: int = 0
+    retry_on: str | None = None
+    most_memorymb: int | None = None
+    most_timelimit: int | None = None
+
+    @property
+    def rule(self) -> RetryRule:
+        """When the job is tried again."""
+        return RetryRule(self.retry, self.retry_on, self.most_memorymb, self.most_timelimit)
 
     @property
     def image(self) -> str:
@@ -97,6 +108,7 @@ class JobSpec:
                 f"({self.memorymb} MB). Files in /dev/shm count as memory of the job: ask "
                 "for a smaller /dev/shm or for more memory."
             )
+        self.rule.check()
         if self.name is not None and taken_name(self.name) != self.name:
             raise RefusedError(
                 f"{self.name[:_NAME_LENGTH]!r} cannot be the name of a job. It may have "
@@ -123,6 +135,7 @@ class JobSpec:
             self.diskmb,
             self.shmmb,
             self.share_container,
+            rule=self.rule,
         )
 
 

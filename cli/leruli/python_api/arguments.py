@@ -100,6 +100,12 @@ def as_line(command: Command) -> str:
     return join_command(command)
 
 
+def as_ends(ends: str | Iterable[str]) -> str:
+    """Return the ends of a retry rule as one text; raises TypeError."""
+    listed = [ends] if isinstance(ends, str) else several("retry_on", ends)
+    return ",".join(as_text("each of retry_on", one) for one in listed)
+
+
 def as_fields(**arguments: Any) -> dict[str, Any]:
     """Return the arguments of a submission that are not None, as fields of JobSpec.
 
@@ -107,8 +113,12 @@ def as_fields(**arguments: Any) -> dict[str, Any]:
     """
     convert: dict[str, Callable[[Any], Any]] = {
         name: lambda value, name=name: as_whole(name, value)  # type: ignore[misc]
-        for name in ("cores", "memorymb", "timeseconds", "diskmb", "shmmb", "priority")
+        for name in (
+            *("cores", "memorymb", "timeseconds", "diskmb", "shmmb", "priority"),
+            *("retry", "most_memorymb", "most_timeseconds"),
+        )
     }
+    convert["retry_on"] = as_ends
     convert["command"] = as_line
     convert["share_container"] = lambda value: as_flag("share_container", value)
     fields = {
@@ -116,8 +126,9 @@ def as_fields(**arguments: Any) -> dict[str, Any]:
         for name, value in arguments.items()
         if value is not None
     }
-    if "timeseconds" in fields:
-        fields["timelimit"] = fields.pop("timeseconds")
+    for name, field in (("timeseconds", "timelimit"), ("most_timeseconds", "most_timelimit")):
+        if name in fields:
+            fields[field] = fields.pop(name)
     return fields
 
 

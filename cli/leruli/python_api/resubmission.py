@@ -30,6 +30,10 @@ def task_resubmit(
     shmmb: int | None = None,
     priority: int | None = None,
     share_container: bool | None = None,
+    retry: int | None = None,
+    retry_on: str | Iterable[str] | None = None,
+    most_memorymb: int | None = None,
+    most_timeseconds: int | None = None,
     name: str | None = None,
     failed_only: bool = False,
     new: bool = False,
@@ -47,7 +51,7 @@ def task_resubmit(
         The folder.
     code, version, command, cores, memorymb, timeseconds, diskmb, shmmb, priority
         The same as for `task_submit`. None: the value of the last job.
-    share_container, name
+    share_container, name, retry, retry_on, most_memorymb, most_timeseconds
         The same as for `task_submit`. None: the value of the last job.
     failed_only
         Refuse a folder whose job has not failed.
@@ -90,6 +94,10 @@ def task_resubmit(
         shmmb=shmmb,
         priority=priority,
         share_container=share_container,
+        retry=retry,
+        retry_on=retry_on,
+        most_memorymb=most_memorymb,
+        most_timeseconds=most_timeseconds,
         name=name,
     )
     store = Store(settings.storage_settings())
@@ -120,6 +128,10 @@ def task_resubmit_many(
     shmmb: int | None = None,
     priority: int | None = None,
     share_container: bool | None = None,
+    retry: int | None = None,
+    retry_on: str | Iterable[str] | None = None,
+    most_memorymb: int | None = None,
+    most_timeseconds: int | None = None,
     failed_only: bool = False,
     new: bool = False,
     with_results: bool = False,
@@ -133,6 +145,8 @@ def task_resubmit_many(
         The folders.
     code, version, command, cores, memorymb, timeseconds, diskmb, shmmb, priority, share_container
         The same as for `task_submit`, for all folders. None: the value of each folder's last job.
+    retry, retry_on, most_memorymb, most_timeseconds
+        The same.
     failed_only, new, with_results, strict
         The same as for `task_resubmit`.
 
@@ -164,6 +178,10 @@ def task_resubmit_many(
         shmmb=shmmb,
         priority=priority,
         share_container=share_container,
+        retry=retry,
+        retry_on=retry_on,
+        most_memorymb=most_memorymb,
+        most_timeseconds=most_timeseconds,
     )
     store = Store(settings.storage_settings(), connections=STAGERS)
     with QueueClient(settings.service_settings()) as service:

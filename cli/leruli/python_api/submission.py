@@ -57,6 +57,10 @@ def task_submit(
     shmmb: int | None = None,
     priority: int = 0,
     share_container: bool = False,
+    retry: int = 0,
+    retry_on: str | Iterable[str] | None = None,
+    most_memorymb: int | None = None,
+    most_timeseconds: int | None = None,
     name: str | None = None,
     new: bool = False,
     with_results: bool = False,
@@ -90,6 +94,13 @@ def task_submit(
     share_container
         Whether the job may run in the container of the caller's job before it. This is for many
         short jobs: docs/users/short-jobs.md.
+    retry
+        How often the job is tried again after a failure, 0 to 100.
+    retry_on
+        After which ends: "out-of-memory", "time-limit", "exit=CODE", "exit=any". None: what more
+        memory or time can mend.
+    most_memorymb, most_timeseconds
+        Up to which the memory and the time are doubled at a retry. None: they stay.
     name
         The name of the job. None: the name of its folder.
     new
@@ -131,6 +142,10 @@ def task_submit(
         shmmb=shmmb,
         priority=priority,
         share_container=share_container,
+        retry=retry,
+        retry_on=retry_on,
+        most_memorymb=most_memorymb,
+        most_timeseconds=most_timeseconds,
         name=name,
     )
     spec.check()
@@ -162,6 +177,10 @@ def task_submit_many(
     shmmb: int | None = None,
     priority: int = 0,
     share_container: bool = False,
+    retry: int = 0,
+    retry_on: str | Iterable[str] | None = None,
+    most_memorymb: int | None = None,
+    most_timeseconds: int | None = None,
     new: bool = False,
     with_results: bool = False,
     strict: bool = False,
@@ -173,6 +192,8 @@ def task_submit_many(
     directories, codes, versions, commands, cores, memorymb, timeseconds
         The same as for `task_submit`, with one value per folder.
     diskmb, shmmb, priority, share_container, new, with_results, strict
+        The same as for `task_submit`, with one value for all folders.
+    retry, retry_on, most_memorymb, most_timeseconds
         The same as for `task_submit`, with one value for all folders.
 
     Returns
@@ -208,6 +229,10 @@ def task_submit_many(
             shmmb=shmmb,
             priority=priority,
             share_container=share_container,
+            retry=retry,
+            retry_on=retry_on,
+            most_memorymb=most_memorymb,
+            most_timeseconds=most_timeseconds,
         )
         cases.append(Case(as_folder("each of directories", directory), spec, with_results))
     store = Store(settings.storage_settings(), connections=STAGERS)

@@ -10,6 +10,7 @@ from leruli.errors import LeruliError, RefusedError
 from leruli.redaction import remember
 from leruli.service.connection import Connection, Notice
 from leruli.service.paging import Page, entries_of, pages
+from leruli.service.retry_rule import NO_RULE, RetryRule
 from leruli.service.states import FINAL
 from leruli.settings import ServiceSettings
 
@@ -23,6 +24,12 @@ _SUBMIT_RETRY_FOR_S = 120.0
 NO_SHM_SIZE = (
     "The queue is older than this client and cannot set the size of /dev/shm (--shm-size): the job "
     "would get 64 MB."
+)
+
+#: The refusal of a job with a retry rule by a service that would ignore the rule.
+NO_RETRY = (
+    "The queue is older than this client and cannot try a job again (--retry): the job would fail "
+    "after its first attempt."
 )
 
 
@@ -43,6 +50,7 @@ class JobRequest:
     #: Whether the job may run in the container of the user's job before it.
     share_container: bool = False
     batch: tuple[str, str] | None = None  #: id and name of the batch that the job joins
+    rule: RetryRule = NO_RULE  #: when the job is tried again after a failure
 
     def payload(self, secret: str) -> dict[str, Any]:
         """Return the body of a task-submit call."""
@@ -64,6 +72,7 @@ class JobRequest:
             # An older service ignores both.
             "batchid": self.batch and self.batch[0],
             "batchname": self.batch and self.batch[1],
+            **self.rule.payload(),
         }
         return payload | {name: value for name, value in optional.items() if value is not None}
 
@@ -333,6 +342,8 @@ class QueueClient:
             # A service that does not know the field leaves it out of its answer.
             if data.get("shmmb") != job.shmmb:
                 return RefusedError(NO_SHM_SIZE)
+            if job.rule.retry and data.get("retry") != job.rule.retry:
+                return RefusedError(NO_RETRY)
             return [str(one) for one in data["warnings"]]
         return self._connection.refusal(status, data)
 

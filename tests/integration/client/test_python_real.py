@@ -68,6 +68,13 @@ class TestSubmission:
         assert leruli.task_detail("mol-0.96").shm_mb == 50
         assert not leruli.task_detail("mol-0.96").share_container
 
+    def test_a_retry_rule(self, submit, queue):
+        rule = {"retry": 3, "most_memorymb": 8000, "most_timeseconds": 900}
+        folder = submit(timeseconds=90, **rule, retry_on=["exit=1", "time-limit"])
+        [row] = queue.sql("SELECT * FROM jobs WHERE id = $1", folder.job)
+        assert (row["most_retries"], row["retry_on"]) == (3, "exit=1,time-limit")
+        assert (row["most_memory_mb"], row["most_time_limit_s"]) == (8000, 900)
+
     def test_a_job_too_large_for_all_machines_is_warned_of_or_refused(self, real, tmp_path):
         path = tmp_path / "mol"
         make_folder(path)
@@ -90,6 +97,8 @@ class TestSubmission:
             ({"priority": True}, "priority has to be a whole number, not True."),
             ({"share_container": 1}, "share_container has to be True or False, not 1."),
             ({"name": 3}, "name has to be a text, not 3."),
+            ({"retry": "3"}, "retry has to be a whole number, not '3'."),
+            ({"retry_on": 1}, "retry_on has to be a list, not 1."),
         ],
     )
     def test_a_wrong_type_is_a_type_error(self, real, tmp_path, options, told):
