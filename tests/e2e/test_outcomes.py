@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,22 @@ def test_out_of_memory_is_recognised(stack: StackOfTest, folder: Path) -> None:
     assert (state, reason) == ("failed", "killed: used more than 64 MB")
     stack.get(folder)
     assert (folder / "joblog.txt").read_text().startswith("begun\n")
+
+
+def test_a_job_that_needs_more_memory_than_asked_completes_by_itself(
+    stack: StackOfTest, folder: Path
+) -> None:
+    """Its output is that of the last attempt, and each attempt begins with the same input."""
+    (folder / "seen").write_text("as submitted\n")
+    command = "cat seen; echo changed > seen; head -c 300m /dev/zero | tail | wc -c"
+    stack.submit(folder, command, "--memory", "64:1024", "--retry", "5")
+    assert stack.end(folder) == ("completed", None)
+    detail = json.loads(stack.leruli(folder, "task-status", "--json").stdout)["detail"]
+    had = [(one["outcome"], one["memorymb"]) for one in detail["attempts"]]
+    assert had[:2] == [("out_of_memory", 64), ("out_of_memory", 128)]
+    assert had[-1] == ("ended", 64 * 2 ** detail["retry"]["used"])
+    stack.get(folder)
+    assert (folder / "joblog.txt").read_text() == "as submitted\n314572800\n"
 
 
 def test_an_unknown_image_says_which_there_are(stack: StackOfTest, folder: Path) -> None:
