@@ -39,6 +39,7 @@ func main() {
 		return
 	}
 	runtime.GOMAXPROCS(1)
+	reserveThreads()
 	debug.SetMemoryLimit(memoryLimit)
 	// Not signal.Ignore: a job would inherit that.
 	signal.Notify(make(chan os.Signal, 1))
