@@ -33,6 +33,7 @@ from leruli.errors import (
 
 if TYPE_CHECKING:
     from leruli.images.published import PublishedCode
+    from leruli.jobs.efficiency import Resource
     from leruli.python_api.codes import (
         task_list_codes,
         task_list_images,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         task_status,
         task_status_many,
     )
+    from leruli.python_api.reports import JobUse, UseReport, task_report
     from leruli.python_api.resubmission import task_resubmit, task_resubmit_many
     from leruli.python_api.results import (
         task_get,
@@ -72,6 +74,7 @@ __all__ = [
     "JobDetail",
     "JobEvent",
     "JobStatus",
+    "JobUse",
     "LeruliError",
     "LeruliWarning",
     "ManyFolders",
@@ -80,11 +83,13 @@ __all__ = [
     "OldCursorError",
     "PublishedCode",
     "RefusedError",
+    "Resource",
     "ServiceError",
     "SettingsError",
     "StorageError",
     "UnknownCallError",
     "Usage",
+    "UseReport",
     "__version__",
     "as_completed",
     "events",
@@ -105,6 +110,7 @@ __all__ = [
     "task_publish_code",
     "task_purge",
     "task_purge_many",
+    "task_report",
     "task_resubmit",
     "task_resubmit_many",
     "task_status",
@@ -118,6 +124,7 @@ __all__ = [
 # The module of each name that is imported on its first use.
 _HOMES = {
     "images.published": ("PublishedCode",),
+    "jobs.efficiency": ("Resource",),
     "python_api.codes": (
         *("task_list_codes", "task_list_images"),
         *("task_publish_code", "task_unpublish_code"),
@@ -131,6 +138,7 @@ _HOMES = {
     "python_api.results": (
         *("task_get", "task_get_many", "task_prune", "task_purge", "task_purge_many"),
     ),
+    "python_api.reports": ("JobUse", "UseReport", "task_report"),
     "python_api.resubmission": ("task_resubmit", "task_resubmit_many"),
     "python_api.submission": ("task_submit", "task_submit_many"),
     "python_api.waiting": ("JobEvent", "as_completed", "events", "wait"),

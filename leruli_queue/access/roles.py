@@ -30,6 +30,7 @@ class Call(StrEnum):
     TASK_DETAIL = "task-detail"
     TASK_RESOLVE = "task-resolve"
     TASK_LIST = "task-list"
+    TASK_REPORT = "task-report"
     TASK_EVENTS = "task-events"
     BULK_TASK_STATUS = "bulk/task-status"
     BULK_TASK_CANCEL = "bulk/task-cancel"
@@ -135,6 +136,7 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.TASK_DETAIL: Rule(("secret",), _USERS),
         Call.TASK_RESOLVE: Rule(("secret",), _USERS_OWN),
         Call.TASK_LIST: Rule(("secret",), _USERS_OWN),
+        Call.TASK_REPORT: Rule(("secret",), _USERS_OWN),
         Call.TASK_EVENTS: Rule(("secret",), _USERS_OWN),
         Call.BULK_TASK_STATUS: Rule(("secret",), _USERS),
         Call.BULK_TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),

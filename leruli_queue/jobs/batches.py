@@ -95,7 +95,7 @@ async def batch_status(connection: Connection, user: User, batch_id: UUID) -> Ba
     UnknownBatchError
         For an unknown batch and for other people's alike.
     """
-    batch = await _find(connection, user, batch_id)
+    batch = await find_batch(connection, user, batch_id)
     ends = await queries.ends_of_batch(connection, batch=batch.number, most=_RATE_OF)
     failures = await rows(
         queries.failures_of_batch(connection, batch=batch.number, limit=_FAILURES)
@@ -143,7 +143,7 @@ async def cancel_batch(connection: Connection, user: User, batch_id: UUID) -> Ca
     UnknownBatchError
         For an unknown batch and for other people's alike.
     """
-    batch = await _find(connection, user, batch_id)
+    batch = await find_batch(connection, user, batch_id)
     locked = await rows(
         queries.lock_batch_to_cancel(
             connection,
@@ -162,7 +162,14 @@ async def fold_batch_changes(pool: Pool) -> None:
             return
 
 
-async def _find(connection: Connection, user: User, batch_id: UUID) -> Batch:
+async def find_batch(connection: Connection, user: User, batch_id: UUID) -> Batch:
+    """Return a batch of the user.
+
+    Raises
+    ------
+    UnknownBatchError
+        For an unknown batch and for other people's alike.
+    """
     row = await queries.batch_now(connection, user_id=user.id, id=batch_id)
     if row is None:
         raise UnknownBatchError

@@ -324,6 +324,16 @@ class Queries:
         key_id: object,
     ) -> str: ...
     async def end_when_idle(self, connection: Connection | Pool, *, seconds: object) -> Any: ...
+    def ended_of_batch(
+        self,
+        connection: Connection | Pool,
+        *,
+        batch: object,
+        state: object,
+        ended_at: object,
+        id: object,
+        limit: object,
+    ) -> AsyncIterator[Any]: ...
     async def ends_of_batch(
         self,
         connection: Connection | Pool,
@@ -956,6 +966,13 @@ class Queries:
         before_id: object,
         limit: object,
     ) -> AsyncIterator[Any]: ...
+    async def place_among_ended(
+        self,
+        connection: Connection | Pool,
+        *,
+        job_id: object,
+        batch: object,
+    ) -> Any: ...
     async def platform_works(self, connection: Connection | Pool, *, job_id: object) -> Any: ...
     def quarantine_nodes(
         self,
@@ -985,6 +1002,13 @@ class Queries:
         reserve_after_s: object,
     ) -> AsyncIterator[Any]: ...
     async def remove_node(self, connection: Connection | Pool, *, node_id: object) -> str: ...
+    def report_of_jobs(
+        self,
+        connection: Connection | Pool,
+        *,
+        ids: object,
+        user_id: object,
+    ) -> AsyncIterator[Any]: ...
     async def requeue_job(
         self,
         connection: Connection | Pool,

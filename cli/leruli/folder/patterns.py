@@ -11,6 +11,14 @@ from pathlib import Path
 from leruli.errors import NotFoundError
 
 
+def means_folders(text: str) -> bool:
+    """Return whether --batch names folders where it may name a batch of the queue too.
+
+    A single folder has to end with a slash: a batch is named after the folder around its folders.
+    """
+    return text == "-" or text.endswith("/") or glob.has_magic(text) or Path(text).is_file()
+
+
 def find_folders(pattern: str) -> list[str]:
     """Return the folders of --batch: a file with one per line ("-": standard input), or a glob.
 

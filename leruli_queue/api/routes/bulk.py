@@ -22,6 +22,7 @@ from leruli_queue.api.schemas.bulk import (
 )
 from leruli_queue.api.schemas.common import problems
 from leruli_queue.api.schemas.groups import ActivityAnswer
+from leruli_queue.api.schemas.report import ReportOfJob, TaskReport, TaskReportAnswer
 from leruli_queue.api.schemas.tasks import (
     ActivityJob,
     ResolveAnswer,
@@ -33,6 +34,7 @@ from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.bucket import jobs_of_buckets
 from leruli_queue.jobs.cancel import cancel_jobs, cancel_named, cancel_own
 from leruli_queue.jobs.listing import Filter, users_page
+from leruli_queue.jobs.measured import report_of_batch, report_of_jobs
 from leruli_queue.jobs.resolve import resolve
 from leruli_queue.jobs.states import JobState
 from leruli_queue.jobs.status import Status, UnknownJobError, job_statuses, parse_job_id
@@ -129,6 +131,26 @@ async def task_list(body: TaskList, context: ContextDep) -> ActivityAnswer:
     return ActivityAnswer(
         jobs=[ActivityJob.of(job) for job in jobs],
         next=jobs[-1].id if len(jobs) == body.limit else None,
+    )
+
+
+@router.post(
+    f"/{Call.TASK_REPORT}",
+    responses=problems({404: "No such batch, or not one of yours; or `after` is not of it."}),
+)
+async def task_report(body: TaskReport, context: ContextDep) -> TaskReportAnswer:
+    """Answer what the user's own jobs used that have ended, beside what they asked for."""
+    job_ids = parsed(body.jobids or [], context.settings)
+    async with context.reading() as connection:
+        user = await authorise_user(connection, Call.TASK_REPORT, body.secret)
+        if body.batchid is None:
+            known = list(dict.fromkeys(job_id for job_id in job_ids if job_id is not None))
+            jobs, is_full = await report_of_jobs(connection, user, known), False
+        else:
+            jobs = await report_of_batch(connection, user, body.batchid, body.after, body.limit)
+            is_full = len(jobs) == body.limit
+    return TaskReportAnswer(
+        jobs=[ReportOfJob.of(job) for job in jobs], next=jobs[-1].id if is_full else None
     )
 
 

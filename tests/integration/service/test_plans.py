@@ -133,6 +133,10 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     | {"after": BATCHES[200], "limit": 100},
     "ends_of_batch": {"batch": 1, "most": 200},
     "failures_of_batch": {"batch": 1, "limit": 5},
+    "report_of_jobs": {"ids": IDS, "user_id": 1},
+    "place_among_ended": {"job_id": IDS[0], "batch": 1},
+    "ended_of_batch": {"batch": 1, "state": "failed", "ended_at": NOW - timedelta(days=1)}
+    | {"id": IDS[0], "limit": 1000},
     "lock_batch_to_cancel": {"batch": 1, "states": ["received", "running"], "limit": 500},
     "fold_batch_changes": {"lock": 1, "most": 1000},
     "nodes_of_group": {"group_id": 1, "limit": 500, "after": None},

@@ -118,6 +118,7 @@ def fields_beside_the_secret(call: Call, world: World) -> dict[str, Any]:
         Call.BULK_TASK_STATUS: {"jobids": [job["jobid"]]},
         Call.BULK_TASK_CANCEL: {"jobids": [job["jobid"]]},
         Call.BULK_TASK_FIND: {"bucketids": [world.bucket]},
+        Call.TASK_REPORT: batch,
         Call.BATCH_STATUS: batch,
         Call.BATCH_CANCEL: batch,
         Call.GROUP_CREATE_USER: {"name": f"new {uuid4().hex}"},
@@ -156,6 +157,7 @@ def expected_status(call: Call, person: Person) -> int:
         Call.BULK_TASK_STATUS,
         Call.BULK_TASK_CANCEL,
         Call.BULK_TASK_FIND,
+        Call.TASK_REPORT,
         Call.BATCH_STATUS,
         Call.BATCH_CANCEL,
     }
