@@ -25,6 +25,7 @@ class Call(StrEnum):
     TASK_SUBMIT = "task-submit"
     BULK_TASK_SUBMIT = "bulk/task-submit"
     TASK_STATUS = "task-status"
+    TASK_FOLLOW = "task-follow"
     TASK_CANCEL = "task-cancel"
     TASK_BUCKET = "task-bucket"
     TASK_DETAIL = "task-detail"
@@ -131,6 +132,7 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.SUBMITS),
         Call.BULK_TASK_SUBMIT: Rule(("secret",), _USERS_OWN, Effect.SUBMITS),
         Call.TASK_STATUS: Rule(("secret",), _USERS),
+        Call.TASK_FOLLOW: Rule(("secret",), _USERS, Effect.WRITES),
         Call.TASK_CANCEL: Rule(("secret",), _USERS, Effect.WRITES),
         Call.TASK_BUCKET: Rule(("secret",), _USERS, Effect.WRITES),
         Call.TASK_DETAIL: Rule(("secret",), _USERS),

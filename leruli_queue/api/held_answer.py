@@ -40,13 +40,18 @@ class Said:
         answer = NodeReportAnswer(
             standing=reply.node.standing,
             reason=reply.node.reason,
-            drop=[HeldAttempt(jobid=job_id, attempt=number) for job_id, number in reply.drop],
-            cancel=[HeldAttempt(jobid=job_id, attempt=number) for job_id, number in reply.cancel],
+            drop=_attempts(reply.drop),
+            cancel=_attempts(reply.cancel),
+            follow=_attempts(reply.follow),
             imagetokens=list(self.image_tokens),
             reportseconds=self.report_s,
         )
         digest = hashlib.sha256(answer.model_dump_json().encode()).hexdigest()
         return answer.model_copy(update={"said": digest[:16]})
+
+
+def _attempts(named: Sequence[tuple[UUID, int]]) -> list[HeldAttempt]:
+    return [HeldAttempt(jobid=job_id, attempt=number) for job_id, number in named]
 
 
 class HeldAnswer(Response):

@@ -10,6 +10,7 @@ reservations        every 2 seconds                     a node is reserved for a
 misplaced           every 2 seconds                     attempts that no node will take are requeued
 events              every 2 seconds                     old events are deleted, in portions
 batches             every 2 seconds                     changes are added to the counts of batches
+follows             every 2 seconds                     jobs that nobody follows are forgotten
 comparing           LERULI_QUEUE_RECONCILE_INTERVAL_S,  the reconciler compares all that is in
                     and each time that the tracker      flight with Nomad's lists
                     connects
@@ -32,6 +33,7 @@ from leruli_queue.dispatch.reservations import Reservations
 from leruli_queue.dispatch.setbacks import Setbacks
 from leruli_queue.jobs.batches import fold_batch_changes
 from leruli_queue.jobs.events import delete_old_events
+from leruli_queue.jobs.follow import delete_old_follows
 from leruli_queue.jobs.quarantine import Quarantine, review
 from leruli_queue.jobs.retries import Retries
 from leruli_queue.nomad.gateway import NomadGateway
@@ -80,6 +82,7 @@ class Maintenance:
         await self._isolated("misplaced", self.misplaced.requeue)
         await self._isolated("events", self.delete_old_events)
         await self._isolated("batches", self.fold_batch_changes)
+        await self._isolated("follows", self.delete_old_follows)
 
     async def review_nodes(self) -> None:
         """Quarantine and release nodes that fail jobs; can be repeated."""
@@ -92,6 +95,10 @@ class Maintenance:
     async def fold_batch_changes(self) -> None:
         """Add changes of batches to their counts; can be repeated."""
         await fold_batch_changes(self._pool)
+
+    async def delete_old_follows(self) -> None:
+        """Forget jobs that nobody follows any more; can be repeated."""
+        await delete_old_follows(self._pool)
 
     async def _abandon_overdue(self) -> None:
         await self.overdue.note_unheard()

@@ -37,6 +37,8 @@ class Reply:
     drop: Sequence[tuple[UUID, int]]
     # Held attempts whose cancellation was requested.
     cancel: Sequence[tuple[UUID, int]]
+    # Attempts on the node whose output is followed.
+    follow: Sequence[tuple[UUID, int]]
 
 
 NODE_NEWS = "leruli_node"
@@ -69,7 +71,7 @@ async def reply_to(
     *,
     unreported: bool,
 ) -> Reply:
-    """Return a node's standing and the attempts that it must end.
+    """Return a node's standing, and the attempts that it must end and that are followed.
 
     Parameters
     ----------
@@ -87,9 +89,11 @@ async def reply_to(
             unreported=unreported,
         )
     )
+    followed = await rows(queries.followed_on_node(connection, node_id=node_id))
     row = await queries.standing_of_node(connection, node_id=node_id)
     return Reply(
         standing_of(row),
         drop=sorted((one["job_id"], one["number"]) for one in to_end if one["cancelled"] is None),
         cancel=sorted((one["job_id"], one["number"]) for one in to_end if one["cancelled"]),
+        follow=[(one["job_id"], one["number"]) for one in followed],
     )

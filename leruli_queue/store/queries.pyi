@@ -232,6 +232,7 @@ class Queries:
         most: object,
         keep_s: object,
     ) -> Any: ...
+    async def delete_follows(self, connection: Connection | Pool) -> str: ...
     async def delete_foreign_events(self, connection: Connection | Pool) -> str: ...
     async def delete_prepared_token(
         self,
@@ -375,6 +376,21 @@ class Queries:
         lock: object,
         most: object,
     ) -> Any: ...
+    async def follow_job(
+        self,
+        connection: Connection | Pool,
+        *,
+        job_id: object,
+        group_id: object,
+        owner_id: object,
+        for_s: object,
+    ) -> Any: ...
+    def followed_on_node(
+        self,
+        connection: Connection | Pool,
+        *,
+        node_id: object,
+    ) -> AsyncIterator[Any]: ...
     def forget_ended_tokens(
         self,
         connection: Connection | Pool,

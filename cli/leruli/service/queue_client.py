@@ -99,6 +99,14 @@ class EventPage:
 
 
 @dataclass(frozen=True)
+class Followed:
+    """The answer to task-follow: the state of a job, and its newest attempt."""
+
+    state: JobState
+    attempt: int | None  #: None: it has none yet
+
+
+@dataclass(frozen=True)
 class JobState:
     """The state of a job, and the reason if there is one."""
 
@@ -171,6 +179,19 @@ class QueueClient:
     def status(self, jobid: str) -> JobState:
         """Return the state of a job; raises NotFoundError for unknown and for others' jobs."""
         return self._state(self._connection.call("task-status", self._about(jobid), jobid=jobid))
+
+    def follow(self, jobid: str) -> Followed:
+        """Ask for live output of a job for the next 30 seconds, and return its state.
+
+        Raises NotFoundError, and UnknownCallError for a service that is too old for this call.
+        """
+        answer = self._connection.call("task-follow", self._about(jobid), jobid=jobid)
+        attempt = answer.get("attempt") if isinstance(answer, dict) else None
+        if attempt is not None and not isinstance(attempt, int):
+            raise self._connection.nonsense()
+        if isinstance(answer, dict):
+            answer = {"status": answer.get("state"), "reason": answer.get("reason")}
+        return Followed(self._state(answer), attempt)
 
     def cancel(self, jobid: str) -> JobState:
         """Cancel a job and return its new state. Raises NotFoundError, RefusedError."""

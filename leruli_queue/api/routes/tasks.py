@@ -20,6 +20,7 @@ from leruli_queue.api.schemas.tasks import (
     CheckedJob,
     CheckEntry,
     DetailAnswer,
+    FollowAnswer,
     OneJob,
     StatusAnswer,
     TaskBucket,
@@ -32,6 +33,7 @@ from leruli_queue.errors import UserReportableError
 from leruli_queue.jobs.bucket import job_bucket
 from leruli_queue.jobs.cancel import cancel_job
 from leruli_queue.jobs.detail import job_detail
+from leruli_queue.jobs.follow import follow_job
 from leruli_queue.jobs.intake import NewJob
 from leruli_queue.jobs.reasons import living_capacity
 from leruli_queue.jobs.status import Status, job_status, parse_job_id
@@ -114,6 +116,19 @@ async def task_status(body: OneJob, context: ContextDep) -> StatusAnswer:
     async with context.reading() as connection:
         user = await authorise_user(connection, Call.TASK_STATUS, body.secret)
         return _answer(await job_status(connection, user, parse_job_id(body.jobid)))
+
+
+@router.post(f"/{Call.TASK_FOLLOW}", responses=problems(_UNKNOWN_JOB))
+async def task_follow(body: OneJob, context: ContextDep) -> FollowAnswer:
+    """Have the job's node send the job's output to its bucket for the next 30 seconds.
+
+    Repeat it every 10 seconds. Nothing changes for a job that is over.
+    """
+    async with context.writing() as connection:
+        user = await authorise_user(connection, Call.TASK_FOLLOW, body.secret)
+        followed = await follow_job(connection, user, parse_job_id(body.jobid))
+    status = followed.status
+    return FollowAnswer(state=status.state, attempt=followed.attempt, reason=status.reason)
 
 
 @router.post(f"/{Call.TASK_CANCEL}", responses=problems(_UNKNOWN_JOB, CancelProblem))

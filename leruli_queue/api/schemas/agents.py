@@ -141,6 +141,11 @@ class NodeReportAnswer(BaseModel):
         description="Held attempts to cancel. End those that do not run yet; Nomad ends commands "
         "that run."
     )
+    follow: list[HeldAttempt] = Field(
+        default=[],
+        description="Started attempts on the node whose output is followed. Send what is new of it "
+        "to the job's bucket. Older agents ignore the field.",
+    )
     imagetokens: list[str] = Field(
         description="As in the answer of node-join, after a rotation of the group token. Empty: "
         "nothing has changed."

@@ -168,6 +168,14 @@ class StatusAnswer(BaseModel):
     reason: str | None = Field(description="The reason of the state, in a sentence.")
 
 
+class FollowAnswer(BaseModel):
+    """A job whose output is followed."""
+
+    state: JobState
+    attempt: int = Field(description="The number of the current attempt; 0 before the first.")
+    reason: str | None = Field(description="The reason of the state, in a sentence.")
+
+
 MAX_CHECKED = 1000
 """Most jobs in one task-check."""
 

@@ -26,12 +26,14 @@ from leruli_queue.jobs.attempts import AttemptId, StaleAttemptError, allow_uploa
 from leruli_queue.jobs.bucket import Purpose, job_bucket
 from leruli_queue.jobs.cancel import cancel_job
 from leruli_queue.jobs.detail import job_detail
+from leruli_queue.jobs.follow import follow_job
 from leruli_queue.jobs.status import UnknownJobError, job_status
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
 CALLS: dict[Call, Callable[..., Awaitable[Any]]] = {
     Call.TASK_STATUS: job_status,
+    Call.TASK_FOLLOW: follow_job,
     Call.TASK_CANCEL: cancel_job,
     Call.TASK_DETAIL: job_detail,
     Call.TASK_BUCKET: partial(job_bucket, purpose=Purpose.GET),

@@ -95,6 +95,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "job_statuses": OWN | {"job_ids": IDS},
     "count_ahead": {"job_id": LAST_WAITING, "most": 1001},
     "count_backlog": {"group_id": 1, "most": 2_000_000},
+    "follow_job": OWN | {"job_id": IDS[0], "for_s": 30.0},
     "cancel_jobs": {"group_id": 1, "user_id": 1, "job_ids": IDS, "reason": "why"}
     | {"action": "job-cancelled"},
     "lock_to_cancel": OWN | {"job_ids": IDS},
@@ -260,6 +261,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "avoided_nodes": CLUSTER | ATTEMPTS | {"most": 4},
     "set_node_sets": ATTEMPTS | {"node_sets": each("set")},
     "attempts_to_end": ATTEMPTS | {"node_id": NODE, "unreported": True},
+    "followed_on_node": {"node_id": NODE},
     "attempts_on_node": {"group_id": 1, "node_id": NODE},
     "lock_attempts_on_node": {"group_id": 1, "node_id": NODE},
     "node_leaves": {"node_id": NODE},

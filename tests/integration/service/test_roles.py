@@ -111,6 +111,7 @@ def fields_beside_the_secret(call: Call, world: World) -> dict[str, Any]:
         Call.TASK_SUBMIT: submit,
         Call.BULK_TASK_SUBMIT: submit,
         Call.TASK_STATUS: job,
+        Call.TASK_FOLLOW: job,
         Call.TASK_CANCEL: job,
         Call.TASK_BUCKET: job,
         Call.TASK_DETAIL: job,
@@ -151,6 +152,7 @@ def expected_status(call: Call, person: Person) -> int:
         return 200 if person.owns_the_job else 409
     is_about_a_job = call in {
         Call.TASK_STATUS,
+        Call.TASK_FOLLOW,
         Call.TASK_CANCEL,
         Call.TASK_BUCKET,
         Call.TASK_DETAIL,
