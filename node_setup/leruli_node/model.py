@@ -179,6 +179,8 @@ class AttemptState:
     unpacking_run: str | None = None
     # How many runs of the agent ended while they unpacked this input.
     unpacking_deaths: int = 0
+    # Whether there may be live objects of the attempt in its bucket.
+    has_live_output: bool = False
     # The key of its slot's first attempt; None for a first attempt itself.
     slot: str | None = None
     # Whether Nomad ends the allocation, so that no further attempt runs in it.

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -91,6 +91,8 @@ class Reporter:
         Seconds after the first refusal until a refusal is believed.
     soon
         Set by others when there is something to report.
+    follow
+        Called with the attempts that somebody follows, at each reply.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Reporter:
         expel: Callable[[str], None],
         certain_after: float,
         soon: threading.Event,
+        follow: Callable[[Sequence[AttemptId]], None] = lambda _: None,
     ) -> None:
         self._api = api
         self._tls = tls
@@ -119,6 +122,7 @@ class Reporter:
         self._reload = reload
         self._expel = expel
         self._certain_after = certain_after
+        self._follow = follow
         self._stop = threading.Event()
         self._soon = soon
         # One reply at a time, also when a slot asks.
@@ -222,6 +226,8 @@ class Reporter:
             self._cancel(attempt)
         # Granted, and its state is not stored yet: the next reply says it again.
         self._names_unknown = any(self._subject.store.get(one) is None for one in cancelled)
+        # An older service sends no `follow`.
+        self._follow(_attempts(reply.get("follow") or []))
         standing, reason = reply.get("standing"), str(reply.get("reason") or "")
         if reason != self._last_reason:
             self._last_reason, self._reason_since = reason, time.monotonic()

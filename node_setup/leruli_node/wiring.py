@@ -28,6 +28,8 @@ from leruli_node.files.upload import Uploader
 from leruli_node.folders import runtime_dir
 from leruli_node.images.images import Images
 from leruli_node.images.loading import ImageLoader, load_lock_folder
+from leruli_node.live.live_output import LiveOutput
+from leruli_node.live.places import Places
 from leruli_node.model import AttemptId
 from leruli_node.nomad.certificate import NodeTls
 from leruli_node.nomad.client_process import NomadClient
@@ -82,7 +84,13 @@ def build(settings: Settings) -> Parts:
     cleanup = Cleanup(base.folders, base.store, base.containers, base.trash, base.sweep_soon)
     receipts = Receipts(base.folders.receipts, base.api, cleanup.clean_up_again)
     shared = _shared(base, runner)
-    stage_out = _stage_out(base, receipts, cleanup, stage_in, shared, leases)
+    live = LiveOutput(
+        base.store,
+        base.objects,
+        Places(base.folders, base.store, shared.rundir_of),
+        base.lifetime.stop,
+    )
+    stage_out = _stage_out(base, receipts, cleanup, stage_in, shared, leases, live)
     watcher = Watcher(
         base.store,
         base.engine,
@@ -124,7 +132,7 @@ def build(settings: Settings) -> Parts:
         nomad_version(nomad_program),
         base.disks,
     )
-    reporter = _reporter(base, tls, subject, slots.drop, cancel, nomad.reload)
+    reporter = _reporter(base, tls, subject, slots.drop, cancel, nomad.reload, live)
     return Parts(
         base,
         driver_program,
@@ -243,6 +251,7 @@ def _stage_out(
     stage_in: StageIn,
     shared: SharedContainers,
     leases: HeldLeases,
+    live: LiveOutput,
 ) -> StageOut:
     settings, stop = base.settings, base.lifetime.stop
 
@@ -276,6 +285,7 @@ def _stage_out(
         cleanup,
         stop,
         stage_in.abort,
+        live.end,
     )
 
 
@@ -286,6 +296,7 @@ def _reporter(
     drop: Callable[[AttemptId], None],
     cancel: Callable[[AttemptId], None],
     reload_nomad: Callable[[], None],
+    live: LiveOutput,
 ) -> Reporter:
     return Reporter(
         base.api,
@@ -300,6 +311,7 @@ def _reporter(
         base.lifetime.expel,
         base.settings.refused_seconds,
         base.report_soon,
+        live.follow,
     )
 
 

@@ -47,6 +47,7 @@ class FakeService:
         self.refused_ends: dict[tuple[str, int], int] = {}
         self.stale: set[tuple[str, int]] = set()
         self.cancelled: set[tuple[str, int]] = set()
+        self.followed: set[tuple[str, int]] = set()
         self.lose_answers: dict[str, int] = {}
         # What slots run next, in this order, and what was granted under which key.
         self.backlog: list[tuple[str, int]] = []
@@ -154,6 +155,9 @@ class FakeService:
                 "cancel": cancel,
                 "reportseconds": self.report_seconds,
             }
+            if self.followed:
+                named = sorted(self.followed - set(self.receipts))
+                answer["follow"] = [{"jobid": job, "attempt": number} for job, number in named]
             if self.holds_reports:
                 answer["said"] = hashlib.sha256(json.dumps(answer).encode()).hexdigest()[:16]
             return 200, answer

@@ -269,3 +269,14 @@ class Rig:
             point = line.split(" ")[1]
             if point.startswith(f"{self.node_dir}/"):
                 subprocess.run(["umount", point], check=False)
+
+
+def next_attempt(rig: Rig, job: Job, command: str | None = None) -> Job:
+    """Return the next attempt of a job in its bucket, with its input unless a command is given."""
+    other = rig.job(command or "true")
+    if command:
+        rig.store.put(job.bucket, "run.tgz", rig.store.get(other.bucket, "run.tgz"))
+    grant = {**other.grant, "bucketid": job.bucket}
+    after = Job(job.job, job.attempt + 1, job.bucket, other.alloc, grant)
+    rig.service.grants[after.key] = grant
+    return after

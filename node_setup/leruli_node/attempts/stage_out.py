@@ -44,6 +44,7 @@ class StageOut:
         cleanup: Cleanup,
         stop: threading.Event,
         abort_stage_in: Callable[[AttemptId], None],
+        end_live_output: Callable[[AttemptId], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._containers = containers
@@ -53,6 +54,7 @@ class StageOut:
         self._cleanup = cleanup
         self._stop = stop
         self._abort_stage_in = abort_stage_in
+        self._end_live_output = end_live_output
 
     def __call__(self, attempt: AttemptId, alloc: str) -> Answer:
         """End an attempt for its allocation.
@@ -147,6 +149,8 @@ class StageOut:
                     self._cleanup.clean_up(attempt)
                     return None
                 decision, uploaded = result
+                # Not before: whoever follows goes on with the final logs.
+                self._end_live_output(attempt)
             receipt = _receipt(state, decision, uploaded)
             self._receipts.spool(attempt, receipt, is_gathered)
             self._cleanup.clean_up(attempt)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from leruli_node.files.input_list import InputList
 from leruli_node.files.walk import Entry, Skipped, walk
 from leruli_node.objects.job_bucket import INPUT
+from leruli_node.objects.live_names import is_live
 from leruli_node.retry import Stop
 
 LOGS = ("joblog.txt", "joberr.txt")
@@ -36,7 +37,7 @@ class Sorter:
         unfit = entry.unfit()
         if unfit or entry.key in LOGS:
             return unfit
-        if entry.key == INPUT:
+        if entry.key == INPUT or is_live(entry.key):
             return "files with a reserved name"
         if self.is_full:
             return f"files after the first {self._most}"

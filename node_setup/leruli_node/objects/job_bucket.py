@@ -15,6 +15,7 @@ from itertools import islice
 from typing import BinaryIO
 
 from leruli_node.model import AttemptId
+from leruli_node.objects.live_names import live_prefix
 from leruli_node.objects.object_store import MARK, FileFacts, ObjectStore
 from leruli_node.objects.small_requests import ListedObject
 from leruli_node.objects.store_errors import NotFoundError
@@ -94,6 +95,16 @@ class JobBucket:
         times = (item.modified for item in self._store.objects(self._name))
         return max((time for time in times if time is not None), default=None)
 
+    def own_below(self, prefix: str, written: Collection[str] = ()) -> list[ListedObject]:
+        """Return the job's own objects whose names begin with `prefix`.
+
+        Objects in `written` are the job's own.
+        """
+        items = list(self._store.objects(self._name, prefix))
+        unclear = (item for item in items if item.name not in written)
+        own = {item.name for item, origin in self._origins(unclear) if origin is Origin.OWN}
+        return [item for item in items if item.name in own or item.name in written]
+
     def remove_previous(self, keep: Collection[str]) -> list[str]:
         """Delete objects of earlier attempts that are not in `keep`. Call it before `write`.
 
@@ -157,7 +168,13 @@ class JobBucket:
         return self._lease
 
     def _outputs(self) -> Iterator[ListedObject]:
-        return (item for item in self._store.objects(self._name) if item.name != INPUT)
+        # This attempt's live objects are removed when its output is here.
+        live = live_prefix(self._attempt)
+        return (
+            item
+            for item in self._store.objects(self._name)
+            if item.name != INPUT and not item.name.startswith(live)
+        )
 
     def _origins(self, items: Iterator[ListedObject]) -> Iterator[tuple[ListedObject, Origin]]:
         """Yield each object with its origin. Objects that are gone by now are left out."""

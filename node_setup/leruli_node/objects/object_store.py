@@ -156,7 +156,7 @@ class ObjectStore:
                 return
             for item in self._client.list_objects(bucket, prefix=prefix or None, recursive=True):
                 if item.object_name:
-                    yield ListedObject(item.object_name, item.last_modified)
+                    yield ListedObject(item.object_name, item.last_modified, item.size or 0)
 
     def mark(self, bucket: str, name: str) -> str | None:
         """Return the attempt in an object's metadata, None if there is none."""

@@ -34,6 +34,7 @@ class ListedObject:
 
     name: str
     modified: datetime | None
+    size: int = 0
 
 
 def is_plain(bucket: str, name: str = "") -> bool:
@@ -161,7 +162,8 @@ def _listed(page: bytes) -> list[ListedObject] | None:
                 return None
             # Python 3.9 reads no "Z".
             at = datetime.fromisoformat(f"{modified[:-1]}+00:00")
-            found.append(ListedObject(unquote_plus(name) if is_quoted else name, at))
+            size = int(entry.findtext(f"{space}Size") or 0)
+            found.append(ListedObject(unquote_plus(name) if is_quoted else name, at, size))
         return found
     except (ET.ParseError, ValueError):
         return None

@@ -183,6 +183,11 @@ class SharedContainers:
             if attempt is not None and self._is_in_use(container) and self._end_of(attempt) is None
         }
 
+    def rundir_of(self, attempt: AttemptId) -> Path | None:
+        """Return the folder with the attempt's files while its container has them."""
+        container = self._running(attempt)
+        return container.folder.rundir if container is not None else None
+
     def signal_running(self, name: str) -> None:
         """Send a signal to all commands that run."""
         keys = self.running()

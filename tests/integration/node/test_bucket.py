@@ -7,21 +7,10 @@ import tarfile
 import time
 
 import pytest
-from node_rig import Job, Rig, wait_for
+from node_rig import Job, Rig, next_attempt, wait_for
 
 MARK = "x-amz-meta-leruli-attempt"
 FOREIGN = {"raw/2019.h5": b"data", "thesis.pdf": b"years of work"}
-
-
-def next_attempt(rig: Rig, job: Job, command: str | None = None) -> Job:
-    """Return the next attempt of a job in its bucket, with its input unless a command is given."""
-    other = rig.job(command or "true")
-    if command:
-        rig.store.put(job.bucket, "run.tgz", rig.store.get(other.bucket, "run.tgz"))
-    grant = {**other.grant, "bucketid": job.bucket}
-    after = Job(job.job, job.attempt + 1, job.bucket, other.alloc, grant)
-    rig.service.grants[after.key] = grant
-    return after
 
 
 def contents(rig: Rig, job: Job) -> dict[str, bytes]:

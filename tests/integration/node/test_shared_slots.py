@@ -7,20 +7,7 @@ from typing import Any
 
 import pytest
 from node_rig import Job, Rig, wait_for
-
-
-def shared_job(rig: Rig, command: str, **more: Any) -> Job:
-    job = rig.job(command, share_container=True, **more)
-    rig.service.backlog.append(job.key)
-    return job
-
-
-def begin(rig: Rig) -> Job:
-    """The attempt that Nomad placed, with its container at its end."""
-    first = rig.job("echo first", goes_on=True)
-    assert rig.stage_in(first) == 0, rig.log[-3000:]
-    rig.run_container(first).wait(timeout=60)
-    return first
+from node_slots import begin, shared_job
 
 
 def ended(rig: Rig, job: Job) -> tuple[str, int | None]:

@@ -31,6 +31,7 @@ from leruli_queue.embedded.processes import Part
 from leruli_queue.embedded.state import StackState, choose_ports
 from leruli_queue.groups.users import create_user
 from leruli_queue.jobs.attempts import AttemptId, start_attempt
+from leruli_queue.jobs.intake import NewBatch
 from leruli_queue.settings import PREFIX, Settings
 from leruli_queue.store.pool import Pool
 
@@ -107,7 +108,8 @@ async def right_ones(
         bob = await create_user(connection, group.id, group.token, name="bob", is_admin=False)
     await make_jobs(pool, group, JOBS)
     attempted = [row["job_id"] for row in await claim_jobs(pool, group, JOBS)]
-    jobs = await make_jobs(pool, replace(group, user_secret=bob), JOBS)
+    batch = NewBatch(uuid4(), "scan")
+    jobs = await make_jobs(pool, replace(group, user_secret=bob), JOBS, batch=batch)
     node = await authenticate_node(pool, tokens[0])
     for job_id in attempted[JOBS // 4 :]:
         await start_attempt(pool, node, AttemptId(job_id, 1), START_KEY)
@@ -118,6 +120,7 @@ async def right_ones(
         "compute_secrets": [group.compute_secret],
         "node_tokens": tokens[:1],
         "leaving_node_tokens": tokens[1:],
+        "batch_ids": [str(batch.id)],
         "job_ids": [str(job_id) for job_id in jobs],
         "buckets": [row["bucket"] for row in await pool.fetch("SELECT bucket FROM jobs")],
         "new_buckets": [str(uuid4()) for _ in range(1000)],

@@ -1,0 +1,1 @@
+"""Live output: while somebody follows a job, what it writes goes to its bucket."""
