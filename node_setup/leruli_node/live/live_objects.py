@@ -68,7 +68,8 @@ class LiveObjects:
         self._bytes += size
 
     def _remove_oldest(self) -> None:
-        old, size = [], self._bytes
+        old: list[tuple[str, str, int]] = []
+        size = self._bytes
         for one in self._kept:
             is_free = size <= _MOST_BYTES * _FREED
             if is_free and len(self._kept) - len(old) <= _MOST_OBJECTS * _FREED:

@@ -91,7 +91,7 @@ class LiveOutput:
     def end(self, attempt: AttemptId) -> None:
         """Remove the live objects of an attempt whose output is in the bucket.
 
-        Waits for some seconds at most, and raises nothing: the job is over, whatever the store says.
+        Waits for some seconds at most and raises nothing: the job is over, whatever happens.
         """
         with self._changed:
             self._ended.add(attempt.key)

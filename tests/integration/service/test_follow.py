@@ -80,8 +80,8 @@ def named(attempt: AttemptId) -> list[dict[str, Any]]:
     return [{"jobid": str(attempt.job_id), "attempt": attempt.number}]
 
 
-async def age_follows(pool: Pool, by: str) -> None:
-    await pool.execute(f"UPDATE follows SET until = now() - interval '{by}'")
+async def age_follows(pool: Pool, by_s: float) -> None:
+    await pool.execute("UPDATE follows SET until = now() - make_interval(secs => $1)", by_s)
 
 
 async def test_it_answers_state_attempt_and_reason(
@@ -192,7 +192,7 @@ async def test_the_end_of_following_is_told_when_the_period_is_over(
     await start(pool, node, attempt)
     await follow(api, group, attempt.job_id)
     said = (await report(api, token))["said"]
-    await age_follows(pool, "1 second")
+    await age_follows(pool, 1.0)
     assert (await report(api, token, known=said))["follow"] == []
 
 
@@ -203,7 +203,7 @@ async def test_a_job_that_is_followed_again_is_told_at_once(
     attempt = await claim(pool, group)
     await start(pool, node, attempt)
     await follow(api, group, attempt.job_id)
-    await age_follows(pool, "1 second")
+    await age_follows(pool, 1.0)
     task = await waiting(api, token)
     await follow(api, group, attempt.job_id)
     assert (await soon(task))["follow"] == named(attempt)
@@ -230,7 +230,7 @@ async def test_jobs_that_nobody_follows_any_more_are_forgotten(
 ) -> None:
     forgotten, kept = await make_jobs(pool, group, 2)
     await follow(api, group, forgotten)
-    await age_follows(pool, "2 minutes")
+    await age_follows(pool, 120.0)
     await follow(api, group, kept)
     await delete_old_follows(pool)
     assert [row["job_id"] for row in await pool.fetch("SELECT job_id FROM follows")] == [kept]

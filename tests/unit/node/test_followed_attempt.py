@@ -1,0 +1,73 @@
+"""One followed attempt when the store fails: it tries the same bytes again. A FAKE store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from memory_store import ATTEMPT, MemoryStore
+
+from leruli_node.attempts.store import AttemptStore
+from leruli_node.folders import make_folders
+from leruli_node.live.followed import FollowedAttempt
+from leruli_node.live.places import Places
+from leruli_node.model import STAGED, AttemptState, StartGrant
+from leruli_node.objects.live_names import live_name
+from leruli_node.objects.store_errors import StoreUnavailableError
+
+FIRST = live_name(ATTEMPT, "out", 0)
+
+
+class Running:
+    """An attempt whose command runs, and its log."""
+
+    def __init__(self, root: Path) -> None:
+        folders = make_folders(root / "node")
+        self.states = AttemptStore(folders.attempts)
+        grant = StartGrant("b", "code", "1", 1, 100, 60.0)
+        self.states.create(
+            AttemptState(ATTEMPT.job, ATTEMPT.attempt, "a", "k", STAGED, "boot", grant)
+        )
+        job = folders.job(ATTEMPT.key)
+        (job / "control" / "started").mkdir(parents=True)
+        (job / "rundir").mkdir()
+        self.log = job / "rundir" / "joblog.txt"
+        self.log.touch()
+        self.store = MemoryStore()
+        places = Places(folders, self.states, lambda _: None)
+        self.followed = FollowedAttempt(ATTEMPT, self.states, self.store, places)
+
+    def write(self, data: bytes) -> None:
+        with self.log.open("ab") as file:
+            file.write(data)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    made = Running(tmp_path)
+    yield made
+    made.followed.close()
+
+
+def test_a_write_that_failed_is_repeated_with_the_same_bytes(running: Running) -> None:
+    """A reader may have read the object although the answer was lost."""
+    running.write(b"one\n")
+    running.store.fail[FIRST] = [StoreUnavailableError("away")]
+    running.followed.step()
+    running.write(b"two\n")
+    running.followed.step()
+    running.followed.step()
+    assert running.store.content[FIRST] == b"one\n"
+    assert running.store.content[live_name(ATTEMPT, "out", 4)] == b"two\n"
+
+
+def test_the_state_says_that_there_may_be_live_objects_before_there_are(running: Running) -> None:
+    running.followed.step()
+    state = running.states.get(ATTEMPT)
+    assert state is not None
+    assert not state.has_live_output
+    running.write(b"one\n")
+    running.store.fail[FIRST] = [StoreUnavailableError("away")]
+    running.followed.step()
+    assert AttemptStore(running.states._folder).all()[0].has_live_output
