@@ -19,6 +19,7 @@ _HELP_LINES = {
     "task-resubmit": "Submit folders again whose job is over: a new job with its own bucket.",
     "task-status": "Print the state of a job: of JOBID, or of the current folder's.",
     "task-wait": "Wait until jobs are over: each JOBID, or the current folder's job.",
+    "task-logs": "Print what a job wrote on standard output: JOBID, or the current folder's job.",
     "task-list": "List your own jobs, the newest first.",
     "task-report": "Print what jobs used beside what they asked for, and what to ask for next.",
     "task-get": "Fetch the results of a job into the current folder.",

@@ -25,7 +25,10 @@ Fault = tuple[int, dict[str, str]]
 LOST_ANSWER: Fault = (0, {})
 
 #: Calls that this fake lacks, as an older service does.
-_NEWER_CALLS = ("group-image-tokens", "task-resolve", "task-detail", "task-check", "task-events")
+_NEWER_CALLS = (
+    *("group-image-tokens", "task-resolve", "task-detail", "task-check", "task-events"),
+    "task-follow",
+)
 
 
 @dataclass

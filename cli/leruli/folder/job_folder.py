@@ -36,6 +36,9 @@ RESERVED = frozenset({"run.sh", "joblog.txt", "joberr.txt"})
 #: Holds the files of earlier jobs, a folder per job.
 HISTORY = "leruli.history"
 
+#: Objects of a bucket below this hold live output of a running job. They are no files of the job.
+LIVE_PREFIX = ".leruli/live/"
+
 #: Files being written carry this prefix until they are complete and renamed.
 PART_PREFIX = ".leruli-part-"
 

@@ -25,6 +25,7 @@ from leruli.folder.job_folder import (
     HISTORY,
     JOB_FILE,
     JOURNAL_PREFIX,
+    LIVE_PREFIX,
     PART_PREFIX,
     RECORD_FILE,
     RESERVED,
@@ -41,6 +42,9 @@ _GZIP = 16 + zlib.MAX_WBITS
 _BLOCK = 256 * 1024
 
 _OWN = frozenset({JOB_FILE, BUCKET_FILE, RECORD_FILE, HISTORY})
+
+# An older client fetches live output as if it were results.
+_LIVE = LIVE_PREFIX.rstrip("/")
 
 _KINDS = {
     stat.S_IFSOCK: "a socket",
@@ -246,7 +250,7 @@ def _walk(directory: str, leave_out: Collection[str]) -> Iterator[Entry]:
         for item in items:
             if item.name.startswith(PART_PREFIX) or (not top.prefix and _is_own(item.name)):
                 continue
-            if leave_out and top.prefix + item.name in leave_out:
+            if top.prefix + item.name == _LIVE or top.prefix + item.name in leave_out:
                 continue
             if not top.prefix and item.name in RESERVED:
                 raise RefusedError(

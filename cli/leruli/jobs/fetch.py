@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from leruli.cancellation import CheckCancelled, StopSwitch
 from leruli.errors import BucketMissingError, RefusedError, StorageAwayError, StorageError
-from leruli.folder.job_folder import HISTORY
+from leruli.folder.job_folder import HISTORY, LIVE_PREFIX
 from leruli.folder.local_files import LocalFiles
 from leruli.folder.object_paths import make_place, split_name, twins
 from leruli.folder.part_files import part_in, sweep
@@ -56,8 +56,12 @@ class Wanted:
 
 
 def select_results(store: Store, bucket: str, *, everything: bool = False) -> list[StoredObject]:
-    """Return the results in a bucket; with `everything` also the input."""
-    return [item for item in store.list(bucket) if everything or item.name not in _INPUT]
+    """Return the results in a bucket, without live output; with `everything` also the input."""
+    return [
+        item
+        for item in store.list(bucket)
+        if not item.name.startswith(LIVE_PREFIX) and (everything or item.name not in _INPUT)
+    ]
 
 
 def fetch(

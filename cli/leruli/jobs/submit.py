@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Union
 
 from leruli.errors import BucketMissingError, RefusedError, UnknownCallError
-from leruli.folder.job_folder import RESERVED, JobFolder
+from leruli.folder.job_folder import LIVE_PREFIX, RESERVED, JobFolder
 from leruli.folder.leftovers import Leftovers, leftovers_of
 from leruli.folder.packing import Inventory, run_script, take_inventory, write_archive
 from leruli.folder.provenance import provenance_of
@@ -278,7 +278,10 @@ def _accepted_job(store: Store, service: QueueClient, bucket: str) -> str | None
     """
     # List first. Then the service already knows the job of any results that are found.
     try:
-        has_results = any(item.name != ARCHIVE for item in store.list(bucket))
+        has_results = any(
+            item.name != ARCHIVE and not item.name.startswith(LIVE_PREFIX)
+            for item in store.list(bucket)
+        )
     except BucketMissingError:
         has_results = False
     why = "the queue knows no job of yours with it"

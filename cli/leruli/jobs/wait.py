@@ -50,6 +50,9 @@ class Wait:
         Whether each end is wanted at once, also of many jobs.
     check_cancelled
         Raises StoppedError once nobody waits any more. It is called before each call of the queue.
+    changed
+        Takes each job whose state was read and that is not over, and the state. With it the queue
+        is asked for all changes, and not for ends only.
     """
 
     def __init__(
@@ -60,9 +63,11 @@ class Wait:
         timeout_s: float | None = None,
         is_eager: bool = False,
         check_cancelled: CheckCancelled = never_cancelled,
+        changed: Callable[[str, JobState], None] | None = None,
     ) -> None:
         self._service = service
         self._check_cancelled = check_cancelled
+        self._changed = changed
         #: Jobs that are not over.
         self.pending = dict.fromkeys(jobids)
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
@@ -113,11 +118,15 @@ class Wait:
                 looked = began
                 self._look_s = min(2 * self._look_s, _LONGEST_LOOK_S)
                 continue
-            named = {"jobids": list(self.pending)} if len(self.pending) <= _MOST_NAMED else {}
+            named: dict[str, list[str]] = {}
+            if len(self.pending) <= _MOST_NAMED:
+                named["jobids"] = list(self.pending)
+            if self._changed is None:
+                named["states"] = sorted(FINAL)
             wait_s = max(0.0, min(self._wait_s, self._left(), looked + self._next_look() - began))
             page = self._persist(
                 lambda at=cursor, more=named, wait_s=wait_s: self._service.events(  # type: ignore[misc]
-                    at, wait_s, states=sorted(FINAL), **more
+                    at, wait_s, **more
                 )
             )
             if page is None:
@@ -166,6 +175,10 @@ class Wait:
         }
         for jobid in over:
             del self.pending[jobid]
+        if self._changed is not None:
+            for jobid, state in states.items():
+                if jobid in self.pending and isinstance(state, JobState):
+                    self._changed(jobid, state)
         return over
 
     def _persist(self, call: Callable[[], _Answer]) -> _Answer | None:

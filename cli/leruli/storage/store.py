@@ -165,8 +165,11 @@ class Store:
             with map_s3_errors(self._host, bucket):
                 raise upload.error
 
-    def list(self, bucket: str) -> list[StoredObject]:
-        """Return all objects of the bucket by name; raises BucketMissingError."""
+    def list(self, bucket: str, prefix: str = "", after: str | None = None) -> list[StoredObject]:
+        """Return all objects of the bucket by name; raises BucketMissingError.
+
+        With `prefix` only those whose names begin so, with `after` only those after that name.
+        """
         with map_s3_errors(self._host, bucket):
             return [
                 StoredObject(
@@ -175,9 +178,35 @@ class Store:
                     item.last_modified,
                     (item.etag or "").strip('"'),
                 )
-                for item in self._minio.list_objects(bucket, recursive=True)
+                for item in self._minio.list_objects(
+                    bucket, prefix or None, recursive=True, start_after=after
+                )
                 if item.object_name
             ]
+
+    def content(self, bucket: str, name: str) -> bytes | None:
+        """Return the content of a small object; None if there is no such object or bucket."""
+        with map_s3_errors(self._host, bucket):
+            try:
+                response = self._minio.get_object(bucket, name)
+            except S3Error as error:
+                if error.code not in ("NoSuchKey", "NoSuchBucket"):
+                    raise
+                return None
+            try:
+                return response.read()
+            finally:
+                response.close()
+                response.release_conn()
+
+    def read(self, bucket: str, name: str, offset: int) -> Iterator[bytes]:
+        """Yield the content of an object from `offset` on, in pieces.
+
+        Raises StorageError if the connection breaks before the end.
+        """
+        reading, mapping = self._reading(bucket, name, offset), map_s3_errors(self._host, bucket)
+        with reading as response, mapping:
+            yield from response.stream(_READ_SIZE)
 
     def download(
         self, bucket: str, item: StoredObject, path: Path, advance: Callable[[int], None]
@@ -249,9 +278,9 @@ class Store:
         return removed
 
     @contextlib.contextmanager
-    def _reading(self, bucket: str, name: str) -> Iterator[Any]:
+    def _reading(self, bucket: str, name: str, offset: int = 0) -> Iterator[Any]:
         with map_s3_errors(self._host, bucket):
-            response = self._minio.get_object(bucket, name)
+            response = self._minio.get_object(bucket, name, offset)
         try:
             yield response
         finally:

@@ -124,6 +124,17 @@ def test_a_bucket_with_results_and_no_job_is_never_submitted(
     assert count_jobs(queue, group) == 0
 
 
+def test_live_output_in_a_bucket_is_no_result(real, cases, queue, group, store):
+    folder = cases / "case-001"
+    assert real(*ONE, cwd=folder).returncode == 0
+    queue.sql("DELETE FROM jobs WHERE group_id = $1", group.id)
+    (folder / "leruli.job").unlink()
+    store.put(bucket_of(folder), ".leruli/live/1/out/000000000000000", b"step 1")
+    done = real(*ONE, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert count_jobs(queue, group) == 1
+
+
 def test_another_users_job_is_not_revealed(real, cases, queue, group, store):
     folder = cases / "case-000"
     jobid = real(*ONE, cwd=folder).stdout.strip()

@@ -41,6 +41,19 @@ def test_own_files_and_empty_folders(tmp_path):
     assert names(pack(tmp_path)) == ["./run.sh", "./deep", "./deep/run.sh", "./empty"]
 
 
+def test_live_output_of_another_job_is_not_packed(tmp_path):
+    """An older client fetches it as if it were a result."""
+    live = tmp_path / ".leruli" / "live" / "1" / "out"
+    live.mkdir(parents=True)
+    (live / "000000000000000").write_text("step 1")
+    (tmp_path / ".leruli" / "mine").write_text("input")
+    (tmp_path / "below" / ".leruli" / "live").mkdir(parents=True)
+    assert names(pack(tmp_path)) == [
+        *("./run.sh", "./.leruli", "./.leruli/mine", "./below", "./below/.leruli"),
+        "./below/.leruli/live",
+    ]
+
+
 def test_modes_and_owner(tmp_path):
     (tmp_path / "tool").write_text("x")
     (tmp_path / "tool").chmod(0o4755)

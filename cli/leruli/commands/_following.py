@@ -1,0 +1,89 @@
+"""Shared by task-logs and run: following a job, with its output on the client's streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from leruli.jobs.references import short_id
+from leruli.terminal.output import Output
+from leruli.terminal.state_line import StateLine
+from leruli.wording import counted
+
+if TYPE_CHECKING:
+    from leruli.service.queue_client import JobState, QueueClient
+    from leruli.storage.store import Store
+
+_MB = 1_000_000
+
+#: Takes bytes that a job wrote.
+Sink = Callable[[bytes], object]
+
+
+def amount(size: int) -> str:
+    """Return a number of bytes for a person."""
+    return counted(size, "byte") if size < _MB else f"{size / _MB:.1f} MB"
+
+
+def follow_job(
+    out: Output,
+    service: QueueClient,
+    store: Store,
+    jobid: str,
+    bucket: str,
+    sinks: Mapping[str, Sink],
+    line: StateLine,
+    *,
+    is_whole: bool = False,
+    timeout: float | None = None,
+) -> JobState | None:
+    """Follow a job until it is over; return how it ended, None if `timeout` has passed before.
+
+    Parameters
+    ----------
+    sinks
+        What to do with the output, by OUT and ERR of `leruli.jobs.live_output`.
+    line
+        Shows the state until the first output.
+    is_whole
+        Never leave out a part of the output: what live objects lack comes when the job is over.
+    timeout
+        Seconds to follow.
+    """
+    from leruli.jobs.follow import Follower
+    from leruli.jobs.live_output import LiveStream
+
+    has_output = False
+
+    def told(state: JobState) -> None:
+        nonlocal has_output
+        has_output = has_output and state.status == "running"
+        if not has_output:
+            line.show(state.status, f"Job {short_id(jobid)} is {state}")
+
+    def notice(text: str) -> None:
+        line.clear()
+        out.note(text)
+
+    def skipped(size: int) -> None:
+        notice(f"… {amount(size)} of output were skipped. The log has all when the job is over.")
+
+    def writing(sink: Sink) -> Sink:
+        def write(data: bytes) -> None:
+            nonlocal has_output
+            has_output = True
+            line.clear()
+            sink(data)
+
+        return write
+
+    streams = [
+        LiveStream(store, bucket, name, writing(sink), skipped, is_whole)
+        for name, sink in sinks.items()
+    ]
+    try:
+        return Follower(
+            service, jobid, streams, told=told, notice=notice, timeout_s=timeout
+        ).follow()
+    finally:
+        line.clear()
