@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from leruli.storage.store import Store
 
 # How long the first live output may take.
-_PATIENCE_S = 3.0
+_FIRST_OUTPUT_S = 3.0
 _LOOK_S = 0.3
 
 _CODES = {"completed": 0, "failed": FAILED, "cancelled": CANCELLED}
@@ -141,7 +141,7 @@ class _Logs:
             return False
         stream = LiveStream(self._store, self._bucket, self._stream, sink, self._tell_skipped)
         stream.begin(found.attempt)
-        until = time.monotonic() + _PATIENCE_S
+        until = time.monotonic() + _FIRST_OUTPUT_S
         while not stream.advance():
             if time.monotonic() >= until:
                 return False

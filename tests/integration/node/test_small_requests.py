@@ -91,7 +91,7 @@ def test_a_short_job_needs_no_sdk(world: World, monkeypatch: pytest.MonkeyPatch)
         listed = list(world.objects.objects(BUCKET))
         assert list(world.objects.objects(BUCKET, "of~a/j")) == listed[1:]
     by_sdk = world.sdk.list_objects(BUCKET, recursive=True)
-    assert listed == [ListedObject(one.object_name, one.last_modified) for one in by_sdk]
+    assert listed == [ListedObject(o.object_name, o.last_modified, o.size) for o in by_sdk]
     assert [one.name for one in listed] == ["joberr.txt", "of~a/job_1.out"]
     facts = world.sdk.stat_object(BUCKET, "of~a/job_1.out")
     assert facts.metadata is not None
