@@ -1,4 +1,4 @@
-"""Helpers for tests of batches against the real service and store."""
+"""Helpers for tests of the client, mostly of batches, against the real service and store."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def begin(cases, *arguments, **settings):
     )
 
 
+def job_of(folder):
+    return (folder / "leruli.job").read_text().strip()
+
+
+def ended(process, seconds=60):
+    """Wait for a client; return its exit code and what it printed."""
+    output, errors = process.communicate(timeout=seconds)
+    return process.returncode, output, errors
+
+
 def wait_for(condition, seconds=30):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -42,14 +52,13 @@ def check_each_once(cases, queue, group, count=COUNT):
     by_bucket = {row["bucket"]: str(row["id"]) for row in found}
     assert len(by_bucket) == count
     folders = {
-        (path / "leruli.bucket").read_text().strip(): (path / "leruli.job").read_text().strip()
-        for path in cases.glob("case-*")
+        (path / "leruli.bucket").read_text().strip(): job_of(path) for path in cases.glob("case-*")
     }
     assert folders == by_bucket
 
 
 def set_states(queue, group, state, folders):
-    jobs = [(folder / "leruli.job").read_text().strip() for folder in folders]
+    jobs = [job_of(folder) for folder in folders]
     queue.sql(
         "UPDATE jobs SET state = $1::job_state, ended_at = now(), reason = 'exit code 3' "
         "WHERE group_id = $2 AND id = ANY($3::uuid[])",

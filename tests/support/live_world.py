@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batch_world import job_of
 from queue_world import QueueOfTest
 from service_world import GroupOfTest
 
 LOGS = {"out": "joblog.txt", "err": "joberr.txt"}
-
-
-def job_of(folder: Path) -> str:
-    return (folder / "leruli.job").read_text().strip()
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Shared by task-logs and run: following a job, with its output on the client's streams."""
+"""Following a job, with its output on the client's streams."""
 
 from __future__ import annotations
 

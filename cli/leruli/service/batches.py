@@ -5,29 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from leruli.service.connection import Connection, Notice
+from leruli.service.caller import Caller
 from leruli.service.paging import Page, entries_of, pages
-from leruli.settings import ServiceSettings
 
 _COUNTS = ("received", "submitted", "running", "completed", "failed", "cancelled")
 
 
-class BatchClient:
+class BatchClient(Caller):
     """Calls the service about batches with an API secret; safe for several threads.
 
     All calls raise UnknownCallError for a service that is too old for them.
     """
-
-    def __init__(self, settings: ServiceSettings, notice: Notice = lambda _: None) -> None:
-        """Connect on the first call; `notice` takes a sentence each time a call has to wait."""
-        self._connection = Connection(settings, notice)
-        self._secret = settings.secret
-
-    def __enter__(self) -> BatchClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
 
     def batches(self, limit: int | None = None, after: str | None = None) -> Iterator[Page]:
         """Yield the caller's batches, the newest first, up to `limit` (None: all)."""

@@ -10,27 +10,16 @@ from typing import Any
 
 from leruli import settings
 from leruli.redaction import remember
-from leruli.service.connection import Connection, Notice
+from leruli.service.caller import Caller
+from leruli.service.connection import Notice
 from leruli.service.paging import Page, entries_of, pages
 from leruli.service.queue_client import EventPage, QueueClient, tokens_of
-from leruli.settings import ServiceSettings
 
 
-class _Caller:
-    """Base of admin and reader. As a context manager it closes its connection."""
+class _GroupCaller(Caller):
+    """Base of admin and reader."""
 
     _secret_field: str
-
-    def __init__(self, settings: ServiceSettings, notice: Notice = lambda _: None) -> None:
-        """`notice` gets a sentence each time a call has to wait."""
-        self._connection = Connection(settings, notice)
-        self._secret = settings.secret
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
 
     def _body(self, **fields: Any) -> dict[str, Any]:
         return {self._secret_field: self._secret, **fields}
@@ -41,7 +30,7 @@ class _Caller:
         return answer
 
 
-class GroupAdmin(_Caller):
+class GroupAdmin(_GroupCaller):
     """Calls with the API secret of an admin."""
 
     _secret_field = "adminsecret"  # noqa: S105
@@ -149,7 +138,7 @@ class GroupAdmin(_Caller):
         )
 
 
-class GroupReader(_Caller):
+class GroupReader(_GroupCaller):
     """Calls with the group token."""
 
     _secret_field = "grouptoken"  # noqa: S105

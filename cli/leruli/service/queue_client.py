@@ -8,11 +8,11 @@ from typing import Any
 
 from leruli.errors import LeruliError, RefusedError
 from leruli.redaction import remember
-from leruli.service.connection import Connection, Notice
+from leruli.service.caller import Caller
+from leruli.service.connection import Connection
 from leruli.service.paging import Page, entries_of, pages
 from leruli.service.retry_rule import NO_RULE, RetryRule
 from leruli.service.states import FINAL
-from leruli.settings import ServiceSettings
 
 #: Jobs that the service takes in one bulk call at most.
 BULK_LIMIT = 1000
@@ -122,19 +122,8 @@ class JobState:
         return self.status if self.reason is None else f"{self.status}: {self.reason}"
 
 
-class QueueClient:
+class QueueClient(Caller):
     """Calls the service with an API secret; safe for several threads."""
-
-    def __init__(self, settings: ServiceSettings, notice: Notice = lambda _: None) -> None:
-        """Connect on the first call; `notice` takes a sentence each time a call has to wait."""
-        self._connection = Connection(settings, notice)
-        self._secret = settings.secret
-
-    def __enter__(self) -> QueueClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
 
     def submit(self, job: JobRequest) -> str:
         """Submit a job and return its id. Repeated with the same bucket it returns the same id."""

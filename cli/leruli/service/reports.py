@@ -5,30 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from leruli.service.connection import Connection, Notice
+from leruli.service.caller import Caller
 from leruli.service.paging import entries_of, pages
 from leruli.service.queue_client import BULK_LIMIT
-from leruli.settings import ServiceSettings
 
 _NUMBERS = ("cores", "memorymb", "timelimit", "attempts")
 
 
-class ReportClient:
+class ReportClient(Caller):
     """Calls task-report with an API secret; safe for several threads.
 
     All calls raise UnknownCallError for a service that is too old for them.
     """
-
-    def __init__(self, settings: ServiceSettings, notice: Notice = lambda _: None) -> None:
-        """Connect on the first call; `notice` takes a sentence each time a call has to wait."""
-        self._connection = Connection(settings, notice)
-        self._secret = settings.secret
-
-    def __enter__(self) -> ReportClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
 
     def of_jobs(self, jobids: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield those of these jobs that are the caller's own and have ended, in their order."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
-import os
 import re
 from typing import TextIO
 
@@ -22,35 +20,22 @@ class JobOutput:
     ----------
     file
         Standard output or standard error.
-    goes_on
-        Whether a reader that closed the pipe is no error. The rest is dropped then.
     """
 
-    def __init__(self, file: TextIO, *, goes_on: bool = False) -> None:
+    def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._goes_on = goes_on
-        self._is_closed = False
         self._decoder = None
         if file.isatty():
             self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def __call__(self, data: bytes) -> None:
         """Write some bytes. Raises BrokenPipeError."""
-        if self._is_closed:
-            return
-        try:
-            if self._decoder is None:
-                self._file.flush()
-                self._file.buffer.write(data)
-            else:
-                self._file.write(_CONTROLS.sub(_shown, self._decoder.decode(data)))
+        if self._decoder is None:
             self._file.flush()
-        except BrokenPipeError:
-            if not self._goes_on:
-                raise
-            self._is_closed = True
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+            self._file.buffer.write(data)
+        else:
+            self._file.write(_CONTROLS.sub(_shown, self._decoder.decode(data)))
+        self._file.flush()
 
 
 def _shown(found: re.Match[str]) -> str:

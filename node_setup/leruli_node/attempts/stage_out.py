@@ -149,7 +149,7 @@ class StageOut:
                     self._cleanup.clean_up(attempt)
                     return None
                 decision, uploaded = result
-                # Not before: whoever follows goes on with the final logs.
+                # Not before: a follower goes on with the final logs.
                 self._end_live_output(attempt)
             receipt = _receipt(state, decision, uploaded)
             self._receipts.spool(attempt, receipt, is_gathered)

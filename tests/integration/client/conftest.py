@@ -12,6 +12,7 @@ from typing import Any
 import client_fake_service as fake
 import pytest
 from batch_world import COUNT, submitting
+from folder_world import SUBMIT
 from fork_server import ROOT, ForkServer, fork_server
 from objects_world import running_objects
 from queue_world import QueueOfTest, running_queue
@@ -167,6 +168,13 @@ def water(tmp_path: Path) -> Path:
     (folder / "input.dat").write_text("molecule { h2o }\n")
     (folder / "basis sets" / "größe.gbs").write_text("cc-pVDZ\n")
     return folder
+
+
+@pytest.fixture
+def job(real: Run, water: Path) -> Path:
+    """A folder with a job."""
+    assert real(*SUBMIT, cwd=water).returncode == 0
+    return water
 
 
 @pytest.fixture

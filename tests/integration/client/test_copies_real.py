@@ -6,19 +6,15 @@ import json
 import shutil
 
 import pytest
+from batch_world import job_of
+from folder_world import SUBMIT
 
 from leruli.folder.record import FileState, add_results
-
-SUBMIT = ("task-submit", "psi4", "1.5", "psi4", "input.dat")
 
 
 def batch(verb="task-submit", *options):
     what = SUBMIT[1:] if verb == "task-submit" else ()
     return [verb, "--batch", "mol-*/", *options, *what]
-
-
-def job_of(folder):
-    return (folder / "leruli.job").read_text().strip()
 
 
 def bucket_of(folder):

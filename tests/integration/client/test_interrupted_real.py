@@ -11,10 +11,10 @@ import json
 import uuid
 
 import pytest
-from batch_world import COUNT, begin, check_each_once, set_states, submitting
+from batch_world import COUNT, begin, check_each_once, job_of, set_states, submitting
+from folder_world import SUBMIT
 
 LOST = 50
-ONE = ("task-submit", "psi4", "1.5", "psi4", "input.dat")
 
 
 def journal_of(cases):
@@ -24,10 +24,6 @@ def journal_of(cases):
 
 def bucket_of(folder):
     return (folder / "leruli.bucket").read_text().strip()
-
-
-def job_of(folder):
-    return (folder / "leruli.job").read_text().strip()
 
 
 def count_jobs(queue, group):
@@ -93,11 +89,11 @@ def test_an_earlier_acceptance_is_reported(real, cases, queue, group, running):
 
 def test_a_single_folder_continues_too(real, cases, queue, group, store):
     folder = cases / "case-000"
-    first = real(*ONE, cwd=folder).stdout
+    first = real(*SUBMIT, cwd=folder).stdout
     (folder / "leruli.job").unlink()
     store.put(bucket_of(folder), "joblog.txt", b"so far")
 
-    again = real(*ONE, cwd=folder)
+    again = real(*SUBMIT, cwd=folder)
 
     assert (again.returncode, again.stdout) == (0, first), again.stderr
     assert "was accepted already" in again.stderr
@@ -115,7 +111,7 @@ def test_a_bucket_with_results_and_no_job_is_never_submitted(
     store.make_bucket(bucket)
     store.put(bucket, "joblog.txt", b"results")
 
-    done = real(ONE[0], *batch, *ONE[1:], cwd=folder)
+    done = real(SUBMIT[0], *batch, *SUBMIT[1:], cwd=folder)
 
     assert done.returncode == 1
     assert "holds results" in done.stderr
@@ -126,22 +122,22 @@ def test_a_bucket_with_results_and_no_job_is_never_submitted(
 
 def test_live_output_in_a_bucket_is_no_result(real, cases, queue, group, store):
     folder = cases / "case-001"
-    assert real(*ONE, cwd=folder).returncode == 0
+    assert real(*SUBMIT, cwd=folder).returncode == 0
     queue.sql("DELETE FROM jobs WHERE group_id = $1", group.id)
     (folder / "leruli.job").unlink()
     store.put(bucket_of(folder), ".leruli/live/1/out/000000000000000", b"step 1")
-    done = real(*ONE, cwd=folder)
+    done = real(*SUBMIT, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert count_jobs(queue, group) == 1
 
 
 def test_another_users_job_is_not_revealed(real, cases, queue, group, store):
     folder = cases / "case-000"
-    jobid = real(*ONE, cwd=folder).stdout.strip()
+    jobid = real(*SUBMIT, cwd=folder).stdout.strip()
     (folder / "leruli.job").unlink()
     store.put(bucket_of(folder), "joblog.txt", b"so far")
 
-    done = real(*ONE, cwd=folder, LERULI_API_SECRET=group.admin_secret)
+    done = real(*SUBMIT, cwd=folder, LERULI_API_SECRET=group.admin_secret)
 
     assert done.returncode == 1
     assert "no job of yours" in done.stderr
@@ -152,11 +148,11 @@ def test_another_users_job_is_not_revealed(real, cases, queue, group, store):
 def test_a_folder_with_the_bucket_of_another_user_is_refused(real, cases, queue, group, batch):
     """It is a copy of their folder without leruli.job, and there are no results yet."""
     folder = cases / "case-000"
-    jobid = real(*ONE, cwd=folder).stdout.strip()
+    jobid = real(*SUBMIT, cwd=folder).stdout.strip()
     (folder / "leruli.job").unlink()
     admin = {"cwd": folder, "LERULI_API_SECRET": group.admin_secret}
 
-    done = real(ONE[0], *batch, *ONE[1:], **admin)
+    done = real(SUBMIT[0], *batch, *SUBMIT[1:], **admin)
 
     assert done.returncode == 1
     assert "Another user of the group has submitted a job with this bucket" in done.stderr
@@ -164,7 +160,7 @@ def test_a_folder_with_the_bucket_of_another_user_is_refused(real, cases, queue,
     assert jobid not in done.stdout + done.stderr
     assert not (folder / "leruli.job").exists()
     (folder / "leruli.bucket").unlink()
-    assert real(ONE[0], *batch, *ONE[1:], **admin).returncode == 0
+    assert real(SUBMIT[0], *batch, *SUBMIT[1:], **admin).returncode == 0
     assert count_jobs(queue, group) == 2
 
 
@@ -215,7 +211,7 @@ def test_a_job_that_only_the_journal_knows_counts(real, cases, queue, group, sub
 
 def test_the_job_of_one_folder_is_found_by_its_bucket(real, cases, queue, group):
     folder = cases / "case-000"
-    first = real(*ONE, cwd=folder).stdout.strip()
+    first = real(*SUBMIT, cwd=folder).stdout.strip()
     (folder / "leruli.job").unlink()
     assert real("task-bucket", cwd=folder).stdout.strip() == bucket_of(folder)
     assert json.loads(real("task-status", "--json", cwd=folder).stdout)["jobid"] == first
@@ -241,10 +237,10 @@ def test_failed_jobs_are_submitted_again(real, cases, queue, group, unanswered):
 
 def test_one_failed_job_is_submitted_again(real, cases, queue, group):
     folder = cases / "case-000"
-    first = real(*ONE, cwd=folder).stdout.strip()
+    first = real(*SUBMIT, cwd=folder).stdout.strip()
     set_states(queue, group, "failed", [folder])
     (folder / "leruli.job").unlink()
-    done = real("task-resubmit", *ONE[1:], cwd=folder)
+    done = real("task-resubmit", *SUBMIT[1:], cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == job_of(folder) != first
     assert (folder / "leruli.history" / first / "leruli.bucket").exists()
@@ -332,7 +328,7 @@ def test_jobs_have_the_names_of_their_folders(real, cases, queue, group):
     long = cases / ("case-" + "x" * 240)
     long.mkdir()
     assert real(*submitting()).returncode == 0
-    assert real(*ONE, "--", "x", cwd=_folder(cases, "water")).returncode == 0
+    assert real(*SUBMIT, "--", "x", cwd=_folder(cases, "water")).returncode == 0
     names = {
         row["name"] for row in queue.sql("SELECT name FROM jobs WHERE group_id = $1", group.id)
     }
@@ -361,7 +357,7 @@ def test_a_full_backlog_is_waited_for(real, cases, queue, group):
         assert "Submitted so far: 100 of 150 folders." in told[-1]
         # A single submission fails after the retry time, and says why.
         one = _folder(cases, "one")
-        alone = real(*ONE, cwd=one, LERULI_RETRY_SECONDS="2")
+        alone = real(*SUBMIT, cwd=one, LERULI_RETRY_SECONDS="2")
         assert alone.returncode == 5
         assert sentence in alone.stderr
         assert "LERULI_BASEURL" not in alone.stderr

@@ -10,28 +10,23 @@ import json
 import signal
 
 import pytest
-from batch_world import begin, wait_for
-from live_world import Live, job_of
-
-ONE = ("task-submit", "psi4", "1.5", "psi4", "input.dat")
-SECONDS = 60
-
-
-def ended(process):
-    output, errors = process.communicate(timeout=SECONDS)
-    return process.returncode, output, errors
-
-
-@pytest.fixture
-def job(real, water):
-    """A folder with a job."""
-    assert real(*ONE, cwd=water).returncode == 0
-    return water
+from batch_world import begin, ended, job_of, wait_for
+from folder_world import SUBMIT
+from live_world import Live
 
 
 @pytest.fixture
 def live(store, queue, group, job):
     return Live(store, queue, group, job)
+
+
+def follow_to_first_step(live, job):
+    """Begin to follow a job that runs; return when its first line is printed."""
+    live.run(1)
+    following = begin(job, "task-logs", "-f")
+    live.write("out", 0, b"step 1\n")
+    assert following.stdout.readline() == "step 1\n"
+    return following
 
 
 @pytest.mark.parametrize(("state", "code"), [("completed", 0), ("failed", 10), ("cancelled", 11)])
@@ -117,10 +112,7 @@ def test_following(real, live, job):
 
 
 def test_a_job_that_begins_again(real, live, job):
-    live.run(1)
-    following = begin(job, "task-logs", "-f")
-    live.write("out", 0, b"step 1\n")
-    assert following.stdout.readline() == "step 1\n"
+    following = follow_to_first_step(live, job)
     # A node was lost. The next attempt removes what was left.
     live.remove_live()
     live.requeue()
@@ -135,10 +127,7 @@ def test_a_job_that_begins_again(real, live, job):
 
 
 def test_ctrl_c_and_time_over_leave_the_job_alone(real, live, job):
-    live.run(1)
-    following = begin(job, "task-logs", "-f")
-    live.write("out", 0, b"step 1\n")
-    assert following.stdout.readline() == "step 1\n"
+    following = follow_to_first_step(live, job)
     following.send_signal(signal.SIGINT)
     code, _, errors = ended(following)
     assert code == 130
@@ -163,7 +152,7 @@ def test_the_document_is_alone_on_standard_output(real, live, job):
 
 def test_an_older_queue_shows_the_output_at_the_end(leruli, service, water, store):
     """At the FAKE service, which has neither events nor task-follow."""
-    assert leruli(*ONE, cwd=water).returncode == 0
+    assert leruli(*SUBMIT, cwd=water).returncode == 0
     jobid = job_of(water)
     service.states[jobid] = ("running", None)
     following = begin(water, "task-logs", "-f")

@@ -7,26 +7,8 @@ import signal
 import time
 
 import pytest
-from batch_world import begin, set_states, wait_for
-
-ONE = ("task-submit", "psi4", "1.5", "psi4", "input.dat")
-SECONDS = 60
-
-
-def job_of(folder):
-    return (folder / "leruli.job").read_text().strip()
-
-
-def ended(process):
-    output, errors = process.communicate(timeout=SECONDS)
-    return process.returncode, output, errors
-
-
-@pytest.fixture
-def job(real, water):
-    """A folder with a job."""
-    assert real(*ONE, cwd=water).returncode == 0
-    return water
+from batch_world import begin, ended, job_of, set_states, wait_for
+from folder_world import SUBMIT
 
 
 @pytest.mark.parametrize(("state", "code"), [("completed", 0), ("failed", 10), ("cancelled", 11)])
@@ -97,7 +79,7 @@ def test_json(real, queue, group, few, tmp_path):
 
 
 def test_submit_and_get_wait(real, queue, group, water):
-    submitting = begin(water, *ONE[:1], "--wait", "--json", *ONE[1:])
+    submitting = begin(water, *SUBMIT[:1], "--wait", "--json", *SUBMIT[1:])
     wait_for((water / "leruli.job").exists)
     set_states(queue, group, "failed", [water])
     code, output, _ = ended(submitting)
@@ -138,7 +120,7 @@ def test_an_older_queue_is_polled(leruli, service, water):
         200,
         [{"status": 200, "data": {"status": next(states), "reason": None}} for _ in body["jobids"]],
     )
-    assert leruli(*ONE, cwd=water).returncode == 0
+    assert leruli(*SUBMIT, cwd=water).returncode == 0
     done = leruli("task-wait", cwd=water)
     assert (done.returncode, done.stdout) == (0, "completed\n")
     assert service.calls.count("bulk/task-status") == 3
@@ -146,7 +128,7 @@ def test_an_older_queue_is_polled(leruli, service, water):
 
 def test_a_lost_answer_and_an_old_cursor(leruli, service, water, lost_answer):
     """At the FAKE service: an answer is lost, then the cursor is refused."""
-    assert leruli(*ONE, cwd=water).returncode == 0
+    assert leruli(*SUBMIT, cwd=water).returncode == 0
     over = {"jobid": job_of(water), "state": "completed"}
     begin_at = iter(["1-0", "7-0"])
     asked = []

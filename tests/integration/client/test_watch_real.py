@@ -7,10 +7,8 @@ import threading
 import time
 
 import pytest
-from batch_world import begin, set_states, submitting
+from batch_world import begin, ended, set_states, submitting
 from terminal_world import on_terminal
-
-SECONDS = 60
 
 
 @pytest.fixture
@@ -24,9 +22,9 @@ def few(real, tmp_path):
     return folders
 
 
-def ended(process):
-    output, errors = process.communicate(timeout=SECONDS)
-    return process.returncode, output.splitlines(), errors.splitlines()
+def ended_lines(process):
+    code, output, errors = ended(process)
+    return code, output.splitlines(), errors.splitlines()
 
 
 def counts_of(lines):
@@ -46,7 +44,7 @@ def test_away_from_a_terminal_each_change_is_a_line(real, queue, group, few, tmp
     set_states(queue, group, "failed", few[:1])
     time.sleep(3)
     set_states(queue, group, "completed", few[1:])
-    code, lines, errors = ended(watching)
+    code, lines, errors = ended_lines(watching)
     assert code == 10
     assert counts_of([second, lines[-1]]) == ["2 received, 2 running.\n", "3 completed, 1 failed."]
     # No line comes twice.
@@ -101,7 +99,7 @@ def test_one_job_is_watched(queue, group, few, real):
     watching = begin(few[0], "task-status", "--watch")
     assert watching.stdout.readline().startswith("received")
     set_states(queue, group, "failed", few[:1])
-    code, lines, errors = ended(watching)
+    code, lines, errors = ended_lines(watching)
     assert (code, lines[-1], errors) == (10, "failed: exit code 3", [])
     done = real("task-status", "--watch", "--json", cwd=few[0])
     assert json.loads(done.stdout)["status"] == "failed"
@@ -114,7 +112,7 @@ def test_a_queue_that_restarts_is_asked_again(queue, group, few, tmp_path):
     time.sleep(3)
     queue.start()
     set_states(queue, group, "completed", few)
-    code, lines, errors = ended(watching)
+    code, lines, errors = ended_lines(watching)
     assert (code, counts_of(lines)) == (0, ["4 completed."])
     assert any(line.endswith("Asking again.") for line in errors)
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+from held_report_world import holding_service, report, soon, waiting
 from service_world import (
     GroupOfTest,
     call,
     claim_jobs,
     make_jobs,
     make_node_with_token,
-    running_service,
-    stay_heard,
 )
 
 from leruli_queue.access.authenticate import Node
@@ -25,17 +24,10 @@ from leruli_queue.jobs.follow import delete_old_follows
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
-# A report that waits in vain is answered after this time.
-PERIOD_S = 4.0
-# News are told within this time, on a machine that others use too.
-SOON_S = 2.0
-
 
 @pytest.fixture
 async def api(settings: Settings, pool: Pool) -> AsyncIterator[httpx.AsyncClient]:
-    await stay_heard(pool)
-    changed = settings.model_copy(update={"node_report_s": PERIOD_S})
-    async with running_service(changed) as client:
+    async with holding_service(settings, pool) as client:
         yield client
 
 
@@ -54,30 +46,31 @@ async def start(pool: Pool, node: Node, attempt: AttemptId) -> None:
     await start_attempt(pool, node, attempt, "start-key")
 
 
+async def started(pool: Pool, group: GroupOfTest, node: Node) -> AttemptId:
+    """An attempt with the start grant."""
+    attempt = await claim(pool, group)
+    await start(pool, node, attempt)
+    return attempt
+
+
 async def follow(api: httpx.AsyncClient, group: GroupOfTest, job_id: UUID) -> dict[str, Any]:
     return dict(await call(api, "task-follow", secret=group.user_secret, jobid=str(job_id)))
 
 
-async def report(api: httpx.AsyncClient, token: str, known: str | None = None) -> dict[str, Any]:
-    return dict(await call(api, "node-report", nodetoken=token, known=known))
-
-
-async def waiting(api: httpx.AsyncClient, token: str) -> asyncio.Task[dict[str, Any]]:
-    """A report that waits: the node knows what the service has to say."""
-    said = (await report(api, token))["said"]
-    task = asyncio.create_task(report(api, token, known=said))
-    await asyncio.sleep(0.3)
-    assert not task.done()
-    return task
-
-
-async def soon(task: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
-    async with asyncio.timeout(SOON_S):
-        return await task
-
-
 def named(attempt: AttemptId) -> list[dict[str, Any]]:
     return [{"jobid": str(attempt.job_id), "attempt": attempt.number}]
+
+
+@asynccontextmanager
+async def no_notification(pool: Pool) -> AsyncIterator[None]:
+    """Check that nothing within the block tells a node anything."""
+    told: list[str] = []
+    async with pool.acquire() as connection:
+        await connection.add_listener("leruli_node", lambda *event: told.append(event[-1]))
+        yield
+        await connection.execute("SELECT 1")
+        assert told == []
+        await connection.reset()
 
 
 async def age_follows(pool: Pool, by_s: float) -> None:
@@ -109,8 +102,7 @@ async def test_a_job_that_is_over_is_not_followed(
 async def test_it_makes_no_event_and_changes_no_state(
     api: httpx.AsyncClient, pool: Pool, group: GroupOfTest, joined: tuple[Node, str]
 ) -> None:
-    attempt = await claim(pool, group)
-    await start(pool, joined[0], attempt)
+    attempt = await started(pool, group, joined[0])
     before = await pool.fetch("SELECT * FROM jobs"), await pool.fetch("SELECT * FROM events")
     await follow(api, group, attempt.job_id)
     assert before == (
@@ -123,8 +115,7 @@ async def test_the_node_of_a_followed_job_is_told_at_once(
     api: httpx.AsyncClient, pool: Pool, group: GroupOfTest, joined: tuple[Node, str]
 ) -> None:
     node, token = joined
-    attempt = await claim(pool, group)
-    await start(pool, node, attempt)
+    attempt = await started(pool, group, node)
     task = await waiting(api, token)
     await follow(api, group, attempt.job_id)
     assert (await soon(task))["follow"] == named(attempt)
@@ -155,31 +146,20 @@ async def test_a_job_that_was_followed_while_it_waited_is_named_when_it_starts(
 async def test_a_start_that_nobody_follows_wakes_no_report(
     api: httpx.AsyncClient, pool: Pool, group: GroupOfTest, joined: tuple[Node, str]
 ) -> None:
-    told: list[str] = []
-    async with pool.acquire() as connection:
-        await connection.add_listener("leruli_node", lambda *event: told.append(event[-1]))
-        await start(pool, joined[0], await claim(pool, group))
-        await connection.execute("SELECT 1")
-        assert told == []
-        await connection.reset()
+    async with no_notification(pool):
+        await started(pool, group, joined[0])
 
 
 async def test_a_repeated_call_neither_ends_nor_wakes_a_waiting_report(
     api: httpx.AsyncClient, pool: Pool, group: GroupOfTest, joined: tuple[Node, str]
 ) -> None:
     node, token = joined
-    attempt = await claim(pool, group)
-    await start(pool, node, attempt)
+    attempt = await started(pool, group, node)
     await follow(api, group, attempt.job_id)
     task = await waiting(api, token)
-    told: list[str] = []
-    async with pool.acquire() as connection:
-        await connection.add_listener("leruli_node", lambda *event: told.append(event[-1]))
+    async with no_notification(pool):
         for _ in range(3):
             await follow(api, group, attempt.job_id)
-        await connection.execute("SELECT 1")
-        assert told == []
-        await connection.reset()
     assert not task.done()
     assert (await task)["follow"] == named(attempt)
 
@@ -188,8 +168,7 @@ async def test_the_end_of_following_is_told_when_the_period_is_over(
     api: httpx.AsyncClient, pool: Pool, group: GroupOfTest, joined: tuple[Node, str]
 ) -> None:
     node, token = joined
-    attempt = await claim(pool, group)
-    await start(pool, node, attempt)
+    attempt = await started(pool, group, node)
     await follow(api, group, attempt.job_id)
     said = (await report(api, token))["said"]
     await age_follows(pool, 1.0)
@@ -200,8 +179,7 @@ async def test_a_job_that_is_followed_again_is_told_at_once(
     api: httpx.AsyncClient, pool: Pool, group: GroupOfTest, joined: tuple[Node, str]
 ) -> None:
     node, token = joined
-    attempt = await claim(pool, group)
-    await start(pool, node, attempt)
+    attempt = await started(pool, group, node)
     await follow(api, group, attempt.job_id)
     await age_follows(pool, 1.0)
     task = await waiting(api, token)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+from held_report_world import PERIOD_S, SOON_S, holding_service, report, soon, waiting
 from service_world import (
     GroupOfTest,
     call,
     claim_jobs,
     make_jobs,
     make_node_with_token,
-    running_service,
-    stay_heard,
 )
 
 from leruli_queue.access.authenticate import Node
@@ -25,17 +23,10 @@ from leruli_queue.api.held_reports import answer_held_reports
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
-# A report that waits in vain is answered after this time.
-PERIOD_S = 4.0
-# News are told within this time, on a machine that others use too.
-SOON_S = 2.0
-
 
 @pytest.fixture
 async def api(settings: Settings, pool: Pool) -> AsyncIterator[httpx.AsyncClient]:
-    await stay_heard(pool)
-    changed = settings.model_copy(update={"node_report_s": PERIOD_S, "database_pool_size": 2})
-    async with running_service(changed) as client:
+    async with holding_service(settings, pool, database_pool_size=2) as client:
         yield client
 
 
@@ -50,29 +41,6 @@ async def start(api: httpx.AsyncClient, pool: Pool, group: GroupOfTest, token: s
     attempt = {"jobid": str(job_id), "attempt": claim["number"]}
     await call(api, "attempt-start", nodetoken=token, startkey="start-key", **attempt)
     return job_id
-
-
-async def report(
-    api: httpx.AsyncClient, token: str, *held: UUID, known: str | None = None
-) -> dict[str, Any]:
-    attempts = [{"jobid": str(job_id), "attempt": 1} for job_id in held]
-    answer = await call(api, "node-report", nodetoken=token, attempts=attempts, known=known)
-    return dict(answer)
-
-
-async def waiting(api: httpx.AsyncClient, token: str, *held: UUID) -> asyncio.Task[dict[str, Any]]:
-    """A report that waits: the node knows what the service has to say."""
-    said = (await report(api, token, *held))["said"]
-    # The first answer does not name an attempt that is not reported; the second may.
-    task = asyncio.create_task(report(api, token, *held, known=said))
-    await asyncio.sleep(0.3)
-    assert not task.done()
-    return task
-
-
-async def soon(task: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
-    async with asyncio.timeout(SOON_S):
-        return await task
 
 
 async def cancel(api: httpx.AsyncClient, group: GroupOfTest, job_id: UUID) -> None:

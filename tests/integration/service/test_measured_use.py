@@ -7,22 +7,13 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from measured_world import USED
 from service_world import GroupOfTest, call, claim_jobs, make_jobs, make_node_with_token
 from slot_world import ask, dispatched, running
 
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
 
-USED = {
-    "wallseconds": 10.0,
-    "cpuseconds": 19.5,
-    "peakmemorymb": 900,
-    "peaknocachemb": 300,
-    "diskmb": 40,
-    "imageseconds": 1.5,
-    "inputseconds": 0.25,
-    "outputseconds": 2.0,
-}
 COLUMNS = (
     *("wall_s", "cpu_s", "peak_memory_mb", "peak_no_cache_mb"),
     *("disk_mb", "image_s", "input_s", "output_s"),

@@ -8,22 +8,12 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from measured_world import USED
 from service_world import GroupOfTest, call, claim_jobs, make_jobs, make_node_with_token, make_user
 
 from leruli_queue.store.pool import Pool
 
-RECEIPT = {
-    "outcome": "ended",
-    "exitcode": 0,
-    "wallseconds": 10.0,
-    "cpuseconds": 19.5,
-    "peakmemorymb": 900,
-    "peaknocachemb": 300,
-    "diskmb": 40,
-    "imageseconds": 1.5,
-    "inputseconds": 0.25,
-    "outputseconds": 2.0,
-}
+RECEIPT = {"outcome": "ended", "exitcode": 0, **USED}
 NOT_MEASURED = dict.fromkeys(
     [
         *("queueseconds", "placeseconds", "imageseconds", "inputseconds", "wallseconds"),
