@@ -40,5 +40,6 @@ all() {
     pins node-installer 3.9 --fork-strategy fewest requirements/node-installer.in
     pins go 3.11 requirements/go.in
     pins published-client 3.11 requirements/published-client.in
+    pins ase 3.11 requirements/ase.in
 }
 step "pinning the Python packages" all

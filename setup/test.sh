@@ -13,7 +13,7 @@ setup/packages.sh docker images tests
 setup/venv.sh
 setup/tools.sh
 ensure_docker
-images/build.sh leruli-test leruli-test-user psi4
+images/build.sh leruli-test leruli-test-user psi4 mopac
 pytest=("$VENV/bin/python" -m pytest)
 # The tests start hundreds of our processes. Without byte code each would compile our modules again.
 unset PYTHONDONTWRITEBYTECODE

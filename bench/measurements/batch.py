@@ -17,7 +17,7 @@ from minio import Minio
 
 from bench.figures import Better, Figure, Samples
 from bench.load import UnexpectedAnswerError
-from bench.published import published_client
+from bench.pinned import published_client
 from bench.registry import Options, measurement
 from bench.simulation.cpu import cpu_seconds
 from bench.stack import Stack, running_stack

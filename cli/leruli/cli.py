@@ -15,6 +15,7 @@ from leruli.terminal.output import Output
 
 # The help line of each command. `leruli --help` imports none of them.
 _HELP_LINES = {
+    "run": "Run COMMAND with the image CODE:VERSION as a job, as if it ran here.",
     "task-submit": "Submit the current folder to run COMMAND with the image CODE:VERSION.",
     "task-resubmit": "Submit folders again whose job is over: a new job with its own bucket.",
     "task-status": "Print the state of a job: of JOBID, or of the current folder's.",
@@ -49,6 +50,7 @@ Exit codes:
   0 done          1 refused or failed    2 wrong usage      3 a setting is missing or wrong
   4 not found     5 queue unreachable    6 storage trouble  130 interrupted
   After waiting: 10 a job failed   11 a job was cancelled   12 --timeout has passed
+  leruli run has the exit code of its COMMAND: see `leruli run --help`
 """
 
 

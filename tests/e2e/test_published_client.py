@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from e2e_world import StackOfTest
 
-from bench import published
+from bench import pinned
 
 
 @pytest.fixture(scope="session")
 def published_client() -> Path:
     """Return the path of its command, installed once into a cache by its pins."""
-    return published.published_client()
+    return pinned.published_client()
 
 
 def test_submit_status_get_prune(stack: StackOfTest, folder: Path, published_client: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from e2e_world import BIN, GATED, StackOfTest, forget_images, read_exports, running_stack, wait_for
 
-from bench import published
+from bench import pinned
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_images_are_published_after_a_rotation(own_stack: StackOfTest, tmp_path:
 
 def test_the_published_client_goes_on(own_stack: StackOfTest, tmp_path: Path) -> None:
     stack = own_stack
-    client, job = published.published_client(), tmp_path / "by-the-published-client"
+    client, job = pinned.published_client(), tmp_path / "by-the-published-client"
     rotate(stack)
     job.mkdir()
 

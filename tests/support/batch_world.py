@@ -17,13 +17,13 @@ def submitting(verb="task-submit", pattern="case-*"):
     return [verb, "--batch", pattern, "psi4", "1.5", "psi4", "input.dat"]
 
 
-def begin(cases, *arguments, **settings):
+def begin(cases, *arguments, stdout=subprocess.PIPE, **settings):
     """Start the client and do not wait for it."""
     return subprocess.Popen(
         [sys.executable, "-m", "leruli", *arguments],
         cwd=cases,
         env={**os.environ, "PYTHONPATH": str(CLI), **settings},
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -64,8 +64,19 @@ class Live:
     def put_log(self, stream: str, content: bytes) -> None:
         self.store.put(self.bucket, LOGS[stream], content)
 
-    def end(self, state: str, reason: str | None = None, exit_code: int | None = None) -> None:
-        """Let the job end, as its receipt does."""
+    def end(
+        self,
+        state: str,
+        reason: str | None = None,
+        exit_code: int | None = None,
+        outcome: str | None = None,
+    ) -> None:
+        """Let the job and its attempt, if there is one, end as a receipt does."""
+        self.queue.sql(
+            "UPDATE attempts SET ended_at = now(), outcome = $1, exit_code = $2 "
+            "WHERE job_id = $3::uuid",
+            *(outcome, exit_code, job_of(self.folder)),
+        )
         self.queue.sql(
             "UPDATE jobs SET state = $1::job_state, ended_at = now(), reason = $2, exit_code = $3 "
             "WHERE id = $4::uuid",

@@ -6,10 +6,12 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
 import termios
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,3 +118,72 @@ def run_on_terminal(
         parts.append(part)
     os.close(master)
     return Shown(b"".join(parts).decode("utf-8", "replace"), process.wait(60))
+
+
+class Terminal:
+    """The client on a terminal that is its own, where Ctrl-C is a signal, while a person types."""
+
+    def __init__(self, *arguments: str, cwd: Path, columns: int = 80) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        environment = {**os.environ, "PYTHONPATH": str(CLI), "TERM": "xterm-256color"}
+        for name in ("COLUMNS", "LINES", "NO_COLOR"):
+            environment.pop(name, None)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _OWN_TERMINAL, *arguments],
+            cwd=cwd,
+            env=environment,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self._shown = self._seen = b""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+    def type(self, text: str) -> None:
+        """Type; the text that was shown before is not found by `wait_for` again."""
+        self._shown, self._seen = self._shown + self._seen, b""
+        os.write(self._master, text.encode())
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Wait until the terminal shows a text."""
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self._seen:
+            assert self._read(deadline - time.monotonic()), f"{text!r} not in {self._seen!r}"
+
+    def ended(self, seconds: float = 60) -> Shown:
+        """Wait for the end; return everything that was shown, and the exit code."""
+        deadline = time.monotonic() + seconds
+        while self._read(deadline - time.monotonic()):
+            pass
+        raw = (self._shown + self._seen).decode("utf-8", "replace")
+        return Shown(raw, self._process.wait(max(0.0, deadline - time.monotonic())))
+
+    def _read(self, seconds: float) -> bool:
+        """Read what comes; return whether there was anything before the end."""
+        if not select.select([self._master], [], [], max(0.0, seconds))[0]:
+            return False
+        try:
+            part = os.read(self._master, 65536)
+        except OSError:  # EIO: the other side is closed
+            return False
+        self._seen += part
+        return bool(part)
+
+
+# Makes standard input the terminal of this session, as a login does, then becomes the client.
+_OWN_TERMINAL = """
+import fcntl, runpy, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+sys.argv[0] = "leruli"
+runpy.run_module("leruli", run_name="__main__", alter_sys=True)
+"""

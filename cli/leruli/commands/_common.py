@@ -21,11 +21,12 @@ HERE = "."
 
 
 def client_command(
-    *, interrupted: str
+    *, interrupted: str, error_code: int | None = None
 ) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
     """Add --json and --quiet to a command, and map exceptions to sentences and exit codes.
 
-    `interrupted` is a sentence that says what to do after Ctrl-C.
+    `interrupted` is a sentence that says what to do after Ctrl-C. `error_code` is the exit code of
+    all errors, for a command whose other exit codes are those of a job.
     """
 
     def decorate(body: Callable[..., int | None]) -> Callable[..., int]:
@@ -37,9 +38,10 @@ def client_command(
             try:
                 return body(out, **options) or 0
             except LeruliError as error:
-                out.error(str(error), error.exit_code)
+                code = error_code or error.exit_code
+                out.error(str(error), code)
                 out.traceback(error)
-                return error.exit_code
+                return code
             except KeyboardInterrupt as error:
                 out.error(f"Interrupted. {interrupted}", 130)
                 out.traceback(error)
@@ -50,10 +52,10 @@ def client_command(
                 out.error(
                     f"Unexpected: {type(error).__name__}: {error}. This is a fault of the client; "
                     "run it again with LERULI_DEBUG=1 and report what it prints.",
-                    1,
+                    error_code or 1,
                 )
                 out.traceback(error)
-                return 1
+                return error_code or 1
 
         return command
 

@@ -1,4 +1,4 @@
-"""Shared by task-get --batch and batch-get: fetching the results of many folders."""
+"""Shared by the commands that fetch results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from leruli.wording import counted
 if TYPE_CHECKING:
     from leruli.folder.journal import Journal
     from leruli.jobs.fetch import Wanted
+    from leruli.jobs.placing import Fetched
 
 
 def get_folders(
@@ -57,3 +58,13 @@ def get_folders(
     }
     code = tell(out, "Fetched", tally, more, detail, tally.states)
     return 1 if tally.differing else code
+
+
+def tell_exceptions(out: Output, fetched: Fetched) -> None:
+    """Print each file that was not fetched or not replaced, and each replaced link."""
+    for name, why in fetched.all_refused.items():
+        out.complaint(f"{name} was not fetched: {why}")
+    for difference in fetched.differences():
+        out.complaint(difference)
+    for name in fetched.links:
+        out.note(f"{name} was a link. It is a file now, because the job changed its content.")

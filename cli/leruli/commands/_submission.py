@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -40,6 +40,8 @@ NOTHING_IS_LOST = (
     "Nothing is lost: run the same command again to continue. No job is submitted twice."
 )
 
+_Body = TypeVar("_Body", bound=Callable[..., Any])
+
 _AT_LEAST_ONE = click.IntRange(min=1)
 
 
@@ -68,11 +70,20 @@ class Wanted:
     with_results: bool  #: results of earlier jobs are sent too
 
 
-def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def what_to_run(
+    *, again: bool, many: bool = True
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Add the options and arguments for image, command, limits and folders; the body gets `Wanted`.
 
     With `again`, all of them are optional. The default is then the value of the folder's last job.
+    Without `many` the command works on the current folder only.
     """
+    batch_option = click.option(
+        "--batch",
+        metavar="PATTERN|FILE",
+        help="Many folders: a pattern in quotes such as 'case-*/', or a file with one folder a "
+        "line (- for standard input).",
+    )
 
     def decorate(body: Callable[..., int]) -> Callable[..., int]:
         @functools.partial(_add_limits, again=again)
@@ -80,19 +91,14 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
             "--new",
             is_flag=True,
             help="A job of its own for a copied folder"
-            + ("." if again else ", and for one edited after its job was submitted."),
+            + ("." if again or not many else ", and for one edited after its job was submitted."),
         )
         @click.option(
             "--with-results",
             is_flag=True,
             help="Send results of earlier jobs too, for instance for a restart.",
         )
-        @click.option(
-            "--batch",
-            metavar="PATTERN|FILE",
-            help="Many folders: a pattern in quotes such as 'case-*/', or a file with one folder a "
-            "line (- for standard input).",
-        )
+        @(batch_option if many else _unchanged)
         @click.argument("code", required=not again)
         @click.argument("version", metavar="[VERSION]" if again else "VERSION", required=False)
         @click.argument("words", metavar="[COMMAND...]" if again else "COMMAND...", nargs=-1)
@@ -102,7 +108,6 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
             code: str | None,
             version: str | None,
             words: tuple[str, ...],
-            batch: str | None,
             new: bool,
             with_results: bool,
             memory: Growing | None,
@@ -110,6 +115,7 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
             share_container: bool | None,
             retry: int | None,
             retry_on: str | None,
+            batch: str | None = None,
             line: str | None = None,
             **limits: int | None,
         ) -> int:
@@ -142,6 +148,10 @@ def what_to_run(*, again: bool) -> Callable[[Callable[..., int]], Callable[..., 
         return command
 
     return decorate
+
+
+def _unchanged(body: _Body) -> _Body:
+    return body
 
 
 # For each limit: its option, its name in the body, the type, the help and the default.
@@ -215,17 +225,25 @@ def _add_limits(body: Callable[..., int], *, again: bool) -> Callable[..., int]:
     return body
 
 
+def send_prepared(
+    out: Output, store: Store, service: QueueClient, prepared: Prepared
+) -> tuple[str, str]:
+    """Submit one folder; return the job id and the bucket."""
+    from leruli.jobs.submit import submit
+
+    total = prepared.inventory.total_bytes
+    with progress("Uploading", total, visible=out.shows_progress) as advance:
+        sent = submit(store, service, prepared, advance, out.note)
+    tell_leftovers(out, {prepared.folder.directory: prepared.leftovers})
+    return sent
+
+
 def submit_prepared(out: Output, store: Store, service: QueueClient, prepared: Prepared) -> int:
     """Submit one folder, print the job id and return the exit code.
 
     The exit code is 1 if an interrupted submission had submitted the job with other input.
     """
-    from leruli.jobs.submit import submit
-
-    total = prepared.inventory.total_bytes
-    with progress("Uploading", total, visible=out.shows_progress) as advance:
-        jobid, bucket = submit(store, service, prepared, advance, out.note)
-    tell_leftovers(out, {prepared.folder.directory: prepared.leftovers})
+    jobid, bucket = send_prepared(out, store, service, prepared)
     out.result(jobid, {"jobid": jobid, "bucket": bucket})
     return tell_provenance(out, prepared.folder.directory)
 

@@ -10,7 +10,7 @@ import click
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch
 from leruli.commands._common import HERE, client_command, job_here
-from leruli.commands._fetching import get_folders
+from leruli.commands._fetching import get_folders, tell_exceptions
 from leruli.commands._waiting import TIME_OVER, jobs_of_batch, timeout_option, wait_for
 from leruli.errors import LeruliError, NotFoundError
 from leruli.jobs.targets import Target, target_here, target_named, target_of_job
@@ -142,7 +142,7 @@ def _one(out: Output, job: str | None, bucket: str | None, wanted: Wanted) -> in
     lines = _last_errors(fetched) if state is not None and state.status == "failed" else []
     if lines:
         out.complaint(f"The end of {ERROR_LOG}:\n" + "\n".join(f"    {line}" for line in lines))
-    _tell_exceptions(out, fetched)
+    tell_exceptions(out, fetched)
     if provenance.edited:
         out.complaint(provenance.sentence(HERE))
     _tell_result(out, target, state, fetched, lines)
@@ -169,16 +169,6 @@ def _last_errors(fetched: Fetched) -> list[str]:
     """Return the last lines of the job's joberr.txt."""
     name = fetched.beside.get(ERROR_LOG, ERROR_LOG)
     return last_lines(Path(HERE, name)) if name in fetched.files else []
-
-
-def _tell_exceptions(out: Output, fetched: Fetched) -> None:
-    """Print each file that was not fetched or not replaced, and each replaced link."""
-    for name, why in fetched.all_refused.items():
-        out.complaint(f"{name} was not fetched: {why}")
-    for difference in fetched.differences():
-        out.complaint(difference)
-    for name in fetched.links:
-        out.note(f"{name} was a link. It is a file now, because the job changed its content.")
 
 
 def _tell_result(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from leruli import settings
 from leruli.commands._common import HERE, client_command
-from leruli.commands._leftovers import tell_leftovers
+from leruli.commands._new_job import make_new
 from leruli.commands._submission import (
     NOTHING_IS_LOST,
     RunCommand,
@@ -20,12 +18,8 @@ from leruli.commands._submission import (
 )
 from leruli.commands._waiting import wait_after_submission
 from leruli.errors import RefusedError
-from leruli.folder.job_folder import JobFolder
 from leruli.jobs.submit import JobSpec, prepare
 from leruli.terminal.output import Output
-
-if TYPE_CHECKING:
-    from leruli.service.queue_client import QueueClient
 
 
 @click.command("task-submit", cls=RunCommand)
@@ -76,28 +70,11 @@ def _submit(out: Output, wanted: Wanted, name: str | None, *, strict: bool) -> i
         check_requests(service, [spec.request("", "default")], out.warn, strict=strict)
         if batch is None:
             if prepared is None:
-                for why in _make_new(out, service, folders, keep).values():
+                for why in make_new(out, service, folders, keep).values():
                     raise RefusedError(why)
                 prepared = prepare(HERE, spec, with_results=keep)
             return submit_prepared(out, store, service, prepared)
         with Journal.opened(batch) as journal:
-            refused = _make_new(out, service, folders, keep) if wanted.new else {}
+            refused = make_new(out, service, folders, keep) if wanted.new else {}
             cases = [Case(folder, spec, keep) for folder in folders if folder not in refused]
             return submit_folders(out, store, service, cases, journal, refused, name)
-
-
-def _make_new(
-    out: Output, service: QueueClient, folders: list[str], with_results: bool
-) -> dict[str, str]:
-    """Prepare copied and edited folders for a new job. Return the refused ones, and why."""
-    from leruli.folder.provenance import provenances_of
-    from leruli.jobs.resubmit import archive_previous, select_unsound
-
-    selection = select_unsound(service, provenances_of(folders), alone=folders == [HERE])
-    for name in selection.copies:
-        job = JobFolder(name).job()
-        if job is not None and name == HERE:
-            out.note(f"Job {job}, which this folder named, is not changed.")
-    archive_previous(selection, with_results=with_results)
-    tell_leftovers(out, selection.leftovers, again=True, with_results=with_results)
-    return selection.failed

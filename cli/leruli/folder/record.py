@@ -109,6 +109,13 @@ class Record:
     folders: tuple[str, ...] = ()
     #: Whether all results were fetched after the job was over.
     is_fetched: bool = False
+    #: Whether `leruli run` has told how the job ended, or has cancelled it.
+    is_told: bool = False
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether a person has the results or knows how the job ended."""
+        return self.is_told or self.is_fetched
 
     def with_results(self, results: Mapping[str, FileState], *, are_all: bool) -> Record:
         """Return the record with more results; `are_all`: no result is missing then."""
@@ -156,6 +163,7 @@ def write_record(directory: str, record: Record) -> None:
         "carried": record.carried,
         "folders": record.folders,
         "fetched": record.is_fetched,
+        "told": record.is_told,
     }
     content = json.dumps(document, separators=(",", ":")).encode()
     try:
@@ -181,6 +189,13 @@ def add_results(
     changed = record.with_results(results, are_all=are_all)
     if results or changed.is_fetched != record.is_fetched:
         write_record(directory, changed)
+
+
+def mark_told(directory: str, bucket: str) -> None:
+    """Note that `leruli run` has told how the job of `bucket` ended. Raises RefusedError."""
+    record = read_record(directory)
+    if record is not None and record.bucket == bucket and not record.is_told:
+        write_record(directory, replace(record, is_told=True))
 
 
 def _write_new(path: str, content: bytes) -> bool:
@@ -230,6 +245,7 @@ def _from_document(document: Any) -> Record:
         carried=tuple(document.get("carried", ())),
         folders=tuple(document.get("folders", ())),
         is_fetched=bool(document.get("fetched")),
+        is_told=bool(document.get("told")),
     )
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Union
 
@@ -165,12 +165,18 @@ class Prepared:
     leftovers: Leftovers
 
 
-def prepare(directory: str, spec: JobSpec, *, with_results: bool = False) -> Prepared:
+def prepare(
+    directory: str,
+    spec: JobSpec,
+    *,
+    with_results: bool = False,
+    leave_out: Collection[str] = (),
+) -> Prepared:
     """Check a folder and list its input. Changes nothing.
 
-    Unchanged results of earlier jobs are input only if `with_results` is given. Raises
-    NotFoundError and RefusedError. For a submitted folder the error says whether it is a copy or
-    was edited.
+    Unchanged results of earlier jobs are input only if `with_results` is given, files in
+    `leave_out` never. Raises NotFoundError and RefusedError. For a submitted folder the error says
+    whether it is a copy or was edited.
     """
     folder = JobFolder(directory)
     provenance = provenance_of(directory)
@@ -181,7 +187,7 @@ def prepare(directory: str, spec: JobSpec, *, with_results: bool = False) -> Pre
     leftovers = leftovers_of(directory, read_record(directory))
     # The logs are never input: each job writes its own.
     left_out = [name for name in leftovers.stale if not with_results or name in RESERVED]
-    inventory = take_inventory(directory, frozenset(left_out), leftovers.made)
+    inventory = take_inventory(directory, frozenset([*left_out, *leave_out]), leftovers.made)
     return Prepared(folder, inventory, spec, leftovers)
 
 
