@@ -1,4 +1,4 @@
-"""Usage of a group: jobs and core-hours, by user, code and month."""
+"""Usage of a group: jobs, core-hours and CPU time, by user, code, month and batch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.batch_references import batches_named
+from leruli_queue.jobs.events import users_of_group
 from leruli_queue.store.pool import Connection, Pool
 from leruli_queue.store.queries import queries, rows
 
@@ -27,6 +30,7 @@ class Dimension(StrEnum):
     USER = "user"
     CODE = "code"
     MONTH = "month"
+    BATCH = "batch"
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,13 @@ class UsageRow:
     completed: int
     failed: int
     cancelled: int
+    # Cores that were asked for, times the wall time of the attempts.
     core_hours: float
+    # The part of them of which the CPU time is known, and that time.
+    measured_core_hours: float
+    cpu_hours: float
+    batch_id: UUID | None
+    batch_name: str | None
 
 
 async def group_usage(
@@ -49,18 +59,29 @@ async def group_usage(
     by: Collection[Dimension],
     since: datetime | None,
     until: datetime | None,
+    batch: str | None = None,
 ) -> list[UsageRow]:
     """Sum up the jobs of a group that ended from ``since`` (included) to ``until`` (not included).
 
     Core-hours are the job's cores times the wall time of all its attempts. If an attempt was lost
     with its node, its time is unknown and not counted. Users who had the same name one after the
-    other have a row each.
+    other have a row each, and so have batches of one name.
+
+    Parameters
+    ----------
+    batch
+        Only jobs of batches with this name, or whose id begins so.
 
     Raises
     ------
     UserReportableError
-        422 when the answer would have more than :data:`MAX_ROWS` rows.
+        422 when the answer would have more than :data:`MAX_ROWS` rows, 404 when there is no such
+        batch.
     """
+    batches = None
+    if batch is not None:
+        user_ids = await users_of_group(connection, group_id)
+        batches = await batches_named(connection, user_ids, batch)
     found = await rows(
         queries.usage_of_group(
             connection,
@@ -68,6 +89,8 @@ async def group_usage(
             by_user=Dimension.USER in by,
             by_code=Dimension.CODE in by,
             by_month=Dimension.MONTH in by,
+            by_batch=Dimension.BATCH in by,
+            batches=batches,
             since=since or _EPOCH,
             until=until or _END_OF_TIME,
             limit=MAX_ROWS + 1,
@@ -89,6 +112,10 @@ async def group_usage(
             row["failed"],
             row["cancelled"],
             row["core_hours"],
+            row["measured_core_hours"],
+            row["cpu_hours"],
+            row["batch_id"],
+            row["batch_name"],
         )
         for row in found
     ]

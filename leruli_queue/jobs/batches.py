@@ -5,7 +5,6 @@ docs/developers/batches.md says how the counts are kept.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from uuid import UUID
 
 from leruli_queue.access.authenticate import User
 from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.batch_references import digits_of
 from leruli_queue.jobs.cancel import CANCELLED_AT_ONCE, Cancelled, cancel_locked
 from leruli_queue.jobs.states import FINAL, JobState
 from leruli_queue.store.locks import BATCH_LOCK
@@ -25,7 +25,6 @@ _RATE_OF = 200
 _FAILURES = 5
 # Changes of one statement of the dispatcher, and statements of one turn.
 _PORTION, _MOST_PORTIONS = 5000, 10
-_DIGITS = re.compile("[0-9a-f]{4,32}")
 
 
 @dataclass(frozen=True)
@@ -117,13 +116,12 @@ async def batch_page(
     With a ``reference`` only those with this name, and those whose id begins with it (at least
     four hexadecimal digits; hyphens do not count).
     """
-    digits = (reference or "").replace("-", "").lower()
     found = await rows(
         queries.page_of_batches(
             connection,
             user_id=user.id,
             reference=reference,
-            digits=digits if _DIGITS.fullmatch(digits) else None,
+            digits=None if reference is None else digits_of(reference),
             after=after,
             limit=limit,
         )

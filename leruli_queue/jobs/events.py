@@ -66,6 +66,9 @@ class Event:
     exit_code: int | None
     attempt: int
     at: datetime
+    # None: the job has no batch.
+    batch_id: UUID | None
+    batch_name: str | None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Wanted:
 
     # None: of all jobs.
     job_ids: frozenset[UUID] | None = None
+    # Numbers of batches. None: of all jobs.
+    batches: tuple[int, ...] | None = None
     states: tuple[JobState, ...] = tuple(JobState)
     limit: int = 1000
 
@@ -116,7 +121,11 @@ async def read_events(
     OldCursorError
         When events after the cursor may have been deleted.
     """
-    has_filter = wanted.job_ids is not None or len(set(wanted.states)) < len(JobState)
+    has_filter = (
+        wanted.job_ids is not None
+        or wanted.batches is not None
+        or len(set(wanted.states)) < len(JobState)
+    )
     most_scanned = _MOST_SCANNED if has_filter else wanted.limit
     found = await rows(
         queries.events_after(
@@ -126,6 +135,7 @@ async def read_events(
             number=after.number,
             most_scanned=most_scanned,
             job_ids=None if wanted.job_ids is None else list(wanted.job_ids),
+            batches=None if wanted.batches is None else list(wanted.batches),
             states=list(dict.fromkeys(wanted.states)),
             limit=wanted.limit,
         )
@@ -164,4 +174,6 @@ def _event(row: Any) -> Event:
         exit_code=row["exit_code"],
         attempt=row["attempt"],
         at=row["at"],
+        batch_id=row["batch_id"],
+        batch_name=row["batch_name"],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +41,9 @@ class ListedJob:
     submitted_at: datetime | None
     running_at: datetime | None
     ended_at: datetime | None
+    # None: the job has no batch.
+    batch_id: UUID | None
+    batch_name: str | None
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,19 @@ async def users_page(
     return await listed(connection, group_id, [row["id"] for row in found])
 
 
+async def batches_page(
+    connection: Connection | Pool,
+    group_id: int,
+    batches: Collection[int],
+    wanted: Filter,
+    limit: int,
+) -> list[ListedJob]:
+    """Return a page of the jobs of some batches of a group."""
+    arguments = wanted.arguments() | {"batches": list(batches), "limit": limit}
+    found = await rows(queries.page_of_jobs_in_batches(connection, **arguments))
+    return await listed(connection, group_id, [row["id"] for row in found])
+
+
 async def listed(
     connection: Connection | Pool, group_id: int, job_ids: list[UUID]
 ) -> list[ListedJob]:
@@ -120,6 +136,8 @@ async def listed(
             submitted_at=row["submitted_at"],
             running_at=row["running_at"],
             ended_at=row["ended_at"],
+            batch_id=row["batch_id"],
+            batch_name=row["batch_name"],
         )
         for row in found
     ]

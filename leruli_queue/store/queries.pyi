@@ -116,6 +116,16 @@ class Queries:
         user_id: object,
         id: object,
     ) -> Any: ...
+    def batches_named(
+        self,
+        connection: Connection | Pool,
+        *,
+        user_ids: object,
+        name: object,
+        limit: object,
+        first: object,
+        last: object,
+    ) -> AsyncIterator[Any]: ...
     async def begin_token(self, connection: Connection | Pool, *, key_id: object) -> str: ...
     def between_attempts(
         self,
@@ -352,6 +362,7 @@ class Queries:
         most_scanned: object,
         job_ids: object,
         states: object,
+        batches: object,
         limit: object,
     ) -> AsyncIterator[Any]: ...
     async def failed_elsewhere(
@@ -972,6 +983,16 @@ class Queries:
         before_id: object,
         limit: object,
     ) -> AsyncIterator[Any]: ...
+    def page_of_jobs_in_batches(
+        self,
+        connection: Connection | Pool,
+        *,
+        batches: object,
+        states: object,
+        from_id: object,
+        before_id: object,
+        limit: object,
+    ) -> AsyncIterator[Any]: ...
     def page_of_users(
         self,
         connection: Connection | Pool,
@@ -1236,6 +1257,8 @@ class Queries:
         by_user: object,
         by_code: object,
         by_month: object,
+        by_batch: object,
+        batches: object,
         group_id: object,
         since: object,
         until: object,

@@ -31,9 +31,10 @@ from leruli_queue.api.schemas.tasks import (
     TaskResolve,
 )
 from leruli_queue.errors import UserReportableError
+from leruli_queue.jobs.batches import find_batch
 from leruli_queue.jobs.bucket import jobs_of_buckets
 from leruli_queue.jobs.cancel import cancel_jobs, cancel_named, cancel_own
-from leruli_queue.jobs.listing import Filter, users_page
+from leruli_queue.jobs.listing import Filter, batches_page, users_page
 from leruli_queue.jobs.measured import report_of_batch, report_of_jobs
 from leruli_queue.jobs.resolve import resolve
 from leruli_queue.jobs.states import JobState
@@ -43,6 +44,7 @@ from leruli_queue.settings import Settings
 router = APIRouter(tags=["tasks"], responses=problems())
 
 _UNKNOWN = UnknownJobError()
+_UNKNOWN_BATCH = {404: "No such batch, or not one of yours."}
 _NOT_SUBMITTED = "No job of yours was submitted with this bucket."
 
 
@@ -120,14 +122,18 @@ async def task_resolve(body: TaskResolve, context: ContextDep) -> ResolveAnswer:
     return ResolveAnswer(jobs=[ResolvedJob.of(job) for job in jobs], more=more)
 
 
-@router.post(f"/{Call.TASK_LIST}")
+@router.post(f"/{Call.TASK_LIST}", responses=problems(_UNKNOWN_BATCH))
 async def task_list(body: TaskList, context: ContextDep) -> ActivityAnswer:
     """List the user's own jobs, newest first."""
     states = tuple(JobState) if body.states is None else tuple(body.states)
     wanted = Filter(states, body.since, body.until, body.after)
     async with context.reading() as connection:
         user = await authorise_user(connection, Call.TASK_LIST, body.secret)
-        jobs = await users_page(connection, user.group_id, [user.id], wanted, body.limit)
+        if body.batchid is None:
+            jobs = await users_page(connection, user.group_id, [user.id], wanted, body.limit)
+        else:
+            batch = await find_batch(connection, user, body.batchid)
+            jobs = await batches_page(connection, user.group_id, [batch.number], wanted, body.limit)
     return ActivityAnswer(
         jobs=[ActivityJob.of(job) for job in jobs],
         next=jobs[-1].id if len(jobs) == body.limit else None,

@@ -160,7 +160,7 @@ async def group_images_moved(body: ImagesMoved, context: ContextDep) -> ImagesMo
 
 @router.post(
     f"/{Call.GROUP_ACTIVITY}",
-    responses=problems({404: "No user ever had the name."}),
+    responses=problems({404: "No user ever had the name, or there is no such batch."}),
 )
 async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer:
     """List the jobs of the group, newest first."""
@@ -169,7 +169,7 @@ async def group_activity_(body: Activity, context: ContextDep) -> ActivityAnswer
     token = body.grouptoken
     async with _long_read(context, LongCall.ACTIVITY, Call.GROUP_ACTIVITY, token) as reader:
         connection, group = reader
-        jobs = await group_activity(connection, group.id, body.user, wanted, body.limit)
+        jobs = await group_activity(connection, group.id, body.user, body.batch, wanted, body.limit)
     return ActivityAnswer(
         jobs=[ActivityJob.of(job) for job in jobs],
         next=jobs[-1].id if len(jobs) == body.limit else None,
@@ -191,13 +191,14 @@ async def _long_read(
 @router.post(
     f"/{Call.GROUP_USAGE}",
     response_model=UsageAnswer,
-    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    responses=problems({404: "There is no such batch."})
+    | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
 async def group_usage_(body: Usage, context: ContextDep) -> UsageAnswer | Response:
-    """Sum up the usage of jobs that have ended, by user, code and month, as JSON or CSV."""
+    """Sum up the usage of jobs that have ended, by what is asked for, as JSON or CSV."""
     async with _long_read(context, LongCall.USAGE, Call.GROUP_USAGE, body.grouptoken) as reader:
         connection, group = reader
-        found = await group_usage(connection, group.id, body.by, body.since, body.until)
+        found = await group_usage(connection, group.id, body.by, body.since, body.until, body.batch)
     answer = UsageAnswer(
         rows=[
             UsageAnswerRow(
@@ -209,6 +210,10 @@ async def group_usage_(body: Usage, context: ContextDep) -> UsageAnswer | Respon
                 failed=row.failed,
                 cancelled=row.cancelled,
                 corehours=row.core_hours,
+                measuredcorehours=row.measured_core_hours,
+                cpuhours=row.cpu_hours,
+                batchid=row.batch_id,
+                batchname=row.batch_name,
             )
             for row in found
         ]

@@ -97,6 +97,7 @@ class TaskList(WithSecret):
     """Which of the user's own jobs to list."""
 
     states: list[JobState] | None = Field(None, max_length=len(JobState))
+    batchid: UUID | None = Field(None, description="Only jobs of this batch.")
     since: Time | None = Field(None, description="Jobs received at this time or later.")
     until: Time | None = Field(None, description="Jobs received before this time.")
     limit: Limit = 100

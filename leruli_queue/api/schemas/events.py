@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from leruli_queue.api.schemas.bulk import JobIds
 from leruli_queue.api.schemas.common import A_NUMBER, MAX_PAGE, Body, Limit, WithSecret
-from leruli_queue.api.schemas.groups import WithGroupToken
+from leruli_queue.api.schemas.groups import BatchReference, WithGroupToken
 from leruli_queue.jobs.events import Event, Page
 from leruli_queue.jobs.states import JobState
 
@@ -47,10 +47,13 @@ class TaskEvents(Following, WithSecret):
         fail_fast=True,
         description="Only events of these jobs, at most LERULI_QUEUE_MAX_BULK.",
     )
+    batchid: UUID | None = Field(None, description="Only events of jobs of this batch.")
 
 
 class GroupEvents(Following, WithGroupToken):
     """Which events of the group's jobs to read."""
+
+    batch: BatchReference | None = None
 
 
 class GroupEvent(BaseModel):
@@ -69,6 +72,8 @@ class GroupEvent(BaseModel):
     exitcode: int | None
     attempt: int = Field(description="Number of the job's attempt; 0 before the first.")
     at: datetime
+    batchid: UUID | None = Field(description="Its batch. Null: it has none.")
+    batchname: str | None
 
     @classmethod
     def of(cls, event: Event) -> GroupEvent:
@@ -127,4 +132,6 @@ def _fields(event: Event) -> dict[str, object]:
         "exitcode": event.exit_code,
         "attempt": event.attempt,
         "at": event.at,
+        "batchid": event.batch_id,
+        "batchname": event.batch_name,
     }

@@ -141,11 +141,22 @@ class WithGroupToken(Body):
     grouptoken: SecretText = Field(description="Group token; a user gets it by group-token.")
 
 
+BatchReference = Annotated[
+    Label,
+    Field(
+        min_length=1,
+        description="Only jobs of batches with this name, or whose id begins with these digits, at "
+        "least 4.",
+    ),
+]
+
+
 class Activity(WithGroupToken):
     """Which jobs of the group to list."""
 
     states: list[JobState] | None = Field(None, max_length=len(JobState))
     user: Label | None = Field(None, description="Only jobs of users who ever had this name.")
+    batch: BatchReference | None = None
     since: Time | None = Field(None, description="Jobs received at this time or later.")
     until: Time | None = Field(None, description="Jobs received before this time.")
     limit: Limit = 100
@@ -170,8 +181,11 @@ class Usage(WithGroupToken):
     """Which usage to sum up."""
 
     by: list[Dimension] = Field(
-        list(Dimension), max_length=len(Dimension), description="Dimensions to group by."
+        [Dimension.USER, Dimension.CODE, Dimension.MONTH],
+        max_length=len(Dimension),
+        description="Dimensions to group by.",
     )
+    batch: BatchReference | None = None
     since: Time | None = Field(None, description="Jobs that ended at this time or later.")
     until: Time | None = Field(None, description="Jobs that ended before this time.")
     format: UsageFormat = UsageFormat.JSON
@@ -187,7 +201,14 @@ class UsageAnswerRow(BaseModel):
     completed: int
     failed: int
     cancelled: int
-    corehours: float
+    corehours: float = Field(description="Cores that were asked for, times the attempts' time.")
+    # Last, because scripts select columns of the CSV by number.
+    measuredcorehours: float = Field(
+        description="The part of `corehours` of which the CPU time is known."
+    )
+    cpuhours: float = Field(description="CPU time that was used in `measuredcorehours`.")
+    batchid: UUID | None
+    batchname: str | None
 
 
 class UsageAnswer(BaseModel):

@@ -257,6 +257,8 @@ class ActivityJob(BaseModel):
     sharecontainer: bool = Field(
         description="Whether it may run in the container of the user's job before it."
     )
+    batchid: UUID | None = Field(description="Its batch. Null: it has none.")
+    batchname: str | None
 
     @classmethod
     def of(cls, job: ListedJob) -> ActivityJob:
@@ -280,6 +282,8 @@ class ActivityJob(BaseModel):
             endedat=job.ended_at,
             shmmb=job.shm_mb,
             sharecontainer=job.share_container,
+            batchid=job.batch_id,
+            batchname=job.batch_name,
         )
 
 

@@ -14,6 +14,18 @@ WHERE n.user_id = :user_id
 ORDER BY n.number DESC
 LIMIT :limit;
 
+-- name: batches_named
+-- Batches of some users with a name, or with an id in a range (null: none).
+SELECT DISTINCT found.number
+FROM unnest(:user_ids::int[]) AS owner (id)
+CROSS JOIN LATERAL (
+    (SELECT b.number FROM batches b WHERE b.user_id = owner.id AND b.name = :name LIMIT :limit)
+    UNION ALL
+    (SELECT b.number FROM batches b
+     WHERE b.user_id = owner.id AND b.id >= :first::uuid AND b.id <= :last::uuid LIMIT :limit)
+) AS found
+LIMIT :limit;
+
 -- name: ends_of_batch^
 -- Of the last jobs of a batch that completed or failed: how many there are, and when the first of them ended.
 -- "last_ended_at" is of cancelled jobs too.

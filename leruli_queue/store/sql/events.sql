@@ -3,7 +3,7 @@
 -- without an event if there is none. All parts are of one snapshot, so nothing is deleted in between.
 -- - "xmin": every event of an earlier transaction is visible or will never be.
 -- - At most :most_scanned events are looked at. The last one of them is "scanned_xid", "scanned_id".
--- LIMIT 1 makes PostgreSQL look up each job by its id.
+-- LIMIT 1 makes PostgreSQL look up each job by its id. "batches" null: of all jobs.
 WITH position AS MATERIALIZED (
     SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin, pg_snapshot_xmax(pg_current_snapshot()) AS xmax,
            (SELECT xid FROM events_deleted) AS deleted
@@ -20,6 +20,8 @@ WITH position AS MATERIALIZED (
 ), wanted AS MATERIALIZED (
     SELECT * FROM scanned
     WHERE (:job_ids::uuid[] IS NULL OR job_id = ANY(:job_ids::uuid[])) AND state = ANY(:states::job_state[])
+      AND (:batches::bigint[] IS NULL
+           OR (SELECT batch FROM jobs WHERE id = job_id LIMIT 1) = ANY(:batches::bigint[]))
     ORDER BY xid, id
     LIMIT :limit
 )
@@ -27,11 +29,12 @@ SELECT p.xmin::text::bigint AS xmin, p.xmax::text::bigint AS xmax, p.deleted::te
        (SELECT count(*) FROM scanned) AS scanned,
        l.xid::text::bigint AS scanned_xid, l.id AS scanned_id,
        w.xid::text::bigint AS xid, w.id, w.job_id, w.at, w.state, w.attempt, w.exit_code, w.reason,
-       j.name, j.bucket, u.name AS user_name
+       j.name, j.bucket, u.name AS user_name, b.id AS batch_id, b.name AS batch_name
 FROM position p
 LEFT JOIN LATERAL (SELECT xid, id FROM scanned ORDER BY xid DESC, id DESC LIMIT 1) AS l ON true
 LEFT JOIN wanted w ON true
-LEFT JOIN LATERAL (SELECT name, bucket FROM jobs WHERE id = w.job_id LIMIT 1) AS j ON true
+LEFT JOIN LATERAL (SELECT name, bucket, batch FROM jobs WHERE id = w.job_id LIMIT 1) AS j ON true
+LEFT JOIN LATERAL (SELECT id, name FROM batches WHERE number = j.batch LIMIT 1) AS b ON true
 LEFT JOIN LATERAL (SELECT name FROM users WHERE id = w.user_id LIMIT 1) AS u ON true
 ORDER BY w.xid, w.id;
 

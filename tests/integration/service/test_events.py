@@ -94,6 +94,8 @@ async def test_events_tell_what_a_job_went_through(
         "name": "water",
         "bucketid": bucket,
         "attempt": 1,
+        "batchid": None,
+        "batchname": None,
     }
     assert first == common | {"state": "submitted", "reason": None, "exitcode": None}
     assert second == common | {"state": "failed", "reason": "why", "exitcode": 3}

@@ -151,7 +151,8 @@ async def test_usage_sums_up_ended_jobs(
     )
     answer = await post(service, "group-usage", grouptoken=group.token)
     month = f"{datetime.now(UTC):%Y-%m}"
-    zero = {"completed": 0, "failed": 0, "cancelled": 0}
+    zero = {"completed": 0, "failed": 0, "cancelled": 0, "batchid": None, "batchname": None}
+    zero |= {"measuredcorehours": 0.0, "cpuhours": 0.0}
     assert answer.json()["rows"] == [
         {"user": "ada", "code": "xtb:6.4", "month": "2026-10", "jobs": 1, "corehours": 1.0}
         | zero | {"completed": 1},
@@ -176,7 +177,8 @@ async def test_usage_as_csv(service: httpx.AsyncClient, group: GroupOfTest, pool
     [row] = csv.DictReader(io.StringIO(answer.text))
     assert row == {
         "user": "ada", "code": "", "month": "", "jobs": "1", "completed": "1", "failed": "0",
-        "cancelled": "0", "corehours": "0.5",
+        "cancelled": "0", "corehours": "0.5", "measuredcorehours": "0.0", "cpuhours": "0.0",
+        "batchid": "", "batchname": "",
     }  # fmt: skip
 
 
