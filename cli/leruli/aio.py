@@ -46,11 +46,14 @@ async def events(
     cursor: str | None = None,
     *,
     states: str | Iterable[str] | None = None,
+    batch: str | None = None,
     timeout: float | None = None,
 ) -> AsyncIterator[JobEvent]:
     """Yield changes of the states of the caller's own jobs as they happen: `leruli.events`."""
     async with _Thread() as thread:
-        found = thread.each(lambda: followed(cursor, states, timeout, thread.check_cancelled))
+        found = thread.each(
+            lambda: followed(cursor, states, batch, timeout, thread.check_cancelled)
+        )
         async for one in found:
             yield one
 

@@ -49,6 +49,7 @@ JOB_COLUMNS = (
     Column("reason", "reason"),
     # Last, because scripts select columns by number.
     Column("disk MB", "diskmb", is_number=True),
+    Column("batch", "batchname"),
 )
 
 #: The columns on a terminal, with one line per job.

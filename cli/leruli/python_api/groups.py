@@ -19,12 +19,13 @@ from leruli.python_api.arguments import (
 from leruli.python_api.job import Job, moment, read_answer
 from leruli.service.group import open_reader
 
-_KEYS = ("user", "code", "month")
+_KEYS = ("user", "code", "month", "batch")
+_BY_DEFAULT = ("user", "code", "month")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """The number and the core-hours of jobs that have ended."""
+    """The number, the core-hours and the CPU hours of jobs that have ended."""
 
     user: str | None  #: None unless `by` has "user"
     code: str | None  #: None unless `by` has "code"
@@ -35,6 +36,18 @@ class Usage:
     failed: int
     cancelled: int
     core_hours: float  #: requested cores, times the hours of all attempts
+    #: The part of them of which the CPU time was measured; None: the queue is older.
+    measured_core_hours: float | None
+    cpu_hours: float | None  #: CPU time that was used in `measured_core_hours`, hours
+    batch_id: str | None  #: None unless `by` has "batch", and for jobs without a batch
+    batch_name: str | None
+
+    @property
+    def cpu_efficiency(self) -> float | None:
+        """CPU time as a part of the measured core-hours; None if nothing was measured."""
+        if not self.measured_core_hours or self.cpu_hours is None:
+            return None
+        return self.cpu_hours / self.measured_core_hours
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Usage:
@@ -49,6 +62,10 @@ class Usage:
                 failed=row["failed"],
                 cancelled=row["cancelled"],
                 core_hours=row["corehours"],
+                measured_core_hours=row.get("measuredcorehours"),
+                cpu_hours=row.get("cpuhours"),
+                batch_id=row.get("batchid"),
+                batch_name=row.get("batchname"),
             )
         )
 
@@ -95,6 +112,7 @@ def group_activity(
     *,
     states: str | Iterable[str] | None = None,
     user: str | None = None,
+    batch: str | None = None,
     since: Moment | None = None,
     until: Moment | None = None,
     limit: int | None = None,
@@ -108,6 +126,8 @@ def group_activity(
     ----------
     user
         Only jobs of this user.
+    batch
+        Only jobs of batches of this name, or whose id begins with these digits, at least four.
     states, since, until, limit, after
         The same as for `task_list`.
 
@@ -118,15 +138,17 @@ def group_activity(
 
     Raises
     ------
-    TypeError, RefusedError, SettingsError, ServiceError
+    TypeError, NotFoundError, RefusedError, UnknownCallError, SettingsError, ServiceError
         As `task_list`.
     """
-    filters = {
+    filters: dict[str, Any] = {
         "states": as_states(states),
         "user": None if user is None else as_text("user", user),
         "since": as_utc("since", since),
         "until": as_utc("until", until),
     }
+    if batch is not None:
+        filters["batch"] = as_text("batch", batch)
     most = as_limit(limit)
     start = None if after is None else as_text("after", after)
 
@@ -139,14 +161,20 @@ def group_activity(
 
 
 def group_usage(
-    by: Iterable[str] = _KEYS, *, since: Moment | None = None, until: Moment | None = None
+    by: Iterable[str] = _BY_DEFAULT,
+    *,
+    batch: str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
 ) -> list[Usage]:
-    """Return the number and the core-hours of the group's jobs that have ended.
+    """Return the number, the core-hours and the CPU hours of the group's jobs that have ended.
 
     Parameters
     ----------
     by
-        Group the sums by any of "user", "code" and "month".
+        Group the sums by any of "user", "code", "month" and "batch".
+    batch
+        As for `group_activity`.
     since, until
         Only jobs that ended at `since` or later, and before `until`. The types are those of
         `task_list`.
@@ -158,16 +186,17 @@ def group_usage(
 
     Raises
     ------
-    TypeError, RefusedError, SettingsError, ServiceError
+    TypeError, NotFoundError, RefusedError, UnknownCallError, SettingsError, ServiceError
         As `task_list`.
     """
     keys = [as_text("each of by", one) for one in several("by", by)]
     for key in keys:
         if key not in _KEYS:
             raise RefusedError(f"by: {key!r} is not one of {', '.join(_KEYS)}.")
+    chosen = None if batch is None else as_text("batch", batch)
     period = as_utc("since", since), as_utc("until", until)
     with open_reader() as group:
-        return [Usage.of(row) for row in group.usage(keys, *period)]
+        return [Usage.of(row) for row in group.usage(keys, *period, chosen)]
 
 
 def group_nodes() -> list[Node]:

@@ -54,6 +54,8 @@ class Job:
     submitted_at: datetime | None  #: when it was dispatched
     running_at: datetime | None  #: when its command started
     ended_at: datetime | None
+    batch_id: str | None  #: of its batch; None: it has none
+    batch_name: str | None
 
     @property
     def is_active(self) -> bool:
@@ -156,6 +158,8 @@ def _common(answer: Mapping[str, Any]) -> dict[str, Any]:
         "submitted_at": moment(answer.get("submittedat")),
         "running_at": moment(answer.get("runningat")),
         "ended_at": moment(answer.get("endedat")),
+        "batch_id": answer.get("batchid"),
+        "batch_name": answer.get("batchname"),
     }
 
 

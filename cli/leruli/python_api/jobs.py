@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leruli import settings
 from leruli.errors import LeruliError, NotFoundError, RefusedError
@@ -23,6 +23,7 @@ from leruli.python_api.arguments import (
     several,
     warn,
 )
+from leruli.python_api.batch_names import batch_id
 from leruli.python_api.job import Job, JobDetail, JobStatus
 from leruli.service.queue_client import BULK_LIMIT, QueueClient
 
@@ -122,6 +123,7 @@ def task_detail(jobid: Folder) -> JobDetail:
 def task_list(
     *,
     states: str | Iterable[str] | None = None,
+    batch: str | None = None,
     since: Moment | None = None,
     until: Moment | None = None,
     limit: int | None = None,
@@ -133,6 +135,8 @@ def task_list(
     ----------
     states
         Only jobs in this state, or in one of these states.
+    batch
+        Only jobs of this batch: its id, four or more of its first digits, or its name.
     since, until
         Only jobs that were received at `since` or later, and before `until`. A datetime, a date, a
         timedelta (that long before now), or a text of the command line such as "2026-11-24" or
@@ -151,12 +155,14 @@ def task_list(
     ------
     TypeError
         An argument is of the wrong type.
-    RefusedError
-        There is no such state, or no such moment.
+    NotFoundError, RefusedError
+        There is no such batch, state or moment, or the name fits several batches.
+    UnknownCallError
+        The queue is older than this client and cannot choose by batch.
     SettingsError, ServiceError
         A setting is missing or wrong, or the queue failed. Also raised while the iterator is used.
     """
-    filters = {
+    filters: dict[str, Any] = {
         "states": as_states(states),
         "since": as_utc("since", since),
         "until": as_utc("until", until),
@@ -164,6 +170,8 @@ def task_list(
     most = as_limit(limit)
     start = None if after is None else as_text("after", after)
     connection = settings.service_settings()
+    if batch is not None:
+        filters["batchid"] = batch_id(connection, batch)
 
     def listed() -> Iterator[Job]:
         with QueueClient(connection) as service:

@@ -8,12 +8,11 @@ from typing import Any
 
 from leruli import settings
 from leruli.errors import RefusedError
-from leruli.jobs.batches import resolve_batch
 from leruli.jobs.efficiency import Resource, report
-from leruli.python_api.arguments import Folder, as_text
+from leruli.python_api.arguments import Folder
+from leruli.python_api.batch_names import batch_id
 from leruli.python_api.job import read_answer
 from leruli.python_api.jobs import task_status_many
-from leruli.service.batches import BatchClient
 from leruli.service.reports import ReportClient
 
 
@@ -103,9 +102,7 @@ def task_report(jobs: Iterable[Folder] | None = None, *, batch: str | None = Non
             named = [one.jobid for one in task_status_many(jobs) if one.jobid is not None]
             found = list(service.of_jobs(list(dict.fromkeys(named))))
         else:
-            with BatchClient(connection) as batches:
-                batchid = resolve_batch(batches, as_text("batch", batch or ""), ".")
-            found = list(service.of_batch(batchid))
+            found = list(service.of_batch(batch_id(connection, batch or "")))
     summed = report(found)
     return UseReport(
         jobs=[JobUse.of(job) for job in found],

@@ -13,6 +13,7 @@ from leruli.cancellation import CheckCancelled, never_cancelled
 from leruli.errors import LeruliError, RefusedError
 from leruli.jobs.wait import Wait
 from leruli.python_api.arguments import Folder, as_states, as_text
+from leruli.python_api.batch_names import batch_id
 from leruli.python_api.job import JobStatus, moment, read_answer
 from leruli.python_api.jobs import task_status_many
 from leruli.service.queue_client import EventPage, JobState, QueueClient
@@ -35,6 +36,8 @@ class JobEvent:
     at: datetime | None  #: when the state changed
     number: int  #: of two events of one job, the one with the higher number is the later one
     cursor: str  #: `events(cursor)` begins with this event, or with a few events before it
+    batch_id: str | None  #: of the job's batch; None: it has none
+    batch_name: str | None
 
     @classmethod
     def of(cls, answer: dict[str, Any], cursor: str) -> JobEvent:
@@ -51,6 +54,8 @@ class JobEvent:
                 at=moment(answer.get("at")),
                 number=int(answer["number"]),
                 cursor=cursor,
+                batch_id=answer.get("batchid"),
+                batch_name=answer.get("batchname"),
             )
         )
 
@@ -144,6 +149,7 @@ def events(
     cursor: str | None = None,
     *,
     states: str | Iterable[str] | None = None,
+    batch: str | None = None,
     timeout: float | None = None,
 ) -> Iterator[JobEvent]:
     """Yield changes of the states of the caller's own jobs as they happen.
@@ -155,6 +161,8 @@ def events(
         share a cursor, which is where the answer began. So some events may come again.
     states
         Only changes to this state, or to one of these states.
+    batch
+        Only changes of jobs of this batch: its id, four or more of its first digits, or its name.
     timeout
         End after so many seconds; None: never.
 
@@ -169,24 +177,29 @@ def events(
         Events after the cursor were deleted. Read the states with `task_status_many`, and begin
         without a cursor.
     UnknownCallError
-        The queue is older than this client and has no events.
+        The queue is older than this client, and has no events or cannot choose by batch.
+    NotFoundError
+        There is no such batch.
     TypeError, RefusedError, SettingsError, ServiceError
         An argument or a setting is wrong, or the queue failed.
     """
-    return followed(cursor, states, timeout)
+    return followed(cursor, states, batch, timeout)
 
 
 def followed(
     cursor: str | None,
     states: str | Iterable[str] | None,
+    batch: str | None,
     timeout: float | None,
     check_cancelled: CheckCancelled = never_cancelled,
 ) -> Iterator[JobEvent]:
     """Yield as `events` does, until `check_cancelled` raises StoppedError."""
     until = _until(timeout)
-    chosen = {} if states is None else {"states": as_states(states)}
+    chosen: dict[str, Any] = {} if states is None else {"states": as_states(states)}
     start = None if cursor is None else as_text("cursor", cursor)
     connection = settings.service_settings()
+    if batch is not None:
+        chosen["batchid"] = batch_id(connection, batch)
 
     def one_by_one() -> Iterator[JobEvent]:
         with QueueClient(connection) as service:

@@ -12,7 +12,7 @@ from leruli import settings
 from leruli.redaction import remember
 from leruli.service.caller import Caller
 from leruli.service.connection import Notice
-from leruli.service.paging import Page, entries_of, pages
+from leruli.service.paging import Page, check_batches, entries_of, pages, pages_of_batch
 from leruli.service.queue_client import EventPage, QueueClient, tokens_of
 
 
@@ -146,11 +146,13 @@ class GroupReader(_GroupCaller):
     def activity(self, limit: int | None, after: str | None, **filters: Any) -> Iterator[Page]:
         """Yield the jobs of the group, newest first.
 
-        `filters` are states, user, since and until (ISO 8601, when a job was received).
+        `filters` are states, user, batch (a name, or the first digits of an id), since and until
+        (ISO 8601, when a job was received). Raises UnknownCallError for a service that cannot
+        choose by batch.
         """
-        return pages(
-            self._connection, "group-activity", self._body(**filters), "jobs", limit, after
-        )
+        body = self._body(**filters)
+        found = pages(self._connection, "group-activity", body, "jobs", limit, after)
+        return pages_of_batch(found, body)
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return the machines of the group, by name."""
@@ -167,24 +169,37 @@ class GroupReader(_GroupCaller):
             after = following
 
     def events(self, cursor: str | None, wait_s: float = 0.0, **filters: Any) -> EventPage:
-        """Return what changed among the group's jobs; `filters` are states and limit.
+        """Return what changed among the group's jobs; `filters` are states, batch and limit.
 
         As `QueueClient.events`, without buckets.
         """
         body = self._body(cursor=cursor, wait=wait_s, **filters)
-        return EventPage.of(self._connection, self._connection.call("group-events", body))
+        page = EventPage.of(self._connection, self._connection.call("group-events", body))
+        check_batches(page.events, body)
+        return page
 
     def usage(
-        self, by: Sequence[str], since: str | None, until: str | None
+        self, by: Sequence[str], since: str | None, until: str | None, batch: str | None = None
     ) -> list[dict[str, Any]]:
-        """Return the number and core-hours of ended jobs, by any of user, code and month."""
-        body = self._body(by=list(by), since=since, until=until, format="json")
-        return entries_of(self._connection, self._connection.call("group-usage", body), "rows")
+        """Return the number, core-hours and CPU-hours of ended jobs.
 
-    def usage_csv(self, by: Sequence[str], since: str | None, until: str | None) -> str:
+        `by` has any of user, code, month and batch. `batch` is a name, or the first digits of an
+        id. Raises UnknownCallError for a service that cannot choose by batch.
+        """
+        body = self._body(by=list(by), since=since, until=until, batch=batch, format="json")
+        answer = self._connection.call("group-usage", body)
+        rows = entries_of(self._connection, answer, "rows")
+        check_batches(rows, body)
+        return rows
+
+    def usage_csv(
+        self, by: Sequence[str], since: str | None, until: str | None, batch: str | None = None
+    ) -> str:
         """Return the answer of `usage` as a CSV table."""
-        body = self._body(by=list(by), since=since, until=until, format="csv")
-        return self._connection.call_for_text("group-usage", body)
+        body = self._body(by=list(by), since=since, until=until, batch=batch, format="csv")
+        table = self._connection.call_for_text("group-usage", body)
+        check_batches([dict.fromkeys(table.partition("\r\n")[0].split(","))], body)
+        return table
 
 
 def open_reader(notice: Notice = lambda _: None) -> GroupReader:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from leruli.errors import UnknownCallError
 from leruli.service.connection import Connection
 
 # The largest page that the service gives, in entries.
@@ -24,6 +25,25 @@ def entries_of(connection: Connection, answer: Any, name: str) -> list[dict[str,
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise connection.nonsense()
     return found
+
+
+def check_batches(entries: Iterable[Mapping[str, Any]], wanted: Mapping[str, Any]) -> None:
+    """Raise UnknownCallError if `wanted` names a batch and the service ignored that.
+
+    A service that knows the field names the batch in each entry.
+    """
+    names_one = wanted.get("batchid") is not None or wanted.get("batch") is not None
+    if names_one and not all("batchid" in entry for entry in entries):
+        raise UnknownCallError(
+            "The queue is of an older version than this client and cannot choose by batch."
+        )
+
+
+def pages_of_batch(found: Iterable[Page], wanted: Mapping[str, Any]) -> Iterator[Page]:
+    """Yield pages, each as `check_batches` has checked it."""
+    for page in found:
+        check_batches(page.entries, wanted)
+        yield page
 
 
 def pages(

@@ -10,7 +10,7 @@ from leruli.errors import LeruliError, RefusedError
 from leruli.redaction import remember
 from leruli.service.caller import Caller
 from leruli.service.connection import Connection
-from leruli.service.paging import Page, entries_of, pages
+from leruli.service.paging import Page, check_batches, entries_of, pages, pages_of_batch
 from leruli.service.retry_rule import NO_RULE, RetryRule
 from leruli.service.states import FINAL
 
@@ -260,20 +260,24 @@ class QueueClient(Caller):
     def jobs(self, limit: int | None, after: str | None, **filters: Any) -> Iterator[Page]:
         """Yield the caller's jobs, the newest first, up to `limit` (None: all).
 
-        `filters` are states, since and until (ISO 8601, the time when a job was received).
+        `filters` are states, batchid, since and until (ISO 8601, the time when a job was received).
+        Raises UnknownCallError for a service that cannot choose by batch.
         """
         body = {"secret": self._secret, **filters}
-        return pages(self._connection, "task-list", body, "jobs", limit, after)
+        found = pages(self._connection, "task-list", body, "jobs", limit, after)
+        return pages_of_batch(found, body)
 
     def events(self, cursor: str | None, wait_s: float = 0.0, **filters: Any) -> EventPage:
         """Return what changed among the caller's jobs after a cursor; wait if nothing did.
 
         Without a cursor the page is empty, and its cursor is the place from which to go on.
-        `filters` are jobids, states and limit. Raises OldCursorError, and UnknownCallError for a
-        service that is too old for this call.
+        `filters` are jobids, batchid, states and limit. Raises OldCursorError, and UnknownCallError
+        for a service that is too old for this call, or cannot choose by batch.
         """
         body = {"secret": self._secret, "cursor": cursor, "wait": wait_s, **filters}
-        return EventPage.of(self._connection, self._connection.call("task-events", body))
+        page = EventPage.of(self._connection, self._connection.call("task-events", body))
+        check_batches(page.events, body)
+        return page
 
     def bucket(self, jobid: str, purpose: str = "get") -> str:
         """Return the bucket of one of the caller's jobs, for an admin of any job of the group.

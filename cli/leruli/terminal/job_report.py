@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from leruli.jobs.batches import short_batch_id
 from leruli.jobs.exit_codes import explain
 from leruli.terminal.brief import state_style
 from leruli.terminal.tables import terminal_width
@@ -53,6 +54,7 @@ def _lines(job: Mapping[str, Any], command: str | None, files: str) -> list[Line
     found: list[tuple[str, str | None]] = [
         ("job", job.get("jobid")),
         ("name", job.get("name")),
+        ("batch", _batch(job)),
         ("command", command),
         ("image", f"{job.get('code')}:{job.get('version')}"),
         ("limits", _limits(job)),
@@ -80,6 +82,12 @@ def _limits(job: Mapping[str, Any]) -> str:
         "may share a container" if job.get("sharecontainer") else None,
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _batch(job: Mapping[str, Any]) -> str | None:
+    if not job.get("batchid"):
+        return None
+    return f"{job.get('batchname') or 'without a name'} ({short_batch_id(str(job['batchid']))})"
 
 
 def _phases(job: Mapping[str, Any]) -> list[tuple[str, str | None]]:

@@ -194,8 +194,9 @@ def test_usage_by_some_keys(group, bodies):
     sent = bodies("group-usage", (200, {"rows": [{**row, "cancelled": 0, "corehours": 12.25}]}))
     done = group("usage", "--by", "user,month", "--since", "30d")
     assert done.stdout.splitlines() == [
-        "user\tmonth\tjobs\tcompleted\tfailed\tcancelled\tcore hours",
-        "ada\t2026-11\t3\t2\t1\t0\t12.25",
+        "user\tmonth\tjobs\tcompleted\tfailed\tcancelled\tcore hours\tCPU hours\tCPU %",
+        # An older service answers no CPU hours.
+        "ada\t2026-11\t3\t2\t1\t0\t12.25\t\t",
     ]
     assert sent[0]["by"] == ["user", "month"]
     assert sent[0]["format"] == "json"

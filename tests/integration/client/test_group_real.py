@@ -109,9 +109,10 @@ def test_activity_usage_and_audit(admin, real, group, queue, job, water):
 
     assert admin("task-cancel", cwd=water).returncode == 0
     done = real("group", "usage", "--by", "user", "--quiet")
-    assert done.stdout == "ada\t1\t0\t0\t1\t0.00\n"
+    assert done.stdout == "ada\t1\t0\t0\t1\t0.00\t0.00\t\n"
     lines = real("group", "usage", "--csv").stdout.splitlines()
-    assert lines[0] == "user,code,month,jobs,completed,failed,cancelled,corehours"
+    before = "user,code,month,jobs,completed,failed,cancelled,corehours"
+    assert lines[0] == f"{before},measuredcorehours,cpuhours,batchid,batchname"
     assert lines[1].startswith("ada,psi4:1.5,20")
     token = {"LERULI_GROUP_TOKEN": group.token, "LERULI_API_SECRET": ""}
     assert real("group", "usage", "--quiet", **token).returncode == 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from leruli.commands._batch_argument import of_batch_option
 from leruli.commands._common import client_command
 from leruli.commands._listing import (
     JOB_BRIEF,
@@ -30,14 +33,22 @@ _COLUMNS = (Column("job", "jobid"), Column("user", "user"), *JOB_COLUMNS)
 @click.command("activity")
 @in_states
 @click.option("--user", help="Only jobs of this user.")
+@of_batch_option("Only jobs of batches of this name, or whose id begins so.")
 @wide_option
 @client_command(interrupted="Nothing was changed.")
 @selecting("was received", after=str)
 def command(
-    out: Output, selection: Selection, states: tuple[str, ...], user: str | None, wide: bool
+    out: Output,
+    selection: Selection,
+    states: tuple[str, ...],
+    user: str | None,
+    batch: str | None,
+    wide: bool,
 ) -> None:
     """List the jobs of your group, the newest first: who, what, how far, since when."""
-    chosen = {"states": list(states) or None, "user": user, **selection.period}
+    chosen: dict[str, Any] = {"states": list(states) or None, "user": user, **selection.period}
+    if batch is not None:
+        chosen["batch"] = batch
     with reader(out) as group:
         pages = group.activity(selection.limit, selection.after, **chosen)
         print_pages(out, "jobs", _COLUMNS, pages, None if wide else _BRIEF)
