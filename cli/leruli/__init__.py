@@ -34,6 +34,16 @@ from leruli.errors import (
 if TYPE_CHECKING:
     from leruli.images.published import PublishedCode
     from leruli.jobs.efficiency import Resource
+    from leruli.python_api.batches import (
+        Batch,
+        BatchStatus,
+        CancelledBatch,
+        FailedJob,
+        batch_cancel,
+        batch_get,
+        batch_list,
+        batch_status,
+    )
     from leruli.python_api.codes import (
         task_list_codes,
         task_list_images,
@@ -67,9 +77,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadySubmittedError",
     "Attempt",
+    "Batch",
+    "BatchStatus",
     "BucketMissingError",
+    "CancelledBatch",
     "CopiedFolderError",
     "EditedFolderError",
+    "FailedJob",
     "Job",
     "JobDetail",
     "JobEvent",
@@ -92,6 +106,10 @@ __all__ = [
     "UseReport",
     "__version__",
     "as_completed",
+    "batch_cancel",
+    "batch_get",
+    "batch_list",
+    "batch_status",
     "events",
     "group_activity",
     "group_nodes",
@@ -125,6 +143,10 @@ __all__ = [
 _HOMES = {
     "images.published": ("PublishedCode",),
     "jobs.efficiency": ("Resource",),
+    "python_api.batches": (
+        *("Batch", "BatchStatus", "CancelledBatch", "FailedJob"),
+        *("batch_cancel", "batch_get", "batch_list", "batch_status"),
+    ),
     "python_api.codes": (
         *("task_list_codes", "task_list_images"),
         *("task_publish_code", "task_unpublish_code"),

@@ -1,7 +1,8 @@
-"""`wait`, `as_completed` and `events` for asyncio: ``from leruli import aio``.
+"""Waiting, events and batches for asyncio: ``from leruli import aio``.
 
 They take the same arguments and raise the same errors as those of `leruli`. A task that is
-cancelled goes on at once. Its call of the queue ends by itself, at the latest after a minute.
+cancelled goes on at once. Its call of the queue ends by itself, at the latest after a minute;
+`batch_get` ends after the files that it fetches just then.
 """
 
 from __future__ import annotations
@@ -15,11 +16,22 @@ from types import TracebackType
 from typing import Any, Optional, TypeVar
 
 from leruli.cancellation import StoppedError, StopSwitch
+from leruli.jobs.fetch import Wanted
+from leruli.python_api import batches
 from leruli.python_api.arguments import Folder
-from leruli.python_api.job import JobStatus
+from leruli.python_api.batches import Batch, BatchStatus, CancelledBatch
+from leruli.python_api.job import JobStatus, ManyFolders
 from leruli.python_api.waiting import JobEvent, completed, followed, waited
 
-__all__ = ["as_completed", "events", "wait"]
+__all__ = [
+    "as_completed",
+    "batch_cancel",
+    "batch_get",
+    "batch_list",
+    "batch_status",
+    "events",
+    "wait",
+]
 
 _Result = TypeVar("_Result")
 # After the last item of an iterator.
@@ -56,6 +68,42 @@ async def events(
         )
         async for one in found:
             yield one
+
+
+async def batch_list(*, limit: int | None = None, after: str | None = None) -> AsyncIterator[Batch]:
+    """List the caller's own batches, the newest first: `leruli.batch_list`."""
+    async with _Thread() as thread:
+        async for one in thread.each(lambda: batches.batch_list(limit=limit, after=after)):
+            yield one
+
+
+async def batch_status(batch: str) -> BatchStatus:
+    """Return how far a batch is: `leruli.batch_status`."""
+    async with _Thread() as thread:
+        return await thread.call(lambda: batches.batch_status(batch))
+
+
+async def batch_cancel(batch: str) -> CancelledBatch:
+    """Cancel all jobs of a batch that are not over: `leruli.batch_cancel`."""
+    async with _Thread() as thread:
+        return await thread.call(lambda: batches.cancelled_batch(batch, thread.check_cancelled))
+
+
+async def batch_get(
+    batch: str,
+    directory: Folder,
+    *,
+    again: bool = False,
+    everything: bool = False,
+    with_input: bool = False,
+    overwrite: bool = False,
+) -> ManyFolders:
+    """Fetch the results of a batch, each job's into its own folder: `leruli.batch_get`."""
+    wanted = Wanted(everything, again, overwrite, with_input)
+    async with _Thread() as thread:
+        return await thread.call(
+            lambda: batches.got_batch(batch, directory, wanted, thread.check_cancelled)
+        )
 
 
 class _Thread:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from leruli import settings
+from leruli.cancellation import CheckCancelled, never_cancelled
 from leruli.errors import BucketMissingError, LeruliError, NotFoundError, RefusedError
 from leruli.folder.job_folder import JobFolder
 from leruli.folder.local_files import LocalFiles
@@ -148,13 +149,21 @@ def task_get_many(
         A setting is missing or wrong, or the queue failed.
     """
     names = as_folders("directories", directories)
+    return results_of(names, Wanted(everything, again, overwrite=overwrite, with_input=with_input))
+
+
+def results_of(
+    names: list[str], wanted: Wanted, check_cancelled: CheckCancelled = never_cancelled
+) -> ManyFolders:
+    """Fetch as `task_get_many` does, until `check_cancelled` raises StoppedError."""
     settings.require(settings.ALL)
     store = Store(settings.storage_settings(), connections=WORKERS)
-    wanted = Wanted(everything, again, overwrite=overwrite, with_input=with_input)
     with QueueClient(settings.service_settings()) as service:
         recover(None, names, service.find_jobs)
         folders = _folders(service, names)
-        tally = fetch_folders(store, folders, None, service.bucket, wanted)
+        tally = fetch_folders(
+            store, folders, None, service.bucket, wanted, lambda _: check_cancelled()
+        )
     return ManyFolders(tuple(tally.done), tally.skipped, tally.failed, tally.differing)
 
 

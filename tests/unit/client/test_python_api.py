@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "users" / "python.md"
 FUNCTIONS = [
     name
     for name in leruli.__all__
-    if name.startswith(("task_", "group_")) or name in ("wait", "as_completed", "events")
+    if name.startswith(("task_", "group_", "batch_")) or name in ("wait", "as_completed", "events")
 ]
 CLASSES = [
     name
@@ -83,7 +83,8 @@ def test_each_class_is_documented_with_its_fields(name):
     section = re.search(rf"^### `{name}`\n(.*?)(?=^##|\Z)", DOCS.read_text(), re.M | re.S)
     assert section is not None
     documented = re.findall(r"^\| `(\w+)` \|", section[1], re.MULTILINE)
-    base = {one.name for one in dataclasses.fields(leruli.Job)} if name == "JobDetail" else set()
+    parents = {"JobDetail": leruli.Job, "BatchStatus": leruli.Batch}
+    base = {one.name for one in dataclasses.fields(parents[name])} if name in parents else set()
     fields = [one.name for one in dataclasses.fields(found) if one.name not in base]
     properties = [
         key
@@ -96,6 +97,8 @@ def test_each_class_is_documented_with_its_fields(name):
 
 def test_no_other_function_is_documented():
     documented = set(
-        re.findall(r"\b(?:(?:task|group)_\w+|wait|as_completed|events)(?=\()", DOCS.read_text())
+        re.findall(
+            r"\b(?:(?:task|group|batch)_\w+|wait|as_completed|events)(?=\()", DOCS.read_text()
+        )
     )
     assert documented == set(FUNCTIONS)
