@@ -15,16 +15,17 @@ from typing import Annotated, Literal
 from urllib.parse import unquote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from leruli_queue.errors import SetupError
+from leruli_queue.mail_settings import MailSettings
 
 PREFIX = "LERULI_QUEUE_"
 SECRETS_DIR_VARIABLE = f"{PREFIX}SECRETS_DIR"
 _SHORTEST_HIDDEN = 8
 
 
-class Settings(BaseSettings):
+class Settings(MailSettings):
     """The settings of ``serve`` and ``dispatch``."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
@@ -344,11 +345,12 @@ class Settings(BaseSettings):
     )
 
     def secret_values(self) -> list[str]:
-        """Return the values that must never be shown: the database's password, Nomad's token."""
+        """Return the values that must never be shown: passwords, and Nomad's token."""
         url = self.database_url.get_secret_value()
         # Not parsed by a library, which could refuse a mistyped URL.
         passwords = re.findall(r"(?:://[^:@/?]*:|[?&]password=)([^@&]+)", url)
-        tokens = [self.nomad_token.get_secret_value()] if self.nomad_token else []
+        secrets = (self.nomad_token, self.smtp_password)
+        tokens = [secret.get_secret_value() for secret in secrets if secret]
         values = {*passwords, *map(unquote, passwords), *tokens}
         # A shorter value may be a word that is in a line for another reason.
         return [value for value in values if len(value) >= _SHORTEST_HIDDEN]

@@ -40,6 +40,7 @@ class Call(StrEnum):
     BATCH_LIST = "batch-list"
     BATCH_STATUS = "batch-status"
     BATCH_CANCEL = "batch-cancel"
+    BATCH_MAIL = "batch-mail"
 
     GROUP_TOKEN = "group-token"  # noqa: S105
     GROUP_ACTIVITY = "group-activity"
@@ -146,6 +147,7 @@ RULES: Mapping[Call, Rule] = MappingProxyType(
         Call.BATCH_LIST: Rule(("secret",), _USERS_OWN),
         Call.BATCH_STATUS: Rule(("secret",), _USERS_OWN),
         Call.BATCH_CANCEL: Rule(("secret",), _USERS_OWN, Effect.WRITES),
+        Call.BATCH_MAIL: Rule(("secret",), _USERS_OWN, Effect.WRITES),
         Call.GROUP_TOKEN: Rule(("secret",), dict.fromkeys(_USERS, Whose.NOBODYS)),
         Call.GROUP_ACTIVITY: _READERS,
         Call.GROUP_EVENTS: _READERS,

@@ -26,6 +26,8 @@ from leruli_queue.dispatch.maintenance import Maintenance
 from leruli_queue.dispatch.parents import Parents
 from leruli_queue.dispatch.stopper import Stopper
 from leruli_queue.dispatch.tracker import Tracker
+from leruli_queue.mail.outbox import Outbox
+from leruli_queue.mail.smtp import Server
 from leruli_queue.nomad.clusters import Cluster, read_clusters
 from leruli_queue.nomad.errors import NomadError, NomadForbiddenError
 from leruli_queue.nomad.gateway import NomadGateway
@@ -53,9 +55,10 @@ async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
     Raises
     ------
     leruli_queue.errors.SetupError
-        When the description of a Nomad cluster is wrong.
+        When the description of a Nomad cluster is wrong, or a certificate cannot be read.
     """
     clusters = read_clusters(settings)
+    mail_server = Server.of(settings)
     for cluster in clusters.values():
         cluster.tls()  # fail at the start rather than at each call
         if not cluster.token:
@@ -68,6 +71,10 @@ async def dispatch_for_ever(settings: Settings, pool: Pool) -> None:
     tasks.append(
         asyncio.create_task(_run_with_retries(lambda: _log_missing_clusters(pool, clusters), "all"))
     )
+    if mail_server is not None:
+        # Of each dispatcher, active or not: mails are shared by leases, and need no Nomad.
+        outbox = Outbox(mail_server, pool)
+        tasks.append(asyncio.create_task(_run_with_retries(outbox.run, "all")))
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:

@@ -11,6 +11,7 @@ misplaced           every 2 seconds                     attempts that no node wi
 events              every 2 seconds                     old events are deleted, in portions
 batches             every 2 seconds                     changes are added to the counts of batches
 follows             every 2 seconds                     jobs that nobody follows are forgotten
+mail                every 2 seconds                     mail about batches is written, to be sent
 comparing           LERULI_QUEUE_RECONCILE_INTERVAL_S,  the reconciler compares all that is in
                     and each time that the tracker      flight with Nomad's lists
                     connects
@@ -36,6 +37,7 @@ from leruli_queue.jobs.events import delete_old_events
 from leruli_queue.jobs.follow import delete_old_follows
 from leruli_queue.jobs.quarantine import Quarantine, review
 from leruli_queue.jobs.retries import Retries
+from leruli_queue.mail.due import delete_old_mails, write_due_mails
 from leruli_queue.nomad.gateway import NomadGateway
 from leruli_queue.settings import Settings
 from leruli_queue.store.pool import Pool
@@ -83,6 +85,7 @@ class Maintenance:
         await self._isolated("events", self.delete_old_events)
         await self._isolated("batches", self.fold_batch_changes)
         await self._isolated("follows", self.delete_old_follows)
+        await self._isolated("mail", self.write_mails)
 
     async def review_nodes(self) -> None:
         """Quarantine and release nodes that fail jobs; can be repeated."""
@@ -99,6 +102,11 @@ class Maintenance:
     async def delete_old_follows(self) -> None:
         """Forget jobs that nobody follows any more; can be repeated."""
         await delete_old_follows(self._pool)
+
+    async def write_mails(self) -> None:
+        """Write the mails about batches that are due, and delete old ones; can be repeated."""
+        await write_due_mails(self._pool)
+        await delete_old_mails(self._pool)
 
     async def _abandon_overdue(self) -> None:
         await self.overdue.note_unheard()

@@ -96,16 +96,18 @@ async def batch_status(connection: Connection, user: User, batch_id: UUID) -> Ba
     """
     batch = await find_batch(connection, user, batch_id)
     ends = await queries.ends_of_batch(connection, batch=batch.number, most=_RATE_OF)
-    failures = await rows(
-        queries.failures_of_batch(connection, batch=batch.number, limit=_FAILURES)
-    )
+    failures = await last_failures(connection, batch)
     rate = _rate(batch, ends)
     expected_end = None
     if rate and batch.open_jobs:
         expected_end = _later(ends["now"], batch.open_jobs / rate)
-    return BatchStatus(
-        batch, ends["last_ended_at"], rate, expected_end, [Failure(**row) for row in failures]
-    )
+    return BatchStatus(batch, ends["last_ended_at"], rate, expected_end, failures)
+
+
+async def last_failures(connection: Connection, batch: Batch) -> list[Failure]:
+    """Return the last failures of a batch, the newest first."""
+    found = await rows(queries.failures_of_batch(connection, batch=batch.number, limit=_FAILURES))
+    return [Failure(**row) for row in found]
 
 
 async def batch_page(
@@ -126,7 +128,7 @@ async def batch_page(
             limit=limit,
         )
     )
-    return [_batch(row) for row in found]
+    return [batch_of_row(row) for row in found]
 
 
 async def cancel_batch(connection: Connection, user: User, batch_id: UUID) -> Cancelled:
@@ -171,10 +173,11 @@ async def find_batch(connection: Connection, user: User, batch_id: UUID) -> Batc
     row = await queries.batch_now(connection, user_id=user.id, id=batch_id)
     if row is None:
         raise UnknownBatchError
-    return _batch(row)
+    return batch_of_row(row)
 
 
-def _batch(row: Any) -> Batch:
+def batch_of_row(row: Any) -> Batch:
+    """Return the batch of a row of the view ``batches_now``."""
     return Batch(
         number=row["number"],
         id=row["id"],

@@ -33,6 +33,15 @@ class Queries:
         marks: object,
     ) -> Any: ...
     def applied_migrations(self, connection: Connection | Pool) -> AsyncIterator[Any]: ...
+    async def ask_for_mail(
+        self,
+        connection: Connection | Pool,
+        *,
+        user_id: object,
+        batch_id: object,
+        address: object,
+        complete: object,
+    ) -> str: ...
     def asking_slots(
         self,
         connection: Connection | Pool,
@@ -126,6 +135,13 @@ class Queries:
         first: object,
         last: object,
     ) -> AsyncIterator[Any]: ...
+    def batches_to_tell(
+        self,
+        connection: Connection | Pool,
+        *,
+        quiet_s: object,
+        limit: object,
+    ) -> AsyncIterator[Any]: ...
     async def begin_token(self, connection: Connection | Pool, *, key_id: object) -> str: ...
     def between_attempts(
         self,
@@ -172,6 +188,7 @@ class Queries:
         limit: object,
         node_set: object,
     ) -> AsyncIterator[Any]: ...
+    async def claim_mail(self, connection: Connection | Pool, *, lease_s: object) -> Any: ...
     async def claim_probe(
         self,
         connection: Connection | Pool,
@@ -186,6 +203,15 @@ class Queries:
         connection: Connection | Pool,
         *,
         group_id: object,
+    ) -> str: ...
+    async def close_mail_request(
+        self,
+        connection: Connection | Pool,
+        *,
+        jobs: object,
+        failed: object,
+        user_id: object,
+        batch_id: object,
     ) -> str: ...
     async def cluster_of_group(self, connection: Connection | Pool, *, group_id: object) -> Any: ...
     async def cluster_of_node(self, connection: Connection | Pool, *, node_id: object) -> Any: ...
@@ -211,6 +237,13 @@ class Queries:
         *,
         user_id: object,
         most: object,
+    ) -> Any: ...
+    async def count_mail_of_user(
+        self,
+        connection: Connection | Pool,
+        *,
+        user_id: object,
+        batch_id: object,
     ) -> Any: ...
     async def count_seen_nodes(
         self,
@@ -244,11 +277,18 @@ class Queries:
     ) -> Any: ...
     async def delete_follows(self, connection: Connection | Pool) -> str: ...
     async def delete_foreign_events(self, connection: Connection | Pool) -> str: ...
+    async def delete_old_mails(self, connection: Connection | Pool, *, keep_s: object) -> str: ...
     async def delete_prepared_token(
         self,
         connection: Connection | Pool,
         *,
         group_id: object,
+    ) -> str: ...
+    async def delete_unused_mail_requests(
+        self,
+        connection: Connection | Pool,
+        *,
+        keep_s: object,
     ) -> str: ...
     async def dispatchers_heard(self, connection: Connection | Pool) -> Any: ...
     async def dispatching_of_group(
@@ -811,6 +851,13 @@ class Queries:
         reason: object,
         counts: object,
     ) -> str: ...
+    async def note_failure_told(
+        self,
+        connection: Connection | Pool,
+        *,
+        user_id: object,
+        batch_id: object,
+    ) -> str: ...
     async def note_gone(
         self,
         connection: Connection | Pool,
@@ -833,6 +880,17 @@ class Queries:
         token_key_id: object,
         node_id: object,
     ) -> str: ...
+    async def note_mail_failed(
+        self,
+        connection: Connection | Pool,
+        *,
+        error: object,
+        try_for_s: object,
+        pause_s: object,
+        id: object,
+        tries: object,
+    ) -> Any: ...
+    async def note_mail_sent(self, connection: Connection | Pool, *, id: object) -> str: ...
     async def note_migration(
         self,
         connection: Connection | Pool,
@@ -1340,6 +1398,17 @@ class Queries:
         user_ids: object,
         buckets: object,
     ) -> AsyncIterator[Any]: ...
+    async def write_mail(
+        self,
+        connection: Connection | Pool,
+        *,
+        id: object,
+        user_id: object,
+        batch_id: object,
+        address: object,
+        subject: object,
+        body: object,
+    ) -> str: ...
 
 queries: Queries
 

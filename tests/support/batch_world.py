@@ -17,6 +17,24 @@ def submitting(verb="task-submit", pattern="case-*"):
     return [verb, "--batch", pattern, "psi4", "1.5", "psi4", "input.dat"]
 
 
+MAIL = ("--mail", "ada@example.org")
+
+
+def with_mail(words):
+    """The words of a command with --mail."""
+    first, *rest = words
+    return (first, *MAIL, *rest)
+
+
+def make_scan(folder):
+    """Make a folder "scan" with three folders of a batch."""
+    for number in range(3):
+        one = folder / "scan" / f"case-{number}"
+        one.mkdir(parents=True)
+        (one / "input.dat").write_text(f"{number}\n")
+    return folder / "scan"
+
+
 def begin(cases, *arguments, stdout=subprocess.PIPE, **settings):
     """Start the client and do not wait for it."""
     return subprocess.Popen(

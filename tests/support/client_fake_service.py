@@ -27,7 +27,7 @@ LOST_ANSWER: Fault = (0, {})
 #: Calls that this fake lacks, as an older service does.
 _NEWER_CALLS = (
     *("group-image-tokens", "task-resolve", "task-detail", "task-check", "task-events"),
-    "task-follow",
+    *("task-follow", "batch-mail"),
 )
 
 

@@ -21,7 +21,10 @@ from leruli_queue.store.queries import prepared
 # 1,000,000 are in docs/developers/scheduling.md.
 JOBS = 60_000
 
-LARGE = {"jobs", "attempts", "audit", "events", "batches", "batches_now", "batch_changes"}
+LARGE = {
+    *("jobs", "attempts", "audit", "events"),
+    *("batches", "batches_now", "batch_changes", "batch_mails", "mails"),
+}
 # Indexes of what is in flight: even a scan of them reads little.
 OF_FEW = {
     "jobs_in_flight",
@@ -30,6 +33,8 @@ OF_FEW = {
     "attempts_undispatched",
     "attempts_to_stop",
     "attempts_of_slot",
+    "batch_mails_open",
+    "mails_due",
 }
 
 STATES = list(JobState)
@@ -123,6 +128,22 @@ async def filled_group(pool: Pool, group: GroupOfTest, user: User) -> AsyncItera
             " SELECT 1 + n % $2, 1 FROM generate_series(1, $1::int) AS n",
             JOBS,
             len(BATCHES),
+        )
+        # Few users wait for mail; most mails were sent.
+        await connection.execute(
+            "INSERT INTO batch_mails (user_id, batch_id, address, complete)"
+            " SELECT $1 + n % 2, id, CASE WHEN n % 100 = 0 THEN 'ada@example.org' END, true"
+            " FROM unnest($2::uuid[]) WITH ORDINALITY AS t (id, n)",
+            user.id - 1,
+            BATCHES,
+        )
+        await connection.execute(
+            "INSERT INTO mails (id, user_id, batch_id, address, subject, body, written_at, due_at)"
+            " SELECT gen_random_uuid(), 1 + n % 1000, gen_random_uuid(), 'ada@example.org', '', '',"
+            "        now() - n * interval '1 minute',"
+            "        CASE WHEN n % 1000 = 0 THEN now() END"
+            " FROM generate_series(1, $1::int / 2) AS n",
+            JOBS,
         )
         await connection.execute("VACUUM ANALYZE")
         yield connection

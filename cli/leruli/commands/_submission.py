@@ -68,6 +68,7 @@ class Wanted:
     batch: str | None
     new: bool  #: copied and edited folders get their own job
     with_results: bool  #: results of earlier jobs are sent too
+    mail: str | None  #: where mail about the jobs goes
 
 
 def what_to_run(
@@ -78,6 +79,11 @@ def what_to_run(
     With `again`, all of them are optional. The default is then the value of the folder's last job.
     Without `many` the command works on the current folder only.
     """
+    mail_option = click.option(
+        "--mail",
+        metavar="ADDRESS",
+        help="Mail when all is over, and of many folders when the first job fails.",
+    )
     batch_option = click.option(
         "--batch",
         metavar="PATTERN|FILE",
@@ -99,6 +105,7 @@ def what_to_run(
             help="Send results of earlier jobs too, for instance for a restart.",
         )
         @(batch_option if many else _unchanged)
+        @(mail_option if many else _unchanged)
         @click.argument("code", required=not again)
         @click.argument("version", metavar="[VERSION]" if again else "VERSION", required=False)
         @click.argument("words", metavar="[COMMAND...]" if again else "COMMAND...", nargs=-1)
@@ -116,6 +123,7 @@ def what_to_run(
             retry: int | None,
             retry_on: str | None,
             batch: str | None = None,
+            mail: str | None = None,
             line: str | None = None,
             **limits: int | None,
         ) -> int:
@@ -143,7 +151,7 @@ def what_to_run(
                 **{name: limits.pop(name) for name in _LIMITS},
             }
             fields = {name: value for name, value in fields.items() if value is not None}
-            return body(out, Wanted(fields, batch, new, with_results), **limits)
+            return body(out, Wanted(fields, batch, new, with_results, mail), **limits)
 
         return command
 
@@ -226,24 +234,38 @@ def _add_limits(body: Callable[..., int], *, again: bool) -> Callable[..., int]:
 
 
 def send_prepared(
-    out: Output, store: Store, service: QueueClient, prepared: Prepared
+    out: Output,
+    store: Store,
+    service: QueueClient,
+    prepared: Prepared,
+    batchid: str | None = None,
 ) -> tuple[str, str]:
-    """Submit one folder; return the job id and the bucket."""
+    """Submit one folder; return the job id and the bucket.
+
+    With `batchid` the job makes a batch of its own.
+    """
     from leruli.jobs.submit import submit
 
     total = prepared.inventory.total_bytes
     with progress("Uploading", total, visible=out.shows_progress) as advance:
-        sent = submit(store, service, prepared, advance, out.note)
+        sent = submit(store, service, prepared, advance, out.note, batchid)
     tell_leftovers(out, {prepared.folder.directory: prepared.leftovers})
     return sent
 
 
-def submit_prepared(out: Output, store: Store, service: QueueClient, prepared: Prepared) -> int:
+def submit_prepared(
+    out: Output,
+    store: Store,
+    service: QueueClient,
+    prepared: Prepared,
+    batchid: str | None = None,
+) -> int:
     """Submit one folder, print the job id and return the exit code.
 
-    The exit code is 1 if an interrupted submission had submitted the job with other input.
+    With `batchid` the job makes a batch of its own. The exit code is 1 if an interrupted submission
+    had submitted the job with other input.
     """
-    jobid, bucket = send_prepared(out, store, service, prepared)
+    jobid, bucket = send_prepared(out, store, service, prepared, batchid)
     out.result(jobid, {"jobid": jobid, "bucket": bucket})
     return tell_provenance(out, prepared.folder.directory)
 
@@ -256,12 +278,15 @@ def submit_folders(
     journal: Journal,
     refused: Mapping[str, str],
     name: str | None = None,
+    mail: str | None = None,
 ) -> int:
     """Submit many folders, print the outcome and return the exit code.
 
     `refused` has further folders, and why they are not submitted. `name` is that of the batch.
+    `mail` is the address that was given for mail about it.
     """
     from leruli.folder.provenance import Provenance, provenances_of
+    from leruli.jobs.mail import tell_complete
     from leruli.jobs.submit_many import BatchReport, submit_batch
 
     report = BatchReport(failed=dict(refused))
@@ -287,6 +312,11 @@ def submit_folders(
             f"{report.left + len(report.failed)} of {counted(report.total, 'folder')} left."
         )
         raise
+    # Without the folders for which the same command is to be run again.
+    if mail is not None and report.batch is not None and not report.passing:
+        trouble = tell_complete(service, mail, report.batch[0])
+        if trouble is not None:
+            out.warn(trouble)
     _tell(out, report)
     return 1 if report.failed else 0
 

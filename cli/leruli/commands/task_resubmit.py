@@ -43,8 +43,9 @@ def command(out: Output, wanted: Wanted, failed_only: bool, strict: bool) -> int
     """
     from leruli.folder.journal import Journal
     from leruli.folder.patterns import find_folders
+    from leruli.jobs.mail import ask_before_submission, batch_of_one
     from leruli.jobs.resubmit import archive_previous, drop_refused, find_specs, select_over
-    from leruli.jobs.submit_many import STAGERS, Case
+    from leruli.jobs.submit_many import STAGERS, Case, join_batch
     from leruli.service.queue_client import QueueClient
     from leruli.storage.store import Store
 
@@ -67,14 +68,20 @@ def command(out: Output, wanted: Wanted, failed_only: bool, strict: bool) -> int
             return selection, specs
 
         if batch is None:
+            batchid = None if wanted.mail is None else batch_of_one(service, wanted.mail)
             selection, specs = selected(None)
             for why in selection.failed.values():
                 raise RefusedError(f"The folder is not submitted again: {why.rstrip('.')}.")
             prepared = prepare(HERE, specs[HERE], with_results=keep)
-            return submit_prepared(out, store, service, prepared)
+            return submit_prepared(out, store, service, prepared, batchid)
         with Journal.opened(batch) as journal:
+            if wanted.mail is not None:
+                # Before a file of a folder is moved.
+                ask_before_submission(service, wanted.mail, join_batch(journal, None)[0])
             # Select after the lock: a process that held the journal may have given them other jobs.
             selection, specs = selected(journal)
             tell_skipped(out, selection.skipped)
             cases = [Case(name, specs[name], keep) for name in selection.directories]
-            return submit_folders(out, store, service, cases, journal, selection.failed)
+            return submit_folders(
+                out, store, service, cases, journal, selection.failed, mail=wanted.mail
+            )

@@ -51,8 +51,9 @@ def _submit(out: Output, wanted: Wanted, name: str | None, *, strict: bool) -> i
     from leruli.folder.journal import Journal
     from leruli.folder.patterns import find_folders
     from leruli.jobs.check import check_requests
+    from leruli.jobs.mail import ask_before_submission, batch_of_one
     from leruli.jobs.submit import check_image
-    from leruli.jobs.submit_many import STAGERS, Case
+    from leruli.jobs.submit_many import STAGERS, Case, join_batch
     from leruli.service.queue_client import QueueClient
     from leruli.storage.store import Store
 
@@ -69,12 +70,15 @@ def _submit(out: Output, wanted: Wanted, name: str | None, *, strict: bool) -> i
         check_image(store, service, spec)
         check_requests(service, [spec.request("", "default")], out.warn, strict=strict)
         if batch is None:
+            batchid = None if wanted.mail is None else batch_of_one(service, wanted.mail)
             if prepared is None:
                 for why in make_new(out, service, folders, keep).values():
                     raise RefusedError(why)
                 prepared = prepare(HERE, spec, with_results=keep)
-            return submit_prepared(out, store, service, prepared)
+            return submit_prepared(out, store, service, prepared, batchid)
         with Journal.opened(batch) as journal:
+            if wanted.mail is not None:
+                ask_before_submission(service, wanted.mail, join_batch(journal, name)[0])
             refused = make_new(out, service, folders, keep) if wanted.new else {}
             cases = [Case(folder, spec, keep) for folder in folders if folder not in refused]
-            return submit_folders(out, store, service, cases, journal, refused, name)
+            return submit_folders(out, store, service, cases, journal, refused, name, wanted.mail)

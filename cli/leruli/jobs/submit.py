@@ -19,7 +19,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Union
 
 from leruli.errors import BucketMissingError, RefusedError, UnknownCallError
@@ -321,13 +321,19 @@ def submit(
     prepared: Prepared,
     advance: Callable[[int], None] = lambda _: None,
     notice: Callable[[str], None] = lambda _: None,
+    batchid: str | None = None,
 ) -> tuple[str, str]:
-    """Upload a folder and submit it; returns the job id and the bucket."""
+    """Upload a folder and submit it; returns the job id and the bucket.
+
+    With `batchid` the job makes a batch of its own, which has the name of the job.
+    """
     packed = pack(prepared, advance)
     bucket, folder = packed.bucket, prepared.folder
     with packed.lock:
         jobid = upload(store, service, packed, advance, notice)
         if jobid is None:
-            jobid = service.submit(prepared.spec.request(bucket, job_name(folder.directory)))
+            request = prepared.spec.request(bucket, job_name(folder.directory))
+            batch = None if batchid is None else (batchid, request.name)
+            jobid = service.submit(replace(request, batch=batch))
         folder.record_job(jobid)
     return jobid, bucket

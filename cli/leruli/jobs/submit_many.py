@@ -119,7 +119,7 @@ def submit_batch(
         advance(len(unsound))
         left = [case for case in cases if case.directory not in unsound]
         if journal is not None:
-            report.batch = journal.join(name, job_name(str(journal.path.parent)))
+            report.batch = join_batch(journal, name)
             found = recover(journal, [case.directory for case in left], service.find_jobs)
             # If the folder was edited before its job id arrived, the job has the older input.
             unsound = _note_unsound({name: provenances[name] for name in found}, report)
@@ -134,6 +134,11 @@ def submit_batch(
     finally:
         report.seconds = time.monotonic() - started
     return report
+
+
+def join_batch(journal: Journal, name: str | None) -> tuple[str, str]:
+    """Return id and name of the service's batch that the next jobs of a journal join."""
+    return journal.join(name, job_name(str(journal.path.parent)))
 
 
 def _note_unsound(

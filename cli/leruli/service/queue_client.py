@@ -8,8 +8,8 @@ from typing import Any
 
 from leruli.errors import LeruliError, RefusedError
 from leruli.redaction import remember
-from leruli.service.caller import Caller
 from leruli.service.connection import Connection
+from leruli.service.mail import MailCaller
 from leruli.service.paging import Page, check_batches, entries_of, pages, pages_of_batch
 from leruli.service.retry_rule import NO_RULE, RetryRule
 from leruli.service.states import FINAL
@@ -122,7 +122,7 @@ class JobState:
         return self.status if self.reason is None else f"{self.status}: {self.reason}"
 
 
-class QueueClient(Caller):
+class QueueClient(MailCaller):
     """Calls the service with an API secret; safe for several threads."""
 
     def submit(self, job: JobRequest) -> str:

@@ -1,4 +1,4 @@
-"""Calls about batches: list one's own, their status, cancel one."""
+"""Calls about batches: list one's own, their status, cancel one, mail about one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from leruli_queue.api.context import ContextDep, LongCall
 from leruli_queue.api.schemas.batches import (
     BatchList,
     BatchListAnswer,
+    BatchMail,
     BatchStatusAnswer,
     ListedBatch,
     OneBatch,
 )
 from leruli_queue.api.schemas.bulk import CancelledAnswer
-from leruli_queue.api.schemas.common import problems
+from leruli_queue.api.schemas.common import Nothing, problems
 from leruli_queue.jobs.batches import batch_page, batch_status, cancel_batch
+from leruli_queue.mail.requests import ask_for_mail
 
 router = APIRouter(tags=["batches"], responses=problems())
 
@@ -57,3 +59,25 @@ async def batch_cancel(body: OneBatch, context: ContextDep) -> CancelledAnswer:
         user = await authorise_user(connection, Call.BATCH_CANCEL, body.secret)
         done = await cancel_batch(connection, user, body.batchid)
     return CancelledAnswer(cancelled=done.cancelled, stopping=done.stopping)
+
+
+@router.post(
+    f"/{Call.BATCH_MAIL}",
+    responses=problems({409: "This service sends no mail, or the user asked for too much."}),
+)
+async def batch_mail(body: BatchMail, context: ContextDep) -> Nothing:
+    """Ask for mail about the end of a batch, and about its first failure.
+
+    The batch may be unknown yet. About other people's batches there is never mail.
+    """
+    async with context.writing() as connection:
+        user = await authorise_user(connection, Call.BATCH_MAIL, body.secret)
+        await ask_for_mail(
+            connection,
+            context.settings,
+            user,
+            body.batchid,
+            address=body.address,
+            complete=body.complete,
+        )
+    return Nothing()

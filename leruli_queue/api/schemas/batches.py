@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
-from leruli_queue.api.schemas.common import Label, Limit, WithSecret
+from leruli_queue.api.schemas.common import Label, Limit, NoSecret, WithSecret
 from leruli_queue.jobs.batches import Batch, BatchStatus, Failure
 from leruli_queue.jobs.states import JobState
 
@@ -16,6 +17,20 @@ class OneBatch(WithSecret):
     """A call about one batch."""
 
     batchid: UUID
+
+
+class BatchMail(OneBatch):
+    """A request for mail about a batch, before its first job and after its last one."""
+
+    # Without a pattern: a wrong address is refused in words (mail/requests.py).
+    address: Annotated[str, NoSecret] = Field(
+        max_length=1000,
+        description="Where mail goes. The last request counts.",
+    )
+    complete: StrictBool = Field(
+        description="Whether all jobs were submitted. Until then the batch does not end, unless "
+        "no job joins it for an hour."
+    )
 
 
 class BatchList(WithSecret):

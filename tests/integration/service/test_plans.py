@@ -133,6 +133,17 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     | {"id": IDS[0], "limit": 1000},
     "lock_batch_to_cancel": {"batch": 1, "states": ["received", "running"], "limit": 500},
     "fold_batch_changes": {"lock": 1, "most": 1000},
+    # Mail.
+    "count_mail_of_user": {"user_id": 1, "batch_id": BATCHES[0]},
+    "batches_to_tell": {"quiet_s": 3600.0, "limit": 20},
+    "note_failure_told": {"user_id": 1, "batch_id": BATCHES[0]},
+    "close_mail_request": {"user_id": 1, "batch_id": BATCHES[0], "jobs": 1, "failed": 0},
+    "claim_mail": {"lease_s": 300.0},
+    "note_mail_sent": {"id": BATCHES[0]},
+    "note_mail_failed": {"id": BATCHES[0], "tries": 1, "error": "why", "pause_s": 60.0}
+    | {"try_for_s": 172800.0},
+    "delete_old_mails": {"keep_s": 30 * 86400.0},
+    "delete_unused_mail_requests": {"keep_s": 7 * 86400.0},
     "nodes_of_group": {"group_id": 1, "limit": 500, "after": None},
     "nodes_of_cluster": CLUSTER | {"unseen_s": 86400.0},
     "group_overview": {},

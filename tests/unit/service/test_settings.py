@@ -54,3 +54,55 @@ def test_a_missing_secrets_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("LERULI_QUEUE_SECRETS_DIR", "/nowhere")
     with pytest.raises(SetupError, match="/nowhere, which is not a folder"):
         load_settings()
+
+
+MAIL = {"SMTP_HOST": "mail.example.org", "SMTP_FROM": "queue@example.org"}
+LOGIN = {"SMTP_USER": "queue", "SMTP_PASSWORD": "CANARY-of-mail"}
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"SMTP_HOST": "mail.example.org"}, "SMTP_FROM: "),
+        (MAIL | {"SMTP_FROM": "Queue <queue@example.org>"}, "SMTP_FROM: "),
+        (MAIL | {"SMTP_FROM": "queue@example.org\nBcc: eve@example.org"}, "SMTP_FROM: "),
+        (MAIL | {"SMTP_HOST": "mail.example.org "}, "SMTP_HOST: "),
+        (MAIL | {"SMTP_USER": "queue"}, "SMTP_PASSWORD: "),
+        (MAIL | {"SMTP_PASSWORD": "CANARY-of-mail"}, "SMTP_PASSWORD: "),
+        (MAIL | LOGIN | {"SMTP_TLS": "none"}, "SMTP_PASSWORD: "),
+        (MAIL | LOGIN | {"SMTP_TLS": "none", "SMTP_HOST": "10.0.0.1"}, "SMTP_PASSWORD: "),
+        (MAIL | {"SMTP_TLS": "maybe"}, "SMTP_TLS: "),
+    ],
+)
+def test_wrong_settings_of_mail_are_named_without_values(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], wrong: str
+) -> None:
+    monkeypatch.setenv("LERULI_QUEUE_DATABASE_URL", "postgresql://from-environment")
+    for name, value in given.items():
+        monkeypatch.setenv(f"LERULI_QUEUE_{name}", value)
+    with pytest.raises(SetupError) as refusal:
+        load_settings()
+    assert f"LERULI_QUEUE_{wrong}" in str(refusal.value)
+    assert "CANARY" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        MAIL,
+        MAIL | LOGIN,
+        MAIL | LOGIN | {"SMTP_TLS": "none", "SMTP_HOST": "localhost"},
+        MAIL | LOGIN | {"SMTP_TLS": "none", "SMTP_HOST": "::1"},
+        MAIL | {"SMTP_TLS": "none", "SMTP_HOST": "10.0.0.1"},
+    ],
+)
+def test_settings_of_mail(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+    monkeypatch.setenv("LERULI_QUEUE_DATABASE_URL", "postgresql://from-environment")
+    monkeypatch.setenv("LERULI_QUEUE_SMTP_DOMAINS", "example.org, lab.example,")
+    for name, value in given.items():
+        monkeypatch.setenv(f"LERULI_QUEUE_{name}", value)
+    settings = load_settings()
+    assert settings.smtp_host == given["SMTP_HOST"]
+    assert settings.smtp_domains == ["example.org", "lab.example"]
+    assert "CANARY" not in repr(settings)
+    assert ("CANARY-of-mail" in settings.secret_values()) == ("SMTP_PASSWORD" in given)

@@ -1,0 +1,1 @@
+"""Mail about batches: who wants it, what is in it, and sending it (docs/developers/mail.md)."""
