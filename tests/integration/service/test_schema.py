@@ -62,6 +62,8 @@ async def served(nomad_settings: Settings, tmp_path: Path) -> AsyncIterator[http
         "NOMAD_CERT_FILE": str(nomad_settings.nomad_cert_file),
         "NOMAD_KEY_FILE": str(nomad_settings.nomad_key_file),
         "NODE_PACKAGE": str(CONFIGURATION),  # any file
+        "SMTP_HOST": "127.0.0.1",  # nobody sends
+        "SMTP_FROM": "queue@lab.example",
         # Most calls have a wrong secret.
         "REFUSAL_DELAY_S": "0",
         # The schema is the same for every service, so it does not contain the operator's settings.
