@@ -11,6 +11,7 @@ import click
 from leruli import settings
 from leruli.commands._batches import tell_failures
 from leruli.commands._common import HERE, job_here
+from leruli.commands._then import run_then
 from leruli.errors import LeruliError
 from leruli.service.states import STATES
 from leruli.terminal.output import Output
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Exit codes that say how waiting ended.
 FAILED, CANCELLED, TIME_OVER = 10, 11, 12
+
+_OUTCOMES = {0: "completed", FAILED: "failed", CANCELLED: "cancelled", TIME_OVER: "timeout"}
 
 #: What to say after Ctrl-C.
 JOBS_GO_ON = "The jobs go on. Run `leruli task-wait` to wait for them again."
@@ -63,16 +66,19 @@ def jobs_of_batch(service: QueueClient, batch: str) -> tuple[dict[str, str], dic
     return jobs, problems
 
 
-def wait_after_submission(out: Output, batch: str | None) -> int:
-    """Wait for the job of the current folder, or for those of a batch; return the exit code."""
+def wait_after_submission(out: Output, batch: str | None, then: str | None = None) -> int:
+    """Wait for the job of the current folder, or for those of a batch; return the exit code.
+
+    `then` is a command of the user that runs after that.
+    """
     from leruli.service.queue_client import QueueClient
 
     try:
         with QueueClient(settings.service_settings(), out.note) as service:
             if batch is None:
-                return wait_for(out, service, {HERE: job_here(None, service)})
+                return wait_for(out, service, {HERE: job_here(None, service)}, then=then)
             jobs, problems = jobs_of_batch(service, batch)
-            return wait_for(out, service, jobs, problems=problems)
+            return wait_for(out, service, jobs, problems=problems, then=then)
     except KeyboardInterrupt:
         out.complaint(JOBS_GO_ON)
         raise
@@ -86,6 +92,7 @@ def wait_for(
     timeout: float | None = None,
     first_one: bool = False,
     problems: Mapping[str, str] | None = None,
+    then: str | None = None,
 ) -> int:
     """Wait until jobs are over, print how they ended, and return the exit code.
 
@@ -99,6 +106,8 @@ def wait_for(
         Stop at the first job that is over.
     problems
         Names for which there is no job to wait for, and why.
+    then
+        A command that the shell runs when the waiting has ended.
     """
     from leruli.jobs.wait import Wait
 
@@ -124,7 +133,21 @@ def wait_for(
         _tell_many(out, entries, failures, first_one=first_one)
     shown = [one for one in entries if one["isover"]] if first_one else entries
     out.result("", {"jobs": entries, "problems": failures})
-    return _exit_code(shown, failures, is_over=bool(shown) if first_one else not waiting.pending)
+    code = _exit_code(shown, failures, is_over=bool(shown) if first_one else not waiting.pending)
+    return code if then is None else run_then(out, then, _told(entries, code), code)
+
+
+def _told(entries: list[dict[str, Any]], code: int) -> dict[str, str | int]:
+    """Return what the command of --then is told: the outcome, and counts of all jobs."""
+    counts = Counter(one["status"] if one["isover"] else "not over" for one in entries)
+    return {
+        "OUTCOME": _OUTCOMES.get(code, "unknown"),
+        "JOBS": len(entries),
+        "COMPLETED": counts["completed"],
+        "FAILED": counts["failed"],
+        "CANCELLED": counts["cancelled"],
+        "NOT_OVER": counts["not over"],
+    }
 
 
 def _entry(name: str, jobid: str, state: JobState | LeruliError | None) -> dict[str, Any]:

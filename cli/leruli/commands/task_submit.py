@@ -16,6 +16,7 @@ from leruli.commands._submission import (
     submit_prepared,
     what_to_run,
 )
+from leruli.commands._then import then_option
 from leruli.commands._waiting import wait_after_submission
 from leruli.errors import RefusedError
 from leruli.jobs.submit import JobSpec, prepare
@@ -25,10 +26,13 @@ from leruli.terminal.output import Output
 @click.command("task-submit", cls=RunCommand)
 @click.option("--strict", is_flag=True, help="Refuse a job that no machine can hold now.")
 @click.option("--wait", is_flag=True, help="Wait until the job is over, as task-wait does.")
+@then_option
 @click.option("--name", help="With --batch: name of the batch.  [default: the folder's]")
 @client_command(interrupted=NOTHING_IS_LOST)
 @what_to_run(again=False)
-def command(out: Output, wanted: Wanted, strict: bool, wait: bool, name: str | None) -> int:
+def command(
+    out: Output, wanted: Wanted, strict: bool, wait: bool, then: str | None, name: str | None
+) -> int:
     """Submit the current folder to run COMMAND with the image CODE:VERSION.
 
     Prints the job id and writes it to leruli.job. The words of COMMAND are joined with spaces and
@@ -39,11 +43,13 @@ def command(out: Output, wanted: Wanted, strict: bool, wait: bool, name: str | N
     """
     if name is not None:
         check_batch_name(name, wanted.batch)
+    if then is not None and not wait:
+        raise click.UsageError("--then goes with --wait: it runs when the jobs are over.")
     if not wait:
         return _submit(out, wanted, name, strict=strict)
     with out.merged():
         code = _submit(out, wanted, name, strict=strict)
-        waited = wait_after_submission(out, wanted.batch)
+        waited = wait_after_submission(out, wanted.batch, then)
     return code or waited
 
 

@@ -7,6 +7,7 @@ import click
 from leruli import settings
 from leruli.commands._batches import batch_option
 from leruli.commands._common import HERE, client_command, job_here
+from leruli.commands._then import then_option
 from leruli.commands._waiting import JOBS_GO_ON, jobs_of_batch, timeout_option, wait_for
 from leruli.errors import NotFoundError
 from leruli.terminal.output import Output
@@ -16,6 +17,7 @@ from leruli.terminal.output import Output
 @batch_option
 @click.option("--any", "first_one", is_flag=True, help="Until the first of the jobs is over.")
 @timeout_option
+@then_option
 @click.argument("jobids", nargs=-1, metavar="[JOBID]...")
 @client_command(interrupted=JOBS_GO_ON)
 def command(
@@ -23,6 +25,7 @@ def command(
     batch: str | None,
     first_one: bool,
     timeout: float | None,
+    then: str | None,
     jobids: tuple[str, ...],
 ) -> int:
     """Wait until jobs are over: each JOBID, or the current folder's job.
@@ -49,4 +52,10 @@ def command(
         else:
             jobs = {name: job_here(name, service) for name in dict.fromkeys(jobids)}
             jobs = jobs or {HERE: job_here(None, service)}
-        return wait_for(out, service, jobs, timeout=timeout, first_one=first_one, problems=problems)
+        return wait_for(
+            *(out, service, jobs),
+            timeout=timeout,
+            first_one=first_one,
+            problems=problems,
+            then=then,
+        )
