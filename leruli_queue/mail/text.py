@@ -57,6 +57,8 @@ def text_of_first_failure(told: Told) -> Text:
     """Return the mail about the first failure of a batch."""
     open_jobs = told.batch.open_jobs
     goes_on = f"{_counted(open_jobs)} of it {'is' if open_jobs == 1 else 'are'} not over yet."
+    if not open_jobs:
+        goes_on = "All jobs of it so far are over, and its submission goes on."
     return _text(
         told,
         "a job failed",

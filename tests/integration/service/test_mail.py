@@ -92,6 +92,19 @@ async def test_a_batch_whose_only_news_is_its_end_has_one_mail(
     assert await subjects(pool) == ["[leruli] scan: over: 1 failed"]
 
 
+async def test_a_failure_while_the_submission_goes_on_is_no_end(
+    mailing: httpx.AsyncClient, pool: Pool, group: GroupOfTest
+) -> None:
+    batch = uuid4()
+    await ask(mailing, group, batch, complete=False)
+    await end(pool, await make_jobs(pool, group, 1, batch=NewBatch(batch, "scan")), "failed")
+    assert await subjects(pool) == [FAILED]
+    body = await pool.fetchval("SELECT body FROM mails")
+    assert "All jobs of it so far are over, and its submission goes on." in body
+    await ask(mailing, group, batch)
+    assert await subjects(pool) == [FAILED, "[leruli] scan: over: 1 failed"]
+
+
 async def test_a_repeated_submission_has_a_mail_only_about_new_jobs(
     mailing: httpx.AsyncClient, pool: Pool, group: GroupOfTest
 ) -> None:
@@ -115,7 +128,13 @@ async def test_a_repeated_submission_has_a_mail_only_about_new_jobs(
     await end(pool, more[:1], "failed")
     assert await subjects(pool) == [*over, FAILED]
     await end(pool, more[1:])
-    assert await subjects(pool) == [*over, FAILED, "[leruli] scan: over: 1 completed, 3 failed"]
+    told = [*over, FAILED, "[leruli] scan: over: 1 completed, 3 failed"]
+    assert await subjects(pool) == told
+    # Each round tells of its own first failure.
+    await ask(mailing, group, batch, complete=False)
+    last = await make_jobs(pool, group, 2, batch=NewBatch(batch, "scan"))
+    await end(pool, last[:1], "failed")
+    assert await subjects(pool) == [*told, FAILED]
 
 
 async def test_an_interrupted_submission_ends_when_no_job_joined_for_an_hour(
