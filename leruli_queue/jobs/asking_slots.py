@@ -22,6 +22,8 @@ class SlotRequest:
     # Random. The same key asks again after a lost answer, and gets the same attempts.
     key: str
     most: int
+    # How many more than `most` it takes while many jobs wait.
+    ahead: int = 0
     # The job whose shared container the slot keeps.
     container: UUID | None = None
 
@@ -49,7 +51,7 @@ class AskingSlot:
     @property
     def room(self) -> int:
         """How many more attempts it asks for."""
-        return self.request.most - len(self.grants)
+        return self.request.most + self.request.ahead - len(self.grants)
 
 
 def arrays(attempts: Iterable[AttemptId]) -> dict[str, list[Any]]:

@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 
 # How many more jobs are read than granted: those that another call is granting are skipped.
 _SPARE = 32
+# Attempts are granted ahead while more jobs than these wait: they are for slots that ask soon.
+_LEFT_FOR_OTHERS = 32
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,9 @@ async def _grant(
     waiting: Sequence[Any],
 ) -> None:
     cores, memory_mb, nomad_memory_mb, shm_mb = resources
-    most = max(slot.request.most for slot in slots)
-    # A second attempt for a slot comes after the first ones of all.
-    seats = [slot for turn in range(most) for slot in slots if turn < slot.request.most]
+    seats = _in_turns(slots, [slot.request.most for slot in slots])
+    # Nothing is granted ahead while another job waits for room that a slot's end can make.
+    ahead = [] if waiting else _in_turns(slots, [slot.request.ahead for slot in slots])
     found = []
     overtaken = [row for row in waiting if row["waits_long"] and may_run(slots[0], row)]
     if overtaken:
@@ -172,7 +174,8 @@ async def _grant(
                 **_seats(seats),
             )
         )
-    if len(found) < len(seats):
+    seats = seats[len(found) :]
+    if seats or ahead:
         found += await rows(
             queries.grant_in_slots(
                 connection,
@@ -182,8 +185,11 @@ async def _grant(
                 memory_mb=memory_mb,
                 nomad_memory_mb=nomad_memory_mb,
                 shm_mb=shm_mb,
-                spare=_SPARE,
-                **_seats(seats[len(found) :]),
+                # Calls beside this one may each be granting as many.
+                spare=_SPARE + 4 * len(ahead),
+                at_least=len(seats),
+                left_for_others=_LEFT_FOR_OTHERS,
+                **_seats([*seats, *ahead]),
             )
         )
     if found:
@@ -217,7 +223,9 @@ def _choose(granted: SlotGrant, slots: Sequence[AskingSlot], given: AttemptId) -
     """
     wanted = (granted.user_id, granted.grant.code, granted.grant.version)
     shares = granted.share_container
-    free = [slot for slot in slots if slot.room]
+    # A slot that is granted none is over, so nothing is dealt ahead before each has one.
+    free = [slot for slot in slots if len(slot.grants) < slot.request.most]
+    free = free or [slot for slot in slots if slot.room]
     chosen = max(
         free,
         key=lambda slot: (shares and slot.kept == wanted, slot.request.first == given, slot.room),
@@ -225,6 +233,14 @@ def _choose(granted: SlotGrant, slots: Sequence[AskingSlot], given: AttemptId) -
     if shares:
         chosen.kept = wanted
     return chosen
+
+
+def _in_turns(slots: Sequence[AskingSlot], counts: Sequence[int]) -> list[AskingSlot]:
+    """Return each slot as often as its count: a second time after the first ones of all."""
+    turns = range(max(counts, default=0))
+    return [
+        slot for turn in turns for slot, count in zip(slots, counts, strict=True) if turn < count
+    ]
 
 
 def _seats(slots: Collection[AskingSlot]) -> dict[str, list[Any]]:

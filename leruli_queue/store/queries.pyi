@@ -470,6 +470,8 @@ class Queries:
         shm_mb: object,
         spare: object,
         group_id: object,
+        at_least: object,
+        left_for_others: object,
         node_id: object,
         nomad_memory_mb: object,
     ) -> AsyncIterator[Any]: ...

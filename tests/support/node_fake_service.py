@@ -200,7 +200,7 @@ class FakeService:
             before = self.granted.setdefault(slot["key"], [])
             granted = [key for key in before if key not in self.receipts]
             if not granted:
-                most = slot["most"]
+                most = slot["most"] + slot["ahead"]
                 granted, self.backlog = self.backlog[:most], self.backlog[most:]
                 before += granted
             following = [

@@ -65,10 +65,11 @@ async def ask(
     settings: Settings,
     *firsts: AttemptId,
     most: int = 1,
+    ahead: int = 0,
     key: str = KEY,
 ) -> list[SlotGrant]:
     """What slots are granted in one call, all in one list."""
-    requests = [SlotRequest(first, f"{key}-{first.job_id}", most) for first in firsts]
+    requests = [SlotRequest(first, f"{key}-{first.job_id}", most, ahead) for first in firsts]
     async with pool.acquire() as connection:
         answers = await grant_next(connection, node, requests, settings)
     return [grant for first in firsts for grant in answers[first]]

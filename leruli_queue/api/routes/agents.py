@@ -189,7 +189,11 @@ async def slot_next(body: SlotNext, context: ContextDep) -> SlotNextAnswer:
             returned=[AttemptId(held.jobid, held.attempt) for held in body.returned],
             slots=[
                 SlotRequest(
-                    AttemptId(asked.jobid, asked.attempt), asked.key, asked.most, asked.container
+                    AttemptId(asked.jobid, asked.attempt),
+                    asked.key,
+                    asked.most,
+                    asked.ahead,
+                    asked.container,
                 )
                 for asked in body.slots
             ],

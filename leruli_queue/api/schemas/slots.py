@@ -31,6 +31,12 @@ class SlotAsks(HeldAttempt):
         description="Random, one for each question. The same key is answered the same.",
     )
     most: int = Field(1, ge=1, le=16)
+    ahead: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="How many more than `most` it takes while many jobs wait.",
+    )
     container: UUID | None = Field(
         None, description="The job whose shared container the slot keeps for another one."
     )

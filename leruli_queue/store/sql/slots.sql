@@ -169,7 +169,8 @@ ORDER BY s.place;
 -- user with the fewest jobs in flight, and of one user the highest priority, then the oldest job. Left out are
 -- jobs that failed before: the feeder chooses nodes for those.
 -- The slots are given once for each attempt that they may run. Jobs that another call is granting are skipped, so
--- :spare more are looked at.
+-- :spare more are looked at. Of the attempts after the first :at_least, only as many are granted that
+-- :left_for_others jobs still wait.
 WITH seat AS (
     SELECT * FROM unnest(:slot_jobs::uuid[], :slot_numbers::int[], :keys::text[])
         WITH ORDINALITY AS t (slot_job, slot_number, key, place)
@@ -205,7 +206,8 @@ WITH seat AS (
     JOIN jobs j ON j.id = c.id
     WHERE j.state = 'received'
     ORDER BY c.place
-    LIMIT cardinality(:keys::text[])
+    LIMIT (SELECT least(cardinality(:keys::text[]), greatest(:at_least::int, count(*) - :left_for_others::int))
+           FROM candidate)
     FOR UPDATE OF j SKIP LOCKED
 ), numbered AS (
     SELECT id, row_number() OVER (ORDER BY place) AS place FROM picked

@@ -64,6 +64,7 @@ class _Question:
     first: AttemptId
     key: str
     most: int
+    ahead: int = 0
     running: Sequence[AttemptId] = ()
     returned: Sequence[AttemptId] = ()
     answer: Future[list[Granted]] = field(default_factory=Future)
@@ -82,10 +83,17 @@ class NextAttempts:
         self._thread: threading.Thread | None = None
         receipts.gathered.call_with(self._wake)
 
-    def ask(self, first: AttemptId, key: str) -> list[Granted]:
+    def ask(self, first: AttemptId, key: str, ahead: int) -> list[Granted]:
         """Ask for the next attempt of a slot; none: the slot is over.
 
-        `key` is random. The same key asks again after a lost answer.
+        Parameters
+        ----------
+        first
+            The slot's first attempt.
+        key
+            Random. The same key asks again after a lost answer.
+        ahead
+            How many more attempts the slot takes while many jobs wait.
 
         Raises
         ------
@@ -94,7 +102,7 @@ class NextAttempts:
         StoppedError
             The agent is being stopped.
         """
-        return self._answer(_Question(first, key, 1))
+        return self._answer(_Question(first, key, 1, ahead))
 
     def give_back(self, attempts: Sequence[AttemptId]) -> None:
         """Return attempts that have not begun. Raises as `ask`; can be repeated."""
@@ -159,7 +167,12 @@ class NextAttempts:
             "running": [_named(one) for question in questions for one in question.running],
             "returned": [_named(one) for question in questions for one in question.returned],
             "slots": [
-                {**_named(question.first), "key": question.key, "most": question.most}
+                {
+                    **_named(question.first),
+                    "key": question.key,
+                    "most": question.most,
+                    "ahead": question.ahead,
+                }
                 for question in questions
                 if question.most
             ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from leruli_node.attempts.settle import Ended
-from leruli_node.model import AttemptId
+from leruli_node.model import AttemptId, AttemptState
 from leruli_node.slots.record import SlotRecord
 
 
@@ -20,6 +20,9 @@ class AttemptContainer(Protocol):
     its container is prepared. Each call can be repeated, also by the next agent after this one was
     killed.
     """
+
+    def has_ready(self, slot: SlotRecord, state: AttemptState) -> bool:
+        """Return whether the container of a granted attempt runs already. Asks nobody."""
 
     def prepare(self, slot: SlotRecord, attempt: AttemptId) -> None:
         """Have all ready but the start of the command; another attempt of the slot may still run.

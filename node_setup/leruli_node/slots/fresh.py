@@ -9,7 +9,7 @@ from leruli_node.attempts.store import AttemptStore
 from leruli_node.container.docker_engine import DockerEngine
 from leruli_node.container.own_containers import container_name
 from leruli_node.folders import Folders
-from leruli_node.model import AttemptId
+from leruli_node.model import AttemptId, AttemptState
 from leruli_node.slots.container import GoneError
 from leruli_node.slots.made import container_for, own_folders
 from leruli_node.slots.record import SlotRecord
@@ -28,6 +28,10 @@ class FreshContainers:
         self._engine = engine
         # Made by this agent and not started: they cannot have begun.
         self._unstarted: set[str] = set()
+
+    def has_ready(self, slot: SlotRecord, state: AttemptState) -> bool:
+        """Return False: each attempt has a container of its own."""
+        return False
 
     def prepare(self, slot: SlotRecord, attempt: AttemptId) -> None:
         """Create the container; one that an agent before created stays."""

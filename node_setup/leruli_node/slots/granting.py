@@ -44,8 +44,10 @@ class Granting:
         self._answered: set[str] = set()
         self._leases = leases
 
-    def next(self, first: AttemptId) -> list[AttemptId]:
-        """Ask for the next attempts of a slot. They have state files before this returns.
+    def next(self, first: AttemptId, ahead: int = 0) -> list[AttemptId]:
+        """Ask for the next attempt of a slot, and for up to `ahead` more while many jobs wait.
+
+        They have state files before this returns.
 
         Returns
         -------
@@ -66,13 +68,22 @@ class Granting:
                 asked_at = boot_time()
             # Noted before it is sent: an attempt of the answer may end here meanwhile.
             known = self._known() if asked_at is None else frozenset()
-            granted = self._ask(record)
-            new = [one for one in granted if one.attempt not in known]
-            for one in new:
-                self._create(record, one, asked_at)
+            granted = self._ask(record, ahead)
+            created: list[AttemptId] = []
+            try:
+                for one in granted:
+                    if one.attempt not in known:
+                        self._create(record, one, asked_at)
+                        created.append(one.attempt)
+            except OSError as error:
+                if not created:
+                    raise
+                # The same question is sent again for the others.
+                log.error("an attempt cannot be stored: %s", error, extra=first.log_fields)
+                return created
             self._answered.add(first.key)
-            if new or not granted:
-                return [one.attempt for one in new]
+            if created or not granted:
+                return created
             # An agent before this one had the answer already.
         return []
 
@@ -101,20 +112,20 @@ class Granting:
             return False
         return True
 
-    def _ask(self, record: SlotRecord) -> list[Granted]:
+    def _known(self) -> frozenset[AttemptId]:
+        """Return the attempts that this node has, or whose receipts it has."""
+        return frozenset([*(state.id for state in self._store.all()), *self._receipts()])
+
+    def _ask(self, record: SlotRecord, ahead: int) -> list[Granted]:
         try:
             return retrying(
-                lambda: self._asking.ask(record.first, record.key),
+                lambda: self._asking.ask(record.first, record.key, ahead),
                 UnreachableError,
                 Backoff(self._stop, _ASK_FOR_S),
                 only_first(lambda error: log.warning("asking for the next attempt: %s", error)),
             )
         except UnreachableError:
             return []
-
-    def _known(self) -> frozenset[AttemptId]:
-        """Return the attempts that this node has, or whose receipts it has."""
-        return frozenset([*(state.id for state in self._store.all()), *self._receipts()])
 
     def _create(self, record: SlotRecord, one: Granted, asked_at: float | None) -> None:
         """Store a granted attempt."""

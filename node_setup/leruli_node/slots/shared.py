@@ -97,6 +97,14 @@ class SharedContainers:
         since = self._unfit.get((state.user, state.grant.image))
         return since is None or time.monotonic() - since > _UNFIT_FOR_S
 
+    def has_ready(self, slot: SlotRecord, state: AttemptState) -> bool:
+        """Return whether a container of the attempt's kind runs; of an image as last looked up."""
+        if state.grant is None:
+            return False
+        image, _ = self._images.get(state.grant.image, ("", 0.0))
+        kind = Kind(slot.first.key, state.user, image, state.grant.cores, state.grant.memorymb)
+        return self._fitting(kind) is not None
+
     def prepare(self, slot: SlotRecord, attempt: AttemptId) -> None:
         """Find or make the container for an attempt; it may run another one still."""
         state = self._store.get(attempt)

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 _UPLOADS_BESIDE = 4
 # A job that runs longer (seconds) is not short: nothing is prepared beside it.
 _SHORT_S = 3.0
+# After a shorter one (seconds) in a shared container, several attempts are prepared.
+_VERY_SHORT_S = 0.3
 # Seconds between two looks at a command that runs.
 _TICK_S = 1.0
 # Seconds between two node-reports while Nomad ends a slot whose command runs.
@@ -50,6 +52,8 @@ class Slot:
         self._ahead = Ahead(parts, first)
         # Whether the attempt before was short: then the next one is prepared while this one runs.
         self._is_short = True
+        # Whether it was so short that several are prepared.
+        self._is_very_short = False
         # Begin nothing further: the node, or what was noted before, forbids it.
         self._begins_none = threading.Event()
         # Guards the next.
@@ -106,13 +110,12 @@ class Slot:
     def _run(self) -> None:
         parts, first = self._parts, self._first
         self._settle_first()
+        while self._ahead.take() is not None:
+            # After an error of ours: their state files are found again.
+            pass
         waiting = self._left_by_an_agent_before()
-        while True:
-            if not waiting and not self._is_over():
-                waiting = parts.granting.next(first)
-            if not waiting:
-                break
-            waiting += self._go_through(waiting.pop(0))
+        while (attempt := self._next(waiting)) is not None:
+            self._go_through(attempt)
         # The question that an agent before this one sent may have granted attempts.
         while parts.granting.has_open_question(first):
             for attempt in parts.granting.next(first):
@@ -122,6 +125,16 @@ class Slot:
         parts.receipts.wait_tried(self._finished, _RECEIPTS_S)
         parts.records.remove(first)
         parts.granting.forget(first)
+
+    def _next(self, waiting: list[AttemptId]) -> AttemptId | None:
+        """Return the next attempt: one that waits, one that was prepared, or one by a question."""
+        if not waiting:
+            prepared = self._ahead.take()
+            if prepared is not None:
+                return prepared
+            if not self._is_over():
+                waiting += self._parts.granting.next(self._first)
+        return waiting.pop(0) if waiting else None
 
     def _settle_first(self) -> None:
         """Decide how the first attempt ended. An agent before this one may have finished it."""
@@ -144,17 +157,20 @@ class Slot:
             left.append((not _is_decided(state), not has_begun, state.id.key, state.id))
         return [entry[-1] for entry in sorted(left)]
 
-    def _go_through(self, attempt: AttemptId) -> list[AttemptId]:
-        """Take one attempt to the end of its command; return what was prepared meanwhile."""
+    def _go_through(self, attempt: AttemptId) -> None:
+        """Take one attempt to the end of its command."""
         parts, state = self._parts, self._parts.store.get(attempt)
         if state is None:
-            return []
+            return
+        if state.is_returning:
+            # An agent before this one may have ended its stage-in.
+            self._return_or_finish(attempt)
+            return
         if not _is_decided(state):
             has_begun = attempt.key in self._begun
-            is_unwanted = state.is_returning or attempt.key in self._cancelled
-            if not has_begun and (self._is_over() or is_unwanted):
+            if not has_begun and (self._is_over() or attempt.key in self._cancelled):
                 self._return_or_finish(attempt)
-                return []
+                return
             may_have_begun = has_begun
             try:
                 if has_begun or parts.prepare(self._first, attempt):
@@ -163,7 +179,7 @@ class Slot:
             except GoneError:
                 # Dropped, or the node is shutting down.
                 self._return_or_finish(attempt)
-                return self._ahead.take()
+                return
             except DockerRefusedError as error:
                 log.warning("a container of a slot: %s", error, extra=attempt.log_fields)
             except DockerUnavailableError as error:
@@ -172,9 +188,8 @@ class Slot:
                 if not may_have_begun:
                     # A restart of Docker costs the job nothing.
                     self._return_or_finish(attempt)
-                    return self._ahead.take()
+                    return
         self._finish(attempt)
-        return self._ahead.take()
 
     def _run_command(self, running: Running, has_begun: bool) -> None:
         """Wait for the end of a command that was started."""
@@ -184,7 +199,7 @@ class Slot:
         try:
             self._enforce()
             if self._is_short and not has_begun and not self._is_over():
-                self._ahead.begin()
+                self._ahead.want(many=self._is_very_short)
             is_told = False
             while not self._is_ended(running):
                 if not is_told:
@@ -193,12 +208,14 @@ class Slot:
                     is_told = True
                 self._enforce()
                 self._report_if_stopped()
-                if self._is_over() or time.monotonic() - began >= _SHORT_S:
-                    self._ahead.give_up()
+                is_long = time.monotonic() - began >= _SHORT_S
+                self._ahead.give_up(keep=0 if is_long or self._is_over() else 1)
         finally:
             with self._lock:
                 self._running = None
-        self._is_short = time.monotonic() - began < _SHORT_S
+        took, state = time.monotonic() - began, self._parts.store.get(running.attempt)
+        self._is_short = took < _SHORT_S
+        self._is_very_short = took < _VERY_SHORT_S and state is not None and state.in_shared
 
     def _is_ended(self, running: Running) -> bool:
         """Wait for a moment. Return whether the command is over. Docker may be away meanwhile."""

@@ -89,8 +89,12 @@ def test_an_answer_that_an_agent_had_before_it_was_killed_grants_nothing_twice(r
     assert sum(len(granted) for granted in rig.service.granted.values()) == 2
 
 
-def test_an_attempt_that_is_being_given_back_does_not_begin(rig: Rig) -> None:
-    """The agent is killed before it knows whether the service took the attempt back."""
+@pytest.mark.parametrize("was_aborted", [False, True])
+def test_an_attempt_that_is_being_given_back_does_not_begin(rig: Rig, was_aborted: bool) -> None:
+    """The agent is killed before it knows whether the service took the attempt back.
+
+    Perhaps it ended the attempt's stage-in before, which alone would be the outcome `stopped`.
+    """
     long, ahead = rig.job("sleep 6; echo long"), rig.job("echo ran")
     rig.service.backlog += [long.key, ahead.key]
     first = begin(rig)
@@ -99,6 +103,10 @@ def test_an_attempt_that_is_being_given_back_does_not_begin(rig: Rig) -> None:
     rig.service.lose_answers["slot-next"] = 10**6
     wait_for(lambda: state_of(rig, ahead).get("is_returning"), 20)
     rig.kill()
+    if was_aborted:
+        path = rig.node_dir / "attempts" / f"{ahead.id}.json"
+        noted = {"phase": "granted", "problem_outcome": "stopped", "problem_message": "stopped"}
+        path.write_text(json.dumps(rig.state(ahead) | noted))
     rig.service.lose_answers.clear()
     rig.start()
     assert asked.wait(90) == 0

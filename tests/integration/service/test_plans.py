@@ -234,7 +234,7 @@ STATEMENTS: dict[str, dict[str, Any]] = {
     "run_in_slots": ATTEMPTS | SEATS | {"group_id": 1, "node_id": NODE, "nomad_memory_mb": 4000},
     "grant_in_slots": SEATS
     | {"group_id": 1, "node_id": NODE, "cores": 1, "memory_mb": 4000, "nomad_memory_mb": 4000}
-    | {"shm_mb": None, "spare": 32},
+    | {"shm_mb": None, "spare": 32, "at_least": MANY // 4, "left_for_others": 32},
     "deal_again": ATTEMPTS | SEATS,
     "end_attempts": ATTEMPTS
     | {

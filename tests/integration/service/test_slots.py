@@ -20,7 +20,7 @@ from service_world import (
     state_of,
     until_blocked,
 )
-from slot_world import KEY, ask, ended, ids, running, take
+from slot_world import KEY, ask, dispatched, ended, ids, place, running, take
 
 from leruli_queue.access.authenticate import Node
 from leruli_queue.jobs.asking_slots import SlotRequest
@@ -129,6 +129,88 @@ async def test_jobs_that_share_no_container_take_turns_in_the_slots(
         answers = await grant_next(connection, node, requests, settings)
     ran = [[granted.attempt.job_id for granted in answers[slot]] for slot in slots]
     assert ran == [[jobs[0], jobs[2]], [jobs[1]]]
+
+
+async def test_attempts_are_granted_ahead_while_many_jobs_wait(
+    pool: Pool, group: GroupOfTest, node: Node, settings: Settings
+) -> None:
+    """The last 32 jobs are left for slots that are free sooner."""
+    first = await running(pool, group, node)
+    await make_jobs(pool, group, 38)
+    granted = [len(await ask(pool, node, settings, first, ahead=3, key=f"{n}")) for n in range(4)]
+    assert granted == [4, 2, 1, 1]
+
+
+async def test_each_slot_is_granted_one_attempt_before_any_is_granted_two(
+    pool: Pool, group: GroupOfTest, node: Node, settings: Settings
+) -> None:
+    slots = [await running(pool, group, node) for _ in range(3)]
+    await make_jobs(pool, group, 36)
+    requests = [
+        SlotRequest(slot, f"{KEY}-{slot.job_id}", 1, ahead)
+        for slot, ahead in zip(slots, (3, 0, 0), strict=True)
+    ]
+    async with pool.acquire() as connection:
+        answers = await grant_next(connection, node, requests, settings)
+    assert [len(answers[slot]) for slot in slots] == [2, 1, 1]
+
+
+async def test_no_slot_is_left_without_for_a_container_that_fits_better(
+    pool: Pool, group: GroupOfTest, node: Node, settings: Settings
+) -> None:
+    """A slot that is granted none is over."""
+    slots = [await running(pool, group, node, code=code) for code in ("psi4", "orca")]
+    await make_jobs(pool, group, 36, code="psi4", share_container=True)
+    requests = [SlotRequest(slot, f"{KEY}-{slot.job_id}", 1, 3) for slot in slots]
+    async with pool.acquire() as connection:
+        answers = await grant_next(connection, node, requests, settings)
+    assert [len(answers[slot]) for slot in slots] == [2, 2]
+
+
+async def test_jobs_with_other_memory_are_not_granted_ahead(
+    pool: Pool, group: GroupOfTest, node: Node, settings: Settings
+) -> None:
+    """A retry rule doubled the memory of one job, and that of the slot's own first job."""
+    first = await running(pool, group, node)
+    jobs = await make_jobs(pool, group, 40)
+    await pool.execute("UPDATE jobs SET memory_mb = 8000 WHERE id = $1", jobs[1])
+    await pool.execute("UPDATE attempts SET memory_mb = 4000 WHERE job_id = $1", first.job_id)
+    await pool.execute("UPDATE jobs SET memory_mb = 8000 WHERE id = $1", first.job_id)
+    granted = await ask(pool, node, settings, first, ahead=3)
+    assert ids(granted) == [jobs[0], *jobs[2:5]]
+    assert {one.grant.memory_mb for one in granted} == {4000}
+
+
+async def test_nothing_is_granted_ahead_while_a_job_waits_in_nomad(
+    pool: Pool, group: GroupOfTest, node: Node, settings: Settings
+) -> None:
+    """A slot that ends for it ends without six jobs before that."""
+    first = await running(pool, group, node)
+    await make_jobs(pool, group, 60)
+    waiting = await dispatched(pool, group, cores=2, ago_s=5.0)
+    assert len(await ask(pool, node, settings, first, ahead=3)) == 1
+    await place(pool, waiting, node)
+    assert len(await ask(pool, node, settings, first, ahead=3, key="later")) == 4
+
+
+async def test_many_nodes_at_once_are_granted_one_attempt_and_more(
+    pool: Pool, group: GroupOfTest, settings: Settings
+) -> None:
+    """None is left without: a slot without a grant is over."""
+    nodes = [await make_node(pool, group) for _ in range(6)]
+    slots = [[await running(pool, group, node) for _ in range(4)] for node in nodes]
+    await make_jobs(pool, group, 200)
+    async with holding(settings, "LOCK TABLE attempts IN SHARE MODE"):
+        # Each call has chosen its jobs before any call is through.
+        asking = [
+            asyncio.create_task(ask(pool, node, settings, *of_node, ahead=3))
+            for node, of_node in zip(nodes, slots, strict=True)
+        ]
+        await until_blocked(pool, len(nodes))
+    answers = await asyncio.gather(*asking)
+    granted = [job_id for answer in answers for job_id in ids(answer)]
+    assert len(granted) == len({*granted})
+    assert all(len(answer) >= 4 for answer in answers)
 
 
 async def test_many_nodes_at_once_are_granted_different_jobs(
@@ -261,7 +343,7 @@ async def test_an_attempt_that_nomad_placed_cannot_be_returned(
 async def test_the_call(service: httpx.AsyncClient, pool: Pool, group: GroupOfTest) -> None:
     node, token = await make_node_with_token(pool, group)
     first = await running(pool, group, node)
-    await make_jobs(pool, group, 2)
+    await make_jobs(pool, group, 60)
     slot = {"jobid": str(first.job_id), "attempt": 1}
     body = {
         "nodetoken": token,
@@ -277,6 +359,10 @@ async def test_the_call(service: httpx.AsyncClient, pool: Pool, group: GroupOfTe
     assert not granted["next"][0]["sharecontainer"]
     assert (await service.post("/v22_1/slot-next", json=body)).json() == answer
     assert (await state_of(pool, first.job_id))[0] == "completed"
+    # An older agent does not say how many more it takes.
+    more = {**body, "slots": [{**slot, "key": "key-of-the-next-call", "most": 1, "ahead": 3}]}
+    [granted] = (await service.post("/v22_1/slot-next", json=more)).json()["slots"]
+    assert len(granted["next"]) == 4
 
 
 async def test_the_order_is_that_of_the_feeder(
