@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         task_unpublish_code,
     )
     from leruli.python_api.groups import Node, Usage, group_activity, group_nodes, group_usage
-    from leruli.python_api.job import Attempt, Job, JobDetail, JobStatus, ManyFolders
+    from leruli.python_api.job import Attempt, Job, JobDetail, JobStatus, ManyFolders, Retry
     from leruli.python_api.jobs import (
         task_bucket,
         task_cancel,
@@ -98,6 +98,7 @@ __all__ = [
     "PublishedCode",
     "RefusedError",
     "Resource",
+    "Retry",
     "ServiceError",
     "SettingsError",
     "StorageError",
@@ -152,7 +153,7 @@ _HOMES = {
         *("task_publish_code", "task_unpublish_code"),
     ),
     "python_api.groups": ("Node", "Usage", "group_activity", "group_nodes", "group_usage"),
-    "python_api.job": ("Attempt", "Job", "JobDetail", "JobStatus", "ManyFolders"),
+    "python_api.job": ("Attempt", "Job", "JobDetail", "JobStatus", "ManyFolders", "Retry"),
     "python_api.jobs": (
         *("task_bucket", "task_cancel", "task_cancel_many", "task_cancel_waiting"),
         *("task_detail", "task_list", "task_status", "task_status_many"),

@@ -81,6 +81,16 @@ class Capacity:
         would_be = self._why_none_fits(cores, memory_mb, names=self.names)
         return [f"No machine of the group can hold it now: it would be {would_be}"]
 
+    def retry_warnings(self, cores: int, memory_mb: int) -> list[str]:
+        """Return warnings for the retry of a job that gets the most memory."""
+        if self.one_is_large_enough(cores, memory_mb):
+            return []
+        would_be = self._why_none_fits(cores, memory_mb, names=self.names)
+        return [
+            f"No machine of the group can hold a retry with {memory_mb} MB now: it would be "
+            f"{would_be}"
+        ]
+
     def _why_none_fits(
         self, cores: int, memory_mb: int, *, names: Mapping[Resources, str] | None = None
     ) -> str:

@@ -37,6 +37,13 @@ class RetryRule:
     most_memory_mb: int | None = None
     most_time_limit_s: int | None = None
 
+    def largest_memory_mb(self, first_memory_mb: int) -> int:
+        """Return the most memory that a retry can get, if each one doubles it."""
+        largest = first_memory_mb
+        for _ in range(self.most_retries):
+            largest = _doubled(largest, self.most_memory_mb)
+        return largest
+
     @property
     def text(self) -> str:
         """Return the ends as one text, as ``jobs.retry_on`` has them."""

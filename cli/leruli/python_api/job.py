@@ -90,6 +90,21 @@ class Attempt:
     exit_code: int | None
     peak_memory_mb: int | None  #: MB
     cpu_seconds: float | None  #: s, summed over all cores
+    memory_mb: int | None  #: its memory limit, MB; None: the queue is older
+    time_limit_seconds: int | None  #: its time limit, s; None: the queue is older
+
+
+@dataclass(frozen=True)
+class Retry:
+    """The retry rule of a job, and how far it is."""
+
+    most: int  #: how often the job may be tried again
+    used: int  #: how often it was; failures of machines do not count
+    ends: tuple[str, ...]  #: "out-of-memory", "time-limit", "exit=CODE" or "exit=any"
+    most_memory_mb: int | None  #: up to which the memory is doubled, MB; None: it stays
+    most_time_limit_seconds: int | None  #: up to which the time is doubled, s; None: it stays
+    first_memory_mb: int  #: what the submission asked for, MB
+    first_time_limit_seconds: int  #: what the submission asked for, s
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,9 @@ class JobDetail(Job):
     attempts: tuple[Attempt, ...]  #: the last 100, the oldest first
     #: The command, as one line of bash. None unless the job was named by a folder with its record.
     command: str | None
+    #: Its retry rule; None without one. With a rule, `memory_mb` and `time_limit_seconds` are those
+    #: of the last attempt, or of the next one while it waits.
+    retry: Retry | None
 
     @classmethod
     def of_detail(cls, answer: Mapping[str, Any], command: str | None) -> JobDetail:
@@ -123,6 +141,7 @@ class JobDetail(Job):
                 cpu_seconds=answer.get("cpuseconds"),
                 attempts=attempts,
                 command=command,
+                retry=None if answer.get("retry") is None else _retry(answer["retry"]),
             )
 
         return read_answer(build)
@@ -175,6 +194,20 @@ def _attempt(answer: Mapping[str, Any]) -> Attempt:
         exit_code=answer.get("exitcode"),
         peak_memory_mb=answer.get("peakmemorymb"),
         cpu_seconds=answer.get("cpuseconds"),
+        memory_mb=answer.get("memorymb"),
+        time_limit_seconds=answer.get("timelimit"),
+    )
+
+
+def _retry(answer: Mapping[str, Any]) -> Retry:
+    return Retry(
+        most=answer["most"],
+        used=answer["used"],
+        ends=tuple(answer["on"]),
+        most_memory_mb=answer.get("memorymb"),
+        most_time_limit_seconds=answer.get("timelimit"),
+        first_memory_mb=answer["firstmemorymb"],
+        first_time_limit_seconds=answer["firsttimelimit"],
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from leruli.jobs.batches import short_batch_id
 from leruli.jobs.exit_codes import explain
 from leruli.terminal.brief import state_style
+from leruli.terminal.retry_report import memory_and_time, retry_lines
 from leruli.terminal.tables import terminal_width
 from leruli.times import duration, parse_moment
 from leruli.wording import counted
@@ -63,7 +64,8 @@ def _lines(job: Mapping[str, Any], command: str | None, files: str) -> list[Line
         ("exit code", _text(job.get("exitcode"))),
         ("peak memory", _amount(job.get("peakmemorymb"), "MB")),
         ("CPU time", _cpu_time(job)),
-        *_tries(attempts),
+        *retry_lines(job),
+        *_tries(attempts, with_limits=bool(job.get("retry"))),
         ("files", files),
     ]
     return [(label, value) for label, value in found if value]
@@ -112,7 +114,9 @@ def _phases(job: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     return lines
 
 
-def _tries(attempts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str | None]]:
+def _tries(
+    attempts: Sequence[Mapping[str, Any]], *, with_limits: bool
+) -> list[tuple[str, str | None]]:
     """Return a line per attempt if there was more than one."""
     if len(attempts) < 2:
         return []
@@ -121,7 +125,8 @@ def _tries(attempts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str | None]
         what = [one.get("outcome") or one.get("state"), one.get("message")]
         where = one.get("node") or "no node yet"
         said = ": ".join(str(part) for part in what if part)
-        lines.append((f"attempt {one.get('number')}", f"{where}: {said or 'under way'}"))
+        had = f" ({memory_and_time(one)})" if with_limits else ""
+        lines.append((f"attempt {one.get('number')}", f"{where}{had}: {said or 'under way'}"))
     return lines
 
 

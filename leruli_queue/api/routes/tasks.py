@@ -35,7 +35,7 @@ from leruli_queue.jobs.cancel import cancel_job
 from leruli_queue.jobs.detail import job_detail
 from leruli_queue.jobs.follow import follow_job
 from leruli_queue.jobs.intake import NewJob
-from leruli_queue.jobs.reasons import living_capacity
+from leruli_queue.jobs.reasons import Capacity, living_capacity
 from leruli_queue.jobs.status import Status, job_status, parse_job_id
 from leruli_queue.jobs.submission import (
     CANNOT_RUN_YET,
@@ -74,7 +74,7 @@ async def task_check(body: TaskCheck, context: ContextDep) -> list[CheckEntry]:
         else CheckEntry(
             status=200,
             data=CheckedJob(
-                warnings=capacity.warnings(job.cores, job.memory_mb),
+                warnings=_warnings(capacity, job),
                 shmmb=job.shm_mb,
                 retry=job.retry and job.retry.most_retries,
             ),
@@ -165,6 +165,14 @@ def _checked(body: Mapping[str, Any], settings: Settings) -> NewJob | str:
         return sentence_of(error.errors())
     except UserReportableError as error:
         return error.message
+
+
+def _warnings(capacity: Capacity, job: NewJob) -> list[str]:
+    """Return the warnings for a job; if it fits a machine, those for its largest retry."""
+    found = capacity.warnings(job.cores, job.memory_mb)
+    if found or job.retry is None:
+        return found
+    return capacity.retry_warnings(job.cores, job.retry.largest_memory_mb(job.memory_mb))
 
 
 def _submission(body: TaskSubmit, settings: Settings) -> Submission:

@@ -88,6 +88,37 @@ async def test_it_warns_of_jobs_that_no_machine_can_hold(
         await make_node(pool, group, cores=cores, memory_mb=memory_mb)
 
 
+async def test_it_warns_of_a_retry_that_no_machine_can_hold(
+    service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
+) -> None:
+    await make_node(pool, group)  # 8000 MB
+    rule = JOB | {"memorymb": 3000, "retrymemorymb": 16_000}
+    warned = (
+        "No machine of the group can hold a retry with {} MB now: it would be waiting for a node "
+        "with 1 core and {} MB; the largest, machine, has 4 cores and 8000 MB"
+    )
+    asked: list[tuple[dict[str, Any], int | None]] = [
+        # Doubled once, twice, and up to the most.
+        (rule | {"retry": 1}, None),
+        (rule | {"retry": 2}, 12_000),
+        (rule | {"retry": 3}, 16_000),
+        (rule | {"retry": 100, "retrymemorymb": 8000}, None),
+        # It asks for no more memory.
+        (JOB | {"memorymb": 3000, "retry": 3, "retryon": ["exit=any"]}, None),
+    ]
+    answers = await check(service, group, *[job for job, _ in asked])
+    assert [answer["data"]["warnings"] for answer in answers] == [
+        [warned.format(memory_mb, memory_mb)] if memory_mb else [] for _, memory_mb in asked
+    ]
+    # A job that does not fit itself is warned of once.
+    [answer] = await check(service, group, rule | {"memorymb": 9000, "retry": 3})
+    [warning] = answer["data"]["warnings"]
+    assert "9000 MB" in warning
+    await make_node(pool, group, memory_mb=16_000)
+    answers = await check(service, group, *[job for job, _ in asked])
+    assert [answer["data"]["warnings"] for answer in answers] == [[]] * len(asked)
+
+
 async def test_it_names_a_machine_that_is_out_of_service(
     service: httpx.AsyncClient, group: GroupOfTest, pool: Pool
 ) -> None:
