@@ -6,6 +6,7 @@ from bench.measurements import cancel  # isort: skip
 from bench.measurements import memory  # isort: skip
 from bench.measurements import waiting  # isort: skip
 from bench.measurements import follow  # isort: skip
+from bench.measurements import live  # isort: skip
 from bench.measurements import batch  # isort: skip
 from bench.measurements import feeding  # isort: skip
 from bench.measurements import slots  # isort: skip
@@ -22,6 +23,7 @@ __all__ = [
     "follow",
     "intake",
     "lists",
+    "live",
     "memory",
     "node",
     "short",

@@ -62,6 +62,7 @@ class LiveOutput:
         # The keys of attempts whose live objects are gone, or going.
         self._ended: set[str] = set()
         self._threads = 0
+        self._next_look = 0.0
 
     def follow(self, attempts: Collection[AttemptId]) -> None:
         """Follow these attempts of this node, and no others. Waits for nothing."""
@@ -172,6 +173,11 @@ class LiveOutput:
             return None
 
     def _leave_what_is_over(self) -> None:
+        """Follow attempts no longer that are over. Not at each step: it looks at all of them."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _PERIOD_S
         for key, entry in list(self._entries.items()):
             is_known = self._store.get(entry.followed.attempt) is not None
             if entry.followed.guard.is_over or (entry.was_known and not is_known):
