@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 _BY_SIGNAL = 128
 
 
+#: What to say when the job of a folder goes on without its client.
+GOES_ON = (
+    "The job goes on. Run the same command again in this folder to see it, or cancel it with "
+    "`leruli task-cancel`."
+)
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM arrived."""
 
@@ -64,19 +71,13 @@ def settle_job(out: Output, service: QueueClient) -> None:
     """
     try:
         if is_asked() and not _wants_cancellation(out):
-            out.complaint(_GOES_ON)
+            out.complaint(GOES_ON)
             return
         _cancel(out, service)
     except (KeyboardInterrupt, click.Abort):
-        out.complaint(f"\n{_GOES_ON}")
+        out.complaint(f"\n{GOES_ON}")
     except LeruliError as error:
-        out.complaint(f"The job could not be cancelled: {error} {_GOES_ON}")
-
-
-_GOES_ON = (
-    "The job goes on. Run the same command again in this folder to see it, or cancel it with "
-    "`leruli task-cancel`."
-)
+        out.complaint(f"The job could not be cancelled: {error} {GOES_ON}")
 
 
 def _wants_cancellation(out: Output) -> bool:

@@ -11,7 +11,13 @@ from leruli import settings
 from leruli.commands._common import HERE, client_command
 from leruli.commands._fetching import tell_exceptions
 from leruli.commands._following import follow_job
-from leruli.commands._interruption import exit_code, interrupted_by_sigterm, is_asked, settle_job
+from leruli.commands._interruption import (
+    GOES_ON,
+    exit_code,
+    interrupted_by_sigterm,
+    is_asked,
+    settle_job,
+)
 from leruli.commands._new_job import make_new
 from leruli.commands._submission import RunCommand, Wanted, send_prepared, what_to_run
 from leruli.errors import LeruliError, RefusedError
@@ -30,6 +36,10 @@ if TYPE_CHECKING:
     from leruli.jobs.placing import Fetched
     from leruli.service.queue_client import JobState, QueueClient
     from leruli.storage.store import Store
+
+
+# 128 + SIGPIPE, as for a program whose reader has ended.
+_NO_READER = 141
 
 
 @click.command("run", cls=RunCommand)
@@ -67,6 +77,9 @@ def command(out: Output, wanted: Wanted, strict: bool, keep: bool, no_fetch: boo
         except KeyboardInterrupt as interruption:
             settle_job(out, service)
             return exit_code(interruption)
+        except BrokenPipeError:
+            out.complaint(f"Nothing reads the output any more. {GOES_ON}")
+            return _NO_READER
         return run.finish(jobid, state)
 
 

@@ -303,7 +303,8 @@ def test_a_reader_that_ends_early(real, live, start):
     running = start()
     running.stdout.close()
     live.write("out", 0, b"step 1\n")
-    assert running.wait(60) == 1
+    assert running.wait(60) == 141
+    assert "The job goes on." in running.stderr.read()
     assert real("task-status", cwd=live.folder).stdout.startswith("running")
 
 
