@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from memory_store import ATTEMPT, MemoryStore
 from leruli_node.attempts.store import AttemptStore
 from leruli_node.folders import make_folders
 from leruli_node.live.followed import FollowedAttempt
+from leruli_node.live.live_output import LiveOutput
 from leruli_node.live.places import Places
 from leruli_node.model import STAGED, AttemptState, StartGrant
 from leruli_node.objects.live_names import live_name
@@ -35,8 +37,8 @@ class Running:
         self.log = job / "rundir" / "joblog.txt"
         self.log.touch()
         self.store = MemoryStore()
-        places = Places(folders, self.states, lambda _: None)
-        self.followed = FollowedAttempt(ATTEMPT, self.states, self.store, places)
+        self.places = Places(folders, self.states, lambda _: None)
+        self.followed = FollowedAttempt(ATTEMPT, self.states, self.store, self.places)
 
     def write(self, data: bytes) -> None:
         with self.log.open("ab") as file:
@@ -71,3 +73,17 @@ def test_the_state_says_that_there_may_be_live_objects_before_there_are(running:
     running.store.fail[FIRST] = [StoreUnavailableError("away")]
     running.followed.step()
     assert AttemptStore(running.states._folder).all()[0].has_live_output
+
+
+def test_an_attempt_whose_live_objects_were_removed_is_not_followed_again(
+    running: Running,
+) -> None:
+    """A reply of the service that was on its way may still name it."""
+    running.write(b"one\n")
+    stop = threading.Event()
+    live = LiveOutput(running.states, running.store, running.places, stop)
+    live.end(ATTEMPT)
+    live.follow([ATTEMPT])
+    # There are threads only while something is followed.
+    assert "live" not in {thread.name for thread in threading.enumerate()}
+    stop.set()
