@@ -101,7 +101,7 @@ def test_exit_codes(
 def test_sigterm_ends_the_container(stack: StackOfTest, folder: Path) -> None:
     with running(stack, folder, f"echo begun; {GATED}") as process:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 143
+        assert process.wait(timeout=60) == -signal.SIGTERM
     wait_for(lambda: stack.status(folder)[0] == "cancelled", seconds=60, what="it is cancelled")
     # The same command runs again. It does not tell the end of the cancelled job.
     again = run(stack, folder, "run", "--memory", "200", "leruli-test", "1", "echo well")

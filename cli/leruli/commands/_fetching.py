@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from leruli.folder.journal import Journal
     from leruli.jobs.fetch import Wanted
     from leruli.jobs.placing import Fetched
+    from leruli.service.queue_client import JobState
 
 
 def get_folders(
@@ -68,3 +69,13 @@ def tell_exceptions(out: Output, fetched: Fetched) -> None:
         out.complaint(difference)
     for name in fetched.links:
         out.note(f"{name} was a link. It is a file now, because the job changed its content.")
+
+
+def tell_end(out: Output, state: JobState) -> None:
+    """Print how a job ended that is not completed, and what its exit code mostly means."""
+    from leruli.jobs.exit_codes import explain
+
+    explanation = explain(state.status, state.reason)
+    sentence = f"The job {'has failed' if state.status == 'failed' else 'was cancelled'}"
+    sentence += f": {state.reason.rstrip('.')}." if state.reason else "."
+    out.complaint(sentence if explanation is None else f"{sentence} {explanation}")

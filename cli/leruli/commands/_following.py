@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -15,9 +17,30 @@ if TYPE_CHECKING:
     from leruli.storage.store import Store
 
 _MB = 1_000_000
+# Between two sentences about a queue that does not answer.
+_SELDOM_S = 30.0
 
 #: Takes bytes that a job wrote.
 Sink = Callable[[bytes], object]
+
+
+def seldom(notice: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that gives sentences to `notice`, of many in a short time only the first.
+
+    Two threads ask the queue while a job is followed. Each would tell each try of an outage.
+    """
+    told = -_SELDOM_S
+    lock = threading.Lock()
+
+    def tell(text: str) -> None:
+        nonlocal told
+        with lock:
+            if time.monotonic() - told < _SELDOM_S:
+                return
+            told = time.monotonic()
+        notice(text)
+
+    return tell
 
 
 def amount(size: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,12 +73,13 @@ class Wanted:
 
 
 def what_to_run(
-    *, again: bool, many: bool = True
+    *, again: bool, is_program: bool = False
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Add the options and arguments for image, command, limits and folders; the body gets `Wanted`.
 
     With `again`, all of them are optional. The default is then the value of the folder's last job.
-    Without `many` the command works on the current folder only.
+    With `is_program` the command works on the current folder only, and several words are a program
+    and its arguments. Otherwise words are joined with spaces.
     """
     mail_option = click.option(
         "--mail",
@@ -97,15 +99,15 @@ def what_to_run(
             "--new",
             is_flag=True,
             help="A job of its own for a copied folder"
-            + ("." if again or not many else ", and for one edited after its job was submitted."),
+            + ("." if again or is_program else ", and for one edited after its job was submitted."),
         )
         @click.option(
             "--with-results",
             is_flag=True,
             help="Send results of earlier jobs too, for instance for a restart.",
         )
-        @(batch_option if many else _unchanged)
-        @(mail_option if many else _unchanged)
+        @(_unchanged if is_program else batch_option)
+        @(_unchanged if is_program else mail_option)
         @click.argument("code", required=not again)
         @click.argument("version", metavar="[VERSION]" if again else "VERSION", required=False)
         @click.argument("words", metavar="[COMMAND...]" if again else "COMMAND...", nargs=-1)
@@ -127,6 +129,7 @@ def what_to_run(
             line: str | None = None,
             **limits: int | None,
         ) -> int:
+            join = _one_program if is_program else join_command
             named = named_image if again else whole_request
             code, version, words = named(code, version, words)
             if batch is not None:
@@ -140,7 +143,7 @@ def what_to_run(
             fields: dict[str, Any] = {
                 "code": code,
                 "version": version,
-                "command": join_command(words) if words else line,
+                "command": join(words) if words else line,
                 "memorymb": memory and memory.first,
                 "most_memorymb": memory and memory.most,
                 "timelimit": minutes and minutes.first * 60,
@@ -156,6 +159,11 @@ def what_to_run(
         return command
 
     return decorate
+
+
+def _one_program(words: Sequence[str]) -> str:
+    """Return the line of bash that runs a program with exactly these arguments."""
+    return words[0] if len(words) == 1 else shlex.join(words)
 
 
 def _unchanged(body: _Body) -> _Body:

@@ -9,18 +9,18 @@ import click
 
 from leruli import settings
 from leruli.commands._common import HERE, client_command
-from leruli.commands._fetching import tell_exceptions
-from leruli.commands._following import follow_job
+from leruli.commands._fetching import tell_end, tell_exceptions
+from leruli.commands._following import follow_job, seldom
 from leruli.commands._interruption import (
     GOES_ON,
-    exit_code,
+    die_of,
     interrupted_by_sigterm,
     is_asked,
     settle_job,
 )
 from leruli.commands._new_job import make_new
 from leruli.commands._submission import RunCommand, Wanted, send_prepared, what_to_run
-from leruli.errors import LeruliError, RefusedError
+from leruli.errors import BucketMissingError, LeruliError, RefusedError
 from leruli.folder.job_folder import JobFolder
 from leruli.folder.own_output import own_output
 from leruli.folder.record import mark_told
@@ -50,7 +50,7 @@ _NO_READER = 141
     interrupted="The job is over. Run `leruli task-get` for the rest of its results.",
     error_code=QUEUE_FAILED,
 )
-@what_to_run(again=False, many=False)
+@what_to_run(again=False, is_program=True)
 def command(out: Output, wanted: Wanted, strict: bool, keep: bool, no_fetch: bool) -> int:
     """Run COMMAND with the image CODE:VERSION as a job, as if it ran here.
 
@@ -60,6 +60,9 @@ def command(out: Output, wanted: Wanted, strict: bool, keep: bool, no_fetch: boo
     again in the same folder goes on with a job that it was interrupted at.
 
     Ctrl-C asks whether to cancel the job. Without a terminal, SIGINT and SIGTERM cancel it.
+
+    COMMAND in one word, in quotes, is a line of bash. Several words are a program and its
+    arguments.
     """
     from leruli.jobs.submit_many import STAGERS
     from leruli.service.queue_client import QueueClient
@@ -68,15 +71,15 @@ def command(out: Output, wanted: Wanted, strict: bool, keep: bool, no_fetch: boo
     spec = JobSpec(**wanted.fields)
     spec.check()
     store = Store(settings.storage_settings(), connections=STAGERS, notice=out.note)
-    with QueueClient(settings.service_settings(), out.note) as service:
+    with QueueClient(settings.service_settings(), seldom(out.note)) as service:
         run = _Run(out, service, store, is_fetching=not no_fetch, is_purging=not (keep or no_fetch))
         try:
             with interrupted_by_sigterm():
                 jobid = run.start(wanted, spec, strict=strict)
                 state = run.follow(jobid)
         except KeyboardInterrupt as interruption:
-            settle_job(out, service)
-            return exit_code(interruption)
+            settle_job(out, service, store)
+            die_of(interruption)
         except BrokenPipeError:
             out.complaint(f"Nothing reads the output any more. {GOES_ON}")
             return _NO_READER
@@ -145,7 +148,7 @@ class _Run:
         ending = ending_of(self._service, jobid, state)
         bucket = JobFolder(HERE).bucket() or self._service.bucket(jobid)
         if state.status != "completed":
-            self._out.complaint(f"The job is {str(state).rstrip('.')}.")
+            tell_end(self._out, state)
         fetched = self._fetch(bucket) if self._is_fetching else None
         mark_told(HERE, bucket)
         is_whole = fetched is not None and not fetched.all_refused and not fetched.differences()
@@ -188,7 +191,12 @@ class _Run:
                 return False
             purge(self._store, bucket)
             JobFolder(HERE).forget_bucket(bucket)
+        except BucketMissingError:
+            return True  # another `leruli run` in this folder has done it
         except LeruliError as error:
-            self._out.note(f"The files of the job stay in the object storage: {error}")
+            self._out.note(
+                f"The files of the job stay in the object storage: {error} This is an option of "
+                "`leruli task-purge`."
+            )
             return False
         return True

@@ -10,7 +10,7 @@ import click
 from leruli import settings
 from leruli.commands._batches import batch_option, refuse_with_batch
 from leruli.commands._common import HERE, client_command, job_here
-from leruli.commands._fetching import get_folders, tell_exceptions
+from leruli.commands._fetching import get_folders, tell_end, tell_exceptions
 from leruli.commands._waiting import TIME_OVER, jobs_of_batch, timeout_option, wait_for
 from leruli.errors import LeruliError, NotFoundError
 from leruli.jobs.targets import Target, target_here, target_named, target_of_job
@@ -157,12 +157,7 @@ def _tell_state(out: Output, state: JobState | None) -> None:
     elif state.status == "completed":
         out.note("The job is completed.")
     else:
-        from leruli.jobs.exit_codes import explain
-
-        explanation = explain(state.status, state.reason)
-        sentence = f"The job {'has failed' if state.status == 'failed' else 'was cancelled'}"
-        sentence += f": {state.reason.rstrip('.')}." if state.reason else "."
-        out.complaint(sentence if explanation is None else f"{sentence} {explanation}")
+        tell_end(out, state)
 
 
 def _last_errors(fetched: Fetched) -> list[str]:

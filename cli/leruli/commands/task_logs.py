@@ -12,7 +12,7 @@ import click
 
 from leruli import settings
 from leruli.commands._common import HERE, client_command, is_answered, job_here
-from leruli.commands._following import Sink, amount, follow_job
+from leruli.commands._following import Sink, amount, follow_job, seldom
 from leruli.commands._provenance import check_own
 from leruli.commands._waiting import CANCELLED, FAILED, TIME_OVER, timeout_option
 from leruli.errors import NotFoundError, UnknownCallError
@@ -63,7 +63,7 @@ def command(out: Output, follow: bool, err: bool, timeout: float | None, jobid: 
     from leruli.storage.store import Store
 
     store = Store(storage_settings, notice=out.note)
-    with QueueClient(service_settings, out.note) as service:
+    with QueueClient(service_settings, seldom(out.note)) as service:
         jobid = job_here(jobid, service)
         logs = _Logs(out, service, store, jobid, directory, ERR if err else OUT)
         if follow:

@@ -82,7 +82,7 @@ class Follower:
         self._status = ""
         self._attempt = 0
         self._has_live_output = True
-        self._is_store_away = False
+        self._is_store_away = self._is_queue_away = False
 
     def follow(self) -> JobState | None:
         """Follow the job; return how it ended, or None if the time has passed before.
@@ -150,9 +150,12 @@ class Follower:
             return
         except (NotFoundError, SecretRefusedError):
             raise
-        except ServiceError as error:
-            self._notice(f"{error} Asking again.")
+        except ServiceError:
+            if not self._is_queue_away:
+                self._is_queue_away = True
+                self._notice("The queue does not answer. The job goes on; asking again.")
             return
+        self._is_queue_away = False
         self._told_unless_over(found.state)
         self._begin(found.attempt or 0)
 

@@ -19,10 +19,19 @@ _TELL_EVERY = 10.0
 
 # The bar that the terminal shows now.
 _shown: list[Progress] = []
+# Takes away the line that is written again and again (state_line.py), if there is one.
+_clearing: list[Callable[[], None]] = []
+
+
+def clear_before_sentences(clear: Callable[[], None]) -> None:
+    """Have `clear` called before each sentence, so that it does not begin within a line."""
+    _clearing[:] = [clear]
 
 
 def say(text: str) -> None:
     """Print a sentence on standard error, above the bar if one is shown."""
+    for clear in _clearing:
+        clear()
     if not _shown:
         click.echo(text, err=True)
         return

@@ -9,6 +9,7 @@ import time
 import click
 
 from leruli.terminal.output import Output, printable
+from leruli.terminal.progress import clear_before_sentences
 
 # Without a terminal: between two lines about the same state.
 _SECONDS = 60.0
@@ -34,6 +35,8 @@ class StateLine:
         self._is_shown = False
         self._last = ("", "")
         self._told = 0.0
+        if is_live:
+            clear_before_sentences(self.clear)
 
     def show(self, status: str, text: str) -> None:
         """Show a state and the text about it."""

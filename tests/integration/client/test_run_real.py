@@ -249,7 +249,8 @@ def test_without_a_terminal_a_signal_cancels(live, start, queue, group, number):
     running.send_signal(number)
     code, _, errors = ended(running)
     first = job_of(live.folder)
-    assert code == 128 + number
+    # It ends by the signal: a shell's loop ends with it.
+    assert code == -number
     assert f"Job {first} is cancelled." in errors
     [job] = queue.sql("SELECT cancel_requested_at FROM jobs WHERE id = $1::uuid", first)
     assert job["cancel_requested_at"] is not None
@@ -271,7 +272,7 @@ def test_a_signal_during_the_submission_cancels_too(leruli, service, water):
     running.terminate()
     code, _, errors = ended(running)
     [job] = service.jobs.values()
-    assert (code, service.states[job["id"]][0]) == (143, "cancelled"), errors
+    assert (code, service.states[job["id"]][0]) == (-signal.SIGTERM, "cancelled"), errors
 
 
 def test_ctrl_c_on_a_terminal_asks(live, real, queue, group):
@@ -285,18 +286,31 @@ def test_ctrl_c_on_a_terminal_asks(live, real, queue, group):
             return terminal.ended()
 
     left = interrupt("n\n")
-    assert left.returncode == 130
+    assert left.returncode == -signal.SIGINT
     assert "The job goes on. Run the same command again in this folder" in left.text
     twice = interrupt("\x03")
-    assert twice.returncode == 130
+    assert twice.returncode == -signal.SIGINT
     assert "The job goes on." in twice.text
     [job] = jobs_of(queue, group)
     assert job["state"] == "received"
     cancelled = interrupt("y\n")
-    assert cancelled.returncode == 130
+    assert cancelled.returncode == -signal.SIGINT
     assert "is cancelled." in cancelled.text
     [job] = jobs_of(queue, group)
     assert job["state"] == "cancelled"
+    # It never ran, so nothing is left of it in the storage.
+    assert not (live.folder / "leruli.bucket").exists()
+
+
+def test_the_arguments_of_a_program_stay_as_they_are(live, start):
+    running = start("run", "psi4", "1.5", "--", "sh", "-c", "echo one; echo two", "a b")
+    archive = live.folder.parent / "sent.tgz"
+    archive.write_bytes(live.store.content(live.bucket, "run.tgz"))
+    with tarfile.open(archive) as sent:
+        script = sent.extractfile("./run.sh").read().decode()
+    assert script == "#!/bin/bash\nsh -c 'echo one; echo two' 'a b'\n"
+    finish(live)
+    assert ended(running)[0] == 0
 
 
 def test_a_reader_that_ends_early(real, live, start):
