@@ -55,7 +55,8 @@ class MemoryStore(ObjectStore):
         self.marks[name] = metadata[MARK]
 
     def objects(self, bucket: str, prefix: str = "") -> Iterator[ListedObject]:
-        return iter([ListedObject(n, NOW) for n in sorted(self.content) if n.startswith(prefix)])
+        found = sorted(name for name in self.content if name.startswith(prefix))
+        return iter([ListedObject(name, NOW, len(self.content[name])) for name in found])
 
     def mark(self, bucket: str, name: str) -> str | None:
         if name not in self.content:

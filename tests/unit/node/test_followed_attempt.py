@@ -10,12 +10,15 @@ import pytest
 from memory_store import ATTEMPT, MemoryStore
 
 from leruli_node.attempts.store import AttemptStore
+from leruli_node.errors import StoppedError
 from leruli_node.folders import make_folders
+from leruli_node.live import guard
 from leruli_node.live.followed import FollowedAttempt
+from leruli_node.live.guard import NAMED_FOR_S, FollowGuard
 from leruli_node.live.live_output import LiveOutput
 from leruli_node.live.places import Places
 from leruli_node.model import STAGED, AttemptState, StartGrant
-from leruli_node.objects.live_names import live_name
+from leruli_node.objects.live_names import is_live, live_name
 from leruli_node.objects.store_errors import StoreUnavailableError
 
 FIRST = live_name(ATTEMPT, "out", 0)
@@ -73,6 +76,42 @@ def test_the_state_says_that_there_may_be_live_objects_before_there_are(running:
     running.store.fail[FIRST] = [StoreUnavailableError("away")]
     running.followed.step()
     assert AttemptStore(running.states._folder).all()[0].has_live_output
+
+
+def test_a_later_follower_goes_on_where_the_one_before_ended(running: Running) -> None:
+    """Not at 64 KiB before the end of the log."""
+    running.write(b"x" * 1000)
+    running.followed.step()
+    running.write(b"y" * 200_000)
+    later = FollowedAttempt(ATTEMPT, running.states, running.store, running.places)
+    later.step()
+    later.close()
+    assert running.store.content[live_name(ATTEMPT, "out", 1000)] == b"y" * 200_000
+
+
+def test_both_logs_share_what_one_step_sends(running: Running) -> None:
+    errors = running.log.with_name("joberr.txt")
+    errors.touch()
+    running.followed.step()
+    running.write(b"o" * 900_000)
+    errors.write_bytes(b"e" * 900_000)
+    running.followed.step()
+    live = {name: data for name, data in running.store.content.items() if is_live(name)}
+    assert sorted(len(data) for data in live.values()) == [500_000, 500_000]
+
+
+def test_it_may_write_for_some_time_after_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(guard, "boottime", lambda: now)
+    permission = FollowGuard()
+    now += NAMED_FOR_S
+    permission.check()
+    permission.name()
+    now += NAMED_FOR_S
+    permission.check()
+    now += 1
+    with pytest.raises(StoppedError):
+        permission.check()
 
 
 def test_an_attempt_whose_live_objects_were_removed_is_not_followed_again(
