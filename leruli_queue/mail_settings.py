@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode
+
+from leruli_queue.hosts import is_loopback
 
 MOST_OF_ADDRESS, _MOST_OF_LOCAL = 254, 64
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -83,7 +84,7 @@ class MailSettings(BaseSettings):
         if (value is None) != (info.data.get("smtp_user") is None):
             raise ValueError("set LERULI_QUEUE_SMTP_USER and this one, or neither")
         tls, host = info.data.get("smtp_tls"), info.data.get("smtp_host")
-        if value is not None and tls == "none" and not _is_this_machine(host or ""):
+        if value is not None and tls == "none" and not is_loopback(host or ""):
             raise ValueError(
                 "with LERULI_QUEUE_SMTP_TLS=none the password would cross the network readable; "
                 "choose starttls or tls"
@@ -105,12 +106,3 @@ class MailSettings(BaseSettings):
         if not isinstance(value, str):
             return value
         return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

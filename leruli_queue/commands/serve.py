@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 import click
 import uvicorn
 
 from leruli_queue.api.connections import Connection, raise_file_limit
 from leruli_queue.errors import SetupError
+from leruli_queue.hosts import is_loopback
 from leruli_queue.settings import Settings, load_settings
 
 
@@ -39,7 +38,7 @@ def command() -> None:
 
 
 def _refuse_plain_http(settings: Settings) -> None:
-    if settings.allow_plain_http or _is_loopback(settings.listen_host):
+    if settings.allow_plain_http or is_loopback(settings.listen_host):
         return
     raise SetupError(
         f"LERULI_QUEUE_LISTEN_HOST is {settings.listen_host}, where other machines reach this "
@@ -47,12 +46,3 @@ def _refuse_plain_http(settings: Settings) -> None:
         "put a proxy with TLS in front of it (docs/admins/operate.md). If the proxy is on another "
         "machine, or you trust the network, set LERULI_QUEUE_ALLOW_PLAIN_HTTP=true."
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -90,21 +90,7 @@ def run_on_terminal(
     typed: str = "",
 ) -> Shown:
     """Run a command with all its streams on a terminal; `typed` is what a person types."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = {"TERM": "xterm-256color", **environment}
-    for name in ("COLUMNS", "LINES", "NO_COLOR"):
-        environment.pop(name, None)
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=environment,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-    )
-    os.close(slave)
+    master, process = _start(command, environment, columns, cwd)
     if typed:
         os.write(master, typed.encode())
     parts = []
@@ -120,17 +106,18 @@ def run_on_terminal(
     return Shown(b"".join(parts).decode("utf-8", "replace"), process.wait(60))
 
 
-class Terminal:
-    """The client on a terminal that is its own, where Ctrl-C is a signal, while a person types."""
-
-    def __init__(self, *arguments: str, cwd: Path, columns: int = 80) -> None:
-        self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        environment = {**os.environ, "PYTHONPATH": str(CLI), "TERM": "xterm-256color"}
-        for name in ("COLUMNS", "LINES", "NO_COLOR"):
-            environment.pop(name, None)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _OWN_TERMINAL, *arguments],
+def _start(
+    command: list[str], environment: dict[str, str], columns: int, cwd: Path
+) -> tuple[int, subprocess.Popen[bytes]]:
+    """Start a command on a new terminal; return the terminal's other side, and the process."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {"TERM": "xterm-256color", **environment}
+    for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        environment.pop(name, None)
+    try:
+        process = subprocess.Popen(
+            command,
             cwd=cwd,
             env=environment,
             stdin=slave,
@@ -138,7 +125,18 @@ class Terminal:
             stderr=slave,
             start_new_session=True,
         )
+    finally:
         os.close(slave)
+    return master, process
+
+
+class Terminal:
+    """The client on a terminal that is its own, where Ctrl-C is a signal, while a person types."""
+
+    def __init__(self, *arguments: str, cwd: Path, columns: int = 80) -> None:
+        client = [sys.executable, "-c", _OWN_TERMINAL, *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(CLI)}
+        self._master, self._process = _start(client, environment, columns, cwd)
         self._shown = self._seen = b""
 
     def __enter__(self) -> Terminal:

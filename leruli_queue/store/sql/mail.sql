@@ -58,7 +58,7 @@ WHERE id = (
 RETURNING id, address, subject, body, written_at, tries;
 
 -- name: note_mail_sent!
--- Whoever's try it was: a server accepted the mail.
+-- A server accepted the mail, at whichever dispatcher's try.
 UPDATE mails SET sent_at = now(), due_at = NULL, error = NULL WHERE id = :id AND sent_at IS NULL;
 
 -- name: note_mail_failed$
