@@ -29,7 +29,10 @@ _NOT_NOW = {
         "have to be started again for the group's new cluster",
     ),
     "drained": ("was taken out of service by an admin", "were taken out of service by an admin"),
-    "troubled": ("is troubled (group-nodes says why)", "are troubled (group-nodes says why)"),
+    "troubled": (
+        "is troubled (`leruli group nodes` says why)",
+        "are troubled (`leruli group nodes` says why)",
+    ),
 }
 """Sentences for one machine and for several, by the cause that keeps them from taking jobs."""
 
@@ -253,7 +256,7 @@ def turn_reason(ahead: int, *, most: int) -> str:
     elif ahead:
         many = f"{ahead:,} jobs of the same user go" if ahead > 1 else "1 job of the same user goes"
     else:
-        return "waiting for its turn: it is the next of its user"
+        return "waiting for its turn: it is the next job of its user"
     return f"waiting for its turn: {many} first"
 
 

@@ -19,7 +19,8 @@ def growing(text: str) -> Growing:
     parts = text.split(":")
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise click.BadParameter(
-            f"{text!r} is neither a number from 1 on nor two of them, such as 2000:16000."
+            f"{text!r} is neither a whole number from 1 on nor two of them, such as 60 or 60:600. "
+            "Memory is in MB, time in minutes."
         )
     first, *most = (int(part) for part in parts)
     if most and most[0] < first:

@@ -32,8 +32,13 @@ class RetryRule:
         given = (self.retry_on, self.most_memorymb, self.most_timelimit)
         if not self.retry and any(one is not None for one in given):
             raise RefusedError(
-                "The job says how it is tried again (after what, or with how much at most), and "
-                "not how often. Give the number of retries too, such as --retry 3."
+                "A most of memory or time, and the ends to try again after, need the number of "
+                "retries too, such as --retry 3."
+            )
+        if self.retry and all(one is None for one in given):
+            raise RefusedError(
+                "Nothing says after what the job is tried again. Give a most of memory or time, "
+                "such as --memory 2000:16000, or --retry-on out-of-memory,time-limit,exit=1."
             )
         for end in (self.retry_on or "").split(",") if self.retry_on is not None else ():
             if not _END.fullmatch(end):

@@ -45,9 +45,9 @@ def test_a_job_gets_a_rule_and_its_resubmission_too(real, queue, group, water):
 def test_what_makes_no_sense_is_refused_before_anything_is_touched(real, water):
     for options, code, sentence in (
         (("--memory", "2000:1000"), 2, "the most is less than the first"),
-        (("--memory", "2000:"), 2, "such as 2000:16000"),
-        (("--memory", "2000:4000"), 1, "Give the number of retries too"),
-        (("--retry", "3"), 1, "--retry: nothing says after what the job is tried again"),
+        (("--memory", "2000:"), 2, "such as 60 or 60:600. Memory is in MB"),
+        (("--memory", "2000:4000"), 1, "need the number of retries too"),
+        (("--retry", "3"), 1, "Nothing says after what the job is tried again. Give a most"),
         (("--retry", "3", "--retry-on", "exit=one"), 1, "'exit=one' is no end"),
     ):
         done = real("task-submit", *options, *PSI4, cwd=water)

@@ -172,10 +172,10 @@ async def test_a_queued_job_says_how_many_of_its_user_go_first(
         answer = await ask(service, "task-status", group.user_secret, job_id)
         return str(answer.json()["reason"])
 
-    assert await reason(jobs[0]) == "waiting for its turn: it is the next of its user"
+    assert await reason(jobs[0]) == "waiting for its turn: it is the next job of its user"
     assert await reason(jobs[1]) == "waiting for its turn: 1 job of the same user goes first"
     assert await reason(jobs[2]) == "waiting for its turn: 2 jobs of the same user go first"
-    assert await reason(urgent) == "waiting for its turn: it is the next of its user"
+    assert await reason(urgent) == "waiting for its turn: it is the next job of its user"
     # Jobs with other resources count too.
     [wide] = await make_jobs(pool, group, 1, cores=2)
     assert await reason(wide) == "waiting for its turn: 4 jobs of the same user go first"
@@ -228,10 +228,10 @@ async def test_why_no_machine_takes_a_job(
         await pool.execute(trouble, second.id)
         assert await reason() == (
             "waiting for a node: of 2 machines of the group 1 was taken out of service by an admin "
-            "and 1 is troubled (group-nodes says why)"
+            "and 1 is troubled (`leruli group nodes` says why)"
         )
         await pool.execute(well, second.id)
-    assert await reason() == "waiting for its turn: it is the next of its user"
+    assert await reason() == "waiting for its turn: it is the next job of its user"
     await pool.execute("UPDATE nodes SET left_at = now() WHERE id = $1", second.id)
     async with pool.acquire() as connection:
         await rotate_compute_secret(connection, group.id)
