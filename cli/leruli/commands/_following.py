@@ -57,6 +57,7 @@ def follow_job(
     sinks: Mapping[str, Sink],
     line: StateLine,
     *,
+    name: str | None = None,
     is_whole: bool = False,
     timeout: float | None = None,
 ) -> JobState | None:
@@ -68,6 +69,8 @@ def follow_job(
         What to do with the output, by OUT and ERR of `leruli.jobs.live_output`.
     line
         Shows the state until the first output.
+    name
+        What the line says beside the id, where several jobs may be followed at once.
     is_whole
         Never leave out a part of the output: what live objects lack comes when the job is over.
     timeout
@@ -77,12 +80,13 @@ def follow_job(
     from leruli.jobs.live_output import LiveStream
 
     has_output = False
+    shown = f"Job {short_id(jobid)}" if name is None else f"{name} ({short_id(jobid)})"
 
     def told(state: JobState) -> None:
         nonlocal has_output
         has_output = has_output and state.status == "running"
         if not has_output:
-            line.show(state.status, f"Job {short_id(jobid)} is {state}")
+            line.show(state.status, f"{shown} is {state}")
 
     def notice(text: str) -> None:
         line.clear()

@@ -26,7 +26,7 @@ from leruli.folder.own_output import own_output
 from leruli.folder.record import mark_told
 from leruli.jobs.ending import QUEUE_FAILED, ending_of
 from leruli.jobs.live_output import ERR, OUT
-from leruli.jobs.submit import JobSpec, prepare
+from leruli.jobs.submit import JobSpec, job_name, prepare
 from leruli.terminal.job_output import JobOutput
 from leruli.terminal.output import Output
 from leruli.terminal.progress import progress
@@ -136,6 +136,7 @@ class _Run:
                 *(self._out, self._service, self._store, jobid, bucket),
                 {name: JobOutput(stream) for name, stream in streams.items()},
                 StateLine(self._out, is_live=is_asked()),
+                name=None if is_asked() else job_name(HERE),
                 is_whole=is_whole,
             )
         except LeruliError:

@@ -77,6 +77,8 @@ def test_it_behaves_like_the_program(real, live, start, store):
     code, output, errors = ended(running)
     assert (code, output) == (0, "energy -76.4\n")
     assert "a warning\n" in errors
+    # make runs several at once, so that the line names the folder.
+    assert f"water ({job_of(live.folder)[-8:]}) is running\n" in errors
     assert (live.folder / "output.dat").read_bytes() == b"step 1\nenergy -76.4\n"
     # Everything is here, so the storage keeps nothing.
     assert not store.has_bucket(bucket)
