@@ -18,8 +18,9 @@ from leruli.commands._interruption import (
     is_asked,
     settle_job,
 )
+from leruli.commands._job_options import RunCommand, Wanted, what_to_run
 from leruli.commands._new_job import make_new
-from leruli.commands._submission import RunCommand, Wanted, send_prepared, what_to_run
+from leruli.commands._submission import send_prepared
 from leruli.errors import BucketMissingError, LeruliError, RefusedError
 from leruli.folder.job_folder import JobFolder
 from leruli.folder.own_output import own_output

@@ -9,14 +9,12 @@ import click
 from leruli import settings
 from leruli.commands._batches import tell_skipped
 from leruli.commands._common import HERE, client_command
+from leruli.commands._job_options import RunCommand, Wanted, what_to_run
 from leruli.commands._leftovers import tell_leftovers
 from leruli.commands._submission import (
     NOTHING_IS_LOST,
-    RunCommand,
-    Wanted,
     submit_folders,
     submit_prepared,
-    what_to_run,
 )
 from leruli.errors import RefusedError
 from leruli.jobs.submit import JobSpec, prepare

@@ -6,15 +6,13 @@ import click
 
 from leruli import settings
 from leruli.commands._common import HERE, client_command
+from leruli.commands._job_options import RunCommand, Wanted, what_to_run
 from leruli.commands._new_job import make_new
 from leruli.commands._submission import (
     NOTHING_IS_LOST,
-    RunCommand,
-    Wanted,
     check_batch_name,
     submit_folders,
     submit_prepared,
-    what_to_run,
 )
 from leruli.commands._then import then_option
 from leruli.commands._waiting import wait_after_submission
