@@ -13,7 +13,7 @@ from leruli_queue.api.schemas.agents import (
     Receipted,
     WithNodeToken,
 )
-from leruli_queue.api.schemas.common import Body, Count, NoSecret
+from leruli_queue.api.schemas.common import A_NUMBER, Body, Count, NoSecret
 
 
 class ReceiptInSlot(Body, Receipted):
@@ -30,12 +30,9 @@ class SlotAsks(HeldAttempt):
         pattern=r"^[A-Za-z0-9_-]{8,100}$",
         description="Random, one for each question. The same key is answered the same.",
     )
-    most: int = Field(1, ge=1, le=16)
-    ahead: int = Field(
-        0,
-        ge=0,
-        le=16,
-        description="How many more than `most` it takes while many jobs wait.",
+    most: Annotated[int, Field(ge=1, le=16), A_NUMBER] = 1
+    ahead: Annotated[int, Field(ge=0, le=16), A_NUMBER] = Field(
+        0, description="How many more than `most` it takes while many jobs wait."
     )
     container: UUID | None = Field(
         None, description="The job whose shared container the slot keeps for another one."
