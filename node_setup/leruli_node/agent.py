@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 
 from leruli_node import __version__
@@ -33,8 +32,7 @@ class Agent:
     def run(self) -> int:
         """Run until TERM or INT. Return the exit code of the process."""
         lifetime = self._base.lifetime
-        signal.signal(signal.SIGTERM, lifetime.on_signal)
-        signal.signal(signal.SIGINT, lifetime.on_signal)
+        lifetime.obey_signals()
         if not orphans.become_subreaper():
             log.warning("this kernel has no child subreaper; Nomad's helpers may outlive the agent")
         log.info("leruli-node %s starts", __version__, extra={"pid": os.getpid()})
