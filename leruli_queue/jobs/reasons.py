@@ -30,8 +30,8 @@ _NOT_NOW = {
     ),
     "drained": ("was taken out of service by an admin", "were taken out of service by an admin"),
     "troubled": (
-        "is troubled (`leruli group nodes` says why)",
-        "are troubled (`leruli group nodes` says why)",
+        "is troubled (leruli group nodes says why)",
+        "are troubled (leruli group nodes says why)",
     ),
 }
 """Sentences for one machine and for several, by the cause that keeps them from taking jobs."""

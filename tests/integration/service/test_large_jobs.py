@@ -248,7 +248,7 @@ async def test_a_job_unplaced_when_its_node_died_is_requeued_with_a_reason(mixed
     assert (await state_of(mixed.pool, second))[0] == "received"
     assert await mixed.reason(second) == (
         "waiting for a node with 64 cores and 64000 MB: the only machine that large is troubled "
-        "(`leruli group nodes` says why)"
+        "(leruli group nodes says why)"
     )
     assert (await state_of(mixed.pool, small))[0] == "submitted"
     # Not again until a larger node is there.

@@ -228,7 +228,7 @@ async def test_why_no_machine_takes_a_job(
         await pool.execute(trouble, second.id)
         assert await reason() == (
             "waiting for a node: of 2 machines of the group 1 was taken out of service by an admin "
-            "and 1 is troubled (`leruli group nodes` says why)"
+            "and 1 is troubled (leruli group nodes says why)"
         )
         await pool.execute(well, second.id)
     assert await reason() == "waiting for its turn: it is the next job of its user"
