@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from leruli.folder.job_folder import JobFolder
 from leruli.jobs.references import short_id
 from leruli.terminal.output import Output
 from leruli.terminal.state_line import StateLine
@@ -41,6 +42,13 @@ def seldom(notice: Callable[[str], None]) -> Callable[[str], None]:
         notice(text)
 
     return tell
+
+
+def bucket_of(service: QueueClient, jobid: str, directory: str) -> str:
+    """Return the bucket of a job: from the folder if the job is its own, else from the queue."""
+    folder = JobFolder(directory)
+    own = folder.bucket() if folder.job() == jobid else None
+    return own or service.bucket(jobid)
 
 
 def amount(size: int) -> str:

@@ -10,7 +10,7 @@ import click
 from leruli import settings
 from leruli.commands._common import HERE, client_command
 from leruli.commands._fetching import tell_end, tell_exceptions
-from leruli.commands._following import follow_job, seldom
+from leruli.commands._following import bucket_of, follow_job, seldom
 from leruli.commands._interruption import (
     GOES_ON,
     die_of,
@@ -77,14 +77,15 @@ def command(out: Output, wanted: Wanted, strict: bool, keep: bool, no_fetch: boo
         try:
             with interrupted_by_sigterm():
                 jobid = run.start(wanted, spec, strict=strict)
-                state = run.follow(jobid)
+                bucket = bucket_of(service, jobid, HERE)
+                state = run.follow(jobid, bucket)
         except KeyboardInterrupt as interruption:
             settle_job(out, service, store)
             die_of(interruption)
         except BrokenPipeError:
             out.complaint(f"Nothing reads the output any more. {GOES_ON}")
             return _NO_READER
-        return run.finish(jobid, state)
+        return run.finish(jobid, bucket, state)
 
 
 class _Run:
@@ -125,19 +126,19 @@ class _Run:
         check_requests(service, [spec.request("", "default")], out.warn, strict=strict)
         return send_prepared(out, self._store, service, prepared)[0]
 
-    def follow(self, jobid: str) -> JobState:
+    def follow(self, jobid: str, bucket: str) -> JobState:
         """Print the output of the job until it is over; return how it ended."""
-        bucket = JobFolder(HERE).bucket() or self._service.bucket(jobid)
         # With --json the document alone is on standard output.
         streams = {OUT: sys.stderr if self._out.as_json else sys.stdout, ERR: sys.stderr}
         # A program that reads the output needs all of it. A person needs the end of it.
         is_whole = not all(stream.isatty() for stream in streams.values())
+        is_alone = is_asked()
         try:
             state = follow_job(
                 *(self._out, self._service, self._store, jobid, bucket),
                 {name: JobOutput(stream) for name, stream in streams.items()},
-                StateLine(self._out, is_live=is_asked()),
-                name=None if is_asked() else job_name(HERE),
+                StateLine(self._out, is_live=is_alone),
+                name=None if is_alone else job_name(HERE),
                 is_whole=is_whole,
             )
         except LeruliError:
@@ -145,10 +146,9 @@ class _Run:
             raise
         return state or self._service.status(jobid)
 
-    def finish(self, jobid: str, state: JobState) -> int:
+    def finish(self, jobid: str, bucket: str, state: JobState) -> int:
         """Fetch the results, tell how the job ended, and return the exit code."""
         ending = ending_of(self._service, jobid, state)
-        bucket = JobFolder(HERE).bucket() or self._service.bucket(jobid)
         if state.status != "completed":
             tell_end(self._out, state)
         fetched = self._fetch(bucket) if self._is_fetching else None
@@ -196,9 +196,9 @@ class _Run:
         except BucketMissingError:
             return True  # another `leruli run` in this folder has done it
         except LeruliError as error:
-            self._out.note(
-                f"The files of the job stay in the object storage: {error} This is an option of "
-                "`leruli task-purge`."
-            )
+            # A refusal names --force, which this command does not have.
+            hint = " This is an option of `leruli task-purge`."
+            hint = hint if isinstance(error, RefusedError) else ""
+            self._out.note(f"The files of the job stay in the object storage: {error}{hint}")
             return False
         return True

@@ -12,7 +12,7 @@ import click
 
 from leruli import settings
 from leruli.commands._common import HERE, client_command, is_answered, job_here
-from leruli.commands._following import Sink, amount, follow_job, seldom
+from leruli.commands._following import Sink, amount, bucket_of, follow_job, seldom
 from leruli.commands._provenance import check_own
 from leruli.commands._waiting import CANCELLED, FAILED, TIME_OVER, timeout_option
 from leruli.errors import NotFoundError, UnknownCallError
@@ -89,7 +89,7 @@ class _Logs:
         self._jobid = jobid
         self._directory = directory
         self._stream = stream
-        self._bucket = _bucket(service, jobid, directory)
+        self._bucket = bucket_of(service, jobid, directory)
 
     def follow(self, timeout: float | None) -> int:
         """Print the output as it comes; return the exit code."""
@@ -183,9 +183,3 @@ class _Logs:
 def _ended(state: JobState) -> str:
     """Return a state as the end of a sentence."""
     return f"{str(state).rstrip('.')}."
-
-
-def _bucket(service: QueueClient, jobid: str, directory: str) -> str:
-    folder = JobFolder(directory)
-    own = folder.bucket() if folder.job() == jobid else None
-    return own or service.bucket(jobid)
